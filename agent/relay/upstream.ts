@@ -1,0 +1,58 @@
+/**
+ * Owns the seam between the relay, which moves bytes, and the journeys (outbound, inbound), which
+ * decide where they go. Types only.
+ */
+
+import type { HostName, InstanceId, ServiceName } from '#shared/model/names.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Permit } from '#shared/policy/permit.ts'
+import type { Channel } from '#agent/platform.ts'
+
+/** Answers one `open`, exactly once. */
+export interface Opener {
+  onOpen(channel: Channel): void
+  /** Nothing was sent: the call may go elsewhere whatever its method. */
+  onOpenFailed(reason: Reason, detail: string): void
+}
+
+/** How one attempt on an upstream ended, for balancing and ejection. */
+export type AttemptResult = 'ok' | 'connect-failed' | 'reset' | 'server-error' | 'abandoned'
+
+/**
+ * One instance as this side reaches it: by tunnel or by a local socket. Long-lived, shared by many
+ * requests, so the hot path allocates none.
+ */
+export interface Upstream {
+  readonly host: HostName
+  readonly instance: InstanceId
+  /** Whether bytes to it are under mTLS. */
+  readonly mtls: boolean
+  /** A kept-alive channel, or null. */
+  takeIdle(): Channel | null
+  /** Opens a new channel. */
+  open(opener: Opener): void
+  /** Takes back a channel after a complete request and a complete response, and not a byte more. */
+  release(channel: Channel): void
+  /** An attempt begins; exactly one `finished` follows. */
+  started(): void
+  finished(result: AttemptResult): void
+}
+
+/** What a journey decided for a request or connection. */
+export type Decision =
+  | {
+      readonly kind: 'forward'
+      readonly upstream: Upstream
+      readonly permit: Permit
+      readonly service: ServiceName
+      readonly destination: SpiffeId
+    }
+  | {
+      readonly kind: 'refuse'
+      readonly reason: Reason
+      /** One sentence for the caller: what, which rule, what to do. */
+      readonly detail: string
+      readonly service: ServiceName | null
+      readonly destination: SpiffeId | null
+    }

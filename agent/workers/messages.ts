@@ -1,0 +1,96 @@
+/**
+ * Owns the protocol between the control process and its proxy workers: newline-delimited JSON over
+ * a unix socket, versioned so that a new control process still feeds older workers (N and N-1).
+ * A worker connects; the control process welcomes it and from then on sends whole values.
+ */
+
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+
+/** The newest protocol this code speaks, and the oldest. */
+export const protocol = { newest: 1, oldest: 1 } as const
+
+/** A certificate with its key, as a worker needs it. Never logged, never written by a worker. */
+export interface CredentialMessage {
+  readonly id: SpiffeId
+  /** Leaf first, then intermediates, PEM. */
+  readonly chainPem: string
+  /** PKCS#8 PEM. */
+  readonly keyPem: string
+  /** Milliseconds since the epoch. */
+  readonly notAfterMs: number
+  /** Hexadecimal. */
+  readonly serial: string
+}
+
+/** What the control process says. */
+export type ToWorker =
+  | { readonly kind: 'welcome'; readonly protocol: number; readonly settings: WorkerSettings }
+  | { readonly kind: 'trust'; readonly bundlePem: string }
+  /** The whole set of credentials; what is not in it is gone. */
+  | { readonly kind: 'credentials'; readonly credentials: readonly CredentialMessage[] }
+  | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
+  /** Asks for a `counters` message with the same number. */
+  | { readonly kind: 'collect'; readonly request: number }
+  /** Stop listening, finish what is open, then exit. */
+  | { readonly kind: 'drain'; readonly withinMs: number }
+
+/** What a worker says. */
+export type FromWorker =
+  | {
+      readonly kind: 'hello'
+      readonly newest: number
+      readonly oldest: number
+      readonly generation: number
+      readonly index: number
+      readonly pid: number
+    }
+  /** Where it listens now, and what it could not open; sent again whenever that changes. */
+  | { readonly kind: 'listening'; readonly state: ListeningState }
+  | { readonly kind: 'counters'; readonly request: number; readonly counters: CounterDump }
+  /** The snapshot in use, so that readiness means ready. */
+  | { readonly kind: 'applied'; readonly sequence: number }
+
+/** Settings of a worker that do not change while it lives. */
+export interface WorkerSettings {
+  readonly tunnel: { readonly address: string; readonly port: number }
+  readonly forwardProxy: { readonly address: string; readonly port: number }
+  /** Address explicit listeners bind. */
+  readonly explicitAddress: string
+  /** Source address of dials to local instances at 127/8. */
+  readonly inboundSource: string
+  readonly accessLog: 'on' | 'errors' | 'off'
+}
+
+/** A listener that is open, or the reason why it is not. */
+export interface ListenerState {
+  readonly name: string
+  readonly address: string
+  readonly port: number
+  /** Empty while it is open. */
+  readonly problem: string
+}
+
+/** All listeners of a worker. */
+export interface ListeningState {
+  readonly tunnelPort: number
+  readonly listeners: readonly ListenerState[]
+}
+
+/** Every series of a worker, cumulative since it started. */
+export interface CounterDump {
+  /** One entry per metric of `shared/metrics/names.ts`. */
+  readonly series: readonly CounterSeries[]
+}
+
+/** One series. */
+export interface CounterSeries {
+  readonly metric: string
+  readonly labels: Readonly<Record<string, string>>
+  /** A counter's or gauge's value; a histogram's count. */
+  readonly value: number
+  /** A histogram's sum. */
+  readonly sum?: number
+  /** A histogram's cumulative bucket counts, in the order of its bounds. */
+  readonly buckets?: readonly number[]
+}

@@ -1,0 +1,125 @@
+/**
+ * Owns every metric's name, help, labels and bounds, and nothing else; `docs/metrics.md` is checked
+ * against it by a test.
+ */
+
+/** What a metric is. */
+export interface MetricDefinition {
+  readonly name: string
+  readonly kind: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  readonly labels: readonly string[]
+}
+
+/** Upper bounds of duration histograms, seconds. */
+export const durationBounds = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+] as const
+
+const traffic = ['direction', 'source', 'destination'] as const
+
+/** Every metric of the agent. */
+export const agentMetrics = {
+  requests: {
+    name: 'mesh_requests_total',
+    kind: 'counter',
+    help: 'HTTP requests finished, by status and reason.',
+    labels: [...traffic, 'status', 'reason'],
+  },
+  requestDuration: {
+    name: 'mesh_request_duration_seconds',
+    kind: 'histogram',
+    help: 'Time from the first byte of a request to the last byte of its response.',
+    labels: traffic,
+  },
+  requestBytes: {
+    name: 'mesh_request_bytes_total',
+    kind: 'counter',
+    help: 'Bytes of requests and of callers’ side of connections, heads included.',
+    labels: traffic,
+  },
+  responseBytes: {
+    name: 'mesh_response_bytes_total',
+    kind: 'counter',
+    help: 'Bytes of responses and of services’ side of connections, heads included.',
+    labels: traffic,
+  },
+  retries: {
+    name: 'mesh_retries_total',
+    kind: 'counter',
+    help: 'Requests sent again to another instance or connection.',
+    labels: ['destination', 'reason'],
+  },
+  connections: {
+    name: 'mesh_connections_total',
+    kind: 'counter',
+    help: 'TCP connections finished, by reason.',
+    labels: [...traffic, 'reason'],
+  },
+  connectionsOpen: {
+    name: 'mesh_connections_open',
+    kind: 'gauge',
+    help: 'Connections open now, by listener.',
+    labels: ['listener'],
+  },
+  tunnelsOpen: {
+    name: 'mesh_tunnels_open',
+    kind: 'gauge',
+    help: 'mTLS tunnels open now.',
+    labels: ['direction'],
+  },
+  tunnelStreamsOpen: {
+    name: 'mesh_tunnel_streams_open',
+    kind: 'gauge',
+    help: 'CONNECT streams open now, idle ones in the pool included.',
+    labels: ['direction'],
+  },
+  handshakes: {
+    name: 'mesh_tunnel_handshakes_total',
+    kind: 'counter',
+    help: 'Tunnel handshakes, by result.',
+    labels: ['direction', 'result'],
+  },
+  snapshotRevision: {
+    name: 'mesh_snapshot_revision',
+    kind: 'gauge',
+    help: 'Store revision of the view in use.',
+    labels: [],
+  },
+  storeConnected: {
+    name: 'mesh_store_connected',
+    kind: 'gauge',
+    help: '1 while the store session is up.',
+    labels: [],
+  },
+  instancesKnown: {
+    name: 'mesh_instances_known',
+    kind: 'gauge',
+    help: 'Instances in the view in use.',
+    labels: [],
+  },
+  certificateExpiry: {
+    name: 'mesh_certificate_expiry_timestamp_seconds',
+    kind: 'gauge',
+    help: 'When the certificate of an identity ends.',
+    labels: ['identity'],
+  },
+  manifests: {
+    name: 'mesh_manifests',
+    kind: 'gauge',
+    help: 'Manifest files by verdict.',
+    labels: ['verdict'],
+  },
+  healthy: {
+    name: 'mesh_instance_healthy',
+    kind: 'gauge',
+    help: '1 while the local instance passes its health check.',
+    labels: ['service'],
+  },
+  workers: {
+    name: 'mesh_workers_connected',
+    kind: 'gauge',
+    help: 'Proxy workers connected to the control process.',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricDefinition>

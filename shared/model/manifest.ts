@@ -1,0 +1,43 @@
+/**
+ * Owns the manifest: what a file in the manifest directory says about one local service, after
+ * defaults. `shared/schema/manifest.ts` reads it from JSON.
+ */
+
+import type { Port, ServiceName } from './names.ts'
+import type { Protocol } from './records.ts'
+
+/** How the agent tells whether the local service works. */
+export interface HealthCheck {
+  readonly kind: 'tcp' | 'http'
+  /** Request target of an HTTP check; 200 to 399 passes. */
+  readonly path: string
+  readonly intervalMs: number
+  readonly timeoutMs: number
+  /** Passes in a row before a failing instance counts as healthy. */
+  readonly rise: number
+  /** Failures in a row before a healthy instance counts as failing. */
+  readonly fall: number
+}
+
+/** An explicit listener: calls to this local port go to that service. */
+export interface Upstream {
+  readonly service: ServiceName
+  readonly port: Port
+}
+
+/** One local service, or, without a port, only the upstreams of a pure caller. */
+export interface Manifest {
+  /** The file it came from, for error messages. */
+  readonly file: string
+  readonly service: ServiceName
+  /** Absent for a pure caller, which serves nothing. */
+  readonly port?: Port
+  /** Where the local service listens: an IP address of this host. */
+  readonly address: string
+  readonly protocol: Protocol
+  readonly weight: number
+  readonly health: HealthCheck
+  readonly upstreams: readonly Upstream[]
+  /** How long open connections may live on after the manifest is gone. */
+  readonly drainMs: number
+}

@@ -1,0 +1,36 @@
+/**
+ * Owns the closed set of reasons why a request or connection ended as it did. They appear in the
+ * access line, the `reason` label, the `x-mesh-reason` header and the docs, spelt the same.
+ */
+
+/** `ok` is a request the mesh did not interfere with, whatever its status. */
+export type Reason =
+  | 'ok'
+  // the caller's fault
+  | 'bad-request' // not strict HTTP/1.1
+  | 'head-too-large'
+  | 'head-timeout'
+  | 'body-timeout'
+  | 'method-refused' // CONNECT, TRACE
+  | 'upgrade-refused'
+  | 'not-http' // bytes that are not HTTP sent to an HTTP service
+  | 'caller-aborted'
+  // the mesh's
+  | 'unknown-service'
+  | 'not-mesh-name' // forward proxy asked for something outside the mesh
+  | 'no-instances'
+  | 'policy-denied'
+  | 'no-credential' // this side's certificate is missing or expired
+  | 'tunnel-failed' // far agent could not be reached
+  | 'tunnel-refused-identity' // peer proved to be somebody else
+  | 'draining'
+  | 'overloaded'
+  | 'tunnel-lost' // tunnel or stream died under way
+  // the service's
+  | 'instance-refused' // local instance refused or timed out on connect
+  | 'instance-aborted' // closed before a whole response
+  | 'bad-response' // response was not strict HTTP/1.1
+  | 'response-timeout'
+
+/** Which side of the proxied exchange a reason accuses. */
+export type Blame = 'none' | 'caller' | 'mesh' | 'service'

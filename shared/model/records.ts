@@ -1,0 +1,45 @@
+/**
+ * Owns the records that travel through the store: what a host publishes and what a controller
+ * writes. Plain readonly data; `shared/schema` checks it at the border.
+ */
+
+import type { HostName, InstanceId, Port, ServiceName } from './names.ts'
+
+/** How bytes of a service are understood. The callee's manifest decides it, never the caller. */
+export type Protocol = 'http' | 'tcp'
+
+/**
+ * One running copy of a service, published by its host under the host's lease. `left` is written
+ * just before a deliberate delete, so that a delete nobody announced can be told apart.
+ */
+export interface InstanceRecord {
+  readonly service: ServiceName
+  readonly host: HostName
+  readonly id: InstanceId
+  readonly protocol: Protocol
+  /** The port the service listens on; part of the CONNECT authority, dialled only by its own agent. */
+  readonly port: Port
+  /** Relative share of traffic, 1 to 1000. */
+  readonly weight: number
+  readonly state: 'up' | 'left'
+}
+
+/** Where a host's agent takes tunnels; published by the host under its lease. */
+export interface HostPresence {
+  readonly host: HostName
+  /** IP address other hosts reach this one at. */
+  readonly address: string
+  readonly tunnelPort: Port
+  readonly zone: string
+  /** The agent's version, for `meshctl status`. */
+  readonly version: string
+}
+
+/** What a host may do; written by controllers only. */
+export interface HostRecord {
+  readonly host: HostName
+  /** Globs (`*` only) of the services the host may speak for. */
+  readonly services: readonly string[]
+  /** When the host enrolled, RFC 3339. */
+  readonly enrolledAt: string
+}

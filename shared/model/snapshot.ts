@@ -1,0 +1,63 @@
+/**
+ * Owns the snapshot: the frozen view of the mesh at one store revision that workers act on. Plain
+ * readonly data: printable, cloneable, cacheable on disk. A new one replaces the old one whole.
+ */
+
+import type { HostName, InstanceId, Port, ServiceName, TrustDomain } from './names.ts'
+import type { Protocol } from './records.ts'
+
+/** One instance a caller may pick. */
+export interface InstanceView {
+  readonly host: HostName
+  readonly id: InstanceId
+  readonly port: Port
+  readonly weight: number
+}
+
+/** A service as callers see it. */
+export interface ServiceView {
+  readonly name: ServiceName
+  readonly protocol: Protocol
+  readonly instances: readonly InstanceView[]
+}
+
+/** A far host as tunnels see it. */
+export interface HostView {
+  readonly name: HostName
+  readonly address: string
+  readonly tunnelPort: Port
+}
+
+/** An instance on this host, as the inbound side dials it. */
+export interface LocalInstance {
+  readonly service: ServiceName
+  readonly id: InstanceId
+  readonly protocol: Protocol
+  readonly address: string
+  readonly port: Port
+  /** A draining instance takes no new streams. */
+  readonly draining: boolean
+  readonly drainMs: number
+}
+
+/** An explicit listener on this host. */
+export interface ListenerView {
+  readonly service: ServiceName
+  readonly port: Port
+  /** The manifest that asked for it. */
+  readonly file: string
+}
+
+/** The whole view; see the header. */
+export interface Snapshot {
+  /** Store revision it was built from; 0 before the first. */
+  readonly revision: number
+  /** Grows with every snapshot of this control process. */
+  readonly sequence: number
+  readonly trustDomain: TrustDomain
+  readonly host: HostName
+  readonly services: Readonly<Record<string, ServiceView>>
+  readonly hosts: Readonly<Record<string, HostView>>
+  readonly local: readonly LocalInstance[]
+  readonly listeners: readonly ListenerView[]
+}
