@@ -4,11 +4,15 @@
  * A worker connects; the control process welcomes it and from then on sends whole values.
  */
 
+import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 
 /** The newest protocol this code speaks, and the oldest. */
-export const protocol = { newest: 1, oldest: 1 } as const
+export const protocol = { newest: 1, oldest: 1 } as const satisfies {
+  newest: number
+  oldest: number
+}
 
 /** A certificate with its key, as a worker needs it. Never logged, never written by a worker. */
 export interface CredentialMessage {
@@ -26,7 +30,7 @@ export interface CredentialMessage {
 /** What the control process says. */
 export type ToWorker =
   | { readonly kind: 'welcome'; readonly protocol: number; readonly settings: WorkerSettings }
-  | { readonly kind: 'trust'; readonly bundlePem: string }
+  | { readonly kind: 'trust'; readonly bundlePem: string; readonly trustDomain: TrustDomain }
   /** The whole set of credentials; what is not in it is gone. */
   | { readonly kind: 'credentials'; readonly credentials: readonly CredentialMessage[] }
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }

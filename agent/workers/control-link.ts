@@ -1,0 +1,85 @@
+/**
+ * Owns the worker's end of the worker protocol: connects to the control process, again and again
+ * with backoff, and hands on what it says. While the control process is away the worker goes on
+ * with what it has.
+ */
+
+import { connect } from 'node:net'
+import { Backoff } from '#shared/lifecycle/backoff.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Clock, Random } from '#agent/platform.ts'
+import { LineSocket } from './line-socket.ts'
+import { protocol, type FromWorker, type ToWorker } from './messages.ts'
+
+/** Settings of a control link. */
+export interface ControlLinkSettings {
+  readonly socketPath: string
+  readonly generation: number
+  readonly index: number
+  readonly pid: number
+}
+
+/** Keeps the connection to the control process. */
+export class ControlLink {
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #settings: ControlLinkSettings
+  readonly #backoff: Backoff
+  readonly #hear: (message: ToWorker) => void
+  #line: LineSocket<ToWorker, FromWorker> | null = null
+  #retry: Timer | null = null
+  #stopped = false
+
+  constructor(
+    parts: {
+      readonly clock: Clock
+      readonly random: Random
+      readonly logger: Logger
+      /** Told of every message; called again with whole values after a reconnect. */
+      readonly hear: (message: ToWorker) => void
+    },
+    settings: ControlLinkSettings,
+  ) {
+    this.#clock = parts.clock
+    this.#logger = parts.logger
+    this.#hear = parts.hear
+    this.#settings = settings
+    this.#backoff = new Backoff(parts, { firstMs: 50, lastMs: 2000 })
+  }
+
+  /** Starts connecting. */
+  start(): void {
+    const { socketPath, generation, index, pid } = this.#settings
+    const socket = connect(socketPath)
+    const line = new LineSocket<ToWorker, FromWorker>(socket)
+    socket.once('connect', () => {
+      this.#line = line
+      line.send({ kind: 'hello', ...protocol, generation, index, pid })
+    })
+    line.handle(
+      (message) => {
+        if (message.kind === 'welcome') this.#backoff.reset()
+        this.#hear(message)
+      },
+      (problem) => {
+        if (this.#line === line) this.#logger.warn({ problem }, 'control process away; going on')
+        this.#line = null
+        if (!this.#stopped)
+          this.#retry = this.#clock.after(this.#backoff.nextMs(), () => this.start())
+      },
+    )
+  }
+
+  /** Says something to the control process, if it is there. */
+  send(message: FromWorker): void {
+    this.#line?.send(message)
+  }
+
+  /** Ends the connection for good. */
+  stop(): void {
+    this.#stopped = true
+    this.#retry?.stop()
+    this.#line?.close()
+  }
+}

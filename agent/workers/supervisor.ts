@@ -1,0 +1,114 @@
+/**
+ * Owns the small supervisor used where there is no systemd (demo, container, tests): it starts the
+ * control process and the workers side by side, so that neither is the other's child, and starts
+ * again what ends, with backoff. It carries no traffic and holds no state.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { Backoff } from '#shared/lifecycle/backoff.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Clock, Random } from '#agent/platform.ts'
+
+/** A program to keep running. */
+export interface Program {
+  readonly name: string
+  readonly command: string
+  readonly args: readonly string[]
+}
+
+/** Settings of a supervisor. */
+export interface SupervisorSettings {
+  /** In the order of starting; stopped in the same order, each after the one before has ended. */
+  readonly programs: readonly Program[]
+  /** Exit codes that no restart can mend (bad configuration): everything stops. */
+  readonly finalCodes: readonly number[]
+  /** Longest wait for a program to end by itself before it is killed. @default 40000 */
+  readonly killMs: number
+}
+
+/** Runs for this long count as a success and reset the backoff. */
+const steadyMs = 10_000
+
+class Post {
+  readonly program: Program
+  readonly backoff: Backoff
+  child: ChildProcess | null = null
+  retry: Timer | null = null
+  ended: Promise<void> = Promise.resolve()
+  constructor(program: Program, backoff: Backoff) {
+    this.program = program
+    this.backoff = backoff
+  }
+}
+
+/** Keeps a few programs running. */
+export class Supervisor {
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #settings: SupervisorSettings
+  readonly #posts: readonly Post[]
+  readonly #finished = Promise.withResolvers<number>()
+  #stopping = false
+
+  constructor(
+    parts: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
+    settings: SupervisorSettings,
+  ) {
+    this.#clock = parts.clock
+    this.#logger = parts.logger
+    this.#settings = settings
+    this.#posts = settings.programs.map(
+      (program) => new Post(program, new Backoff(parts, { firstMs: 200, lastMs: 10_000 })),
+    )
+  }
+
+  /** Starts everything; settles with an exit code when everything has ended. */
+  run(): Promise<number> {
+    for (const post of this.#posts) this.#start(post)
+    return this.#finished.promise
+  }
+
+  /** Ends the programs one after the other, in the order they were started. */
+  async stop(code = 0): Promise<void> {
+    if (this.#stopping) return
+    this.#stopping = true
+    for (const post of this.#posts) {
+      post.retry?.stop()
+      const { child } = post
+      if (child === null) continue
+      child.kill('SIGTERM')
+      const kill = this.#clock.after(this.#settings.killMs, () => child.kill('SIGKILL'))
+      await post.ended
+      kill.stop()
+    }
+    this.#finished.resolve(code)
+  }
+
+  #start(post: Post): void {
+    const { name, command, args } = post.program
+    const startedAt = this.#clock.elapsed()
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    const ended = Promise.withResolvers<void>()
+    post.child = child
+    post.ended = ended.promise
+    child.once('error', (error) => {
+      this.#logger.error({ program: name, error: error.message }, 'program could not be started')
+      ended.resolve()
+      void this.stop(1)
+    })
+    child.once('exit', (code, signal) => {
+      post.child = null
+      ended.resolve()
+      if (this.#stopping) return
+      if (code !== null && this.#settings.finalCodes.includes(code)) {
+        void this.stop(code)
+        return
+      }
+      if (this.#clock.elapsed() - startedAt >= steadyMs) post.backoff.reset()
+      const waitMs = post.backoff.nextMs()
+      this.#logger.warn({ program: name, code, signal, waitMs }, 'program ended; starting it again')
+      post.retry = this.#clock.after(waitMs, () => this.#start(post))
+    })
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * Owns the control process's end of the worker protocol: a unix socket that only this user may
+ * open, the latest value of everything workers must know, and the counters they report. Workers
+ * come and go by themselves; the hub starts and ends none.
+ */
+
+import { chmodSync, rmSync } from 'node:fs'
+import { createServer, type Server, type Socket } from 'node:net'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { TrustDomain } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { Clock } from '#agent/platform.ts'
+import { CounterLedger } from './counter-ledger.ts'
+import { LineSocket } from './line-socket.ts'
+import {
+  protocol,
+  type CounterDump,
+  type CredentialMessage,
+  type FromWorker,
+  type ListeningState,
+  type ToWorker,
+  type WorkerSettings,
+} from './messages.ts'
+
+/** A connected worker, for `meshctl status`. */
+export interface WorkerState {
+  readonly generation: number
+  readonly index: number
+  readonly pid: number
+  readonly protocol: number
+  /** Sequence of the snapshot it acts on. */
+  readonly applied: number
+  readonly listening: ListeningState
+}
+
+/** Settings of the hub. */
+export interface WorkerHubSettings {
+  readonly socketPath: string
+  readonly worker: WorkerSettings
+  /** Longest wait for a worker's counters. @default 1000 */
+  readonly collectMs?: number
+}
+
+class Worker {
+  readonly line: LineSocket<FromWorker, ToWorker>
+  state: WorkerState | null = null
+  readonly waiting = new Map<number, (counters: CounterDump) => void>()
+  constructor(socket: Socket) {
+    this.line = new LineSocket(socket)
+  }
+}
+
+/** Feeds workers and hears them. */
+export class WorkerHub {
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #settings: WorkerHubSettings
+  readonly #server: Server
+  readonly #workers = new Set<Worker>()
+  readonly #ledger = new CounterLedger()
+  readonly #listeners = new Set<() => void>()
+  #trust: string | null = null
+  #credentials: string | null = null
+  #snapshot: string | null = null
+  #requests = 0
+
+  constructor(
+    parts: { readonly clock: Clock; readonly logger: Logger },
+    settings: WorkerHubSettings,
+  ) {
+    this.#clock = parts.clock
+    this.#logger = parts.logger
+    this.#settings = settings
+    this.#server = createServer((socket) => this.#accept(socket))
+  }
+
+  /** Opens the socket; a leftover of a process that died is replaced. */
+  async start(): Promise<void> {
+    const { socketPath } = this.#settings
+    rmSync(socketPath, { force: true })
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', (cause) =>
+        reject(
+          new MeshError(`cannot open the worker socket ${socketPath}: ${cause.message}`, {
+            code: 'worker-socket',
+            hint: 'check that the run directory exists and belongs to the agent’s user',
+            cause,
+          }),
+        ),
+      )
+      this.#server.listen(socketPath, resolve)
+    })
+    chmodSync(socketPath, 0o600)
+  }
+
+  /** Closes the socket and every connection; workers go on serving with what they have. */
+  async stop(): Promise<void> {
+    for (const worker of this.#workers) worker.line.close('the control process stops')
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  /** Hands every worker the trust bundle, now and whenever one connects. */
+  setTrust(bundlePem: string, trustDomain: TrustDomain): void {
+    const message: ToWorker = { kind: 'trust', bundlePem, trustDomain }
+    this.#broadcast((this.#trust = LineSocket.encode(message)))
+  }
+
+  /** Hands every worker the whole set of credentials. */
+  setCredentials(credentials: readonly CredentialMessage[]): void {
+    const message: ToWorker = { kind: 'credentials', credentials }
+    this.#broadcast((this.#credentials = LineSocket.encode(message)))
+  }
+
+  /** Hands every worker the snapshot. */
+  setSnapshot(snapshot: Snapshot): void {
+    const message: ToWorker = { kind: 'snapshot', snapshot }
+    this.#broadcast((this.#snapshot = LineSocket.encode(message)))
+  }
+
+  /** The workers connected now. */
+  get workers(): readonly WorkerState[] {
+    return [...this.#workers].flatMap((worker) => (worker.state === null ? [] : [worker.state]))
+  }
+
+  /** Told whenever a worker came, went, or reported something new. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener)
+  }
+
+  /** Asks every worker for its counters and adds what dead ones had counted. */
+  async collect(): Promise<CounterDump> {
+    await Promise.all([...this.#workers].map((worker) => this.#ask(worker)))
+    return this.#ledger.total()
+  }
+
+  #ask(worker: Worker): Promise<void> {
+    if (worker.state === null) return Promise.resolve()
+    const request = ++this.#requests
+    return new Promise((resolve) => {
+      const timer = this.#clock.after(this.#settings.collectMs ?? 1000, () => {
+        worker.waiting.delete(request)
+        resolve()
+      })
+      worker.waiting.set(request, () => {
+        timer.stop()
+        worker.waiting.delete(request)
+        resolve()
+      })
+      worker.line.send({ kind: 'collect', request })
+    })
+  }
+
+  #broadcast(line: string): void {
+    for (const worker of this.#workers) if (worker.state !== null) worker.line.sendText(line)
+  }
+
+  #accept(socket: Socket): void {
+    const worker = new Worker(socket)
+    this.#workers.add(worker)
+    worker.line.handle(
+      (message) => this.#hear(worker, message),
+      (problem) => {
+        this.#workers.delete(worker)
+        this.#ledger.retire(worker)
+        for (const done of worker.waiting.values()) done({ series: [] })
+        if (worker.state !== null) {
+          const { generation, index, pid } = worker.state
+          this.#logger.info({ generation, index, pid, problem }, 'worker disconnected')
+        }
+        this.#changed()
+      },
+    )
+  }
+
+  #hear(worker: Worker, message: FromWorker): void {
+    switch (message.kind) {
+      case 'hello':
+        this.#welcome(worker, message)
+        break
+      case 'listening':
+        if (worker.state !== null) worker.state = { ...worker.state, listening: message.state }
+        this.#changed()
+        break
+      case 'applied':
+        if (worker.state !== null) worker.state = { ...worker.state, applied: message.sequence }
+        this.#changed()
+        break
+      case 'counters':
+        this.#ledger.update(worker, message.counters)
+        worker.waiting.get(message.request)?.(message.counters)
+        break
+    }
+  }
+
+  #welcome(worker: Worker, hello: FromWorker & { kind: 'hello' }): void {
+    const version = Math.min(hello.newest, protocol.newest)
+    const { generation, index, pid } = hello
+    if (version < hello.oldest || version < protocol.oldest) {
+      this.#logger.error(
+        { generation, index, pid, theirs: [hello.oldest, hello.newest], ours: protocol },
+        'worker refused: no common protocol version; restart that worker with this version',
+      )
+      worker.line.close('no common protocol version')
+      return
+    }
+    worker.state = {
+      generation,
+      index,
+      pid,
+      protocol: version,
+      applied: 0,
+      listening: { tunnelPort: 0, listeners: [] },
+    }
+    worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
+    for (const line of [this.#trust, this.#credentials, this.#snapshot]) {
+      if (line !== null) worker.line.sendText(line)
+    }
+    this.#logger.info({ generation, index, pid, protocol: version }, 'worker connected')
+    this.#changed()
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener()
+  }
+}
