@@ -1,0 +1,163 @@
+/**
+ * Owns the reading and writing of store records: JSON checked against one schema each, and against
+ * the key it stands under, so that a record can never speak for another host. A bad record is
+ * rejected alone. Unknown members are dropped, because newer hosts may write them.
+ */
+
+import { Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import type { Parsed } from '#shared/model/names.ts'
+import {
+  must,
+  parseHostName,
+  parseInstanceId,
+  parsePort,
+  parseServiceName,
+} from '#shared/model/names.ts'
+import type { HostPresence, HostRecord, InstanceRecord } from '#shared/model/records.ts'
+import { parseMeshKey } from '#shared/store/keys.ts'
+
+/** No record needs more; longer ones are refused before they are parsed. Characters. */
+const longestRecord = 64 * 1024
+
+const name = Type.String({ pattern: '^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$' })
+const port = Type.Integer({ minimum: 1, maximum: 65535 })
+const dateTime = Type.String({
+  pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(?:\\.\\d{1,9})?(?:Z|[+-]\\d\\d:\\d\\d)$',
+})
+
+const instance = Compile(
+  Type.Object({
+    service: name,
+    host: name,
+    id: name,
+    protocol: Type.Union([Type.Literal('http'), Type.Literal('tcp')]),
+    port,
+    weight: Type.Integer({ minimum: 1, maximum: 1000 }),
+    state: Type.Union([Type.Literal('up'), Type.Literal('left')]),
+  }),
+)
+const presence = Compile(
+  Type.Object({
+    host: name,
+    address: Type.String({ pattern: '^[0-9A-Fa-f.:]{2,45}$' }),
+    tunnelPort: port,
+    zone: Type.String({ maxLength: 253 }),
+    version: Type.String({ maxLength: 100 }),
+  }),
+)
+const host = Compile(
+  Type.Object({
+    host: name,
+    services: Type.Array(Type.String({ minLength: 1, maxLength: 253 }), { maxItems: 1000 }),
+    enrolledAt: dateTime,
+  }),
+)
+
+/** An entry under `/mesh/v1/`, read. */
+export type MeshEntry =
+  | { readonly kind: 'instance'; readonly record: InstanceRecord }
+  | { readonly kind: 'presence'; readonly record: HostPresence }
+  | { readonly kind: 'host'; readonly record: HostRecord }
+  | { readonly kind: 'unknown' }
+
+/** Reads an instance's record. */
+export function decodeInstance(text: string): Parsed<InstanceRecord> {
+  return decode('instance', instance, text, (raw) => ({
+    service: must(parseServiceName(raw.service)),
+    host: must(parseHostName(raw.host)),
+    id: must(parseInstanceId(raw.id)),
+    protocol: raw.protocol,
+    port: must(parsePort(raw.port)),
+    weight: raw.weight,
+    state: raw.state,
+  }))
+}
+
+/** Reads a host's presence. */
+export function decodePresence(text: string): Parsed<HostPresence> {
+  return decode('presence', presence, text, (raw) => ({
+    host: must(parseHostName(raw.host)),
+    address: raw.address,
+    tunnelPort: must(parsePort(raw.tunnelPort)),
+    zone: raw.zone,
+    version: raw.version,
+  }))
+}
+
+/** Reads a host's record. */
+export function decodeHost(text: string): Parsed<HostRecord> {
+  return decode('host', host, text, (raw) => ({
+    host: must(parseHostName(raw.host)),
+    services: raw.services,
+    enrolledAt: raw.enrolledAt,
+  }))
+}
+
+/** Reads any entry under `/mesh/v1/`; a record that names another host than its key is refused. */
+export function decodeMeshEntry(key: string, text: string): Parsed<MeshEntry> {
+  const parsed = parseMeshKey(key)
+  if (!parsed.ok) return parsed
+  const at = parsed.value
+  switch (at.kind) {
+    case 'instance': {
+      const record = decodeInstance(text)
+      if (!record.ok) return under(key, record.problem)
+      const { service, host, id } = record.value
+      return service === at.service && host === at.host && id === at.id
+        ? { ok: true, value: { kind: 'instance', record: record.value } }
+        : under(key, `instance record names ${service}/${host}/${id}, not what its key names`)
+    }
+    case 'presence': {
+      const record = decodePresence(text)
+      if (!record.ok) return under(key, record.problem)
+      return record.value.host === at.host
+        ? { ok: true, value: { kind: 'presence', record: record.value } }
+        : under(key, `presence record names host ${record.value.host}, not what its key names`)
+    }
+    case 'host': {
+      const record = decodeHost(text)
+      if (!record.ok) return under(key, record.problem)
+      return record.value.host === at.host
+        ? { ok: true, value: { kind: 'host', record: record.value } }
+        : under(key, `host record names host ${record.value.host}, not what its key names`)
+    }
+    case 'unknown':
+      return { ok: true, value: { kind: 'unknown' } }
+  }
+}
+
+/** Writes a record; members in one order, so that equal records are equal texts. */
+export function encodeRecord(record: InstanceRecord | HostPresence | HostRecord): string {
+  return JSON.stringify(record, Object.keys(record).sort())
+}
+
+function under(key: string, problem: string): { readonly ok: false; readonly problem: string } {
+  return { ok: false, problem: `${key}: ${problem}` }
+}
+
+interface Validator<Raw> {
+  Check(value: unknown): value is Raw
+  Errors(value: unknown): readonly { readonly instancePath: string; readonly message: string }[]
+}
+
+function decode<Raw, T>(
+  what: string,
+  validator: Validator<Raw>,
+  text: string,
+  build: (raw: Raw) => T,
+): Parsed<T> {
+  if (text.length > longestRecord) {
+    return { ok: false, problem: `${what} record is longer than ${longestRecord} characters` }
+  }
+  let raw: unknown
+  try {
+    raw = JSON.parse(text)
+  } catch {
+    return { ok: false, problem: `${what} record is not JSON` }
+  }
+  if (validator.Check(raw)) return { ok: true, value: build(raw) }
+  const [first] = validator.Errors(raw)
+  const where = first === undefined || first.instancePath === '' ? '' : ` at ${first.instancePath}`
+  return { ok: false, problem: `${what} record${where} ${first?.message ?? 'is malformed'}` }
+}
