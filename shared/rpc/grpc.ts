@@ -27,7 +27,7 @@ export function loadProto(
   })
   const services: Record<string, grpc.ServiceDefinition> = {}
   for (const [name, definition] of Object.entries(loaded)) {
-    if (!('format' in definition)) services[name] = definition as grpc.ServiceDefinition
+    if (!('format' in definition)) services[name] = definition
   }
   return services
 }
