@@ -1,0 +1,61 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import t from 'tap'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import { Listeners, type DesiredListener } from '#agent/outbound/listeners.ts'
+
+const logger = createLogger({ name: 'test', level: 'silent' })
+
+/** Listeners that let a test wait for what they report. */
+function start(): { listeners: Listeners; until: (done: () => boolean) => Promise<void> } {
+  let wake = (): void => {}
+  const listeners = new Listeners({
+    clock: systemClock,
+    random: systemRandom,
+    logger,
+    onChange: () => wake(),
+  })
+  const until = async (done: () => boolean): Promise<void> => {
+    while (!done()) await new Promise<void>((resolve) => (wake = resolve))
+  }
+  return { listeners, until }
+}
+
+function desired(name: string, port: number, accept: (socket: Socket) => void): DesiredListener {
+  return { name, address: '127.0.0.1', port, accept }
+}
+
+t.test('Listeners opens what is desired and keeps connections of what is not', async (t) => {
+  const { listeners, until } = start()
+  const accepted = Promise.withResolvers<Socket>()
+  listeners.apply([desired('a', 0, accepted.resolve)])
+  await until(() => listeners.states[0]?.problem === '')
+  const port = listeners.states[0]?.port ?? 0
+  const client = connect(port, '127.0.0.1')
+  const server = await accepted.promise
+  t.equal(listeners.openConnections, 1)
+  listeners.apply([])
+  t.same(listeners.states, [])
+  server.write('still here')
+  const [chunk] = (await once(client, 'data')) as [Buffer]
+  t.equal(chunk.toString(), 'still here')
+  const refused = connect(port, '127.0.0.1')
+  const [error] = (await once(refused, 'error')) as [NodeJS.ErrnoException]
+  t.equal(error.code, 'ECONNREFUSED')
+  client.destroy()
+  server.destroy()
+})
+
+t.test('Listeners names the cause when a port is taken, and opens it once it is free', async (t) => {
+  const { listeners, until } = start()
+  const squatter = createServer().listen(0, '127.0.0.1')
+  await once(squatter, 'listening')
+  const { port } = squatter.address() as AddressInfo
+  listeners.apply([desired('a', port, (socket) => socket.destroy())])
+  await until(() => listeners.states[0]?.problem.includes('in use by another program') ?? false)
+  t.match(listeners.states, [{ name: 'a', address: '127.0.0.1', port }])
+  squatter.close()
+  await until(() => listeners.states[0]?.problem === '')
+  listeners.stop()
+})
