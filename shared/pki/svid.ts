@@ -6,7 +6,7 @@
 
 import type { Parsed, TrustDomain } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
-import { parseSpiffeId, splitSpiffeId } from '#shared/model/spiffe-id.ts'
+import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import type { DerElement } from './der.ts'
 import { DerError, childrenOf, expectTag, oidHex, readBoolean, readDer, tags } from './der.ts'
 
@@ -46,34 +46,18 @@ const dnsName =
  * chain verified by OpenSSL against the trust bundle: this looks at no signature and no clock.
  */
 export function readSvid(der: Buffer, trustDomain: TrustDomain): Parsed<Svid> {
+  const svid = readAnySvid(der)
+  if (!svid.ok) return svid
+  return svid.value.id.startsWith(`spiffe://${trustDomain}/`)
+    ? svid
+    : refuse(`is for ${svid.value.id}, outside the trust domain "${trustDomain}"`)
+}
+
+/** As {@link readSvid}, of any trust domain: for whoever trusts one root and nothing beside it. */
+export function readAnySvid(der: Buffer): Parsed<Svid> {
   if (der.length > maxBytes) return refuse(`is larger than ${maxBytes} bytes`)
   try {
-    const fields = readFields(der)
-    const constraints = readBasicConstraints(fields.extensions)
-    if (constraints !== null) return refuse(constraints)
-    const usage = readKeyUsage(fields.extensions)
-    if (usage !== null) return refuse(usage)
-    const purposes = readExtendedKeyUsage(fields.extensions)
-    if (purposes !== null) return refuse(purposes)
-    const names = readNames(fields.extensions)
-    if (!names.ok) return names
-    const parts = splitSpiffeId(names.value.uri)
-    if (!parts.ok) return refuse(`has an unusable identity: ${parts.problem}`)
-    if (parts.value.trustDomain !== trustDomain) {
-      return refuse(`is of trust domain "${parts.value.trustDomain}", not "${trustDomain}"`)
-    }
-    const id = parseSpiffeId(names.value.uri)
-    if (!id.ok) return id
-    return {
-      ok: true,
-      value: {
-        id: id.value,
-        dnsNames: names.value.dnsNames,
-        notBeforeMs: fields.notBeforeMs,
-        notAfterMs: fields.notAfterMs,
-        serial: fields.serial,
-      },
-    }
+    return readLeaf(der)
   } catch (error) {
     if (error instanceof DerError) return refuse(`is not well-formed: ${error.message}`)
     throw error
@@ -96,6 +80,22 @@ interface Fields {
 
 function refuse(why: string): { readonly ok: false; readonly problem: string } {
   return { ok: false, problem: `certificate ${why}` }
+}
+
+function readLeaf(der: Buffer): Parsed<Svid> {
+  const fields = readFields(der)
+  const problem =
+    readBasicConstraints(fields.extensions) ??
+    readKeyUsage(fields.extensions) ??
+    readExtendedKeyUsage(fields.extensions)
+  if (problem !== null) return refuse(problem)
+  const names = readNames(fields.extensions)
+  if (!names.ok) return names
+  const id = parseSpiffeId(names.value.uri)
+  if (!id.ok) return refuse(`has an unusable identity: ${id.problem}`)
+  const { serial, notBeforeMs, notAfterMs } = fields
+  const { dnsNames } = names.value
+  return { ok: true, value: { id: id.value, dnsNames, notBeforeMs, notAfterMs, serial } }
 }
 
 /** RFC 5280 §4.1: the positions of TBSCertificate's fields. */

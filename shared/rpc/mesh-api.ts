@@ -1,0 +1,133 @@
+/**
+ * Owns the types of `mesh.proto`'s messages and services and their loading. The types are written
+ * by hand; a test holds them against the proto file.
+ */
+
+import type { grpc } from './grpc.ts'
+import { loadProto } from './grpc.ts'
+
+export interface EnrolRequest {
+  readonly token: string
+  /** DER. */
+  readonly csr: Buffer
+  /** The name the host goes by. */
+  readonly host: string
+}
+
+export interface EnrolReply {
+  readonly certificate: Issued
+  readonly mesh: MeshDescription
+  readonly host: string
+}
+
+export interface RenewHostRequest {
+  /** DER. */
+  readonly csr: Buffer
+}
+
+export interface IssueServiceRequest {
+  readonly service: string
+  /** DER. */
+  readonly csr: Buffer
+}
+
+/** A certificate as the controller hands it out. */
+export interface Issued {
+  /** Leaf first, then intermediates, PEM. */
+  readonly chainPem: string
+  readonly spiffeId: string
+  /** Milliseconds since the epoch. */
+  readonly notAfterMs: number
+  /** Lower-case hexadecimal. */
+  readonly serial: string
+}
+
+export interface DescribeMeshRequest {}
+
+/** What a host must know of the mesh before it can take part. */
+export interface MeshDescription {
+  readonly trustDomain: string
+  /** Every trusted root, PEM. */
+  readonly trustBundlePem: string
+  readonly store: StoreDescription
+  /** The name of the controller that answered. */
+  readonly controller: string
+}
+
+/** Where the store is. */
+export interface StoreDescription {
+  /** `embedded` or `etcd`. */
+  readonly kind: string
+  readonly endpoints: readonly string[]
+  /** The DNS SAN its certificate must carry; empty for plain etcd. */
+  readonly serverName: string
+}
+
+export interface CreateTokenRequest {
+  readonly host: string
+  /** Globs, `*` only. */
+  readonly services: readonly string[]
+  /** 0 for the default. */
+  readonly ttlMs: number
+}
+
+export interface CreatedToken {
+  readonly token: string
+  /** Milliseconds since the epoch. */
+  readonly expiresAtMs: number
+}
+
+export interface ListHostsRequest {}
+
+export interface HostList {
+  readonly hosts: readonly ListedHost[]
+}
+
+export interface ListedHost {
+  readonly host: string
+  readonly services: readonly string[]
+  /** RFC 3339. */
+  readonly enrolledAt: string
+}
+
+/** A method's two messages. */
+export interface Method<Request, Reply> {
+  readonly request: Request
+  readonly reply: Reply
+}
+
+/** The services of `mesh.proto` and their methods. */
+export interface MeshServices {
+  readonly Enrolment: {
+    readonly Enrol: Method<EnrolRequest, EnrolReply>
+  }
+  readonly Certificates: {
+    readonly RenewHost: Method<RenewHostRequest, Issued>
+    readonly IssueService: Method<IssueServiceRequest, Issued>
+    readonly DescribeMesh: Method<DescribeMeshRequest, MeshDescription>
+  }
+  readonly Operations: {
+    readonly CreateToken: Method<CreateTokenRequest, CreatedToken>
+    readonly ListHosts: Method<ListHostsRequest, HostList>
+  }
+}
+
+/** Name of a service of `mesh.proto`. */
+export type ServiceKey = keyof MeshServices
+/** Name of a method of a service. */
+export type MethodKey<S extends ServiceKey> = keyof MeshServices[S] & string
+/** What a method takes. */
+export type RequestOf<S extends ServiceKey, M extends MethodKey<S>> =
+  MeshServices[S][M] extends Method<infer Request, unknown> ? Request : never
+/** What a method answers. */
+export type ReplyOf<S extends ServiceKey, M extends MethodKey<S>> =
+  MeshServices[S][M] extends Method<unknown, infer Reply> ? Reply : never
+
+const loaded = loadProto(new URL('./mesh.proto', import.meta.url))
+
+/** The wire definition of a service; throws when the proto file lacks it. */
+export function definitionOf(service: ServiceKey): grpc.ServiceDefinition {
+  const definition = loaded[`hostmesh.v1.${service}`]
+  if (definition === undefined) throw new TypeError(`mesh.proto has no service ${service}`)
+  return definition
+}
