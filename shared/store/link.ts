@@ -1,0 +1,219 @@
+/**
+ * Owns a host's link with the store: one session after the other with backoff and jitter, the view
+ * they keep, and what the host publishes. The store being away removes nothing from the view. No
+ * failure of the store ever escapes as an exception or a rejection.
+ */
+
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { sleep } from '#shared/lifecycle/clock.ts'
+import { Backoff } from '#shared/lifecycle/backoff.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { KeyValue } from './key-value.ts'
+import { OwnKeys } from './own-keys.ts'
+import type { Publication } from './own-keys.ts'
+import type { SessionSettings } from './session.ts'
+import { Session } from './session.ts'
+import { LiveView } from './view.ts'
+import type { StoreChange, StoreView } from './view.ts'
+
+/** Whether the store is there. */
+export type LinkState =
+  /** The view is current and every own key is in the store. `since` in ms since the epoch. */
+  | { readonly kind: 'connected'; readonly since: number; readonly revision: number }
+  | { readonly kind: 'away'; readonly since: number; readonly reason: string }
+
+/** Collaborators of a link. */
+export interface StoreLinkParts {
+  /** Makes the client of one session, with the credential valid now. May reject. */
+  readonly connect: () => Promise<KeyValue>
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+/** Settings of a link. */
+export interface StoreLinkSettings extends SessionSettings {
+  /** Pace of new sessions. @default { firstMs: 250, lastMs: 5000 } */
+  readonly backoff?: { readonly firstMs: number; readonly lastMs: number }
+  /** Longest time a planned stop may take to withdraw. @default 3000 */
+  readonly withdrawMs?: number
+}
+
+const noFarewells: ReadonlyMap<string, string> = new Map()
+
+/** See the header. */
+export class StoreLink {
+  readonly #parts: StoreLinkParts
+  readonly #settings: StoreLinkSettings
+  readonly #view = new LiveView()
+  readonly #own = new OwnKeys()
+  readonly #changeListeners = new Set<(change: StoreChange) => void>()
+  readonly #stateListeners = new Set<(state: LinkState) => void>()
+  readonly #publishListeners = new Set<() => void>()
+  #state: LinkState
+  #session: Session | null = null
+  #running: Promise<void> | null = null
+  #stopping = new AbortController()
+  #wake = new AbortController()
+
+  constructor(parts: StoreLinkParts, settings: StoreLinkSettings) {
+    this.#parts = parts
+    this.#settings = settings
+    this.#state = { kind: 'away', since: parts.clock.now(), reason: 'not started' }
+  }
+
+  /** What is known of the store, kept while it is away. Live: see `StoreView`. */
+  get view(): StoreView {
+    return this.#view
+  }
+
+  get state(): LinkState {
+    return this.#state
+  }
+
+  /** Calls back after every change of the view; answers how to stop that. */
+  onChange(listener: (change: StoreChange) => void): () => void {
+    this.#changeListeners.add(listener)
+    return () => void this.#changeListeners.delete(listener)
+  }
+
+  /** Calls back after every change of the state; answers how to stop that. */
+  onState(listener: (state: LinkState) => void): () => void {
+    this.#stateListeners.add(listener)
+    return () => void this.#stateListeners.delete(listener)
+  }
+
+  /** Calls back when own keys were written, withdrawn or refused; see `publication`. */
+  onPublished(listener: () => void): () => void {
+    this.#publishListeners.add(listener)
+    return () => void this.#publishListeners.delete(listener)
+  }
+
+  /**
+   * Says what this host wants in the store: the whole set, now and in every later session. Keys no
+   * longer in it are deleted, after their farewell was written where there is one.
+   *
+   * @param farewells - last values by key, remembered for keys withdrawn later
+   */
+  publish(desired: ReadonlyMap<string, string>, farewells = noFarewells): void {
+    this.#own.want(desired, farewells)
+    this.#session?.publish()
+  }
+
+  /** Where the publication of an own key stands. */
+  publication(key: string): Publication {
+    return this.#own.publication(key)
+  }
+
+  /** Begins; a second call does nothing. */
+  start(): void {
+    if (this.#running !== null) return
+    this.#stopping = new AbortController()
+    this.#running = this.#run(this.#stopping.signal)
+  }
+
+  /** Ends the session and starts a new one at once, as a renewed credential asks for. */
+  renew(reason: string): void {
+    this.#session?.end(new Error(reason))
+    this.#wake.abort()
+  }
+
+  /**
+   * Stops. A restart or an upgrade leaves everything to the lease, so that the next process can put
+   * the same keys before it lapses; `withdraw` says goodbye for every own key.
+   */
+  async stop(options: { readonly withdraw: boolean }): Promise<void> {
+    const running = this.#running
+    if (running === null) return
+    if (options.withdraw && this.#session !== null) {
+      this.#own.want(new Map(), noFarewells)
+      const { clock } = this.#parts
+      const enough = new AbortController()
+      await Promise.race([
+        this.#session.withdraw().catch((error: unknown) => {
+          this.#parts.logger.warn({ reason: messageOf(error) }, 'store: own keys left to the lease')
+        }),
+        sleep(clock, this.#settings.withdrawMs ?? 3000, enough.signal),
+      ])
+      enough.abort()
+    }
+    this.#stopping.abort()
+    this.#session?.end(new Error('stopped'))
+    this.#wake.abort()
+    await running
+    this.#running = null
+  }
+
+  async #run(stopping: AbortSignal): Promise<void> {
+    const { clock, random } = this.#parts
+    const pace = this.#settings.backoff ?? { firstMs: 250, lastMs: 5000 }
+    const backoff = new Backoff({ random }, pace)
+    while (!stopping.aborted) {
+      this.#wake = new AbortController()
+      const startedAt = clock.elapsed()
+      const reason = await this.#runSession(stopping)
+      this.#become({ kind: 'away', since: clock.now(), reason: reason.message })
+      if (clock.elapsed() - startedAt > pace.lastMs) backoff.reset()
+      await sleep(clock, backoff.nextMs(), this.#wake.signal)
+    }
+  }
+
+  async #runSession(stopping: AbortSignal): Promise<Error> {
+    const { connect, clock, random, logger } = this.#parts
+    let store: KeyValue
+    try {
+      store = await connect()
+    } catch (error) {
+      return error instanceof Error ? error : new Error(messageOf(error))
+    }
+    const session = new Session(
+      {
+        store,
+        view: this.#view,
+        own: this.#own,
+        clock,
+        random,
+        listener: {
+          onChange: (change) => this.#tell(this.#changeListeners, change),
+          onReady: () =>
+            this.#become({
+              kind: 'connected',
+              since: clock.now(),
+              revision: this.#view.revision,
+            }),
+          onPublished: () => this.#tell(this.#publishListeners, undefined),
+          onRefused: (key, problem) =>
+            logger.error({ key, problem }, 'store: this host may not publish a key'),
+        },
+      },
+      this.#settings,
+    )
+    this.#session = session
+    try {
+      if (stopping.aborted) session.end(new Error('stopped'))
+      return await session.run()
+    } finally {
+      this.#session = null
+      store.close()
+    }
+  }
+
+  #become(state: LinkState): void {
+    const before = this.#state
+    this.#state = state
+    const { logger } = this.#parts
+    if (state.kind === 'away') {
+      const fields = { reason: state.reason }
+      if (before.kind === 'connected') logger.warn(fields, 'store: connected -> away')
+      else logger.debug(fields, 'store: still away')
+    } else {
+      logger.info({ revision: state.revision }, 'store: away -> connected')
+    }
+    this.#tell(this.#stateListeners, state)
+  }
+
+  #tell<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
+    for (const listener of listeners) listener(value)
+  }
+}

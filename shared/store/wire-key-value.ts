@@ -1,0 +1,339 @@
+/**
+ * Owns the translation between `KeyValue` and etcd's messages, for whatever carries them: etcd3
+ * over the network, or the embedded store's core called directly.
+ */
+
+import type { Clock } from '#shared/lifecycle/clock.ts'
+import { storeError } from './failures.ts'
+import type {
+  CallOptions,
+  Comparison,
+  Entry,
+  GrantedLease,
+  KeyValue,
+  LeaseId,
+  Listing,
+  Operation,
+  OperationResult,
+  StoreEvent,
+  Transaction,
+  TransactionResult,
+  Watch,
+  WatchSink,
+} from './key-value.ts'
+import type {
+  Compare,
+  EtcdRpc,
+  RequestOp,
+  ResponseOp,
+  RpcOptions,
+  WatchResponse,
+  WireEntry,
+  WireEvent,
+} from './wire.ts'
+import { WireError } from './wire.ts'
+
+/** Settings of a WireKeyValue. */
+export interface WireKeyValueSettings {
+  /** @default 5000 */
+  readonly timeoutMs?: number
+  /** Keys asked for at once by `list`. @default 1000 */
+  readonly pageSize?: number
+}
+
+const statusCancelled = 1
+const statusDeadline = 4
+const zeroByte = Buffer.from([0])
+
+/** See the header. */
+export class WireKeyValue implements KeyValue {
+  readonly #rpc: EtcdRpc
+  readonly #clock: Clock
+  readonly #timeoutMs: number
+  readonly #pageSize: number
+
+  constructor(
+    parts: { readonly rpc: EtcdRpc; readonly clock: Clock },
+    settings: WireKeyValueSettings,
+  ) {
+    this.#rpc = parts.rpc
+    this.#clock = parts.clock
+    this.#timeoutMs = settings.timeoutMs ?? 5000
+    this.#pageSize = settings.pageSize ?? 1000
+  }
+
+  async get(
+    key: string,
+    options: CallOptions = {},
+  ): Promise<{ readonly revision: number; readonly entry: Entry | null }> {
+    const response = await this.#call(`get ${key}`, options, (rpc, call) =>
+      rpc.range({ key: Buffer.from(key) }, call),
+    )
+    const [found] = response.kvs
+    return {
+      revision: Number(response.header.revision),
+      entry: found === undefined ? null : readEntry(found),
+    }
+  }
+
+  async list(
+    prefix: string,
+    options: CallOptions & { readonly revision?: number } = {},
+  ): Promise<Listing> {
+    const entries: Entry[] = []
+    const rangeEnd = endOfPrefix(prefix)
+    let from: Buffer = Buffer.from(prefix)
+    let revision = options.revision ?? 0
+    for (;;) {
+      const key = from.length === 0 ? zeroByte : from
+      const page = await this.#call(`list ${prefix}`, options, (rpc, call) =>
+        rpc.range(
+          {
+            key,
+            range_end: rangeEnd,
+            limit: String(this.#pageSize),
+            revision: String(revision),
+          },
+          call,
+        ),
+      )
+      if (revision === 0) revision = Number(page.header.revision)
+      for (const kv of page.kvs) entries.push(readEntry(kv))
+      const last = page.kvs.at(-1)
+      if (!page.more || last === undefined) return { revision, entries }
+      from = Buffer.concat([last.key, zeroByte])
+    }
+  }
+
+  async put(
+    key: string,
+    value: string,
+    options: CallOptions & { readonly lease?: LeaseId } = {},
+  ): Promise<{ readonly revision: number }> {
+    const response = await this.#call(`put ${key}`, options, (rpc, call) =>
+      rpc.put(
+        { key: Buffer.from(key), value: Buffer.from(value), lease: options.lease ?? '0' },
+        call,
+      ),
+    )
+    return { revision: Number(response.header.revision) }
+  }
+
+  async delete(
+    key: string,
+    options: CallOptions = {},
+  ): Promise<{ readonly revision: number; readonly deleted: boolean }> {
+    const response = await this.#call(`delete ${key}`, options, (rpc, call) =>
+      rpc.deleteRange({ key: Buffer.from(key) }, call),
+    )
+    return { revision: Number(response.header.revision), deleted: response.deleted !== '0' }
+  }
+
+  async transact(transaction: Transaction, options: CallOptions = {}): Promise<TransactionResult> {
+    const { compare, success, failure = [] } = transaction
+    const first = compare[0]?.key ?? success[0]?.key ?? failure[0]?.key ?? 'nothing'
+    const response = await this.#call(`transaction on ${first}`, options, (rpc, call) =>
+      rpc.txn(
+        {
+          compare: compare.map(writeComparison),
+          success: success.map(writeOperation),
+          failure: failure.map(writeOperation),
+        },
+        call,
+      ),
+    )
+    const ran = response.succeeded ? success : failure
+    return {
+      revision: Number(response.header.revision),
+      succeeded: response.succeeded,
+      results: ran.map((operation, at) => readResult(operation, response.responses[at] ?? {})),
+    }
+  }
+
+  async grantLease(ttlMs: number, options: CallOptions = {}): Promise<GrantedLease> {
+    const response = await this.#call('grant a lease', options, (rpc, call) =>
+      rpc.leaseGrant({ TTL: String(Math.ceil(ttlMs / 1000)), ID: '0' }, call),
+    )
+    return { lease: response.ID as LeaseId, ttlMs: Number(response.TTL) * 1000 }
+  }
+
+  async keepAlive(lease: LeaseId, options: CallOptions = {}): Promise<{ readonly ttlMs: number }> {
+    const doing = `renew lease ${lease}`
+    const response = await this.#call(doing, options, (rpc, call) =>
+      rpc.leaseKeepAlive({ ID: lease }, call),
+    )
+    const seconds = Number(response.TTL)
+    if (seconds <= 0) {
+      throw storeError(doing, new WireError(5, 'etcdserver: requested lease not found'))
+    }
+    return { ttlMs: seconds * 1000 }
+  }
+
+  async revokeLease(lease: LeaseId, options: CallOptions = {}): Promise<void> {
+    await this.#call(`revoke lease ${lease}`, options, (rpc, call) =>
+      rpc.leaseRevoke({ ID: lease }, call),
+    )
+  }
+
+  watch(prefix: string, fromRevision: number, sink: WatchSink): Watch {
+    const doing = `watch ${prefix}`
+    let over = false
+    let parts: WireEvent[] = []
+    const finish = (error: unknown): void => {
+      if (over) return
+      over = true
+      watch.cancel()
+      sink.onEnd(storeError(doing, error))
+    }
+    const onResponse = (response: WatchResponse): void => {
+      if (over) return
+      if (response.canceled) {
+        finish(cancellation(response))
+        return
+      }
+      parts = parts.length === 0 ? [...response.events] : parts.concat(response.events)
+      if (response.fragment) return
+      const events = parts
+      parts = []
+      if (events.length > 0) sink.onEvents(events.map(readEvent))
+      else sink.onProgress()
+    }
+    const watch = this.#rpc.watch(
+      {
+        key: prefix === '' ? zeroByte : Buffer.from(prefix),
+        range_end: endOfPrefix(prefix),
+        start_revision: String(fromRevision),
+        fragment: true,
+      },
+      { onResponse, onEnd: finish },
+    )
+    return {
+      requestProgress: () => {
+        if (!over) watch.requestProgress()
+      },
+      cancel: () => {
+        if (over) return
+        over = true
+        watch.cancel()
+      },
+    }
+  }
+
+  async compact(revision: number, options: CallOptions = {}): Promise<void> {
+    await this.#call(`compact to ${revision}`, options, (rpc, call) =>
+      rpc.compact({ revision: String(revision), physical: true }, call),
+    )
+  }
+
+  close(): void {
+    this.#rpc.close()
+  }
+
+  /** Bounds a call by its time and its caller's signal, whatever carries it; names it in errors. */
+  async #call<T>(
+    doing: string,
+    options: CallOptions,
+    run: (rpc: EtcdRpc, call: RpcOptions) => Promise<T>,
+  ): Promise<T> {
+    const { signal, timeoutMs = this.#timeoutMs } = options
+    const bound = Promise.withResolvers<never>()
+    const onAbort = (): void =>
+      bound.reject(new WireError(statusCancelled, 'given up by the caller'))
+    const timer = this.#clock.after(timeoutMs, () =>
+      bound.reject(new WireError(statusDeadline, `no answer within ${timeoutMs} ms`)),
+    )
+    try {
+      if (signal?.aborted === true) throw new WireError(statusCancelled, 'given up by the caller')
+      signal?.addEventListener('abort', onAbort)
+      return await Promise.race([run(this.#rpc, { timeoutMs }), bound.promise])
+    } catch (error) {
+      throw storeError(doing, error)
+    } finally {
+      timer.stop()
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+}
+
+/** The end of the range that holds every key with a prefix (etcd's `range_end`). */
+export function endOfPrefix(prefix: string): Buffer {
+  const end = Buffer.from(prefix)
+  for (let at = end.length - 1; at >= 0; at--) {
+    const byte = end.readUInt8(at)
+    if (byte < 0xff) {
+      end.writeUInt8(byte + 1, at)
+      return end.subarray(0, at + 1)
+    }
+  }
+  return zeroByte
+}
+
+function cancellation(response: WatchResponse): WireError {
+  if (response.compact_revision !== '0') {
+    const revision = response.compact_revision
+    return new WireError(11, `required revision has been compacted; the oldest kept is ${revision}`)
+  }
+  const reason = response.cancel_reason
+  if (reason.includes('permission denied')) return new WireError(7, reason)
+  return new WireError(14, reason === '' ? 'the server cancelled the watch' : reason)
+}
+
+function readEntry(kv: WireEntry): Entry {
+  return {
+    key: kv.key.toString(),
+    value: kv.value.toString(),
+    createRevision: Number(kv.create_revision),
+    modRevision: Number(kv.mod_revision),
+    version: Number(kv.version),
+    lease: kv.lease === '0' ? null : (kv.lease as LeaseId),
+  }
+}
+
+function readEvent(event: WireEvent): StoreEvent {
+  return event.type === 'Put'
+    ? { kind: 'put', entry: readEntry(event.kv) }
+    : {
+        kind: 'delete',
+        key: event.kv.key.toString(),
+        modRevision: Number(event.kv.mod_revision),
+      }
+}
+
+function writeComparison(comparison: Comparison): Compare {
+  const key = Buffer.from(comparison.key)
+  switch (comparison.kind) {
+    case 'mod-revision':
+      return { key, result: 'Equal', target: 'Mod', mod_revision: String(comparison.equals) }
+    case 'version':
+      return { key, result: 'Equal', target: 'Version', version: String(comparison.equals) }
+    case 'value':
+      return { key, result: 'Equal', target: 'Value', value: Buffer.from(comparison.equals) }
+  }
+}
+
+function writeOperation(operation: Operation): RequestOp {
+  const key = Buffer.from(operation.key)
+  switch (operation.kind) {
+    case 'get':
+      return { request_range: { key } }
+    case 'put':
+      return {
+        request_put: { key, value: Buffer.from(operation.value), lease: operation.lease ?? '0' },
+      }
+    case 'delete':
+      return { request_delete_range: { key } }
+  }
+}
+
+function readResult(operation: Operation, response: ResponseOp): OperationResult {
+  switch (operation.kind) {
+    case 'get': {
+      const found = response.response_range?.kvs[0]
+      return { kind: 'get', entry: found === undefined ? null : readEntry(found) }
+    }
+    case 'put':
+      return { kind: 'put' }
+    case 'delete':
+      return { kind: 'delete', deleted: response.response_delete_range?.deleted !== '0' }
+  }
+}
