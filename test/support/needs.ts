@@ -1,0 +1,91 @@
+/**
+ * Owns the question whether this machine has what a test needs. A test that cannot run is skipped
+ * with the reason, never silently.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+
+/** What a test may need of the machine: a right, a kernel feature, or a program. */
+export type Need =
+  | 'root'
+  | 'netns'
+  | 'nft'
+  | 'etcd'
+  | 'etcdctl'
+  | 'nginx'
+  | 'python3'
+  | 'curl'
+  | 'wrk'
+  | 'h2load'
+  | 'nghttp'
+  | 'nghttpd'
+  | 'setpriv'
+
+/** The part of a test that `needs` uses. */
+export interface Skippable {
+  plan(count: 0, comment: string): void
+}
+
+const places = [...(process.env['PATH'] ?? '').split(':'), '/usr/local/sbin', '/usr/sbin', '/sbin']
+
+/** The full path of a program, or null. */
+export function findProgram(name: string): string | null {
+  for (const place of places) {
+    if (place === '') continue
+    try {
+      accessSync(`${place}/${name}`, constants.X_OK)
+      return `${place}/${name}`
+    } catch {}
+  }
+  return null
+}
+
+/** Why this machine lacks something, or an empty string; fit for a test's `skip` option. */
+export function lacks(...needs: readonly Need[]): string {
+  for (const need of needs) {
+    const reason = lack(need)
+    if (reason !== '') return reason
+  }
+  return ''
+}
+
+/** True when the test may run; otherwise it has been skipped and must return. */
+export function needs(t: Skippable, ...whats: readonly Need[]): boolean {
+  const reason = lacks(...whats)
+  if (reason !== '') t.plan(0, reason)
+  return reason === ''
+}
+
+function lack(need: Need): string {
+  switch (need) {
+    case 'root':
+      return process.getuid?.() === 0 ? '' : 'needs root'
+    case 'netns':
+      return lacks('root') || lackOfNamespaces()
+    case 'nft':
+      return lacks('root') || lackOfProgram('nft')
+    case 'etcd':
+    case 'etcdctl':
+    case 'nginx':
+    case 'python3':
+    case 'curl':
+    case 'wrk':
+    case 'h2load':
+    case 'nghttp':
+    case 'nghttpd':
+    case 'setpriv':
+      return lackOfProgram(need)
+  }
+}
+
+function lackOfProgram(name: string): string {
+  return findProgram(name) === null ? `needs the program ${name}` : ''
+}
+
+function lackOfNamespaces(): string {
+  const missing = lackOfProgram('ip') || lackOfProgram('nsenter') || lackOfProgram('unshare')
+  if (missing !== '') return missing
+  const probe = spawnSync('unshare', ['--net', 'true'])
+  return probe.status === 0 ? '' : 'needs the right to make network namespaces'
+}
