@@ -7,6 +7,10 @@ import { Listeners, type DesiredListener } from '#agent/outbound/listeners.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 
+// The clock's timers keep no process alive.
+const alive = setInterval(() => {}, 60_000)
+t.teardown(() => clearInterval(alive))
+
 /** Listeners that let a test wait for what they report. */
 function start(): { listeners: Listeners; until: (done: () => boolean) => Promise<void> } {
   let wake = (): void => {}
