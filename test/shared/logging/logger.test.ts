@@ -10,7 +10,7 @@ function logInto(lines: string[]): Logger {
   })
 }
 
-t.test('a line is one JSON object with level name, time, program and component', async (t) => {
+void t.test('a line is one JSON object with level name, time, program and component', async (t) => {
   const lines: string[] = []
   logInto(lines).child({ component: 'manifests' }).warn({ file: 'orders.json' }, 'rejected')
   t.equal(lines.length, 1)
@@ -24,7 +24,7 @@ t.test('a line is one JSON object with level name, time, program and component',
   })
 })
 
-t.test('a MeshError keeps its code, hint and cause', async (t) => {
+void t.test('a MeshError keeps its code, hint and cause', async (t) => {
   const lines: string[] = []
   const cause = new Error('ECONNREFUSED')
   const err = new MeshError('no store', { code: 'store-away', hint: 'start etcd', cause })
@@ -39,7 +39,7 @@ t.test('a MeshError keeps its code, hint and cause', async (t) => {
   })
 })
 
-t.test('a key that names a secret has its value struck out at any depth', async (t) => {
+void t.test('a key that names a secret has its value struck out at any depth', async (t) => {
   const values = [
     'hush',
     'with "quotes" and \\ in it: hush',
@@ -61,7 +61,7 @@ t.test('a key that names a secret has its value struck out at any depth', async 
   }
 })
 
-t.test('private keys and join tokens inside texts are struck out', async (t) => {
+void t.test('private keys and join tokens inside texts are struck out', async (t) => {
   const lines: string[] = []
   const pem = '-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----\n'
   logInto(lines).error({ err: new Error(`cannot read ${pem} here`) }, `bad hmjoin1.id.hush-_.ab12`)
@@ -71,7 +71,7 @@ t.test('private keys and join tokens inside texts are struck out', async (t) => 
   t.match(JSON.parse(lines[1] ?? ''), { half: '[redacted]', after: 1 })
 })
 
-t.test('text that only speaks of tokens is left alone', async (t) => {
+void t.test('text that only speaks of tokens is left alone', async (t) => {
   const lines: string[] = []
   logInto(lines).info({ note: '{"token":"x"}', tokens: 3 }, 'the token expired')
   t.match(JSON.parse(lines[0] ?? ''), {

@@ -1,0 +1,181 @@
+/**
+ * Owns the check of a JSON value against a schema, told in words for operators: one fault for each
+ * wrong place, unknown keys with the one that was meant. Home of typebox, which other rooms use
+ * through the schemas of this room.
+ */
+
+import { Settings } from 'typebox/system'
+import type { TSchema } from 'typebox'
+import { Errors } from 'typebox/value'
+import { didYouMean } from './did-you-mean.ts'
+import { joinPointer, splitPointer, type JsonValue } from './json-reader.ts'
+import type { Report } from './problem.ts'
+
+// The library stops at eight by itself, and one mistake can count as several.
+Settings.Set({ maxErrors: 1000 })
+
+/** The parts of JSON Schema our schemas are made of. */
+interface Node {
+  readonly type?: string
+  readonly enum?: readonly unknown[]
+  readonly description?: string
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly maxItems?: number
+  readonly maxLength?: number
+  readonly properties?: Readonly<Record<string, Node>>
+  readonly patternProperties?: Readonly<Record<string, Node>>
+  readonly additionalProperties?: boolean | Node
+  readonly items?: Node
+}
+
+/** What a check answers. */
+export interface Checked {
+  /** Whether nothing was reported. */
+  readonly sound: boolean
+  /** The value without its faulty parts, so that rules beyond the schema can go on looking. */
+  readonly rest: JsonValue
+}
+
+/** Checks `value`, reporting each fault once. */
+export function check(schema: TSchema, value: JsonValue, report: Report): Checked {
+  const faulty = new Set<string>()
+  const reported = new Set<string>()
+  for (const { keyword, instancePath, params } of Errors(schema, value)) {
+    const node = nodeAt(schema, instancePath)
+    // A refused key also shows as a `boolean` schema of false, which says nothing more.
+    if (keyword === 'boolean') continue
+    if (keyword === 'additionalProperties') {
+      for (const key of names(params, 'additionalProperties')) {
+        const pointer = joinPointer(instancePath, key)
+        if (!faulty.has(pointer)) reportUnknownKey(node, instancePath, key, report)
+        faulty.add(pointer)
+      }
+    } else if (keyword === 'required') {
+      for (const key of names(params, 'requiredProperties')) {
+        const pointer = joinPointer(instancePath, key)
+        if (!reported.has(pointer)) reportMissingKey(node, pointer, key, report)
+        reported.add(pointer)
+      }
+    } else if (!faulty.has(instancePath)) {
+      faulty.add(instancePath)
+      reportWrongValue(node, instancePath, valueAt(value, instancePath), report)
+    }
+  }
+  return { sound: faulty.size + reported.size === 0, rest: without(value, '', faulty) }
+}
+
+/** How a pointer reads in a sentence: `health.path`. */
+export function nameOf(pointer: string): string {
+  return pointer === '' ? 'the document' : splitPointer(pointer).join('.')
+}
+
+/** How a value reads in a sentence, cut short. */
+export function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text
+}
+
+function reportUnknownKey(
+  node: Node | undefined,
+  pointer: string,
+  key: string,
+  report: Report,
+): void {
+  const known = Object.keys(node?.properties ?? {})
+  const meant = didYouMean(key, known)
+  if (known.length === 0) {
+    const message = `${show(key)} cannot be a key of ${nameOf(pointer)}`
+    const hint = node?.description ?? ''
+    report(joinPointer(pointer, key), { rule: 'bad-key', message, hint, at: 'key' })
+    return
+  }
+  report(joinPointer(pointer, key), {
+    rule: 'unknown-key',
+    message: `unknown key ${show(key)}`,
+    hint: meant === null ? `known keys: ${known.join(', ')}` : `did you mean ${show(meant)}?`,
+    at: 'key',
+  })
+}
+
+function reportMissingKey(
+  node: Node | undefined,
+  pointer: string,
+  key: string,
+  report: Report,
+): void {
+  const hint = node?.properties?.[key]?.description ?? ''
+  report(pointer, { rule: 'missing-key', message: `${nameOf(pointer)} is missing`, hint })
+}
+
+function reportWrongValue(
+  node: Node | undefined,
+  pointer: string,
+  value: JsonValue | undefined,
+  report: Report,
+): void {
+  const expected = node === undefined ? 'something else' : expectation(node)
+  const unquoted =
+    node?.type === 'integer' && typeof value === 'string' && /^\d+$/.test(value)
+      ? `write it without quotes: ${value}`
+      : undefined
+  const meant =
+    node?.enum !== undefined && typeof value === 'string'
+      ? didYouMean(value, node.enum.map(String))
+      : null
+  report(pointer, {
+    rule: 'wrong-value',
+    message: `${nameOf(pointer)} must be ${expected}, not ${show(value)}`,
+    hint: unquoted ?? (meant === null ? (node?.description ?? '') : `did you mean ${show(meant)}?`),
+  })
+}
+
+function expectation(node: Node): string {
+  if (node.enum !== undefined) return `one of ${node.enum.map(show).join(', ')}`
+  if (node.type === 'integer') {
+    return `a whole number from ${node.minimum ?? '-∞'} to ${node.maximum ?? '∞'}`
+  }
+  if (node.type === 'boolean') return 'true or false'
+  if (node.type === 'object') return 'an object { ... }'
+  if (node.type === 'array') return `a list of at most ${node.maxItems ?? '∞'} items`
+  if (node.maxLength !== undefined) return `a text of 1 to ${node.maxLength} characters`
+  return 'a text'
+}
+
+function nodeAt(schema: TSchema, pointer: string): Node | undefined {
+  let node: Node | undefined = schema
+  for (const step of splitPointer(pointer)) {
+    node =
+      own(node?.properties, step) ??
+      Object.entries(node?.patternProperties ?? {}).find(([key]) =>
+        new RegExp(key).test(step),
+      )?.[1] ??
+      (typeof node?.additionalProperties === 'object' ? node.additionalProperties : undefined) ??
+      node?.items
+  }
+  return node
+}
+
+function valueAt(value: JsonValue, pointer: string): JsonValue | undefined {
+  let at: JsonValue | undefined = value
+  for (const step of splitPointer(pointer)) {
+    at = own(at as Readonly<Record<string, JsonValue>> | undefined, step)
+  }
+  return at
+}
+
+function without(value: JsonValue, pointer: string, faulty: ReadonlySet<string>): JsonValue {
+  if (typeof value !== 'object' || value === null) return value
+  const kept = Object.entries(value)
+    .filter(([key]) => !faulty.has(joinPointer(pointer, key)))
+    .map(([key, part]) => [key, without(part, joinPointer(pointer, key), faulty)] as const)
+  return Array.isArray(value) ? kept.map(([, part]) => part) : Object.fromEntries(kept)
+}
+
+function own<T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined {
+  return record !== undefined && Object.hasOwn(record, key) ? record[key] : undefined
+}
+
+function names(params: object, key: string): readonly string[] {
+  return (params as Readonly<Record<string, readonly string[] | undefined>>)[key] ?? []
+}

@@ -1,0 +1,276 @@
+/**
+ * Owns the manifest as users write it: its JSON Schema, its defaults, and the reading that reports
+ * every problem of a file at once. What several manifests mean together is the agent's business.
+ */
+
+import { isIP } from 'node:net'
+import { Type, type Static } from 'typebox'
+import type { HealthCheck, Manifest, Upstream } from '#shared/model/manifest.ts'
+import { parsePort, parseServiceName, type Port, type ServiceName } from '#shared/model/names.ts'
+import { check, show } from './check.ts'
+import { deepFreeze } from './freeze.ts'
+import { readDocument, type JsonDocument } from './json-document.ts'
+import { joinPointer, type JsonValue } from './json-reader.ts'
+import type { Problem, Report } from './problem.ts'
+
+const label = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+
+const port = (description: string) => Type.Integer({ minimum: 1, maximum: 65535, description })
+
+const healthSchema = Type.Object(
+  {
+    kind: Type.Optional(
+      Type.Enum(['tcp', 'http'], {
+        description: 'tcp: a connection opens; http: a GET answers 200 to 399',
+        default: 'tcp',
+      }),
+    ),
+    path: Type.Optional(
+      Type.String({
+        maxLength: 1024,
+        description: 'request target of an http check, such as /healthz',
+        default: '/',
+      }),
+    ),
+    intervalMs: Type.Optional(
+      Type.Integer({
+        minimum: 100,
+        maximum: 3_600_000,
+        description: 'milliseconds from check to check',
+        default: 1000,
+      }),
+    ),
+    timeoutMs: Type.Optional(
+      Type.Integer({
+        minimum: 10,
+        maximum: 60_000,
+        description: 'milliseconds a check may take',
+        default: 1000,
+      }),
+    ),
+    rise: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 100,
+        description: 'passes in a row that make it healthy',
+        default: 1,
+      }),
+    ),
+    fall: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 100,
+        description: 'failures in a row that make it unhealthy',
+        default: 2,
+      }),
+    ),
+  },
+  { additionalProperties: false, description: 'how to tell whether the service works' },
+)
+
+/** JSON Schema of a manifest, for editors and `meshctl schema`. */
+export const manifestSchema = Type.Object(
+  {
+    $schema: Type.Optional(
+      Type.String({ maxLength: 1024, description: 'where editors find this schema' }),
+    ),
+    name: Type.Optional(
+      Type.String({
+        pattern: label,
+        maxLength: 63,
+        description: "the service's name; without it the file's name is taken",
+      }),
+    ),
+    port: Type.Optional(
+      port('TCP port the service listens on; leave it out for a service that only calls others'),
+    ),
+    address: Type.Optional(
+      Type.String({
+        maxLength: 45,
+        description: 'IP address of this host on which the service listens',
+        default: '127.0.0.1',
+      }),
+    ),
+    protocol: Type.Optional(
+      Type.Enum(['http', 'tcp'], {
+        description: 'how bytes of the service are understood',
+        default: 'http',
+      }),
+    ),
+    weight: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1000,
+        description: 'share of the traffic, relative to the other instances',
+        default: 100,
+      }),
+    ),
+    health: Type.Optional(healthSchema),
+    upstreams: Type.Optional(
+      Type.Record(
+        Type.String({ pattern: label }),
+        port('local port on which this service reaches the other one'),
+        {
+          additionalProperties: false,
+          maxProperties: 256,
+          description:
+            'names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001}',
+        },
+      ),
+    ),
+    drainMs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 86_400_000,
+        description: 'milliseconds open connections may live on after the manifest is gone',
+        default: 30_000,
+      }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    $id: 'urn:hostmesh:manifest:1',
+    title: 'Hostmesh manifest',
+    description: 'one local service, or a caller and its upstreams',
+  },
+)
+
+type RawManifest = Static<typeof manifestSchema>
+
+/** What reading a manifest answers; a manifest that is there has no problem at all. */
+export type ManifestReading =
+  | { readonly ok: true; readonly manifest: Manifest; readonly document: JsonDocument }
+  | { readonly ok: false; readonly problems: readonly Problem[] }
+
+/** Reads the bytes of one manifest file. Never throws on any input. */
+export function readManifest(file: string, bytes: Uint8Array): ManifestReading {
+  const reading = readDocument(file, bytes)
+  if (!reading.ok) return reading
+  const { document } = reading
+  const problems: Problem[] = []
+  const report: Report = (pointer, fault) => void problems.push(document.problem(pointer, fault))
+  const { rest } = check(manifestSchema, document.value, report)
+  const isObject = typeof rest === 'object' && rest !== null && !Array.isArray(rest)
+  const manifest = isObject ? build(document, rest as RawManifest, report) : null
+  return manifest !== null && problems.length === 0
+    ? { ok: true, manifest: deepFreeze(manifest), document }
+    : { ok: false, problems: inOrder(problems) }
+}
+
+function build(document: JsonDocument, raw: RawManifest, report: Report): Manifest | null {
+  const service = serviceOf(document, raw, report)
+  const upstreams = upstreamsOf(raw, service, report)
+  const address = raw.address ?? '127.0.0.1'
+  if (isIP(address) === 0) {
+    report('/address', {
+      rule: 'not-an-address',
+      message: `address ${show(address)} is not an IP address`,
+      hint: 'write the address the service listens on, such as "127.0.0.1"',
+    })
+  } else if (address === '0.0.0.0' || address === '::') {
+    report('/address', {
+      rule: 'not-an-address',
+      message: `address ${show(address)} is every address, not one`,
+      hint: 'leave it out to use 127.0.0.1',
+    })
+  }
+  const health = healthOf(raw, report)
+  if (!document.has('/port') && asksForNoUpstream(document.value)) {
+    report('', {
+      rule: 'nothing-to-do',
+      message: 'neither a port nor an upstream is given',
+      hint: 'add "port": 8080 for a service, or "upstreams": {"orders": 9001} for a caller',
+    })
+  }
+  if (service === null) return null
+  return {
+    file: document.file,
+    service,
+    ...(raw.port === undefined ? {} : { port: raw.port as Port }),
+    address,
+    protocol: raw.protocol ?? 'http',
+    weight: raw.weight ?? 100,
+    health,
+    upstreams,
+    drainMs: raw.drainMs ?? 30_000,
+  }
+}
+
+/** Judged by the file itself: what is given but wrong was reported already. */
+function asksForNoUpstream(value: JsonValue): boolean {
+  const { upstreams } = value as { readonly upstreams?: JsonValue }
+  return upstreams === undefined || show(upstreams) === '{}'
+}
+
+function serviceOf(document: JsonDocument, raw: RawManifest, report: Report): ServiceName | null {
+  const { file } = document
+  const stem = file.slice(file.lastIndexOf('/') + 1).replace(/\.json$/, '')
+  if (raw.name === undefined && document.has('/name')) return null
+  const name = parseServiceName(raw.name ?? stem)
+  if (name.ok) return name.value
+  report(raw.name === undefined ? '' : '/name', {
+    rule: 'bad-name',
+    message: name.problem,
+    hint: raw.name === undefined ? 'rename the file, or give the service a "name"' : '',
+  })
+  return null
+}
+
+function upstreamsOf(
+  raw: RawManifest,
+  self: ServiceName | null,
+  report: Report,
+): readonly Upstream[] {
+  const upstreams: Upstream[] = []
+  const taken = new Map<number, string>()
+  for (const [name, number] of Object.entries(raw.upstreams ?? {})) {
+    const pointer = joinPointer('/upstreams', name)
+    const service = parseServiceName(name)
+    const listen = parsePort(number)
+    const other = taken.get(number)
+    taken.set(number, name)
+    if (!service.ok) {
+      report(pointer, { rule: 'bad-name', message: service.problem, at: 'key' })
+    } else if (other !== undefined) {
+      report(pointer, {
+        rule: 'port-taken',
+        message: `port ${number} already leads to ${show(other)}`,
+        hint: 'give each upstream a port of its own',
+      })
+    } else if (raw.port === number && self !== null) {
+      report(pointer, {
+        rule: 'port-taken',
+        message: `port ${number} is the one ${self} itself listens on`,
+        hint: 'choose a free local port',
+      })
+    } else if (listen.ok) {
+      upstreams.push({ service: service.value, port: listen.value })
+    }
+  }
+  return upstreams
+}
+
+function healthOf(raw: RawManifest, report: Report): HealthCheck {
+  const { kind = 'tcp', path = '/', intervalMs = 1000, timeoutMs = 1000 } = raw.health ?? {}
+  const { rise = 1, fall = 2 } = raw.health ?? {}
+  if (!/^\/[!-~]*$/.test(path)) {
+    report('/health/path', {
+      rule: 'bad-path',
+      message: `health.path ${show(path)} is not a request target`,
+      hint: 'start with / and percent-encode spaces and anything that is not ASCII',
+    })
+  }
+  if (raw.health?.path !== undefined && kind === 'tcp') {
+    report('/health/path', {
+      rule: 'unused-key',
+      message: 'health.path has no effect on a tcp check',
+      hint: 'add "kind": "http", or remove the path',
+      at: 'key',
+    })
+  }
+  return { kind, path, intervalMs, timeoutMs, rise, fall }
+}
+
+function inOrder(problems: readonly Problem[]): readonly Problem[] {
+  return [...problems].sort((a, b) => a.line - b.line || a.column - b.column)
+}

@@ -1,0 +1,182 @@
+import { equal } from 'node:assert/strict'
+import * as fc from 'fast-check'
+import t from 'tap'
+import { manifestSchema, readManifest } from '#shared/schema/manifest.ts'
+import { renderProblem } from '#shared/schema/problem.ts'
+
+const read = (text: string, file = '/etc/mesh.d/orders.json') =>
+  readManifest(file, Buffer.from(text))
+
+function rendered(text: string, file?: string): readonly string[] {
+  const reading = read(text, file)
+  return reading.ok ? [] : reading.problems.map(renderProblem)
+}
+
+void t.test('the smallest manifest is a port; the file names the service', (t) => {
+  const reading = read('{"port": 8080}')
+  t.strictSame(reading.ok && reading.manifest, {
+    file: '/etc/mesh.d/orders.json',
+    service: 'orders',
+    port: 8080,
+    address: '127.0.0.1',
+    protocol: 'http',
+    weight: 100,
+    health: { kind: 'tcp', path: '/', intervalMs: 1000, timeoutMs: 1000, rise: 1, fall: 2 },
+    upstreams: [],
+    drainMs: 30_000,
+  })
+  t.ok(reading.ok && Object.isFrozen(reading.manifest) && Object.isFrozen(reading.manifest.health))
+  t.end()
+})
+
+void t.test('a manifest without a port is a pure caller', (t) => {
+  const reading = read('{"name": "web", "upstreams": {"orders": 9001, "users": 9002}}')
+  t.match(reading, {
+    ok: true,
+    manifest: {
+      service: 'web',
+      upstreams: [
+        { service: 'orders', port: 9001 },
+        { service: 'users', port: 9002 },
+      ],
+    },
+  })
+  t.equal(reading.ok && 'port' in reading.manifest, false)
+  t.end()
+})
+
+void t.test('every key is taken over', (t) => {
+  const text = JSON.stringify({
+    $schema: './manifest.schema.json',
+    name: 'db',
+    port: 5432,
+    address: '::1',
+    protocol: 'tcp',
+    weight: 7,
+    health: { kind: 'http', path: '/up?deep=1', intervalMs: 500, timeoutMs: 50, rise: 3, fall: 4 },
+    upstreams: { audit: 7001 },
+    drainMs: 0,
+  })
+  t.match(read(text), {
+    ok: true,
+    manifest: {
+      service: 'db',
+      port: 5432,
+      address: '::1',
+      protocol: 'tcp',
+      weight: 7,
+      health: {
+        kind: 'http',
+        path: '/up?deep=1',
+        intervalMs: 500,
+        timeoutMs: 50,
+        rise: 3,
+        fall: 4,
+      },
+      upstreams: [{ service: 'audit', port: 7001 }],
+      drainMs: 0,
+    },
+  })
+  t.end()
+})
+
+void t.test('all problems of a file are reported together, each with its place', (t) => {
+  const text = `{
+  "prot": 8080,
+  "port": "8080",
+  "address": "localhost",
+  "protocol": "htpp",
+  "health": {"kind": "http", "path": "no slash", "rise": 0, "pth": "/"},
+  "upstreams": {"Orders": 1, "a": "x", "b": 9001, "c": 9001}
+}`
+  t.strictSame(rendered(text, 'o.json'), [
+    'o.json:2:3: unknown key "prot" (did you mean "port"?)',
+    'o.json:3:11: port must be a whole number from 1 to 65535, not "8080" (write it without quotes: 8080)',
+    'o.json:4:14: address "localhost" is not an IP address (write the address the service listens on, such as "127.0.0.1")',
+    'o.json:5:15: protocol must be one of "http", "tcp", not "htpp" (did you mean "http"?)',
+    'o.json:6:38: health.path "no slash" is not a request target (start with / and percent-encode spaces and anything that is not ASCII)',
+    'o.json:6:58: health.rise must be a whole number from 1 to 100, not 0 (passes in a row that make it healthy)',
+    'o.json:6:61: unknown key "pth" (did you mean "path"?)',
+    'o.json:7:17: "Orders" cannot be a key of upstreams (names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001})',
+    'o.json:7:35: upstreams.a must be a whole number from 1 to 65535, not "x" (local port on which this service reaches the other one)',
+    'o.json:7:56: port 9001 already leads to "b" (give each upstream a port of its own)',
+  ])
+  t.end()
+})
+
+void t.test('single mistakes have one problem each', (t) => {
+  const cases: readonly (readonly [string, string, RegExp])[] = [
+    ['{}', 'nothing-to-do', /neither a port nor an upstream/],
+    ['{"upstreams": {}}', 'nothing-to-do', /neither a port nor an upstream/],
+    ['[]', 'wrong-value', /the document must be an object/],
+    ['null', 'wrong-value', /not null/],
+    ['{"port": 8080.5}', 'wrong-value', /not 8080.5/],
+    ['{"port": 0}', 'wrong-value', /not 0/],
+    ['{"port": 1e999}', 'wrong-value', /port must be a whole number/],
+    ['{"port": null}', 'wrong-value', /not null/],
+    ['{"port": [80, 81]}', 'wrong-value', /not \[80,81\]/],
+    ['{"port": 80, "name": "Orders"}', 'wrong-value', /name must be/],
+    ['{"port": 80, "name": ""}', 'wrong-value', /name must be/],
+    ['{"port": 80, "address": "0.0.0.0"}', 'not-an-address', /every address/],
+    ['{"port": 80, "health": "http"}', 'wrong-value', /health must be an object/],
+    ['{"port": 80, "health": {"path": "/up"}}', 'unused-key', /no effect on a tcp check/],
+    ['{"port": 80, "weight": 0}', 'wrong-value', /from 1 to 1000/],
+    ['{"port": 80, "upstreams": [9001]}', 'wrong-value', /upstreams must be an object/],
+    ['{"port": 80, "upstreams": {"a\\nb": 81}}', 'bad-key', /cannot be a key/],
+    ['{"port": 80, "upstreams": {"users": 80}}', 'port-taken', /orders itself listens/],
+    ['{"port": 80, "port": 80}', 'duplicate-key', /given twice/],
+    ['{"port": 80, "__proto__": {}}', 'forbidden-key', /refused/],
+    ['{"port": 80, "constructor": 1}', 'unknown-key', /unknown key "constructor"/],
+    ['{"port": 80', 'json-syntax', /expected , or }/],
+  ]
+  for (const [text, rule, message] of cases) {
+    const reading = read(text)
+    t.match(reading, { ok: false, problems: [{ rule, message }] }, text)
+    t.equal(reading.ok || reading.problems.length, 1, text)
+  }
+  t.match(rendered('{"port": 80}', '/etc/mesh.d/My Service.json'), [
+    /^\/etc\/mesh\.d\/My Service\.json:1:1: service name "My Service" must be .*rename the file/,
+  ])
+  t.end()
+})
+
+void t.test('more mistakes than the schema library reports by itself are all reported', (t) => {
+  const upstreams = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [`s${n}`, 'x']))
+  t.equal(rendered(JSON.stringify({ upstreams })).length, 40)
+  t.end()
+})
+
+void t.test('readManifest answers and never throws, whatever the bytes', (t) => {
+  const good = JSON.stringify({
+    name: 'orders',
+    port: 8080,
+    health: { kind: 'http', path: '/up' },
+    upstreams: { users: 9001 },
+  })
+  const bytes = fc
+    .tuple(fc.nat(), fc.nat({ max: 12 }), fc.uint8Array({ maxLength: 6 }))
+    .map(([at, cut, put]) => {
+      const from = at % good.length
+      return Buffer.concat([
+        Buffer.from(good.slice(0, from)),
+        put,
+        Buffer.from(good.slice(from + cut)),
+      ])
+    })
+  const value = fc.jsonValue({ maxDepth: 2 })
+  const keys = [...Object.keys(manifestSchema.properties), 'prot', 'toString', '']
+  const document = fc
+    .dictionary(fc.constantFrom(...keys), value)
+    .map((object) => Buffer.from(JSON.stringify(object)))
+  fc.assert(
+    fc.property(fc.oneof(bytes, document), (content) => {
+      const reading = readManifest('/etc/mesh.d/orders.json', content)
+      if (reading.ok) return
+      equal(reading.problems.length > 0, true)
+      const places = reading.problems.map(renderProblem)
+      equal(new Set(places).size, places.length, 'each problem once')
+    }),
+    { seed: 4, numRuns: 3000 },
+  )
+  t.end()
+})
