@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Type } from 'typebox'
+import { Type } from '#shared/schema/type.ts'
 import { readConfig, variablesOf, type ConfigSources } from '#shared/schema/config.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 

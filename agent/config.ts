@@ -1,0 +1,280 @@
+/**
+ * Owns the agent's boot config: its keys, defaults and rules beyond the schema. Read once, frozen,
+ * handed on in slices; nothing here changes while the agent runs.
+ */
+
+import { isIP } from 'node:net'
+import { networkInterfaces, hostname } from 'node:os'
+import { Type } from '#shared/schema/type.ts'
+import { parseHostName, type HostName } from '#shared/model/names.ts'
+import type { LogLevel } from '#shared/logging/logger.ts'
+import { parseHostPort, type HostPort } from '#shared/rpc/host-port.ts'
+import { readConfig, type ConfigReading, type ConfigSources } from '#shared/schema/config.ts'
+import type { Report } from '#shared/schema/problem.ts'
+
+/** What the variables of the agent's config start with. */
+export const agentVariables = 'MESH_'
+
+/** An address to listen on. */
+export interface ListenAddress {
+  /** An IP address of this host, or all of them. */
+  readonly address: string
+  /** 0 takes any free port. */
+  readonly port: number
+}
+
+/** The directories of an agent. */
+export interface AgentPaths {
+  readonly manifests: string
+  readonly state: string
+  readonly run: string
+}
+
+/** Where an agent listens. */
+export interface AgentListen {
+  readonly tunnel: ListenAddress
+  readonly forwardProxy: ListenAddress
+  readonly metrics: ListenAddress
+  /** Address of explicit listeners; their ports stand in the manifests. */
+  readonly explicit: string
+}
+
+/** The agent's boot config. */
+export interface AgentConfig {
+  readonly host: HostName
+  readonly zone: string
+  /** IP address other hosts reach this one at. */
+  readonly address: string
+  readonly controller: HostPort
+  /** File that holds the join token; needed only until the host has enrolled. */
+  readonly joinTokenFile: string | null
+  readonly paths: AgentPaths
+  readonly listen: AgentListen
+  /** Source address of dials to local instances. */
+  readonly inboundSource: string
+  readonly accessLog: 'on' | 'errors' | 'off'
+  readonly log: { readonly level: LogLevel }
+  /** How long a stopping worker waits for open requests. */
+  readonly drainMs: number
+}
+
+const text = (maxLength: number, description: string) =>
+  Type.String({ minLength: 1, maxLength, description })
+const closed = { additionalProperties: false }
+
+/** JSON Schema of the agent's config; checked against `docs/configuration.md` by a test. */
+export const agentConfigSchema = Type.Object(
+  {
+    $schema: Type.Optional(text(1024, 'where editors find this schema')),
+    host: Type.Optional(
+      text(63, 'name of this host in the mesh; default: its host name up to the first dot'),
+    ),
+    zone: Type.String({ maxLength: 63, description: 'zone or rack of this host', default: '' }),
+    address: Type.Optional(
+      text(
+        45,
+        'IP address other hosts reach this one at; default: the first one that is not loopback',
+      ),
+    ),
+    controller: text(300, 'where the controller is: "host:port"'),
+    joinTokenFile: Type.Optional(
+      text(4096, 'file that holds the join token; needed until the host has enrolled'),
+    ),
+    paths: Type.Object(
+      {
+        manifests: Type.String({
+          minLength: 1,
+          maxLength: 4096,
+          description: 'directory of the manifests',
+          default: '/etc/mesh.d',
+        }),
+        state: Type.String({
+          minLength: 1,
+          maxLength: 4096,
+          description: 'directory of keys, certificates and the last view of the mesh',
+          default: '/var/lib/mesh/agent',
+        }),
+        run: Type.String({
+          minLength: 1,
+          maxLength: 4096,
+          description: 'directory of sockets and receipts',
+          default: '/run/mesh/agent',
+        }),
+      },
+      closed,
+    ),
+    listen: Type.Object(
+      {
+        tunnel: Type.String({
+          maxLength: 60,
+          description: 'where far agents connect, "address:port"',
+          default: '0.0.0.0:15008',
+        }),
+        forwardProxy: Type.String({
+          maxLength: 60,
+          description: 'where local programs with http_proxy connect, "address:port"',
+          default: '127.0.0.1:15002',
+        }),
+        metrics: Type.String({
+          maxLength: 60,
+          description: 'where metrics and readiness are read, "address:port"',
+          default: '0.0.0.0:15020',
+        }),
+        explicit: Type.String({
+          maxLength: 45,
+          description: 'loopback address on which the ports of upstreams are opened',
+          default: '127.0.0.1',
+        }),
+      },
+      closed,
+    ),
+    inboundSource: Type.String({
+      maxLength: 45,
+      description: 'source address of connections to local services: loopback, but not 127.0.0.1',
+      default: '127.0.0.6',
+    }),
+    accessLog: Type.Enum(['on', 'errors', 'off'], {
+      description: 'which requests leave a line in the log',
+      default: 'on',
+    }),
+    log: Type.Object(
+      {
+        level: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
+          description: 'least severe lines that are logged',
+          default: 'info',
+        }),
+      },
+      closed,
+    ),
+    drainMs: Type.Integer({
+      minimum: 0,
+      maximum: 86_400_000,
+      description: 'milliseconds a stopping worker waits for open requests',
+      default: 30_000,
+    }),
+  },
+  { ...closed, $id: 'urn:hostmesh:agent-config:1', title: 'Hostmesh agent config' },
+)
+
+/** What the machine says of itself. */
+export interface MachineFacts {
+  readonly hostname: string
+  /** Null where the machine has no address but loopback. */
+  readonly address: string | null
+}
+
+/** Asks the machine. */
+export function machineFacts(): MachineFacts {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  const outer = addresses.filter((entry) => !entry.internal && !entry.address.startsWith('fe80:'))
+  const found = outer.find((entry) => entry.family === 'IPv4') ?? outer[0]
+  return { hostname: hostname(), address: found?.address ?? null }
+}
+
+/** Reads the agent's config from its sources, reporting every fault together. */
+export function readAgentConfig(
+  sources: Omit<ConfigSources, 'prefix'>,
+  machine: MachineFacts,
+): ConfigReading<AgentConfig> {
+  const all = { ...sources, prefix: agentVariables }
+  return readConfig(agentConfigSchema, all, (raw, report): AgentConfig => {
+    const host = parseHostName(raw.host ?? machine.hostname.split('.')[0]?.toLowerCase() ?? '')
+    if (!host.ok) {
+      const hint =
+        raw.host === undefined ? 'the host name of the machine does not serve: set host' : ''
+      report('/host', { rule: 'bad-name', message: host.problem, hint })
+    }
+    const controller = parseHostPort(raw.controller)
+    if (!controller.ok || controller.value.port === 0) {
+      const message = controller.ok ? 'controller needs a port' : `controller ${controller.problem}`
+      report('/controller', { rule: 'not-an-address', message })
+    }
+    return {
+      host: host.ok ? host.value : ('' as HostName),
+      zone: raw.zone,
+      address: ownAddress(raw.address ?? machine.address, report),
+      controller: controller.ok ? controller.value : { host: '', port: 0 },
+      joinTokenFile: raw.joinTokenFile ?? null,
+      paths: {
+        manifests: absolute(raw.paths.manifests, '/paths/manifests', report),
+        state: absolute(raw.paths.state, '/paths/state', report),
+        run: absolute(raw.paths.run, '/paths/run', report),
+      },
+      listen: {
+        tunnel: listenAddress(raw.listen.tunnel, '/listen/tunnel', report),
+        forwardProxy: listenAddress(raw.listen.forwardProxy, '/listen/forwardProxy', report),
+        metrics: listenAddress(raw.listen.metrics, '/listen/metrics', report),
+        explicit: loopback(raw.listen.explicit, '/listen/explicit', report),
+      },
+      inboundSource: inboundSource(raw.inboundSource, report),
+      accessLog: raw.accessLog,
+      log: { level: raw.log.level },
+      drainMs: raw.drainMs,
+    }
+  })
+}
+
+function ownAddress(address: string | null, report: Report): string {
+  if (address === null) {
+    report('/address', {
+      rule: 'missing-key',
+      message: 'address is missing, and this machine has none but loopback',
+      hint: 'set address to the IP address other hosts reach this one at',
+    })
+  } else if (isIP(address) === 0 || address === '0.0.0.0' || address === '::') {
+    report('/address', {
+      rule: 'not-an-address',
+      message: `address ${JSON.stringify(address)} is not the IP address of one host`,
+    })
+  }
+  return address ?? ''
+}
+
+function listenAddress(value: string, pointer: string, report: Report): ListenAddress {
+  const parsed = parseHostPort(value)
+  if (parsed.ok && isIP(parsed.value.host) !== 0) {
+    return { address: parsed.value.host, port: parsed.value.port }
+  }
+  const name = pointer.slice(1).replace('/', '.')
+  report(pointer, {
+    rule: 'not-an-address',
+    message: `${name} ${JSON.stringify(value)} must read <IP address>:<port>`,
+    hint: 'IPv6 stands in brackets: "[::1]:15008"',
+  })
+  return { address: '', port: 0 }
+}
+
+function loopback(value: string, pointer: string, report: Report): string {
+  if (isIP(value) === 0 || !(value.startsWith('127.') || value === '::1')) {
+    const name = pointer.slice(1).replace('/', '.')
+    report(pointer, {
+      rule: 'not-loopback',
+      message: `${name} ${JSON.stringify(value)} is not a loopback address`,
+      hint: 'whoever reaches it speaks for this host, so it must not leave the host',
+    })
+  }
+  return value
+}
+
+function inboundSource(value: string, report: Report): string {
+  if (value === '127.0.0.1' || value === '::1') {
+    report('/inboundSource', {
+      rule: 'trusted-source',
+      message: `inboundSource ${value} is the address services trust as the local user`,
+      hint: 'take another loopback address, such as 127.0.0.6',
+    })
+    return value
+  }
+  return loopback(value, '/inboundSource', report)
+}
+
+function absolute(path: string, pointer: string, report: Report): string {
+  if (!path.startsWith('/')) {
+    const name = pointer.slice(1).replace('/', '.')
+    report(pointer, {
+      rule: 'relative-path',
+      message: `${name} ${JSON.stringify(path)} must be an absolute path`,
+    })
+  }
+  return path
+}

@@ -1,0 +1,105 @@
+import t from 'tap'
+import { machineFacts, readAgentConfig } from '#agent/config.ts'
+import { renderProblem } from '#shared/schema/problem.ts'
+
+const machine = { hostname: 'Web-1.example.net', address: '10.0.0.5' }
+
+function read(
+  config: unknown,
+  environment = {},
+  facts: typeof machine | { hostname: string; address: null } = machine,
+) {
+  const bytes = Buffer.from(JSON.stringify(config))
+  return readAgentConfig({ file: { path: 'agent.json', bytes }, environment }, facts)
+}
+
+void t.test('a controller is all a config needs', (t) => {
+  t.strictSame(read({ controller: 'ca.internal:15010' }), {
+    ok: true,
+    config: {
+      host: 'web-1',
+      zone: '',
+      address: '10.0.0.5',
+      controller: { host: 'ca.internal', port: 15010 },
+      joinTokenFile: null,
+      paths: { manifests: '/etc/mesh.d', state: '/var/lib/mesh/agent', run: '/run/mesh/agent' },
+      listen: {
+        tunnel: { address: '0.0.0.0', port: 15008 },
+        forwardProxy: { address: '127.0.0.1', port: 15002 },
+        metrics: { address: '0.0.0.0', port: 15020 },
+        explicit: '127.0.0.1',
+      },
+      inboundSource: '127.0.0.6',
+      accessLog: 'on',
+      log: { level: 'info' },
+      drainMs: 30_000,
+    },
+  })
+  t.end()
+})
+
+void t.test('variables override the file', (t) => {
+  const environment = {
+    MESH_HOST: 'b',
+    MESH_PATHS_RUN: '/tmp/run',
+    MESH_LISTEN_TUNNEL: '[::1]:0',
+    MESH_LOG_LEVEL: 'debug',
+    MESH_JOIN_TOKEN_FILE: '/tmp/token',
+    MESH_AGENT_SOCKET: '/another/program',
+  }
+  t.match(read({ controller: 'c:1', host: 'a' }, environment), {
+    ok: true,
+    config: {
+      host: 'b',
+      paths: { run: '/tmp/run', state: '/var/lib/mesh/agent' },
+      listen: { tunnel: { address: '::1', port: 0 } },
+      log: { level: 'debug' },
+      joinTokenFile: '/tmp/token',
+    },
+  })
+  t.end()
+})
+
+void t.test('every fault is reported together', (t) => {
+  const reading = read(
+    {
+      controller: 'nowhere',
+      host: 'A_b',
+      address: 'web.example.net',
+      paths: { run: 'run' },
+      listen: { tunnel: 'localhost:15008', explicit: '0.0.0.0' },
+      inboundSource: '127.0.0.1',
+    },
+    { MESH_LISTEN_METRICS: '15020', MESH_LISTEN_METRIC: '1' },
+  )
+  const problems = reading.ok ? [] : reading.problems
+  t.strictSame(
+    problems.map(({ file, path, rule }) => `${file} ${path} ${rule}`).sort(),
+    [
+      'MESH_LISTEN_METRIC  unknown-variable',
+      'MESH_LISTEN_METRICS /listen/metrics not-an-address',
+      'agent.json /address not-an-address',
+      'agent.json /controller not-an-address',
+      'agent.json /host bad-name',
+      'agent.json /inboundSource trusted-source',
+      'agent.json /listen/explicit not-loopback',
+      'agent.json /listen/tunnel not-an-address',
+      'agent.json /paths/run relative-path',
+    ],
+    problems.map(renderProblem).join('\n'),
+  )
+  t.end()
+})
+
+void t.test('what the machine cannot say must be set', (t) => {
+  const bare = { hostname: 'bad_name', address: null }
+  const reading = read({ controller: 'c:1' }, {}, bare)
+  t.match(reading.ok ? [] : reading.problems.map(renderProblem), [
+    /host name "bad_name" must be .*set host/,
+    /address is missing, and this machine has none but loopback \(set address/,
+  ])
+  t.match(read({ controller: 'c:0' }), { ok: false, problems: [{ message: /needs a port/ }] })
+  t.match(read({ controller: 'c:1', host: 'a', address: '::' }), { ok: false })
+  t.match(machineFacts(), { hostname: String })
+  t.end()
+})
