@@ -1,0 +1,143 @@
+/**
+ * Owns what our certificates look like: the root, the issuing intermediate, and leaves. Every field
+ * is decided here from the order; nothing is copied from a CSR but the key. It stores nothing.
+ */
+
+import type { KeyObject } from 'node:crypto'
+import { createPublicKey } from 'node:crypto'
+import type { Random } from '#shared/lifecycle/clock.ts'
+import type { TrustDomain } from '#shared/model/names.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { generateKey, toCryptoKeys } from '#shared/pki/keys.ts'
+import { x509 } from '#shared/pki/x509.ts'
+
+/** A CA certificate with its key. */
+export interface CaCertificate {
+  readonly certificate: InstanceType<typeof x509.X509Certificate>
+  readonly key: KeyObject
+}
+
+/** What a leaf is to say. */
+export interface LeafOrder {
+  readonly id: SpiffeId
+  /** The one DNS SAN. */
+  readonly dnsName: string
+  /** The subject's CN, which etcd's access control reads; hosts have one. */
+  readonly commonName?: string
+  readonly publicKey: KeyObject
+  readonly ttlMs: number
+}
+
+/** Lifetimes of the CA's own certificates. */
+export const lifetimes = {
+  rootMs: 10 * 365 * 86_400_000,
+  issuingMs: 365 * 86_400_000,
+} as const
+
+/** Clocks of hosts may be behind by this much. */
+const skewMs = 60_000
+const signingAlgorithm = { name: 'ECDSA', hash: 'SHA-256' } as const
+
+/** Makes a root for `trustDomain`. */
+export async function makeRoot(
+  parts: { readonly random: Random },
+  settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
+): Promise<CaCertificate> {
+  return makeCa(parts, settings, null)
+}
+
+/** Makes an issuing intermediate under `root`. */
+export async function makeIssuing(
+  parts: { readonly random: Random; readonly root: CaCertificate },
+  settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
+): Promise<CaCertificate> {
+  return makeCa(parts, settings, parts.root)
+}
+
+/** Issues a leaf; answers its DER. It ends no later than its issuer. */
+export async function makeLeaf(
+  parts: { readonly random: Random; readonly issuing: CaCertificate },
+  order: LeafOrder,
+  nowMs: number,
+): Promise<Buffer> {
+  const { issuing } = parts
+  const publicKey = new x509.PublicKey(order.publicKey.export({ type: 'spki', format: 'der' }))
+  const notAfterMs = Math.min(nowMs + order.ttlMs, issuing.certificate.notAfter.getTime())
+  const { serverAuth, clientAuth } = x509.ExtendedKeyUsage
+  const certificate = await x509.X509CertificateGenerator.create({
+    serialNumber: makeSerial(parts.random),
+    subject: order.commonName === undefined ? [] : [{ CN: [order.commonName] }],
+    issuer: issuing.certificate.subjectName,
+    notBefore: new Date(nowMs - skewMs),
+    notAfter: new Date(notAfterMs),
+    publicKey,
+    signingKey: toCryptoKeys(issuing.key).privateKey,
+    signingAlgorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([serverAuth, clientAuth]),
+      // RFC 5280 §4.2.1.6: critical where the subject is empty.
+      new x509.SubjectAlternativeNameExtension(
+        [
+          { type: 'url', value: order.id },
+          { type: 'dns', value: order.dnsName },
+        ],
+        order.commonName === undefined,
+      ),
+      await x509.SubjectKeyIdentifierExtension.create(publicKey),
+      await x509.AuthorityKeyIdentifierExtension.create(issuing.certificate.publicKey),
+    ],
+  })
+  return Buffer.from(certificate.rawData)
+}
+
+async function makeCa(
+  parts: { readonly random: Random },
+  settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
+  root: CaCertificate | null,
+): Promise<CaCertificate> {
+  const { trustDomain, nowMs } = settings
+  const key = await generateKey()
+  const keys = toCryptoKeys(key)
+  const serialNumber = makeSerial(parts.random)
+  const kind = root === null ? 'root' : 'issuing'
+  const subject = [
+    { O: ['Hostmesh'] },
+    { CN: [`${trustDomain} ${kind} ${serialNumber.slice(0, 8)}`] },
+  ]
+  const endsMs = nowMs + (root === null ? lifetimes.rootMs : lifetimes.issuingMs)
+  const flags = x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
+  const authorityKey = root?.certificate.publicKey ?? keys.publicKey
+  const certificate = await x509.X509CertificateGenerator.create({
+    serialNumber,
+    subject,
+    issuer: root?.certificate.subjectName ?? subject,
+    notBefore: new Date(nowMs - skewMs),
+    notAfter: new Date(Math.min(endsMs, root?.certificate.notAfter.getTime() ?? endsMs)),
+    publicKey: keys.publicKey,
+    signingKey: root === null ? keys.privateKey : toCryptoKeys(root.key).privateKey,
+    signingAlgorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, root === null ? 1 : 0, true),
+      new x509.KeyUsagesExtension(flags, true),
+      // SPIFFE X509-SVID §4.1: a signing certificate's id is its trust domain alone.
+      new x509.SubjectAlternativeNameExtension([{ type: 'url', value: `spiffe://${trustDomain}` }]),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+      await x509.AuthorityKeyIdentifierExtension.create(authorityKey),
+    ],
+  })
+  return { certificate, key }
+}
+
+/** The public half of a CA's key matches its certificate. */
+export function keyFits(ca: CaCertificate): boolean {
+  const own = createPublicKey(ca.key).export({ type: 'spki', format: 'der' })
+  return own.equals(Buffer.from(ca.certificate.publicKey.rawData))
+}
+
+/** 128 random bits, positive: a leading zero byte where the first bit is set. */
+function makeSerial(random: Random): string {
+  const serial = random.bytes(16).toString('hex')
+  return serial.startsWith('00') ? makeSerial(random) : serial
+}

@@ -1,0 +1,77 @@
+/**
+ * Owns the operator's credential file: what a controller writes for `meshctl` and how it is read.
+ * It holds a private key, so nothing of it may be logged.
+ */
+
+import { readFile } from 'node:fs/promises'
+import type { Clock } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { splitSpiffeId } from '#shared/model/spiffe-id.ts'
+import { ControllerClient } from './controller-client.ts'
+import { parseHostPort } from './host-port.ts'
+
+/** The file's content. */
+export interface OperatorFile {
+  /** The operator's SPIFFE id. */
+  readonly id: string
+  /** Where the controller is, `host:port`. */
+  readonly controller: string
+  readonly chainPem: string
+  readonly keyPem: string
+  readonly bundlePem: string
+}
+
+const members = ['id', 'controller', 'chainPem', 'keyPem', 'bundlePem'] as const
+
+/** Settings of a client made from the file. */
+export interface OperatorClientSettings {
+  readonly file: string
+  /** `host:port`, instead of the file's. */
+  readonly controller?: string
+  readonly deadlineMs?: number
+}
+
+/** A client with the operator's credential. Throws MeshError `operator-file-unusable`. */
+export async function openOperatorClient(
+  parts: { readonly clock: Clock },
+  settings: OperatorClientSettings,
+): Promise<ControllerClient> {
+  const operator = await readOperatorFile(settings.file)
+  const id = splitSpiffeId(operator.id)
+  const address = settings.controller ?? operator.controller
+  const target = parseHostPort(address)
+  if (!id.ok) throw unusable(settings.file, id.problem)
+  if (!target.ok) throw unusable(settings.file, `the controller's address ${target.problem}`)
+  return new ControllerClient(
+    {
+      clock: parts.clock,
+      credential: operator,
+      expected: { kind: 'controller', trustDomain: id.value.trustDomain },
+    },
+    {
+      address,
+      ...(settings.deadlineMs === undefined ? {} : { deadlineMs: settings.deadlineMs }),
+    },
+  )
+}
+
+async function readOperatorFile(path: string): Promise<OperatorFile> {
+  let content: unknown
+  try {
+    content = JSON.parse(await readFile(path, 'utf8'))
+  } catch (error) {
+    throw unusable(path, messageOf(error))
+  }
+  const record = (content ?? {}) as Readonly<Record<string, unknown>>
+  for (const member of members) {
+    if (typeof record[member] !== 'string') throw unusable(path, `it lacks "${member}"`)
+  }
+  return record as unknown as OperatorFile
+}
+
+function unusable(path: string, why: string): MeshError {
+  return new MeshError(`the operator credential ${path} cannot be used: ${why}`, {
+    code: 'operator-file-unusable',
+    hint: "it is operator.json in the controller's state directory, readable by its owner only",
+  })
+}
