@@ -56,17 +56,27 @@ export async function openOperatorClient(
 }
 
 async function readOperatorFile(path: string): Promise<OperatorFile> {
-  let content: unknown
+  let text: string
   try {
-    content = JSON.parse(await readFile(path, 'utf8'))
+    text = await readFile(path, 'utf8')
   } catch (error) {
     throw unusable(path, messageOf(error))
   }
+  const content = parse(text)
   const record = (content ?? {}) as Readonly<Record<string, unknown>>
   for (const member of members) {
     if (typeof record[member] !== 'string') throw unusable(path, `it lacks "${member}"`)
   }
   return record as unknown as OperatorFile
+}
+
+/** Without JSON.parse's message, which quotes what it read: here, a key. */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }
 
 function unusable(path: string, why: string): MeshError {

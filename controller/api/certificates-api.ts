@@ -1,0 +1,110 @@
+/**
+ * Owns the certificates a host may ask for: its own anew, and those of services its record allows.
+ * Id and lifetime come from the record and the configuration; of the CSR only the key is used.
+ */
+
+import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName } from '#shared/model/names.ts'
+import { parseServiceName } from '#shared/model/names.ts'
+import type { HostRecord } from '#shared/model/records.ts'
+import { checkCsr } from '#shared/pki/csr.ts'
+import type { Answer, Caller, Handlers } from '#shared/rpc/api-service.ts'
+import { refuse } from '#shared/rpc/api-service.ts'
+import type { Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
+import { decodeMeshEntry } from '#shared/schema/records.ts'
+import { hostKey } from '#shared/store/keys.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import type { Authority } from '#controller/ca/authority.ts'
+import { coversService } from '#controller/enrolment/service-globs.ts'
+import { hostCaller } from './callers.ts'
+import type { RateLimits } from './rate-limits.ts'
+
+/** What it leans on. */
+export interface CertificatesApiParts {
+  readonly authority: Authority
+  readonly store: KeyValue
+  readonly limits: RateLimits
+  readonly describe: () => MeshDescription
+  readonly logger: Logger
+}
+
+/** The handlers of `Certificates`. */
+export function certificatesApi(parts: CertificatesApiParts): Handlers<'Certificates'> {
+  const { authority, limits, logger } = parts
+
+  return {
+    async RenewHost(request, caller) {
+      const host = await authorised(parts, caller)
+      if (!host.ok) return host
+      const csr = checkCsr(request.csr)
+      if (!csr.ok) return refuse('bad-request', 'bad-csr', csr.problem)
+      return issued(logger, host.value.host, authority.issueHost(host.value.host, csr.value))
+    },
+
+    async IssueService(request, caller) {
+      const host = await authorised(parts, caller)
+      if (!host.ok) return host
+      const service = parseServiceName(request.service)
+      if (!service.ok) return refuse('bad-request', 'bad-service-name', service.problem)
+      const { services, host: name } = host.value
+      if (!coversService(services, service.value)) {
+        const message =
+          `host "${name}" may not speak for service "${service.value}": its record allows ${services.join(', ')}; ` +
+          'to allow more, enrol it again with a token for these services'
+        logger.warn({ audit: 'certificate-refused', host: name, service: service.value }, message)
+        return refuse('denied', 'service-not-allowed', message)
+      }
+      const csr = checkCsr(request.csr)
+      if (!csr.ok) return refuse('bad-request', 'bad-csr', csr.problem)
+      return issued(logger, name, authority.issueService(service.value, name, csr.value))
+    },
+
+    DescribeMesh(_request, caller) {
+      const allowed = caller.id !== null && limits.take(caller.id)
+      return Promise.resolve(allowed ? { ok: true, value: parts.describe() } : tooMany())
+    },
+  }
+}
+
+async function authorised(
+  parts: CertificatesApiParts,
+  caller: Caller,
+): Promise<Answer<HostRecord>> {
+  const host = hostCaller(caller)
+  if (!host.ok) return refuse('denied', 'not-a-host', host.problem)
+  if (!parts.limits.take(host.value)) return tooMany()
+  const key = hostKey(host.value)
+  const { entry } = await parts.store.get(key)
+  if (entry === null) {
+    return refuse(
+      'denied',
+      'host-unknown',
+      `host "${host.value}" has no record in this mesh; enrol it again with a new join token`,
+    )
+  }
+  const record = decodeMeshEntry(key, entry.value)
+  if (!record.ok || record.value.kind !== 'host') {
+    parts.logger.error({ key, problem: record.ok ? '' : record.problem }, 'damaged host record')
+    return refuse(
+      'denied',
+      'host-record-damaged',
+      `the record of host "${host.value}" in the store is damaged; enrol it again with a new join token`,
+    )
+  }
+  return { ok: true, value: record.value.record }
+}
+
+async function issued(
+  logger: Logger,
+  host: HostName,
+  issuing: Promise<Issued>,
+): Promise<Answer<Issued>> {
+  const value = await issuing
+  const { spiffeId: id, serial, notAfterMs } = value
+  logger.info({ audit: 'certificate-issued', host, id, serial, notAfterMs }, 'certificate issued')
+  return { ok: true, value }
+}
+
+function tooMany(): Answer<never> {
+  return refuse('overloaded', 'too-many-calls', 'too many calls from this caller; try again later')
+}

@@ -1,0 +1,147 @@
+/**
+ * Owns join tokens in the store: making them, judging one that is presented, and using it up
+ * together with the host's record in one transaction, so that no two hosts can ever share one.
+ * Used and expired tokens are kept for a day, to be told apart from forged ones.
+ */
+
+import { timingSafeEqual } from 'node:crypto'
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import type { HostName, Parsed } from '#shared/model/names.ts'
+import type { HostRecord } from '#shared/model/records.ts'
+import { formatJoinToken, hashSecret, parseJoinToken } from '#shared/pki/join-token.ts'
+import { encodeRecord } from '#shared/schema/records.ts'
+import { hostKey, tokenKey, tokensPrefix } from '#shared/store/keys.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import type { TokenRecord } from './token-record.ts'
+import { decodeTokenRecord, encodeTokenRecord } from './token-record.ts'
+
+/** What a token is to allow. */
+export interface TokenOrder {
+  readonly host: HostName
+  readonly services: readonly string[]
+  readonly ttlMs: number
+  /** SPIFFE id of the operator. */
+  readonly createdBy: string
+}
+
+/** Why a token is refused. */
+export type TokenRefusal =
+  'token-malformed' | 'token-foreign' | 'token-unknown' | 'token-used' | 'token-expired'
+
+/** A token found good, with what it takes to use it up. */
+export interface GoodToken {
+  readonly id: string
+  readonly record: TokenRecord
+  readonly modRevision: number
+}
+
+/** What judging a token answers. */
+export type TokenVerdict =
+  | { readonly kind: 'good'; readonly token: GoodToken }
+  | { readonly kind: 'refused'; readonly reason: TokenRefusal; readonly detail: string }
+
+const keptMs = 86_400_000
+const maxTokens = 10_000
+
+/** See the header. */
+export class JoinTokens {
+  readonly #store: KeyValue
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #rootHash: Buffer
+
+  constructor(
+    parts: { readonly store: KeyValue; readonly clock: Clock; readonly random: Random },
+    settings: { readonly rootHash: Buffer },
+  ) {
+    this.#store = parts.store
+    this.#clock = parts.clock
+    this.#random = parts.random
+    this.#rootHash = settings.rootHash
+  }
+
+  /** Makes a token. Refuses when too many are waiting to be used. */
+  async create(
+    order: TokenOrder,
+  ): Promise<Parsed<{ readonly token: string; readonly expiresAtMs: number }>> {
+    if ((await this.#sweep()) >= maxTokens) {
+      return { ok: false, problem: `${maxTokens} join tokens exist already; let some expire` }
+    }
+    const id = this.#random.bytes(12).toString('base64url')
+    const secret = this.#random.bytes(32)
+    const { host, services, createdBy, ttlMs } = order
+    const expiresAtMs = this.#clock.now() + ttlMs
+    const secretHash = hashSecret(secret)
+    await this.#store.put(
+      tokenKey(id),
+      encodeTokenRecord({ secretHash, host, services, createdBy, expiresAtMs, usedAtMs: 0 }),
+    )
+    const token = formatJoinToken({ id, secret, rootHash: this.#rootHash })
+    return { ok: true, value: { token, expiresAtMs } }
+  }
+
+  /** Judges a token and changes nothing. */
+  async judge(text: string): Promise<TokenVerdict> {
+    const parsed = parseJoinToken(text)
+    if (!parsed.ok) return refused('token-malformed', parsed.problem)
+    const { id, secret, rootHash } = parsed.value
+    if (!rootHash.equals(this.#rootHash)) {
+      return refused('token-foreign', 'the join token was made by another mesh')
+    }
+    const { entry } = await this.#store.get(tokenKey(id))
+    const record = entry === null ? null : decodeTokenRecord(entry.value)
+    if (entry === null || record?.ok !== true || !secretFits(record.value.secretHash, secret)) {
+      return refused('token-unknown', 'the join token is not known here, or no longer')
+    }
+    const { usedAtMs, expiresAtMs, host } = record.value
+    if (usedAtMs > 0) {
+      const when = new Date(usedAtMs).toISOString()
+      return refused('token-used', `the join token was used for host ${host} at ${when}`)
+    }
+    if (expiresAtMs <= this.#clock.now()) {
+      const when = new Date(expiresAtMs).toISOString()
+      return refused('token-expired', `the join token expired at ${when}`)
+    }
+    return { kind: 'good', token: { id, record: record.value, modRevision: entry.modRevision } }
+  }
+
+  /** Uses a token up and writes its host's record, both or neither; false when somebody was first. */
+  async redeem(token: GoodToken): Promise<boolean> {
+    const { host, services } = token.record
+    const usedAtMs = this.#clock.now()
+    const record: HostRecord = { host, services, enrolledAt: new Date(usedAtMs).toISOString() }
+    const key = tokenKey(token.id)
+    const { succeeded } = await this.#store.transact({
+      compare: [{ kind: 'mod-revision', key, equals: token.modRevision }],
+      success: [
+        { kind: 'put', key, value: encodeTokenRecord({ ...token.record, usedAtMs }) },
+        { kind: 'put', key: hostKey(host), value: encodeRecord(record) },
+      ],
+    })
+    return succeeded
+  }
+
+  /** Forgets tokens long past; answers how many are left. */
+  async #sweep(): Promise<number> {
+    const { entries } = await this.#store.list(tokensPrefix)
+    const oldest = this.#clock.now() - keptMs
+    let left = entries.length
+    for (const { key, value } of entries) {
+      const record = decodeTokenRecord(value)
+      if (record.ok && record.value.expiresAtMs > oldest) continue
+      await this.#store.delete(key)
+      left--
+    }
+    return left
+  }
+}
+
+function refused(reason: TokenRefusal, detail: string): TokenVerdict {
+  return { kind: 'refused', reason, detail }
+}
+
+function secretFits(hash: string, secret: Buffer): boolean {
+  const expected = Buffer.from(hash)
+  const presented = Buffer.from(hashSecret(secret))
+  return expected.length === presented.length && timingSafeEqual(expected, presented)
+}
