@@ -1,0 +1,93 @@
+/**
+ * Owns the agent's admin socket: facts about this host as JSON, for `meshctl` and scripts. A unix
+ * socket, so that file permissions say who may ask. It changes nothing and holds no secrets.
+ */
+
+import { chmodSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { AdminProblem } from '#shared/model/admin.ts'
+import type { AdminSource } from './admin-source.ts'
+import { type Answer, BoundedServer, json } from './bounded-server.ts'
+import { judge } from './checks.ts'
+
+/** Settings of the socket. */
+export interface AdminServerSettings {
+  /** As in `/run/mesh/agent/agent.sock`. */
+  readonly socketPath: string
+  /** Permission bits. @default 0o660 */
+  readonly mode?: number
+}
+
+/** Serves an agent's facts. */
+export class AdminServer {
+  readonly #server: BoundedServer
+  readonly #settings: AdminServerSettings
+
+  constructor(
+    parts: { readonly source: AdminSource; readonly logger: Logger },
+    settings: AdminServerSettings,
+  ) {
+    const { source, logger } = parts
+    const routes: Readonly<Record<string, () => unknown>> = {
+      '/v1/status': () => source.status(),
+      '/v1/services': () => source.services(),
+      '/v1/manifests': () => source.manifests(),
+      '/v1/certificates': () => source.certificates(),
+      '/v1/checks': () =>
+        judge({
+          status: source.status(),
+          services: source.services(),
+          manifests: source.manifests(),
+          certificates: source.certificates(),
+        }),
+    }
+    this.#settings = settings
+    this.#server = new BoundedServer(
+      { respond: (path) => answer(routes, path), logger },
+      { name: 'the admin socket', listen: { path: settings.socketPath } },
+    )
+  }
+
+  /**
+   * Opens the socket; one that a dead agent left behind is replaced.
+   * @throws MeshError `agent-already-runs`, `listen-failed`
+   */
+  async start(): Promise<void> {
+    const { socketPath, mode = 0o660 } = this.#settings
+    if (await answers(socketPath)) {
+      throw new MeshError(`another agent answers on ${socketPath}`, {
+        code: 'agent-already-runs',
+        hint: 'stop it first, or give this one another paths.run',
+      })
+    }
+    rmSync(socketPath, { force: true })
+    await this.#server.start()
+    chmodSync(socketPath, mode)
+  }
+
+  /** Closes and removes the socket. */
+  async stop(): Promise<void> {
+    await this.#server.stop()
+  }
+}
+
+function answer(routes: Readonly<Record<string, () => unknown>>, path: string): Answer {
+  const route = Object.hasOwn(routes, path) ? routes[path] : undefined
+  if (route !== undefined) return json(200, route())
+  const message = `nothing is served at this path; there is ${Object.keys(routes).join(', ')}`
+  const problem: AdminProblem = { error: { code: 'unknown-path', message } }
+  return json(404, problem)
+}
+
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(socketPath)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(true)
+    })
+    probe.once('error', () => resolve(false))
+  })
+}

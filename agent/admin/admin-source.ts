@@ -1,0 +1,18 @@
+/** Owns the seam between the admin surface and the agent: what it may ask. Types only. */
+
+import type { AgentFacts } from '#shared/model/admin.ts'
+
+/** The facts of a running agent. Every call answers from memory, without waiting for anybody. */
+export interface AdminSource {
+  status(): AgentFacts['status']
+  services(): AgentFacts['services']
+  manifests(): AgentFacts['manifests']
+  certificates(): AgentFacts['certificates']
+}
+
+/** The numbers of a running agent. */
+export interface MetricsSource {
+  /** Prometheus' text; may ask the workers, so it may take a while and must end by itself. */
+  metricsText(): Promise<string>
+  readiness(): { readonly ready: boolean; readonly waitsFor: string }
+}

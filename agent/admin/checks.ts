@@ -1,0 +1,342 @@
+/**
+ * Owns the checks of `meshctl check`: pure judgements of an agent's facts, each with what was found,
+ * the likely cause and what to do. Names are stable; `docs/checks.md` has a section for each.
+ */
+
+import type { AgentFacts, CheckReport, Contact } from '#shared/model/admin.ts'
+
+type Judgement = Omit<CheckReport, 'name'>
+
+interface Check {
+  readonly name: string
+  readonly judge: (facts: AgentFacts) => Judgement
+}
+
+const hour = 3_600_000
+const day = 24 * hour
+
+function ok(finding: string): Judgement {
+  return { verdict: 'ok', finding, cause: '', fix: '' }
+}
+
+function skipped(finding: string): Judgement {
+  return { verdict: 'skipped', finding, cause: '', fix: '' }
+}
+
+function bad(
+  verdict: 'warning' | 'failed',
+  finding: string,
+  cause: string,
+  fix: string,
+): Judgement {
+  return { verdict, finding, cause, fix }
+}
+
+/** The first few of a list, in words. */
+function list(items: readonly string[]): string {
+  const shown = items.slice(0, 5).join('; ')
+  return items.length > 5 ? `${shown}; and ${items.length - 5} more` : shown
+}
+
+function ago(facts: AgentFacts, sinceMs: number): string {
+  return duration(Math.max(0, facts.status.nowMs - sinceMs))
+}
+
+/** Milliseconds in words, in the largest unit that fits. */
+function duration(ms: number): string {
+  if (ms >= 2 * day) return `${Math.floor(ms / day)} days`
+  if (ms >= 2 * hour) return `${Math.floor(ms / hour)} hours`
+  if (ms >= 120_000) return `${Math.floor(ms / 60_000)} minutes`
+  return `${Math.floor(ms / 1000)} s`
+}
+
+function contact(
+  facts: AgentFacts,
+  what: string,
+  state: Contact,
+  verdict: 'warning' | 'failed',
+  fix: string,
+): Judgement {
+  switch (state.kind) {
+    case 'up':
+      return ok(`${what} answers`)
+    case 'unknown':
+      return skipped(`${what} has not been asked yet`)
+    case 'down':
+      return bad(verdict, `${what}: away for ${ago(facts, state.sinceMs)}`, state.reason, fix)
+  }
+}
+
+function listeners(facts: AgentFacts, wanted: (name: string) => boolean): Judgement {
+  const all = facts.status.workers.flatMap((worker) => worker.listeners)
+  const mine = all.filter((listener) => wanted(listener.name))
+  const closed = mine.filter((listener) => listener.problem !== '')
+  if (facts.status.workers.length === 0) return skipped('no worker is connected')
+  if (closed.length === 0) return ok(`${mine.length} open`)
+  const words = closed.map(
+    ({ name, address, port, problem }) => `${name} at ${address}:${port}: ${problem}`,
+  )
+  return bad(
+    'failed',
+    `${closed.length} of ${mine.length} not open`,
+    list(words),
+    'free the port (ss -ltnp shows its owner) or change it; the agent tries again by itself',
+  )
+}
+
+function expiry(facts: AgentFacts, kind: 'host' | 'service'): Judgement {
+  const mine = facts.certificates.filter(({ identity }) => identity.includes(`/${kind}/`))
+  if (mine.length === 0) return skipped(`this host holds no ${kind} certificate`)
+  const { nowMs } = facts.status
+  const gone = mine.filter(({ notAfterMs }) => notAfterMs <= nowMs)
+  // Renewal begins at half life; past three quarters it has failed for a quarter of it.
+  const late = mine.filter(
+    ({ notBeforeMs, notAfterMs }) => notAfterMs - nowMs < (notAfterMs - notBeforeMs) / 4,
+  )
+  const words = (some: typeof mine): string =>
+    list(some.map(({ identity, problem }) => `${identity}${problem && `: ${problem}`}`))
+  const fix = 'see controller-reachable; the controller’s log names each refusal'
+  if (gone.length > 0) {
+    const finding = `${gone.length} of ${mine.length} missing or expired`
+    return bad('failed', finding, words(gone), fix)
+  }
+  if (late.length > 0)
+    return bad('warning', `${late.length} of ${mine.length} overdue for renewal`, words(late), fix)
+  const next = Math.min(...mine.map(({ notAfterMs }) => notAfterMs)) - nowMs
+  return ok(`${mine.length} valid, the first for ${duration(next)}`)
+}
+
+const checks: readonly Check[] = [
+  {
+    name: 'agent-ready',
+    judge: ({ status }) =>
+      status.ready
+        ? ok(`agent ${status.version} on ${status.host} is ready`)
+        : bad(
+            'failed',
+            'the agent is not ready',
+            `it waits for ${status.waitsFor}`,
+            'the checks below name what is missing',
+          ),
+  },
+  {
+    name: 'host-enrolled',
+    judge: ({ certificates, status }) => {
+      const own = certificates.find(({ identity }) => identity.includes('/host/'))
+      return own !== undefined && own.serial !== ''
+        ? ok(`this host is ${own.identity}`)
+        : bad(
+            'failed',
+            `host ${status.host} holds no credential`,
+            own?.problem || 'it has not enrolled',
+            `meshctl token create ${status.host}, put the token into joinTokenFile`,
+          )
+    },
+  },
+  {
+    name: 'host-certificate',
+    judge: (facts) => expiry(facts, 'host'),
+  },
+  {
+    name: 'service-certificates',
+    judge: (facts) => expiry(facts, 'service'),
+  },
+  {
+    name: 'certificate-renewal',
+    judge: ({ certificates }) => {
+      const stuck = certificates.filter(({ problem }) => problem !== '')
+      return stuck.length === 0
+        ? ok('no certificate was refused')
+        : bad(
+            'warning',
+            `${stuck.length} of ${certificates.length} could not be issued or renewed`,
+            list(stuck.map(({ identity, problem }) => `${identity}: ${problem}`)),
+            'let the host record name the service (meshctl token create --service), or rename it',
+          )
+    },
+  },
+  {
+    name: 'clock',
+    judge: ({ certificates, status }) => {
+      const early = certificates.filter(
+        ({ serial, notBeforeMs }) => serial !== '' && notBeforeMs > status.nowMs,
+      )
+      return early.length === 0
+        ? ok('the clock agrees with every certificate')
+        : bad(
+            'failed',
+            `${early.length} certificates begin in the future`,
+            'this host’s clock is behind the controller’s',
+            'synchronise the clock (timedatectl set-ntp true)',
+          )
+    },
+  },
+  {
+    name: 'controller-reachable',
+    judge: (facts) =>
+      contact(
+        facts,
+        `controller ${facts.status.controller.address}`,
+        facts.status.controller.contact,
+        'warning',
+        'start mesh-controller or open its port; traffic goes on until certificates end',
+      ),
+  },
+  {
+    name: 'store-session',
+    judge: (facts) =>
+      contact(
+        facts,
+        'the store',
+        facts.status.store,
+        'warning',
+        'bring the store back; the last view stays in use and health checks correct it',
+      ),
+  },
+  {
+    name: 'snapshot',
+    judge: (facts) => {
+      const { source, builtAtMs, revision, services, instances } = facts.status.snapshot
+      if (source === 'none')
+        return bad(
+          'failed',
+          'there is no view of the mesh',
+          'the store has not been reached since the first start',
+          'see store-session',
+        )
+      const words = `${services} services, ${instances} instances at revision ${revision}`
+      return source === 'store'
+        ? ok(words)
+        : bad(
+            'warning',
+            `${words}, read from disk`,
+            `the store has not been reached since this agent started; built ${ago(facts, builtAtMs)} ago`,
+            'see store-session',
+          )
+    },
+  },
+  {
+    name: 'workers-connected',
+    judge: ({ status }) =>
+      status.workers.length > 0
+        ? ok(`${status.workers.length} proxy workers`)
+        : bad(
+            'failed',
+            'no proxy worker is connected',
+            'none was started, or they cannot open the worker socket',
+            'start mesh-proxy (or the supervisor); its log names the reason',
+          ),
+  },
+  {
+    name: 'workers-current',
+    judge: ({ status: { workers, snapshot } }) => {
+      const behind = workers.filter(({ applied }) => applied < snapshot.sequence)
+      if (workers.length === 0) return skipped('no worker is connected')
+      return behind.length === 0
+        ? ok(`all act on snapshot ${snapshot.sequence}`)
+        : bad(
+            'warning',
+            `${behind.length} of ${workers.length} act on an older snapshot`,
+            list(behind.map(({ pid, applied }) => `worker ${pid} is at ${applied}`)),
+            'run this again; if it stays, restart that worker and report a bug',
+          )
+    },
+  },
+  {
+    name: 'tunnel-listener',
+    judge: (facts) => listeners(facts, (name) => name === 'tunnel'),
+  },
+  {
+    name: 'forward-proxy-listener',
+    judge: (facts) => listeners(facts, (name) => name === 'forward-proxy'),
+  },
+  {
+    name: 'explicit-listeners',
+    judge: (facts) => listeners(facts, (name) => name !== 'tunnel' && name !== 'forward-proxy'),
+  },
+  {
+    name: 'advertised-address',
+    judge: ({ status }) =>
+      status.snapshot.hosts > 1 && /^(?:0\.0\.0\.0|::1?|127\.0\.0\.1)$/.test(status.address)
+        ? bad(
+            'warning',
+            `other hosts are told to reach this one at ${status.address}`,
+            'the address was detected or configured as this host’s own loopback',
+            'set "address" in agent.json to an address other hosts can reach',
+          )
+        : ok(`other hosts reach this one at ${status.address}`),
+  },
+  {
+    name: 'manifests',
+    judge: ({ manifests }) => {
+      const rejected = manifests.filter(({ verdict }) => verdict === 'rejected')
+      return rejected.length === 0
+        ? ok(`${manifests.length} accepted`)
+        : bad(
+            'failed',
+            `${rejected.length} of ${manifests.length} rejected`,
+            list(rejected.flatMap(({ problems }) => problems)),
+            'correct the file; it is read again by itself (meshctl manifest validate FILE)',
+          )
+    },
+  },
+  {
+    name: 'instances-healthy',
+    judge: ({ manifests }) => {
+      const served = manifests.filter(({ health }) => health !== 'none')
+      const failing = served.filter(({ health }) => health === 'failing')
+      return failing.length === 0
+        ? ok(`${served.length} local instances, none failing`)
+        : bad(
+            'failed',
+            `${failing.length} of ${served.length} local instances fail their check`,
+            list(failing.map(({ service, healthDetail }) => `${service}: ${healthDetail}`)),
+            'start the service, or correct "port" and "health" in its manifest',
+          )
+    },
+  },
+  {
+    name: 'instances-published',
+    judge: ({ manifests }) => {
+      const hidden = manifests.filter(
+        ({ verdict, health, published }) =>
+          verdict === 'accepted' && health === 'passing' && !published,
+      )
+      return hidden.length === 0
+        ? ok('every healthy instance is published')
+        : bad(
+            'warning',
+            `${hidden.length} healthy instances are not published`,
+            list(hidden.map(({ service }) => service)),
+            'see service-certificates and store-session: both must be in order first',
+          )
+    },
+  },
+  {
+    name: 'upstreams-known',
+    judge: ({ manifests, services }) => {
+      const known = new Set(
+        services.filter(({ instances }) => instances.length > 0).map(({ name }) => name),
+      )
+      const lost = manifests.flatMap(({ file, upstreams }) =>
+        upstreams.filter((name) => !known.has(name)).map((name) => `${name} (${file})`),
+      )
+      return lost.length === 0
+        ? ok('every upstream has an instance')
+        : bad(
+            'warning',
+            `${lost.length} upstreams have no instance`,
+            list(lost),
+            'check the name, and meshctl check on the host that should serve it',
+          )
+    },
+  },
+]
+
+/** The names of all checks of the agent, in the order they are shown. */
+export const checkNames: readonly string[] = checks.map(({ name }) => name)
+
+/** Judges an agent's facts; one report per check, always in the same order. */
+export function judge(facts: AgentFacts): readonly CheckReport[] {
+  return checks.map((check) => ({ name: check.name, ...check.judge(facts) }))
+}

@@ -1,0 +1,141 @@
+/**
+ * Owns what an agent tells about itself on its admin socket, as plain data that `meshctl` prints and
+ * the checks judge. Facts only: no advice, no secrets.
+ */
+
+/** Whether something works, and since when it does not. */
+export type Contact =
+  | { readonly kind: 'up' }
+  | { readonly kind: 'down'; readonly sinceMs: number; readonly reason: string }
+  /** Not tried yet, or not needed. */
+  | { readonly kind: 'unknown' }
+
+/** `GET /v1/status`. Times are milliseconds since the epoch. */
+export interface StatusReport {
+  readonly host: string
+  readonly zone: string
+  /** The address other hosts are told to reach this one at. */
+  readonly address: string
+  /** Empty until the host has enrolled. */
+  readonly trustDomain: string
+  readonly version: string
+  readonly pid: number
+  readonly startedAtMs: number
+  /** The agent's clock when it answered. */
+  readonly nowMs: number
+  readonly ready: boolean
+  /** What readiness waits for; empty when ready. */
+  readonly waitsFor: string
+  readonly store: Contact
+  readonly controller: { readonly address: string; readonly contact: Contact }
+  readonly snapshot: SnapshotReport
+  readonly workers: readonly WorkerReport[]
+}
+
+/** The view in use. */
+export interface SnapshotReport {
+  readonly revision: number
+  readonly sequence: number
+  /** When it was built; 0 before the first. */
+  readonly builtAtMs: number
+  /** `disk` is the last good view of an earlier run. */
+  readonly source: 'store' | 'disk' | 'none'
+  readonly services: number
+  readonly instances: number
+  readonly hosts: number
+}
+
+/** A proxy worker. */
+export interface WorkerReport {
+  readonly generation: number
+  readonly index: number
+  readonly pid: number
+  readonly protocol: number
+  /** Sequence of the snapshot it acts on. */
+  readonly applied: number
+  readonly tunnelPort: number
+  readonly listeners: readonly ListenerReport[]
+}
+
+/** A port a worker was asked to open. */
+export interface ListenerReport {
+  readonly name: string
+  readonly address: string
+  readonly port: number
+  /** Empty while it is open. */
+  readonly problem: string
+}
+
+/** One service of `GET /v1/services`. */
+export interface ServiceReport {
+  readonly name: string
+  readonly protocol: string
+  readonly instances: readonly InstanceReport[]
+}
+
+/** One instance of a service. */
+export interface InstanceReport {
+  readonly host: string
+  readonly id: string
+  readonly port: number
+  readonly weight: number
+  /** Whether it runs on the answering host. */
+  readonly local: boolean
+}
+
+/** One file of `GET /v1/manifests`. */
+export interface ManifestReport {
+  readonly file: string
+  /** Empty where the file could not be read so far. */
+  readonly service: string
+  readonly verdict: 'accepted' | 'rejected'
+  /** One line each, with file, line and column. */
+  readonly problems: readonly string[]
+  /** Services it calls through explicit listeners. */
+  readonly upstreams: readonly string[]
+  /** What the health check says; `none` for a pure caller. */
+  readonly health: 'passing' | 'failing' | 'starting' | 'none'
+  /** Why the check fails; empty otherwise. */
+  readonly healthDetail: string
+  /** Whether other hosts are told of the instance. */
+  readonly published: boolean
+}
+
+/** One identity of `GET /v1/certificates`. */
+export interface CertificateReport {
+  /** A SPIFFE id. */
+  readonly identity: string
+  /** Hexadecimal; empty where there is no certificate. */
+  readonly serial: string
+  /** 0 where there is no certificate. */
+  readonly notBeforeMs: number
+  readonly notAfterMs: number
+  /** The last refusal or failure to get or renew it; empty otherwise. */
+  readonly problem: string
+}
+
+/** One line of `GET /v1/checks`. */
+export interface CheckReport {
+  /** Stable, with the anchor of `docs/checks.md`. */
+  readonly name: string
+  readonly verdict: 'ok' | 'warning' | 'failed' | 'skipped'
+  /** What was found, with names and numbers. */
+  readonly finding: string
+  /** The likely cause; empty when ok. */
+  readonly cause: string
+  /** What to do; empty when ok. */
+  readonly fix: string
+}
+
+/** Every fact the checks judge. */
+export interface AgentFacts {
+  readonly status: StatusReport
+  readonly services: readonly ServiceReport[]
+  readonly manifests: readonly ManifestReport[]
+  readonly certificates: readonly CertificateReport[]
+}
+
+/** An answer that is not the thing asked for. */
+export interface AdminProblem {
+  readonly error: { readonly code: string; readonly message: string }
+}

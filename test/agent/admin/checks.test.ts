@@ -1,0 +1,80 @@
+import t from 'tap'
+import { checkNames, judge } from '#agent/admin/checks.ts'
+import type { AgentFacts, CertificateReport, ManifestReport } from '#shared/model/admin.ts'
+import { factsNow as now, healthyFacts, withStatus } from '#test/support/agent-facts.ts'
+
+const [worker] = healthyFacts.status.workers
+const [manifest] = healthyFacts.manifests
+const [hostCertificate, serviceCertificate] = healthyFacts.certificates
+
+function certificates(host: Partial<CertificateReport>, service: Partial<CertificateReport> = {}) {
+  return {
+    ...healthyFacts,
+    certificates: [
+      { ...hostCertificate, ...host },
+      { ...serviceCertificate, ...service },
+    ],
+  } as AgentFacts
+}
+
+function manifests(change: Partial<ManifestReport>): AgentFacts {
+  return { ...healthyFacts, manifests: [{ ...manifest, ...change } as ManifestReport] }
+}
+
+function listenerProblem(name: string): AgentFacts {
+  const listeners = worker?.listeners.map((listener) =>
+    listener.name === name ? { ...listener, problem: 'EADDRINUSE' } : listener,
+  )
+  return withStatus({ workers: [{ ...worker, listeners }] as AgentFacts['status']['workers'] })
+}
+
+const away = { kind: 'down', sinceMs: now - 5000, reason: 'connection refused' } as const
+const { snapshot, controller } = healthyFacts.status
+
+const cases: readonly (readonly [check: string, verdict: string, facts: AgentFacts])[] = [
+  ['agent-ready', 'failed', withStatus({ ready: false, waitsFor: 'a worker' })],
+  ['host-enrolled', 'failed', { ...healthyFacts, certificates: [] }],
+  ['host-certificate', 'failed', certificates({ notAfterMs: now - 1 })],
+  ['host-certificate', 'warning', certificates({ notAfterMs: now + 60_000 })],
+  ['service-certificates', 'failed', certificates({}, { serial: '', notAfterMs: 0 })],
+  ['certificate-renewal', 'warning', certificates({}, { problem: 'not in the host record' })],
+  ['clock', 'failed', certificates({ notBeforeMs: now + 1000 })],
+  ['controller-reachable', 'warning', withStatus({ controller: { ...controller, contact: away } })],
+  ['store-session', 'warning', withStatus({ store: away })],
+  ['snapshot', 'failed', withStatus({ snapshot: { ...snapshot, source: 'none' } })],
+  ['snapshot', 'warning', withStatus({ snapshot: { ...snapshot, source: 'disk' } })],
+  ['workers-connected', 'failed', withStatus({ workers: [] })],
+  ['workers-current', 'warning', withStatus({ snapshot: { ...snapshot, sequence: 8 } })],
+  ['tunnel-listener', 'failed', listenerProblem('tunnel')],
+  ['forward-proxy-listener', 'failed', listenerProblem('forward-proxy')],
+  ['explicit-listeners', 'failed', listenerProblem('orders')],
+  ['advertised-address', 'warning', withStatus({ address: '127.0.0.1' })],
+  ['manifests', 'failed', manifests({ verdict: 'rejected', problems: ['web.json:1:2 bad'] })],
+  ['instances-healthy', 'failed', manifests({ health: 'failing', healthDetail: 'refused' })],
+  ['instances-published', 'warning', manifests({ published: false })],
+  ['upstreams-known', 'warning', { ...healthyFacts, services: [] }],
+]
+
+t.test('judge finds nothing wrong with a healthy agent', async (t) => {
+  const reports = judge(healthyFacts)
+  t.same(
+    reports.map(({ name }) => name),
+    checkNames,
+  )
+  t.same(
+    reports.filter(({ verdict }) => verdict !== 'ok'),
+    [],
+  )
+})
+
+t.test('judge sees each fault, and says cause and fix', async (t) => {
+  for (const [check, verdict, facts] of cases) {
+    const report = judge(facts).find(({ name }) => name === check)
+    t.equal(report?.verdict, verdict, `${check} is ${verdict}`)
+    t.ok(report?.cause && report.fix, `${check} has cause and fix`)
+  }
+})
+
+t.test('every check has a case here that fails it', async (t) => {
+  t.same(new Set(cases.map(([check]) => check)), new Set(checkNames))
+})

@@ -1,0 +1,81 @@
+/** Owns a healthy agent's facts, for tests that bend one of them. */
+
+import type { AgentFacts, StatusReport } from '#shared/model/admin.ts'
+
+const now = Date.parse('2026-01-02T03:04:05Z')
+
+/** The moment of the facts, milliseconds since the epoch. */
+export const factsNow = now
+
+/** A healthy agent with one service, one upstream and one worker. */
+export const healthyFacts: AgentFacts = {
+  status: {
+    host: 'alpha',
+    zone: 'z1',
+    address: '10.0.0.1',
+    trustDomain: 'mesh.internal',
+    version: '0.1.0',
+    pid: 100,
+    startedAtMs: now - 60_000,
+    nowMs: now,
+    ready: true,
+    waitsFor: '',
+    store: { kind: 'up' },
+    controller: { address: '10.0.0.9:15010', contact: { kind: 'up' } },
+    snapshot: {
+      revision: 42,
+      sequence: 7,
+      builtAtMs: now - 1000,
+      source: 'store',
+      services: 2,
+      instances: 3,
+      hosts: 2,
+    },
+    workers: [
+      {
+        generation: 1,
+        index: 0,
+        pid: 101,
+        protocol: 1,
+        applied: 7,
+        tunnelPort: 15008,
+        listeners: [
+          { name: 'tunnel', address: '0.0.0.0', port: 15008, problem: '' },
+          { name: 'forward-proxy', address: '127.0.0.1', port: 15002, problem: '' },
+          { name: 'orders', address: '127.0.0.1', port: 9001, problem: '' },
+        ],
+      },
+    ],
+  },
+  services: [
+    {
+      name: 'orders',
+      protocol: 'http',
+      instances: [{ host: 'beta', id: '1', port: 8080, weight: 100, local: false }],
+    },
+  ],
+  manifests: [
+    {
+      file: 'web.json',
+      service: 'web',
+      verdict: 'accepted',
+      problems: [],
+      upstreams: ['orders'],
+      health: 'passing',
+      healthDetail: '',
+      published: true,
+    },
+  ],
+  certificates: ['host/alpha', 'service/web'].map((path) => ({
+    identity: `spiffe://mesh.internal/${path}`,
+    serial: 'ab12',
+    notBeforeMs: now - 3_600_000,
+    notAfterMs: now + 23 * 3_600_000,
+    problem: '',
+  })),
+}
+
+/** The healthy facts with another status. */
+export function withStatus(status: Partial<StatusReport>): AgentFacts {
+  return { ...healthyFacts, status: { ...healthyFacts.status, ...status } }
+}
