@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import type { Reason } from '#shared/model/reason.ts'
 
 export type { Clock, Random } from '#shared/lifecycle/clock.ts'
 
@@ -47,6 +48,13 @@ export interface Channel {
   resume(): void
   /** True once `onClose` was called or `abort` was. */
   readonly closed: boolean
+}
+
+/** Is told how opening a channel went, exactly once. */
+export interface Opener {
+  onOpen(channel: Channel): void
+  /** Nothing was sent: the call may go elsewhere whatever its method. */
+  onOpenFailed(reason: Reason, detail: string): void
 }
 
 /** Everything a room may ask of the world. */

@@ -7,14 +7,9 @@ import type { HostName, InstanceId, ServiceName } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Permit } from '#shared/policy/permit.ts'
-import type { Channel } from '#agent/platform.ts'
+import type { Channel, Opener } from '#agent/platform.ts'
 
-/** Answers one `open`, exactly once. */
-export interface Opener {
-  onOpen(channel: Channel): void
-  /** Nothing was sent: the call may go elsewhere whatever its method. */
-  onOpenFailed(reason: Reason, detail: string): void
-}
+export type { Opener } from '#agent/platform.ts'
 
 /** How one attempt on an upstream ended, for balancing and ejection. */
 export type AttemptResult = 'ok' | 'connect-failed' | 'reset' | 'server-error' | 'abandoned'
