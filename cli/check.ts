@@ -1,0 +1,48 @@
+/** Owns `meshctl check`: everything that is wrong on this host, each with cause and fix. */
+
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { CheckReport } from '#shared/model/admin.ts'
+import type { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Printer } from './output/printer.ts'
+
+const marks = { ok: 'ok  ', warning: 'WARN', failed: 'FAIL', skipped: '-   ' } as const
+
+/** Prints the checks; succeeds when none failed. */
+export async function check(parts: {
+  readonly agent: AdminSocket
+  readonly printer: Printer
+}): Promise<number> {
+  const reports = await allReports(parts.agent)
+  parts.printer.result(reports, () => render(reports))
+  return reports.some(({ verdict }) => verdict === 'failed') ? exitCodes.notInOrder : exitCodes.ok
+}
+
+async function allReports(agent: AdminSocket): Promise<readonly CheckReport[]> {
+  const name = 'agent-socket'
+  try {
+    const reports = await agent.ask('checks')
+    const finding = `the agent answers on ${agent.path}`
+    return [{ name, verdict: 'ok', finding, cause: '', fix: '' }, ...reports]
+  } catch (error) {
+    if (!(error instanceof MeshError)) throw error
+    const { message, hint = '' } = error
+    const finding = `no agent answers on ${agent.path}`
+    return [{ name, verdict: 'failed', finding, cause: message, fix: hint }]
+  }
+}
+
+function render(reports: readonly CheckReport[]): string {
+  const width = Math.max(...reports.map(({ name }) => name.length))
+  const indent = ' '.repeat(width + 8)
+  const lines = reports.map(({ name, verdict, finding, cause, fix }) => {
+    const line = `${marks[verdict]}  ${name.padEnd(width)}  ${finding}\n`
+    return verdict === 'ok' || verdict === 'skipped'
+      ? line
+      : `${line}${indent}cause: ${cause}\n${indent}fix:   ${fix}\n${indent}more:  docs/checks.md#${name}\n`
+  })
+  const count = (verdict: CheckReport['verdict']): number =>
+    reports.filter((report) => report.verdict === verdict).length
+  const summary = `${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed`
+  return `${lines.join('')}\n${summary}\n`
+}

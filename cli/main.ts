@@ -1,0 +1,153 @@
+/**
+ * Owns `meshctl`'s command line: verbs, options, environment and exit codes. Home of commander; what
+ * a verb does is in the verb's own file.
+ */
+
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { openOperatorClient } from '#shared/rpc/operator-file.ts'
+import type { ControllerClient } from '#shared/rpc/controller-client.ts'
+import { check } from './check.ts'
+import { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import { hostList } from './host.ts'
+import { manifestStatus, manifestValidate } from './manifest.ts'
+import { Printer } from './output/printer.ts'
+import { schema } from './schema.ts'
+import { services } from './services.ts'
+import { status } from './status.ts'
+import { parseTtl, tokenCreate } from './token.ts'
+
+interface CommonOptions {
+  readonly socket: string
+  readonly credential: string
+  readonly controller?: string
+  readonly json: boolean
+}
+
+const streams = {
+  out: (text: string) => void process.stdout.write(text),
+  err: (text: string) => void process.stderr.write(text),
+}
+
+const program = new Command('meshctl')
+  .description('look at and steer a service mesh of one agent per host')
+  .addOption(
+    new Option('--socket <path>', 'admin socket of the agent')
+      .env('MESH_AGENT_SOCKET')
+      .default('/run/mesh/agent/agent.sock'),
+  )
+  .addOption(
+    new Option('--credential <file>', 'credential of an operator')
+      .env('MESH_OPERATOR')
+      .default('/var/lib/mesh/controller/operator.json'),
+  )
+  .addOption(
+    new Option('--controller <host:port>', 'controller, instead of the one in the credential').env(
+      'MESH_CONTROLLER',
+    ),
+  )
+  .option('--json', 'print one JSON value', false)
+  .exitOverride()
+  .configureHelp({ showGlobalOptions: true })
+
+/** The options, also where they stand behind the verb. */
+function common(): CommonOptions {
+  return program.opts<CommonOptions>()
+}
+
+function printer(): Printer {
+  return new Printer({ streams }, { json: common().json })
+}
+
+function local(): { readonly agent: AdminSocket; readonly printer: Printer } {
+  return { agent: new AdminSocket({ socketPath: common().socket }), printer: printer() }
+}
+
+async function withController(
+  run: (controller: ControllerClient) => Promise<number>,
+): Promise<number> {
+  const { credential, controller } = common()
+  const client = await openOperatorClient(
+    { clock: systemClock },
+    { file: credential, ...(controller === undefined ? {} : { controller }) },
+  )
+  try {
+    return await run(client)
+  } finally {
+    client.close()
+  }
+}
+
+function done(code: number | Promise<number>): Promise<void> {
+  return Promise.resolve(code).then((value) => void (process.exitCode = value))
+}
+
+function ttl(text: string): number {
+  const ms = parseTtl(text)
+  if (ms === null) throw new InvalidArgumentError('write 90s, 15m, 2h or 1d')
+  return ms
+}
+
+function glob(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value]
+}
+
+function verb(parent: Command, name: string, description: string): Command {
+  return parent.command(name).description(description)
+}
+
+verb(program, 'status', 'what this host’s agent is and how it fares').action(() =>
+  done(status(local())),
+)
+verb(program, 'services', 'services this host can call, and where they are').action(() =>
+  done(services(local())),
+)
+verb(program, 'check', 'everything that is wrong here, with cause and fix').action(() =>
+  done(check(local())),
+)
+
+const manifest = verb(program, 'manifest', 'the files that put services into the mesh')
+verb(manifest, 'status', 'what became of the files dropped on this host').action(() =>
+  done(manifestStatus(local())),
+)
+verb(manifest, 'validate <files...>', 'read files as the agent would').action((files: string[]) =>
+  done(manifestValidate({ printer: printer() }, { files })),
+)
+
+const token = verb(program, 'token', 'join tokens')
+verb(token, 'create <host>', 'make the token with which a host joins once')
+  .requiredOption('--service <glob>', 'service the host may speak for (repeatable)', glob)
+  .option('--ttl <time>', 'how long it may be used: 90s, 15m, 2h, 1d', ttl, 0)
+  .action((host: string, options: { readonly service: readonly string[]; readonly ttl: number }) =>
+    done(
+      withController((controller) =>
+        tokenCreate(
+          { controller, printer: printer(), now: () => systemClock.now() },
+          { host, services: options.service, ttlMs: options.ttl },
+        ),
+      ),
+    ),
+  )
+
+const host = verb(program, 'host', 'hosts of the mesh')
+verb(host, 'list', 'hosts that have joined').action(() =>
+  done(withController((controller) => hostList({ controller, printer: printer() }))),
+)
+
+verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>
+  done(schema({ printer: printer() })),
+)
+
+try {
+  await program.parseAsync(process.argv)
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+  } else if (error instanceof MeshError) {
+    streams.err(`meshctl: ${error.message}\n`)
+    if (error.hint !== undefined) streams.err(`         ${error.hint}\n`)
+    process.exitCode = exitCodes.unreachable
+  } else throw error
+}

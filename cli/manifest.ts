@@ -1,0 +1,65 @@
+/** Owns `meshctl manifest`: what became of the files dropped here, and a look before dropping one. */
+
+import { readFileSync } from 'node:fs'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { readManifest } from '#shared/schema/manifest.ts'
+import { renderProblem } from '#shared/schema/problem.ts'
+import type { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Printer } from './output/printer.ts'
+import { table } from './output/table.ts'
+
+/** Prints the verdict on every manifest of this host; succeeds when all were accepted. */
+export async function manifestStatus(parts: {
+  readonly agent: AdminSocket
+  readonly printer: Printer
+}): Promise<number> {
+  const reports = await parts.agent.ask('manifests')
+  const problems = reports.flatMap((report) => report.problems)
+  parts.printer.result(
+    reports,
+    () =>
+      table(
+        ['FILE', 'SERVICE', 'VERDICT', 'HEALTH', 'PUBLISHED', 'UPSTREAMS'],
+        reports.map(({ file, service, verdict, health, published, upstreams }) => [
+          file,
+          service,
+          verdict,
+          health,
+          published ? 'yes' : 'no',
+          upstreams.join(','),
+        ]),
+        'no manifests here',
+      ) + problems.map((problem) => `\n${problem}`).join(''),
+  )
+  const rejected = reports.some(({ verdict }) => verdict === 'rejected')
+  return rejected ? exitCodes.notInOrder : exitCodes.ok
+}
+
+/** Reads files as an agent would, without an agent; succeeds when all would be accepted. */
+export function manifestValidate(
+  parts: { readonly printer: Printer },
+  settings: { readonly files: readonly string[] },
+): number {
+  const reports = settings.files.map((file) => ({ file, problems: problemsOf(file) }))
+  parts.printer.result(reports, () =>
+    reports
+      .map(({ file, problems }) =>
+        problems.length === 0 ? `${file}: good\n` : `${problems.join('\n')}\n`,
+      )
+      .join(''),
+  )
+  const bad = reports.some(({ problems }) => problems.length > 0)
+  return bad ? exitCodes.notInOrder : exitCodes.ok
+}
+
+function problemsOf(file: string): readonly string[] {
+  let bytes: Buffer
+  try {
+    bytes = readFileSync(file)
+  } catch (error) {
+    return [`${file}: cannot be read: ${messageOf(error)}`]
+  }
+  const reading = readManifest(file, bytes)
+  return reading.ok ? [] : reading.problems.map(renderProblem)
+}

@@ -1,0 +1,33 @@
+/** Owns `meshctl services`: every service this host can call, and where its instances are. */
+
+import type { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Printer } from './output/printer.ts'
+import { table } from './output/table.ts'
+
+/** Prints the services. */
+export async function services(parts: {
+  readonly agent: AdminSocket
+  readonly printer: Printer
+}): Promise<number> {
+  const reports = await parts.agent.ask('services')
+  parts.printer.result(reports, () =>
+    table(
+      ['SERVICE', 'PROTOCOL', 'HOST', 'INSTANCE', 'PORT', 'WEIGHT'],
+      reports.flatMap(({ name, protocol, instances }) =>
+        instances.length === 0
+          ? [[name, protocol, 'no instance']]
+          : instances.map(({ host, id, port, weight, local }) => [
+              name,
+              protocol,
+              local ? `${host} (here)` : host,
+              id,
+              String(port),
+              String(weight),
+            ]),
+      ),
+      'no services are known; drop a manifest into the manifest directory',
+    ),
+  )
+  return exitCodes.ok
+}

@@ -1,0 +1,57 @@
+/** Owns `meshctl status`: what this host's agent is and how it fares. */
+
+import type { Contact, StatusReport } from '#shared/model/admin.ts'
+import type { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Printer } from './output/printer.ts'
+import { duration, pairs } from './output/table.ts'
+
+/** Prints the status; succeeds when the agent is ready. */
+export async function status(parts: {
+  readonly agent: AdminSocket
+  readonly printer: Printer
+}): Promise<number> {
+  const report = await parts.agent.ask('status')
+  parts.printer.result(report, () => render(report))
+  return report.ready ? exitCodes.ok : exitCodes.notInOrder
+}
+
+function render(report: StatusReport): string {
+  const { snapshot, controller, workers, nowMs } = report
+  const age = snapshot.builtAtMs === 0 ? '' : `, ${duration(nowMs - snapshot.builtAtMs)} old`
+  return pairs([
+    ['host', `${report.host} (${report.address}${report.zone && `, zone ${report.zone}`})`],
+    ['mesh', report.trustDomain || 'not enrolled'],
+    ['ready', report.ready ? 'yes' : `no, waits for ${report.waitsFor}`],
+    [
+      'agent',
+      `version ${report.version}, pid ${report.pid}, up ${duration(nowMs - report.startedAtMs)}`,
+    ],
+    ['controller', `${controller.address} ${words(controller.contact, nowMs)}`],
+    ['store', words(report.store, nowMs)],
+    [
+      'view',
+      `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
+        `${snapshot.instances} instances, ${snapshot.hosts} hosts`,
+    ],
+    ...workers.map((worker): [string, string] => {
+      const open = worker.listeners.filter(({ problem }) => problem === '').length
+      return [
+        `worker ${worker.generation}-${worker.index}`,
+        `pid ${worker.pid}, snapshot ${worker.applied} of ${snapshot.sequence}, tunnel port ` +
+          `${worker.tunnelPort}, ${open} of ${worker.listeners.length} listeners open`,
+      ]
+    }),
+  ])
+}
+
+function words(contact: Contact, nowMs: number): string {
+  switch (contact.kind) {
+    case 'up':
+      return 'connected'
+    case 'down':
+      return `away for ${duration(nowMs - contact.sinceMs)}: ${contact.reason}`
+    case 'unknown':
+      return 'not asked yet'
+  }
+}

@@ -1,0 +1,185 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { AdminServer } from '#agent/admin/admin-server.ts'
+import { check } from '#cli/check.ts'
+import { AdminSocket } from '#cli/client/admin-socket.ts'
+import { hostList } from '#cli/host.ts'
+import { manifestStatus, manifestValidate } from '#cli/manifest.ts'
+import { Printer } from '#cli/output/printer.ts'
+import { schema } from '#cli/schema.ts'
+import { services } from '#cli/services.ts'
+import { status } from '#cli/status.ts'
+import { parseTtl, tokenCreate } from '#cli/token.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import type { AgentFacts } from '#shared/model/admin.ts'
+import type { ControllerClient } from '#shared/rpc/controller-client.ts'
+import { healthyFacts, withStatus } from '#test/support/agent-facts.ts'
+import { shortDir } from '#test/support/short-dir.ts'
+import { root } from '#test/support/sources.ts'
+
+const logger = createLogger({ name: 'test', level: 'silent' })
+
+function paper(json: boolean): { printer: Printer; out: () => string; err: () => string } {
+  const texts = { out: '', err: '' }
+  const streams = {
+    out: (text: string) => void (texts.out += text),
+    err: (text: string) => void (texts.err += text),
+  }
+  return {
+    printer: new Printer({ streams }, { json }),
+    out: () => texts.out,
+    err: () => texts.err,
+  }
+}
+
+async function agentWith(t: Test, facts: AgentFacts): Promise<AdminSocket> {
+  const socketPath = join(shortDir(t), 'agent.sock')
+  const source = {
+    status: () => facts.status,
+    services: () => facts.services,
+    manifests: () => facts.manifests,
+    certificates: () => facts.certificates,
+  }
+  const server = new AdminServer({ source, logger }, { socketPath })
+  await server.start()
+  t.teardown(() => server.stop())
+  return new AdminSocket({ socketPath })
+}
+
+t.test('status tells a person and a script the same, and succeeds when ready', async (t) => {
+  const agent = await agentWith(t, healthyFacts)
+  const person = paper(false)
+  t.equal(await status({ agent, printer: person.printer }), 0)
+  t.match(person.out(), /^host +alpha \(10\.0\.0\.1, zone z1\)$/m)
+  t.match(person.out(), /^controller +10\.0\.0\.9:15010 connected$/m)
+  t.match(person.out(), /^worker 1-0 +pid 101, snapshot 7 of 7.*3 of 3 listeners open$/m)
+  const script = paper(true)
+  t.equal(await status({ agent, printer: script.printer }), 0)
+  t.same(JSON.parse(script.out()), healthyFacts.status)
+})
+
+t.test('status fails when the agent is not ready, and says what it waits for', async (t) => {
+  const store = { kind: 'down', sinceMs: healthyFacts.status.nowMs - 65_000, reason: 'refused' }
+  const facts = withStatus({ ready: false, waitsFor: 'the store', store } as object)
+  const agent = await agentWith(t, facts)
+  const { printer, out } = paper(false)
+  t.equal(await status({ agent, printer }), 1)
+  t.match(out(), /^ready +no, waits for the store$/m)
+  t.match(out(), /^store +away for 1 min 5 s: refused$/m)
+})
+
+t.test('services lists instances and marks those of this host', async (t) => {
+  const agent = await agentWith(t, {
+    ...healthyFacts,
+    services: [
+      {
+        name: 'orders',
+        protocol: 'http',
+        instances: [{ host: 'alpha', id: '1', port: 8080, weight: 100, local: true }],
+      },
+      { name: 'lonely', protocol: 'tcp', instances: [] },
+    ],
+  })
+  const { printer, out } = paper(false)
+  t.equal(await services({ agent, printer }), 0)
+  t.match(out(), /^orders +http +alpha \(here\) +1 +8080 +100$/m)
+  t.match(out(), /^lonely +tcp +no instance$/m)
+})
+
+t.test('check fails when one check does, with cause, fix and where to read on', async (t) => {
+  const { printer, out } = paper(false)
+  t.equal(await check({ agent: await agentWith(t, healthyFacts), printer }), 0)
+  const sick = paper(false)
+  const agent = await agentWith(t, withStatus({ workers: [] }))
+  t.equal(await check({ agent, printer: sick.printer }), 1)
+  t.match(out(), /^ok +agent-socket/m)
+  t.match(sick.out(), /^FAIL +workers-connected +no proxy worker/m)
+  t.match(sick.out(), /cause: none was started[^]*fix: [^]*docs\/checks\.md#workers-connected/)
+})
+
+t.test('check reports an agent that does not answer as a failed check', async (t) => {
+  const agent = new AdminSocket({ socketPath: join(shortDir(t), 'none.sock') })
+  const { printer, out } = paper(true)
+  t.equal(await check({ agent, printer }), 1)
+  t.match(JSON.parse(out()), [{ name: 'agent-socket', verdict: 'failed', fix: /--socket/ }])
+})
+
+t.test('manifest status shows the rejected ones with every problem', async (t) => {
+  const rejected = { verdict: 'rejected', problems: ['web.json:1:2: unknown key'] } as const
+  const manifests = healthyFacts.manifests.map((manifest) => ({ ...manifest, ...rejected }))
+  const agent = await agentWith(t, { ...healthyFacts, manifests })
+  const { printer, out } = paper(false)
+  t.equal(await manifestStatus({ agent, printer }), 1)
+  t.match(out(), /^web\.json +web +rejected[^]*web\.json:1:2: unknown key/m)
+})
+
+t.test('manifest validate needs no agent and names the place of each fault', async (t) => {
+  const dir = t.testdir({ 'orders.json': '{"port": 8080}', 'bad.json': '{"port": 0}' })
+  const good = paper(false)
+  const files = [join(dir, 'orders.json')]
+  t.equal(manifestValidate({ printer: good.printer }, { files }), 0)
+  t.match(good.out(), /orders\.json: good/)
+  const bad = paper(false)
+  const all = [...files, join(dir, 'bad.json'), join(dir, 'absent.json')]
+  t.equal(manifestValidate({ printer: bad.printer }, { files: all }), 1)
+  t.match(bad.out(), /bad\.json:1:10: [^]*absent\.json: cannot be read/)
+})
+
+t.test('schema prints a JSON Schema', async (t) => {
+  const { printer, out } = paper(false)
+  t.equal(schema({ printer }), 0)
+  t.match(JSON.parse(out()), { type: 'object', properties: { port: Object } })
+})
+
+t.test('token create prints the token alone, host list a table', async (t) => {
+  const calls: unknown[] = []
+  const controller = {
+    call: async (...words: unknown[]) => {
+      calls.push(words)
+      return words[1] === 'CreateToken'
+        ? { token: 'hmjoin1.x', expiresAtMs: 90_000 }
+        : { hosts: [{ host: 'alpha', services: ['*'], enrolledAt: '2026-01-01T00:00:00Z' }] }
+    },
+  } as unknown as ControllerClient
+  const token = paper(false)
+  const settings = { host: 'alpha', services: ['orders'], ttlMs: 0 }
+  const parts = { controller, printer: token.printer, now: () => 0 }
+  t.equal(await tokenCreate(parts, settings), 0)
+  t.equal(token.out(), 'hmjoin1.x\n')
+  t.match(token.err(), /once, within 1 min 30 s/)
+  t.equal(await tokenCreate(parts, { ...settings, host: 'Alpha!' }), 2)
+  const hosts = paper(false)
+  t.equal(await hostList({ controller, printer: hosts.printer }), 0)
+  t.match(hosts.out(), /^alpha +\* +2026/m)
+  t.equal(calls.length, 2)
+})
+
+t.test('parseTtl reads seconds to days and nothing else', async (t) => {
+  t.same(['90s', '15m', '2h', '1d'].map(parseTtl), [90_000, 900_000, 7_200_000, 86_400_000])
+  t.same(['', '5', '-1s', '1w', '1.5h', '1h '].map(parseTtl), Array.from({ length: 6 }).fill(null))
+})
+
+t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async (t) => {
+  const run = (words: readonly string[]): Promise<{ code: number; err: string }> =>
+    new Promise((resolve) => {
+      execFile(process.execPath, [join(root, 'cli/main.ts'), ...words], (error, _out, err) =>
+        resolve({ code: typeof error?.code === 'number' ? error.code : 0, err }),
+      )
+    })
+  const dir = shortDir(t)
+  mkdirSync(join(dir, 'x'))
+  writeFileSync(join(dir, 'operator.json'), '{}')
+  const runs = await Promise.all([
+    run(['no-such-verb']),
+    run(['status', '--socket', join(dir, 'agent.sock'), '--json']),
+    run(['host', 'list', '--credential', join(dir, 'operator.json')]),
+    run(['--help']),
+  ])
+  t.same(
+    runs.map(({ code }) => code),
+    [2, 3, 3, 0],
+  )
+  t.match(runs[1]?.err, /no agent answers[^]*--socket/)
+})
