@@ -38,6 +38,7 @@ export class ControllerClient {
   readonly #client: grpc.Client
   readonly #address: string
   readonly #deadlineMs: number
+  readonly #pending = new Set<grpc.ClientUnaryCall>()
 
   constructor(
     parts: {
@@ -74,7 +75,7 @@ export class ControllerClient {
     const definition = definitionOf(service)[method]
     if (definition === undefined) throw new TypeError(`mesh.proto has no ${service}.${method}`)
     return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest<RequestOf<S, M>, ReplyOf<S, M>>(
+      const call = this.#client.makeUnaryRequest<RequestOf<S, M>, ReplyOf<S, M>>(
         definition.path,
         definition.requestSerialize,
         definition.responseDeserialize,
@@ -82,14 +83,18 @@ export class ControllerClient {
         new grpc.Metadata(),
         { deadline: this.#clock.now() + this.#deadlineMs },
         (error, reply) => {
+          this.#pending.delete(call)
           if (error !== null) reject(this.#failure(error))
           else if (reply !== undefined) resolve(reply)
         },
       )
+      this.#pending.add(call)
     })
   }
 
+  /** Ends the channel and every call on it. */
   close(): void {
+    for (const call of this.#pending) call.cancel()
     this.#client.close()
   }
 
@@ -136,6 +141,10 @@ const failures: ReadonlyMap<
       hint: 'the controller did not answer in time; a firewall, or it is overloaded',
       retry: true,
     },
+  ],
+  [
+    status.CANCELLED,
+    { code: 'controller-cancelled', hint: 'the call was given up on this side', retry: true },
   ],
   [
     status.UNIMPLEMENTED,

@@ -17,6 +17,8 @@ export interface PinnedRootSettings {
   readonly address: string
   /** SHA-256 of the root, 32 bytes. */
   readonly hash: Buffer
+  /** Gives up. */
+  readonly signal?: AbortSignal
   /** @default 10_000 */
   readonly timeoutMs?: number
 }
@@ -39,6 +41,9 @@ export async function fetchPinnedRoot(settings: PinnedRootSettings): Promise<str
     // Nothing is trusted here but the hash, compared below.
     rejectUnauthorized: false,
   })
+  const abort = (): void => reject(new Error('given up on this side'))
+  if (settings.signal?.aborted === true) abort()
+  settings.signal?.addEventListener('abort', abort)
   socket.setTimeout(settings.timeoutMs ?? 10_000, () => reject(new Error('no answer in time')))
   socket.on('error', reject)
   socket.on('close', () => reject(new Error('the connection was closed')))
@@ -54,6 +59,7 @@ export async function fetchPinnedRoot(settings: PinnedRootSettings): Promise<str
       cause: error,
     })
   } finally {
+    settings.signal?.removeEventListener('abort', abort)
     socket.destroy()
   }
   throw new MeshError(

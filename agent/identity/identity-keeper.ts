@@ -1,0 +1,466 @@
+/**
+ * Owns the identities of this host: enrols it once, keeps its credential and one per wanted local
+ * service fresh, each with a new key, and knows the mesh it belongs to. The rules of renewal are in
+ * `renewal.ts`; what is held serves until its end, whatever the controller does.
+ */
+
+import type { CredentialMessage } from '#agent/workers/messages.ts'
+import { Backoff } from '#shared/lifecycle/backoff.ts'
+import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName, ServiceName } from '#shared/model/names.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
+import { makeCsr } from '#shared/pki/csr.ts'
+import { renewAfterMs } from '#shared/pki/half-life.ts'
+import { generateKey, keyToPem } from '#shared/pki/keys.ts'
+import type { Issued } from '#shared/rpc/mesh-api.ts'
+import type { ControllerPort, ControllerSession } from './controller-port.ts'
+import type { HeldCredential } from './held-credential.ts'
+import { readCredential } from './held-credential.ts'
+import type { HostFile, IdentityFiles } from './identity-files.ts'
+import type { MeshFacts } from './mesh-facts.ts'
+import { parseMesh } from './mesh-facts.ts'
+import type { Standing } from './renewal.ts'
+import { dueAtMs, isValid, retryAfterMs } from './renewal.ts'
+
+/** What the keeper leans on. */
+export interface IdentityKeeperParts {
+  readonly controller: ControllerPort
+  readonly files: IdentityFiles
+  /** The join token, or null where there is none. Asked at every try, so that it may come later. */
+  readonly joinToken: () => Promise<string | null>
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+/** The keeper's settings. */
+export interface IdentityKeeperSettings {
+  readonly host: HostName
+}
+
+/** What went wrong last with an identity, for people. */
+export interface IdentityProblem {
+  /** `host`, or a service's name. */
+  readonly identity: 'host' | ServiceName
+  readonly code: string
+  readonly message: string
+  /** What to do about it; may be empty. */
+  readonly hint: string
+  /** Milliseconds since the epoch. */
+  readonly atMs: number
+}
+
+interface Slot extends Standing {
+  held: HeldCredential | null
+  retryAtMs: number
+  problem: IdentityProblem | null
+  readonly backoff: Backoff
+}
+
+/** A round with nothing due in sight still looks at the mesh this often. */
+const longestWaitMs = 3_600_000
+/** Failures that every other call of the round would meet too. */
+const roundEnding: ReadonlySet<string> = new Set([
+  'controller-unavailable',
+  'controller-timeout',
+  'controller-cancelled',
+])
+
+/** See the header. */
+export class IdentityKeeper {
+  readonly #parts: IdentityKeeperParts
+  readonly #host: HostName
+  readonly #hostSlot: Slot
+  readonly #services = new Map<ServiceName, Slot>()
+  readonly #listeners = new Set<() => void>()
+  #wanted: ReadonlySet<ServiceName> = new Set()
+  #mesh: MeshFacts | null = null
+  /** Whether the mesh is still to be asked about since the start. */
+  #describeDue = true
+  /** Why the host's file could not be read. */
+  #damage: MeshError | null = null
+  #session: ControllerSession | null = null
+  #timer: Timer | null = null
+  #round: Promise<void> | null = null
+  #again = false
+  #started = false
+  readonly #stopping = new AbortController()
+
+  constructor(parts: IdentityKeeperParts, settings: IdentityKeeperSettings) {
+    this.#parts = parts
+    this.#host = settings.host
+    this.#hostSlot = this.#newSlot()
+  }
+
+  /**
+   * Reads what is on disk and begins. Resolves before the controller was asked anything, so that a
+   * host starts with the controller away. Throws MeshError `state-unusable`.
+   */
+  async start(): Promise<void> {
+    const { files, logger } = this.#parts
+    const loaded = await files.load()
+    for (const problem of loaded.problems) {
+      logger.warn({ problem }, 'a credential file cannot be used; asking for a new one')
+    }
+    if (loaded.host?.ok === true) this.#takeHost(loaded.host.value)
+    else if (loaded.host !== null) {
+      this.#damage = hostLost('host-file-damaged', `${files.hostPath}: ${loaded.host.problem}`)
+    }
+    for (const [service, held] of loaded.services) this.#slotOf(service).held = held
+    this.#started = true
+    this.#changed()
+    this.#wake()
+  }
+
+  /** Ends every call under way; what is held stays on disk. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#timer?.stop()
+    this.#session?.close()
+    await this.#round
+  }
+
+  /** Says which local services need a credential; the whole set, each time. */
+  want(services: ReadonlySet<ServiceName>): void {
+    this.#wanted = new Set(services)
+    for (const service of services) this.#slotOf(service)
+    this.#changed()
+    this.#wake()
+  }
+
+  /** The host's credential and those of wanted services, ended ones included so that they are named. */
+  get credentials(): readonly CredentialMessage[] {
+    const slots = [this.#hostSlot, ...this.#wantedSlots().map(([, slot]) => slot)]
+    return slots.flatMap(({ held }) => (held === null ? [] : [messageOfHeld(held)]))
+  }
+
+  /** The host's own credential, for the store; null until the host has enrolled. */
+  get host(): CredentialMessage | null {
+    const { held } = this.#hostSlot
+    return held === null ? null : messageOfHeld(held)
+  }
+
+  /** What is known of the mesh; null until the host has enrolled. */
+  get mesh(): MeshFacts | null {
+    return this.#mesh
+  }
+
+  /** Every trusted root, PEM; null until the host has enrolled. */
+  get bundlePem(): string | null {
+    return this.#mesh?.trustBundlePem ?? null
+  }
+
+  /** The last failure of each identity whose last try failed. */
+  get problems(): readonly IdentityProblem[] {
+    const slots = [this.#hostSlot, ...this.#wantedSlots().map(([, slot]) => slot)]
+    return slots.flatMap(({ problem }) => (problem === null ? [] : [problem]))
+  }
+
+  /** Calls `listener` after every change of the above. Answers how to stop listening. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  #newSlot(): Slot {
+    const backoff = new Backoff(this.#parts, { firstMs: 500, lastMs: 150_000 })
+    return { held: null, retryAtMs: 0, problem: null, backoff }
+  }
+
+  #slotOf(service: ServiceName): Slot {
+    const slot = this.#services.get(service) ?? this.#newSlot()
+    this.#services.set(service, slot)
+    return slot
+  }
+
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted
+  }
+
+  #wantedSlots(): readonly (readonly [ServiceName, Slot])[] {
+    return [...this.#services].filter(([service]) => this.#wanted.has(service))
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener()
+  }
+
+  /** Starts a round now, or another one right after the one under way. */
+  #wake(): void {
+    if (this.#stopped || !this.#started) return
+    this.#timer?.stop()
+    if (this.#round !== null) {
+      this.#again = true
+      return
+    }
+    this.#round = this.#runRound().finally(() => {
+      this.#round = null
+      if (this.#again) {
+        this.#again = false
+        this.#wake()
+      } else this.#sleep()
+    })
+  }
+
+  #sleep(): void {
+    if (this.#stopped) return
+    const now = this.#parts.clock.now()
+    const times = [dueAtMs(this.#hostSlot)]
+    if (isValid(this.#hostSlot, now)) {
+      if (this.#describeDue) times.push(this.#hostSlot.retryAtMs)
+      times.push(...this.#wantedSlots().map(([, slot]) => dueAtMs(slot)))
+    }
+    const next = Math.min(...times)
+    const waitMs = Math.min(longestWaitMs, Math.max(0, next - now))
+    this.#timer = this.#parts.clock.after(waitMs, () => this.#wake())
+  }
+
+  async #runRound(): Promise<void> {
+    const now = this.#parts.clock.now()
+    await this.#forgetEnded(now)
+    const due = (slot: Slot): boolean => dueAtMs(slot) <= now
+    if (!isValid(this.#hostSlot, now) && due(this.#hostSlot)) await this.#enrol()
+    if (this.#stopped || this.#mesh === null) return
+    if (!isValid(this.#hostSlot, this.#parts.clock.now())) return
+    const services = this.#wantedSlots().filter(([, slot]) => due(slot))
+    const host = due(this.#hostSlot)
+    const describe = this.#describeDue && this.#hostSlot.retryAtMs <= now
+    if (host || describe || services.length > 0) await this.#ask(host, services)
+  }
+
+  /** Asks the controller for everything that is due, over one session. */
+  async #ask(hostDue: boolean, services: readonly (readonly [ServiceName, Slot])[]): Promise<void> {
+    const { held } = this.#hostSlot
+    if (held === null || this.#mesh === null) return
+    const mesh = this.#mesh
+    const opened = open(this.#parts.controller, { credential: held, mesh })
+    this.#session = opened.ok ? opened.session : null
+    let ended: unknown = opened.ok ? null : opened.error
+    for (const { identity, slot, run } of this.#steps(hostDue, services, mesh)) {
+      if (this.#stopped) break
+      try {
+        if (ended !== null || !opened.ok) throw ended
+        await run(opened.session)
+        this.#succeed(slot)
+      } catch (error) {
+        if (error instanceof MeshError && roundEnding.has(error.code)) ended = error
+        if (!this.#stopped) this.#fail(identity, slot, error)
+      }
+    }
+    this.#session?.close()
+    this.#session = null
+    this.#changed()
+  }
+
+  #steps(
+    hostDue: boolean,
+    services: readonly (readonly [ServiceName, Slot])[],
+    mesh: MeshFacts,
+  ): readonly Step[] {
+    const host = { identity: 'host', slot: this.#hostSlot } as const
+    return [
+      { ...host, run: (session) => this.#describe(session, mesh) },
+      ...(hostDue ? [{ ...host, run: this.#renewHost.bind(this, mesh) }] : []),
+      ...services.map(([service, slot]) => ({
+        identity: service,
+        slot,
+        run: this.#renewService.bind(this, mesh, service, slot),
+      })),
+    ]
+  }
+
+  async #enrol(): Promise<void> {
+    try {
+      const token = await this.#parts.joinToken()
+      if (token === null) throw this.#noToken()
+      const key = await generateKey()
+      const csr = await makeCsr(key)
+      const { signal } = this.#stopping
+      const reply = await this.#parts.controller.enrol(token, csr, this.#host, signal)
+      const mesh = accepted(parseMesh(reply.mesh))
+      const id = hostId(mesh.trustDomain, this.#host)
+      const credential = this.#accept(reply.certificate, keyToPem(key), id)
+      this.#takeHost({ credential, mesh })
+      this.#dropForeign(mesh)
+      this.#describeDue = false
+      await this.#parts.files.saveHost({ credential, mesh })
+      this.#succeed(this.#hostSlot)
+      const { serial } = credential
+      this.#parts.logger.info({ id, serial, controller: mesh.controller }, 'host enrolled')
+    } catch (error) {
+      this.#fail('host', this.#hostSlot, error)
+    }
+    this.#changed()
+  }
+
+  async #describe(session: ControllerSession, known: MeshFacts): Promise<void> {
+    const mesh = accepted(parseMesh(await session.describeMesh()))
+    if (mesh.trustDomain !== known.trustDomain) {
+      throw new MeshError(
+        `the controller now speaks for trust domain "${mesh.trustDomain}", not "${known.trustDomain}"`,
+        { code: 'trust-domain-changed', hint: 'is the controller address right?' },
+      )
+    }
+    this.#describeDue = false
+    const { held } = this.#hostSlot
+    if (held === null || JSON.stringify(mesh) === JSON.stringify(known)) return
+    this.#mesh = mesh
+    await this.#parts.files.saveHost({ credential: held, mesh })
+  }
+
+  async #renewHost(mesh: MeshFacts, session: ControllerSession): Promise<void> {
+    const key = await generateKey()
+    const issued = await session.renewHost(await makeCsr(key))
+    const id = hostId(mesh.trustDomain, this.#host)
+    const credential = this.#accept(issued, keyToPem(key), id)
+    this.#hostSlot.held = credential
+    this.#rotated(credential)
+    await this.#parts.files.saveHost({ credential, mesh: this.#mesh ?? mesh })
+  }
+
+  async #renewService(
+    mesh: MeshFacts,
+    service: ServiceName,
+    slot: Slot,
+    session: ControllerSession,
+  ): Promise<void> {
+    const key = await generateKey()
+    const issued = await session.issueService(service, await makeCsr(key))
+    const id = serviceId(mesh.trustDomain, service)
+    const credential = this.#accept(issued, keyToPem(key), id)
+    slot.held = credential
+    this.#rotated(credential)
+    await this.#parts.files.saveService(service, credential)
+  }
+
+  #accept(issued: Issued, keyPem: string, expected: SpiffeId): HeldCredential {
+    const credential = accepted(readCredential(issued.chainPem, keyPem, expected))
+    const { clock, random } = this.#parts
+    const ttlMs = credential.notAfterMs - clock.now()
+    if (ttlMs <= 0) {
+      throw new MeshError(
+        `the certificate just issued for ${expected} ended at ${new Date(credential.notAfterMs).toISOString()} by this host's clock`,
+        { code: 'clock-skew', hint: 'set the clocks of this host and the controller', retry: true },
+      )
+    }
+    const renewAtMs = clock.now() + renewAfterMs(ttlMs, random.fraction())
+    return { ...credential, renewAtMs }
+  }
+
+  #takeHost(file: HostFile): void {
+    this.#mesh = file.mesh
+    this.#hostSlot.held = file.credential
+  }
+
+  /** Whoever enrols in another mesh has no use for certificates of the first. */
+  #dropForeign({ trustDomain }: MeshFacts): void {
+    for (const slot of this.#services.values()) {
+      if (slot.held?.id.startsWith(`spiffe://${trustDomain}/`) === false) slot.held = null
+    }
+  }
+
+  #rotated({ id, serial, notAfterMs }: HeldCredential): void {
+    this.#parts.logger.info({ id, serial, notAfterMs }, 'certificate issued')
+    this.#changed()
+  }
+
+  #succeed(slot: Slot): void {
+    slot.backoff.reset()
+    slot.retryAtMs = 0
+    slot.problem = null
+  }
+
+  #fail(identity: 'host' | ServiceName, slot: Slot, error: unknown): void {
+    const { clock, logger } = this.#parts
+    const known = error instanceof MeshError
+    const now = clock.now()
+    // What could not be saved would be lost with this process: it is renewed, and so saved, again.
+    if (known && error.code === 'state-unusable' && slot.held !== null) {
+      slot.held = { ...slot.held, renewAtMs: 0 }
+    }
+    slot.retryAtMs = now + retryAfterMs(slot.backoff.nextMs(), slot, now)
+    slot.problem = {
+      identity,
+      code: known ? error.code : 'internal',
+      message: messageOf(error),
+      hint: known ? (error.hint ?? '') : '',
+      atMs: now,
+    }
+    const facts = { identity, code: slot.problem.code, retryInMs: Math.round(slot.retryAtMs - now) }
+    if (known) logger.warn({ ...facts, hint: error.hint }, messageOf(error))
+    else logger.error({ ...facts, err: error }, 'an identity was not renewed')
+  }
+
+  #noToken(): MeshError {
+    const { held } = this.#hostSlot
+    if (this.#damage !== null && held === null) return this.#damage
+    return held === null
+      ? hostLost('not-enrolled', `host "${this.#host}" has not enrolled and has no join token`)
+      : hostLost(
+          'host-certificate-ended',
+          `the certificate of host "${this.#host}" ended at ${new Date(held.notAfterMs).toISOString()}`,
+        )
+  }
+
+  async #remove(service: ServiceName): Promise<void> {
+    try {
+      await this.#parts.files.removeService(service)
+    } catch (error) {
+      this.#parts.logger.warn({ err: error, service }, 'an old credential file was not removed')
+    }
+  }
+
+  /** Ended credentials of services nobody wants any more are of no use to anybody. */
+  async #forgetEnded(now: number): Promise<void> {
+    for (const [service, slot] of this.#services) {
+      if (this.#wanted.has(service) || isValid(slot, now)) continue
+      this.#services.delete(service)
+      if (slot.held !== null) await this.#remove(service)
+    }
+  }
+}
+
+/** One call of a round, on behalf of one identity. */
+interface Step {
+  readonly identity: 'host' | ServiceName
+  readonly slot: Slot
+  readonly run: (session: ControllerSession) => Promise<void>
+}
+
+function open(
+  controller: ControllerPort,
+  host: HostFile,
+):
+  | { readonly ok: true; readonly session: ControllerSession }
+  | { readonly ok: false; readonly error: unknown } {
+  try {
+    return { ok: true, session: controller.open(host) }
+  } catch (error) {
+    return { ok: false, error }
+  }
+}
+
+function accepted<T>(parsed: { ok: true; value: T } | { ok: false; problem: string }): T {
+  if (parsed.ok) return parsed.value
+  throw new MeshError(`the controller's answer is of no use: ${parsed.problem}`, {
+    code: 'bad-controller-answer',
+    hint: 'is the controller of a compatible version?',
+  })
+}
+
+function hostLost(code: string, message: string): MeshError {
+  return new MeshError(message, {
+    code,
+    hint: 'make a join token (meshctl token create) and put it into the file that joinTokenFile names',
+    retry: true,
+  })
+}
+
+/** A worker needs no more of it. */
+function messageOfHeld(held: HeldCredential): CredentialMessage {
+  const { id, chainPem, keyPem, notAfterMs, serial } = held
+  return { id, chainPem, keyPem, notAfterMs, serial }
+}
