@@ -205,7 +205,8 @@ export class StoreLink {
     const { logger } = this.#parts
     if (state.kind === 'away') {
       const fields = { reason: state.reason }
-      if (before.kind === 'connected') logger.warn(fields, 'store: connected -> away')
+      if (this.#stopping.signal.aborted) logger.info(fields, 'store: stopped')
+      else if (before.kind === 'connected') logger.warn(fields, 'store: connected -> away')
       else logger.debug(fields, 'store: still away')
     } else {
       logger.info({ revision: state.revision }, 'store: away -> connected')

@@ -25,6 +25,8 @@ interface OwnKey {
   /** Whether any session may have written it, so that withdrawing means deleting. */
   sent: boolean
   refusal: string | null
+  /** Outlives retries, so that a standing refusal is news once. */
+  lastRefusal: string | null
 }
 
 /** See the header. Bounded by what its caller wants. */
@@ -42,6 +44,7 @@ export class OwnKeys {
           stored: null,
           sent: false,
           refusal: null,
+          lastRefusal: null,
         })
       } else {
         if (own.wanted !== value) own.refusal = null
@@ -97,8 +100,9 @@ export class OwnKeys {
     const own = this.#keys.get(step.key)
     if (own === undefined) return false
     if (own.wanted === null) this.#keys.delete(step.key)
-    const news = own.refusal !== problem
+    const news = own.lastRefusal !== problem
     own.refusal = problem
+    own.lastRefusal = problem
     return news
   }
 

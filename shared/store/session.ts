@@ -148,9 +148,7 @@ export class Session {
 
   /** Brings the store to what is wanted. One runs at a time; it also takes what is wanted later. */
   #write(): Promise<void> {
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = null
-    })
+    this.#writing ??= Promise.resolve().then(() => this.#writeAll())
     return this.#writing
   }
 
@@ -164,6 +162,8 @@ export class Session {
       }
     } catch (error) {
       this.end(error)
+    } finally {
+      this.#writing = null
     }
   }
 

@@ -1,0 +1,96 @@
+/**
+ * Owns who may do what in the embedded store. Pure. Controllers and operators may do everything; a
+ * host reads the mesh and writes its own instances and presence, one key at a time; nobody else may
+ * do anything. A lease is used only by who granted it.
+ */
+
+import type { HostName } from '#shared/model/names.ts'
+import { parseHostName } from '#shared/model/names.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { splitSpiffeId } from '#shared/model/spiffe-id.ts'
+import { meshPrefix, parseMeshKey } from '#shared/store/keys.ts'
+import { endOfPrefix } from '#shared/store/wire-key-value.ts'
+import type { KeyRange, RequestOp, TxnRequest } from '#shared/store/wire.ts'
+
+/** What a caller may do. */
+export type Access =
+  | { readonly kind: 'everything'; readonly id: SpiffeId }
+  | { readonly kind: 'host'; readonly id: SpiffeId; readonly host: HostName }
+  | { readonly kind: 'nothing' }
+
+/** Who granted a lease; null when there is no such lease. */
+export type LeaseOwner = (lease: string) => string | null
+
+const firstReadable = Buffer.from(meshPrefix)
+const endReadable = endOfPrefix(meshPrefix)
+const noBytes = Buffer.alloc(0)
+
+/** The access of an identity proven by mTLS; null: none was proven. */
+export function accessOf(id: SpiffeId | null): Access {
+  const parts = id === null ? null : splitSpiffeId(id)
+  if (id === null || parts === null || !parts.ok) return { kind: 'nothing' }
+  switch (parts.value.kind) {
+    case 'controller':
+    case 'operator':
+      return { kind: 'everything', id }
+    case 'host': {
+      const host = parseHostName(parts.value.name)
+      return host.ok ? { kind: 'host', id, host: host.value } : { kind: 'nothing' }
+    }
+    case 'service':
+      return { kind: 'nothing' }
+  }
+}
+
+/** Whether every key of a range may be read. */
+export function mayRead(
+  access: Access,
+  { key = noBytes, range_end: end = noBytes }: KeyRange,
+): boolean {
+  if (access.kind !== 'host') return access.kind === 'everything'
+  const inside = Buffer.compare(key, firstReadable) >= 0 && Buffer.compare(key, endReadable) < 0
+  const open = end.length === 1 && end[0] === 0
+  return inside && !open && Buffer.compare(end, endReadable) <= 0
+}
+
+/** Whether every key of a range may be written and deleted. */
+export function mayWrite(
+  access: Access,
+  { key = noBytes, range_end: end = noBytes }: KeyRange,
+): boolean {
+  if (access.kind !== 'host') return access.kind === 'everything'
+  const parsed = parseMeshKey(key.toString('latin1'))
+  if (end.length > 0 || !parsed.ok) return false
+  switch (parsed.value.kind) {
+    case 'instance':
+    case 'presence':
+      return parsed.value.host === access.host
+    case 'host':
+    case 'unknown':
+      return false
+  }
+}
+
+/** Whether a lease may be renewed, revoked, looked at and put under. One that is gone may. */
+export function mayUseLease(access: Access, lease: string, ownerOf: LeaseOwner): boolean {
+  if (access.kind !== 'host') return access.kind === 'everything'
+  const owner = lease === '0' ? null : ownerOf(lease)
+  return owner === null || owner === access.id
+}
+
+/** Whether every comparison and every operation of both branches is allowed. */
+export function mayTransact(access: Access, request: TxnRequest, ownerOf: LeaseOwner): boolean {
+  const { compare = [], success = [], failure = [] } = request
+  const allowed = (operation: RequestOp): boolean => {
+    if (operation.request_range) return mayRead(access, operation.request_range)
+    if (operation.request_delete_range) return mayWrite(access, operation.request_delete_range)
+    if (operation.request_txn) return mayTransact(access, operation.request_txn, ownerOf)
+    const put = operation.request_put
+    return !put || (mayWrite(access, put) && mayUseLease(access, put.lease ?? '0', ownerOf))
+  }
+  return (
+    access.kind !== 'nothing' &&
+    compare.every((comparison) => mayRead(access, comparison)) &&
+    [...success, ...failure].every(allowed)
+  )
+}

@@ -1,0 +1,65 @@
+/**
+ * Owns the embedded store as the controller sees it: one file, one engine, served to agents and
+ * operators as etcd's API, and used by the controller itself without a wire.
+ */
+
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { grpc } from '#shared/rpc/grpc.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import { WireKeyValue } from '#shared/store/wire-key-value.ts'
+import { openDatabase } from './database.ts'
+import type { EngineSettings } from './engine.ts'
+import { Engine } from './engine.ts'
+import { Mvcc } from './mvcc.ts'
+import type { Identify } from './service.ts'
+import { serveStore } from './service.ts'
+
+export type { Identify, IdentifiedCall } from './service.ts'
+
+/** Collaborators of an embedded store. */
+export interface EmbeddedStoreParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+/** Settings of an embedded store. */
+export interface EmbeddedStoreSettings extends EngineSettings {
+  /** The database's file; made with mode 0600 where there is none. */
+  readonly file: string
+}
+
+/** See the header. */
+export class EmbeddedStore {
+  readonly #engine: Engine
+  readonly #logger: Logger
+  /** The store for this process: no wire, no access rules. */
+  readonly keyValue: KeyValue
+
+  private constructor(parts: EmbeddedStoreParts, engine: Engine) {
+    this.#engine = engine
+    this.#logger = parts.logger
+    this.keyValue = new WireKeyValue({ rpc: engine, clock: parts.clock }, {})
+  }
+
+  /**
+   * Opens the file.
+   *
+   * @throws MeshError `store-from-newer-version`, `store-locked` or `store-unreadable`
+   */
+  static open(parts: EmbeddedStoreParts, settings: EmbeddedStoreSettings): EmbeddedStore {
+    const mvcc = new Mvcc({ database: openDatabase(parts, settings.file) })
+    return new EmbeddedStore(parts, new Engine({ ...parts, mvcc }, settings))
+  }
+
+  /** Adds etcd's services to a server; `identify` gives the caller proven by mTLS, or null. */
+  serve(server: grpc.Server, identify: Identify): void {
+    serveStore({ engine: this.#engine, identify, logger: this.#logger }, server)
+  }
+
+  /** Commits what is queued and closes the file. Stop the server first. */
+  async stop(): Promise<void> {
+    this.#engine.stop()
+  }
+}

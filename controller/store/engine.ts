@@ -1,0 +1,318 @@
+/**
+ * Owns the embedded store at work: requests in, answers and watches out, as etcd's server would.
+ * Writes that arrive together share one commit, so that the disk is waited for once; every answer
+ * is given after its commit. Callers are trusted here: `service.ts` asks `access.ts` first.
+ */
+
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type {
+  CompactionRequest,
+  DeleteRangeRequest,
+  DeleteRangeResponse,
+  EtcdRpc,
+  HeaderResponse,
+  LeaseGrantRequest,
+  LeaseGrantResponse,
+  LeaseKeepAliveResponse,
+  LeaseRequest,
+  LeaseTimeToLiveRequest,
+  LeaseTimeToLiveResponse,
+  PutRequest,
+  PutResponse,
+  RangeRequest,
+  RangeResponse,
+  ResponseHeader,
+  RpcWatch,
+  RpcWatchSink,
+  StatusResponse,
+  TxnRequest,
+  TxnResponse,
+  WatchCreateRequest,
+  WatchResponse,
+} from '#shared/store/wire.ts'
+import { WireError } from '#shared/store/wire.ts'
+import { Leases } from './leases.ts'
+import type { Mvcc, StoredEvent, Writer } from './mvcc.ts'
+import { refusals } from './refusals.ts'
+import * as requests from './requests.ts'
+import type { Deliver, HubWatch } from './watch-hub.ts'
+import { WatchHub } from './watch-hub.ts'
+
+/** Settings of an engine. */
+export interface EngineSettings {
+  /** Revisions of history kept. @default 10000 */
+  readonly keepRevisions?: number
+}
+
+/** A write waiting for its commit: `run` does it and answers how to tell its caller. */
+interface Job {
+  readonly run: (events: StoredEvent[]) => () => void
+  readonly fail: (error: WireError) => void
+}
+
+const mostQueuedJobs = 10_000
+const mostLeases = 100_000
+/** As etcd's default: three election timeouts of 1 s, halved, rounded up. */
+const shortestTtlSeconds = 2
+const longestTtlSeconds = 9_000_000_000
+/** The API served is that of etcd 3.4. */
+const servedVersion = '3.4.0'
+
+/** See the header. */
+export class Engine implements EtcdRpc {
+  readonly #mvcc: Mvcc
+  readonly #random: Random
+  readonly #logger: Logger
+  readonly #keepRevisions: number
+  readonly #leases: Leases
+  readonly #hub: WatchHub
+  readonly #ids: Pick<ResponseHeader, 'cluster_id' | 'member_id'>
+  #queue: Job[] = []
+  #stopped = false
+
+  constructor(
+    parts: {
+      readonly mvcc: Mvcc
+      readonly clock: Clock
+      readonly random: Random
+      readonly logger: Logger
+    },
+    settings: EngineSettings,
+  ) {
+    const { mvcc, clock } = parts
+    this.#mvcc = mvcc
+    this.#random = parts.random
+    this.#logger = parts.logger
+    this.#keepRevisions = settings.keepRevisions ?? 10_000
+    this.#ids = { cluster_id: mvcc.fact('cluster_id'), member_id: mvcc.fact('member_id') }
+    this.#leases = new Leases({ clock, onLapsed: (id) => this.#lapse(id) }, mvcc.leases())
+    this.#hub = new WatchHub({ mvcc, clock, answer: (watchId) => this.watchAnswer(watchId) })
+  }
+
+  /** Header of an answer given now. */
+  header(): ResponseHeader {
+    return { ...this.#ids, revision: String(this.#mvcc.revision), raft_term: '1' }
+  }
+
+  async range(request: RangeRequest): Promise<RangeResponse> {
+    this.#refuseWhenStopped()
+    return requests.range(this.#mvcc, this.header(), request)
+  }
+
+  put(request: PutRequest): Promise<PutResponse> {
+    return this.#write((writer) => requests.put(this.#mvcc, writer, this.header(), request))
+  }
+
+  deleteRange(request: DeleteRangeRequest): Promise<DeleteRangeResponse> {
+    return this.#write((writer) => requests.deleteRange(this.#mvcc, writer, this.header(), request))
+  }
+
+  txn(request: TxnRequest): Promise<TxnResponse> {
+    return this.#write((writer) => requests.txn(this.#mvcc, writer, this.header(), request))
+  }
+
+  compact(request: CompactionRequest): Promise<HeaderResponse> {
+    return this.#write(() => {
+      this.#mvcc.compact(requests.checkCompaction(this.#mvcc, request))
+      return { header: this.header() }
+    })
+  }
+
+  /** @param owner - who may use the lease: a SPIFFE id, or empty for this process */
+  leaseGrant(
+    request: LeaseGrantRequest,
+    _options?: unknown,
+    owner = '',
+  ): Promise<LeaseGrantResponse> {
+    const asked = Number(request.TTL ?? 0)
+    const id = (request.ID ?? '0') === '0' ? this.#newLeaseId() : (request.ID ?? '0')
+    const lease = { id, ttlSeconds: Math.max(asked, shortestTtlSeconds), owner }
+    return this.#write(
+      () => {
+        if (asked > longestTtlSeconds) throw refusals.leaseTtlTooLarge()
+        if (this.#mvcc.lease(id) !== null) throw refusals.leaseExists()
+        if (this.#leases.size >= mostLeases) throw refusals.tooManyLeases()
+        this.#mvcc.addLease(lease)
+        return { header: this.header(), ID: id, TTL: String(lease.ttlSeconds), error: '' }
+      },
+      () => this.#leases.arm(lease),
+    )
+  }
+
+  leaseRevoke(request: LeaseRequest): Promise<HeaderResponse> {
+    const id = request.ID ?? '0'
+    return this.#write(
+      (writer) => {
+        if (this.#mvcc.lease(id) === null) throw refusals.leaseNotFound()
+        for (const key of this.#mvcc.keysOf(id)) writer.remove(key)
+        this.#mvcc.removeLease(id)
+        return { header: { ...this.header(), revision: String(writer.revision) } }
+      },
+      () => this.#leases.drop(id),
+    )
+  }
+
+  async leaseKeepAlive(request: LeaseRequest): Promise<LeaseKeepAliveResponse> {
+    this.#refuseWhenStopped()
+    const ID = request.ID ?? '0'
+    return { header: this.header(), ID, TTL: String(this.#leases.renew(ID)) }
+  }
+
+  async leaseTimeToLive(request: LeaseTimeToLiveRequest): Promise<LeaseTimeToLiveResponse> {
+    this.#refuseWhenStopped()
+    const ID = request.ID ?? '0'
+    const left = this.#leases.remaining(ID)
+    return {
+      header: this.header(),
+      ID,
+      TTL: String(left?.seconds ?? -1),
+      grantedTTL: String(left?.ttlSeconds ?? 0),
+      keys: left !== null && request.keys === true ? this.#mvcc.keysOf(ID) : [],
+    }
+  }
+
+  async status(): Promise<StatusResponse> {
+    const { bytes, used } = this.#mvcc.size()
+    const header = this.header()
+    return {
+      header,
+      version: servedVersion,
+      dbSize: String(bytes),
+      dbSizeInUse: String(used),
+      leader: header.member_id,
+      raftIndex: header.revision,
+      raftTerm: header.raft_term,
+      raftAppliedIndex: header.revision,
+    }
+  }
+
+  /** Who granted a lease, or null when there is none. */
+  leaseOwner(id: string): string | null {
+    return this.#mvcc.lease(id)?.owner ?? null
+  }
+
+  /** A watch's answer that says nothing but where the store is. */
+  watchAnswer(watchId: string): WatchResponse {
+    return {
+      header: this.header(),
+      watch_id: watchId,
+      created: false,
+      canceled: false,
+      compact_revision: '0',
+      cancel_reason: '',
+      fragment: false,
+      events: [],
+    }
+  }
+
+  /** A watch whose reader may be slow. */
+  openWatch(request: WatchCreateRequest, watchId: string, deliver: Deliver): HubWatch {
+    return this.#hub.open(request, watchId, deliver)
+  }
+
+  watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch {
+    let over = false
+    const watch = this.#hub.open(request, '0', (response) => {
+      if (!over) sink.onResponse(response)
+      return true
+    })
+    return {
+      requestProgress: () =>
+        queueMicrotask(() => {
+          if (!over && watch.current) sink.onResponse(this.watchAnswer('-1'))
+        }),
+      cancel: () => {
+        over = true
+        watch.cancel()
+      },
+    }
+  }
+
+  /** The clients of this process share one engine; `stop` ends it. */
+  close(): void {}
+
+  /** Commits what is queued, then refuses everything. */
+  stop(): void {
+    if (this.#stopped) return
+    this.#flush()
+    this.#stopped = true
+    this.#leases.stop()
+    this.#hub.stop()
+    this.#mvcc.close()
+  }
+
+  #refuseWhenStopped(): void {
+    if (this.#stopped) throw refusals.stopped()
+  }
+
+  /** Queues a write; `committed` runs once it is on disk, before its caller is told. */
+  #write<T>(run: (writer: Writer) => T, committed?: () => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#stopped) {
+        reject(refusals.stopped())
+        return
+      }
+      if (this.#queue.length >= mostQueuedJobs) {
+        reject(refusals.tooManyRequests())
+        return
+      }
+      this.#queue.push({
+        fail: reject,
+        run: (events) => {
+          const writer = this.#mvcc.writer()
+          try {
+            const result = run(writer)
+            events.push(...writer.events)
+            return () => {
+              committed?.()
+              resolve(result)
+            }
+          } catch (error) {
+            if (!(error instanceof WireError)) throw error
+            return () => reject(error)
+          }
+        },
+      })
+      if (this.#queue.length === 1) setImmediate(() => this.#flush())
+    })
+  }
+
+  #flush(): void {
+    const jobs = this.#queue
+    if (jobs.length === 0 || this.#stopped) return
+    this.#queue = []
+    const events: StoredEvent[] = []
+    try {
+      const answers = this.#mvcc.transaction(() => {
+        const answered = jobs.map((job) => job.run(events))
+        this.#compactByItself()
+        return answered
+      })
+      this.#hub.committed(events)
+      for (const answer of answers) answer()
+    } catch (error) {
+      this.#logger.error({ err: error }, 'store: writes failed and were undone')
+      for (const job of jobs) job.fail(refusals.writeFailed())
+    }
+  }
+
+  #compactByItself(): void {
+    const oldest = this.#mvcc.revision - this.#keepRevisions
+    if (oldest > this.#mvcc.compacted + this.#keepRevisions / 10) this.#mvcc.compact(oldest)
+  }
+
+  #lapse(id: string): void {
+    this.leaseRevoke({ ID: id }).catch((error: unknown) => {
+      const lease = this.#stopped ? null : this.#mvcc.lease(id)
+      if (lease === null) this.#leases.drop(id)
+      else this.#leases.arm(lease)
+      if (!this.#stopped) this.#logger.error({ err: error, lease: id }, 'store: lease not ended')
+    })
+  }
+
+  #newLeaseId(): string {
+    const id = this.#random.bytes(8).readBigUInt64BE() >> 1n
+    return id === 0n ? '1' : id.toString()
+  }
+}

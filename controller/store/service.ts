@@ -1,0 +1,255 @@
+/**
+ * Owns the embedded store's gRPC face: etcd's services, each call asked of `access.ts` before the
+ * engine sees it. No request of a peer may end the process: whatever a handler throws is answered.
+ */
+
+import type { Logger } from '#shared/logging/logger.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { grpc } from '#shared/rpc/grpc.ts'
+import { loadProto } from '#shared/rpc/grpc.ts'
+import type {
+  CompactionRequest,
+  LeaseGrantRequest,
+  LeaseKeepAliveResponse,
+  LeaseRequest,
+  PutRequest,
+  TxnRequest,
+  WatchCreateRequest,
+  WatchRequest,
+  WatchResponse,
+} from '#shared/store/wire.ts'
+import { WireError } from '#shared/store/wire.ts'
+import type { Access } from './access.ts'
+import { accessOf, mayRead, mayTransact, mayUseLease, mayWrite } from './access.ts'
+import type { Engine } from './engine.ts'
+import { refusals } from './refusals.ts'
+import type { HubWatch } from './watch-hub.ts'
+
+/** A call as far as telling who made it needs. */
+export type IdentifiedCall =
+  grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>
+
+/** The caller of a call as proven by mTLS, or null. */
+export type Identify = (call: IdentifiedCall) => SpiffeId | null
+
+/** Collaborators of the service. */
+export interface ServiceParts {
+  readonly engine: Engine
+  readonly identify: Identify
+  readonly logger: Logger
+}
+
+const statusInternal = 13
+const mostWatchesPerStream = 1000
+const mostWaitingMessages = 1000
+const deniedReason = 'rpc error: code = PermissionDenied desc = etcdserver: permission denied'
+
+/** Adds etcd's services to a server. */
+export function serveStore(parts: ServiceParts, server: grpc.Server): void {
+  const services = loadProto(new URL('etcd.proto', import.meta.url), {
+    keepCase: true,
+    longs: String,
+  })
+  const add = (name: string, handlers: grpc.UntypedServiceImplementation): void => {
+    const definition = services[`etcdserverpb.${name}`]
+    if (definition === undefined) throw new TypeError(`etcd.proto has no service ${name}`)
+    server.addService(definition, handlers)
+  }
+  const { engine } = parts
+  const ownerOf = (lease: string): string | null => engine.leaseOwner(lease)
+  const mayUse = (access: Access, request: LeaseRequest): boolean =>
+    mayUseLease(access, request.ID ?? '0', ownerOf)
+  const anyone = (access: Access): boolean => access.kind !== 'nothing'
+  add('KV', {
+    Range: unary(parts, mayRead, (request) => engine.range(request)),
+    Put: unary(
+      parts,
+      (access, request: PutRequest) =>
+        mayWrite(access, request) && mayUseLease(access, request.lease ?? '0', ownerOf),
+      (request) => engine.put(request),
+    ),
+    DeleteRange: unary(parts, mayWrite, (request) => engine.deleteRange(request)),
+    Txn: unary(
+      parts,
+      (access, request: TxnRequest) => mayTransact(access, request, ownerOf),
+      (request) => engine.txn(request),
+    ),
+    Compact: unary(
+      parts,
+      (access) => access.kind === 'everything',
+      (request: CompactionRequest) => engine.compact(request),
+    ),
+  })
+  add('Lease', {
+    LeaseGrant: unary(parts, anyone, (request: LeaseGrantRequest, access) =>
+      engine.leaseGrant(request, undefined, access.kind === 'nothing' ? '' : access.id),
+    ),
+    LeaseRevoke: unary(parts, mayUse, (request) => engine.leaseRevoke(request)),
+    LeaseTimeToLive: unary(parts, mayUse, (request) => engine.leaseTimeToLive(request)),
+    LeaseKeepAlive: keepAlive(parts, mayUse),
+  })
+  add('Watch', { Watch: watch(parts) })
+  add('Maintenance', { Status: unary(parts, anyone, () => engine.status()) })
+}
+
+function unary<Request, Response>(
+  parts: ServiceParts,
+  allowed: (access: Access, request: Request) => boolean,
+  run: (request: Request, access: Access) => Promise<Response>,
+): grpc.handleUnaryCall<Request, Response> {
+  const handle = async (
+    call: grpc.ServerUnaryCall<Request, Response>,
+    callback: grpc.sendUnaryData<Response>,
+  ): Promise<void> => {
+    let response: Response
+    try {
+      const access = accessFor(parts, call)
+      if (!allowed(access, call.request)) throw refusals.denied()
+      response = await run(call.request, access)
+    } catch (error) {
+      callback(toStatus(parts, error))
+      return
+    }
+    callback(null, response)
+  }
+  return (call, callback) => void handle(call, callback)
+}
+
+function keepAlive(
+  parts: ServiceParts,
+  allowed: (access: Access, request: LeaseRequest) => boolean,
+): grpc.handleBidiStreamingCall<LeaseRequest, LeaseKeepAliveResponse> {
+  return (call) => {
+    const stream: GuardedStream = guard(parts, call, async (request) => {
+      if (!allowed(stream.access, request)) throw refusals.denied()
+      const response = await parts.engine.leaseKeepAlive(request)
+      if (stream.open) call.write(response)
+    })
+  }
+}
+
+function watch(parts: ServiceParts): grpc.handleBidiStreamingCall<WatchRequest, WatchResponse> {
+  return (call) => {
+    const watches = new Map<string, HubWatch>()
+    let lastId = -1
+    const nextId = (): string => {
+      do lastId += 1
+      while (watches.has(String(lastId)))
+      return String(lastId)
+    }
+    const answer = (watchId: string, fields: Partial<WatchResponse>): void => {
+      if (stream.open) call.write({ ...parts.engine.watchAnswer(watchId), ...fields })
+    }
+    const create = (request: WatchCreateRequest): void => {
+      const asked = request.watch_id ?? '0'
+      const refuse = (reason: string): void =>
+        answer('-1', { created: true, canceled: true, cancel_reason: reason })
+      if (!mayRead(stream.access, request)) refuse(deniedReason)
+      else if (watches.size >= mostWatchesPerStream) refuse('etcdserver: too many watches')
+      else if (asked !== '0' && watches.has(asked)) {
+        refuse('mvcc: duplicate watch ID provided on the WatchStream')
+      } else {
+        const id = asked === '0' ? nextId() : asked
+        answer(id, { created: true })
+        const deliver = (response: WatchResponse): boolean => {
+          if (response.canceled) watches.delete(id)
+          return !stream.open || call.write(response)
+        }
+        watches.set(id, parts.engine.openWatch(request, id, deliver))
+      }
+    }
+    const cancel = (id: string): void => {
+      const running = watches.get(id)
+      if (running === undefined) return
+      running.cancel()
+      watches.delete(id)
+      answer(id, { canceled: true })
+    }
+    const stream: GuardedStream = guard(
+      parts,
+      call,
+      async (request) => {
+        if (request.create_request) create(request.create_request)
+        else if (request.cancel_request) cancel(request.cancel_request.watch_id ?? '0')
+        else if ([...watches.values()].every((running) => running.current)) answer('-1', {})
+      },
+      () => {
+        for (const running of watches.values()) running.cancel()
+        watches.clear()
+      },
+    )
+    call.on('drain', () => {
+      for (const running of watches.values()) running.resume()
+    })
+  }
+}
+
+interface GuardedStream {
+  readonly access: Access
+  readonly open: boolean
+}
+
+/**
+ * Handles a stream's messages one after the other, ends it when its client does or when handling
+ * throws, exactly once, and then cleans up.
+ */
+function guard<Request, Response>(
+  parts: ServiceParts,
+  call: grpc.ServerDuplexStream<Request, Response>,
+  handle: (request: Request) => Promise<void>,
+  cleanUp: () => void = () => {},
+): GuardedStream {
+  let open = true
+  let waiting = 0
+  let last = Promise.resolve()
+  const over = (): boolean => {
+    const first = open
+    open = false
+    if (first) cleanUp()
+    return first
+  }
+  const fail = (error: unknown): void => {
+    if (over()) call.emit('error', toStatus(parts, error))
+  }
+  const take = async (request: Request): Promise<void> => {
+    try {
+      if (open) await handle(request)
+    } catch (error) {
+      fail(error)
+    }
+    waiting -= 1
+  }
+  call.on('data', (request: Request) => {
+    waiting += 1
+    if (waiting > mostWaitingMessages) fail(refusals.tooManyRequests())
+    else last = last.then(() => take(request))
+  })
+  call.on('end', () => void last.then(() => over() && call.end()))
+  call.on('cancelled', over)
+  call.on('error', over)
+  call.on('close', over)
+  return {
+    access: accessFor(parts, call),
+    get open() {
+      return open
+    },
+  }
+}
+
+function accessFor(parts: ServiceParts, call: IdentifiedCall): Access {
+  try {
+    return accessOf(parts.identify(call))
+  } catch (error) {
+    parts.logger.error({ err: error }, 'store: a caller could not be identified')
+    return { kind: 'nothing' }
+  }
+}
+
+function toStatus(
+  parts: ServiceParts,
+  error: unknown,
+): { readonly code: number; readonly details: string } {
+  if (error instanceof WireError) return { code: error.code, details: error.message }
+  parts.logger.error({ err: error }, 'store: a request failed')
+  return { code: statusInternal, details: 'etcdserver: internal error' }
+}

@@ -1,0 +1,107 @@
+/** Owns real etcd servers for tests: started on free loopback ports, ended by pid. */
+
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { createInterface } from 'node:readline'
+
+const program = '/usr/bin/etcd'
+
+/** Why there is no etcd on this machine, or null when there is one. */
+export const noEtcd: string | null = existsSync(program)
+  ? null
+  : `${program} is not installed (Debian: etcd-server)`
+
+/** A server that can be killed and started again on the same data and ports. */
+export class TestEtcd {
+  readonly url: string
+  readonly #dataDir: string
+  readonly #ports: readonly [number, number]
+  #process: ChildProcess | null = null
+
+  private constructor(dataDir: string, ports: readonly [number, number]) {
+    this.#dataDir = dataDir
+    this.#ports = ports
+    this.url = `http://127.0.0.1:${ports[0]}`
+  }
+
+  /** Starts a server with its data in a directory that exists or not. */
+  static async start(dataDir: string): Promise<TestEtcd> {
+    const etcd = new TestEtcd(dataDir, [await freePort(), await freePort()])
+    await etcd.start()
+    return etcd
+  }
+
+  /** Starts it again and waits until it serves. */
+  async start(): Promise<void> {
+    const peers = `http://127.0.0.1:${this.#ports[1]}`
+    const child = spawn(
+      program,
+      [
+        '--data-dir',
+        this.#dataDir,
+        '--listen-client-urls',
+        this.url,
+        '--advertise-client-urls',
+        this.url,
+        '--listen-peer-urls',
+        peers,
+        '--initial-advertise-peer-urls',
+        peers,
+        '--initial-cluster',
+        `default=${peers}`,
+        '--unsafe-no-fsync',
+        '--heartbeat-interval=20',
+        '--election-timeout=200',
+        '--logger=zap',
+        '--log-level=info',
+      ],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    )
+    this.#process = child
+    const lines = createInterface({ input: child.stderr })
+    await new Promise<void>((resolve, reject) => {
+      const heard: string[] = []
+      lines.on('line', (line) => {
+        heard.push(line)
+        if (line.includes('serving client traffic insecurely')) resolve()
+      })
+      child.on('error', reject)
+      child.on('exit', () => reject(new Error(`etcd ended early:\n${heard.join('\n')}`)))
+    })
+    lines.removeAllListeners('line')
+    lines.on('line', () => {})
+  }
+
+  /** Ends it at once, as a crash would. */
+  async kill(): Promise<void> {
+    const child = this.#process
+    this.#process = null
+    if (child === null || child.exitCode !== null) return
+    const gone = once(child, 'exit')
+    child.kill('SIGKILL')
+    await gone
+  }
+
+  /** Stops it from running without closing anything, as a hanging machine would. */
+  freeze(): void {
+    this.#process?.kill('SIGSTOP')
+  }
+
+  /** Lets it run again. */
+  thaw(): void {
+    this.#process?.kill('SIGCONT')
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
