@@ -83,6 +83,15 @@ export class Authority {
     return certificateHash(this.#rootDer)
   }
 
+  /** When the root and the issuing certificate end, milliseconds since the epoch. */
+  get ends(): { readonly root: number; readonly issuing: number } {
+    const { root, issuing } = this.#state
+    return {
+      root: root.certificate.notAfter.getTime(),
+      issuing: issuing.certificate.notAfter.getTime(),
+    }
+  }
+
   issueHost(host: HostName, publicKey: KeyObject): Promise<Issued> {
     const id = hostId(this.trustDomain, host)
     const dnsName = hostDnsName(this.trustDomain, host)

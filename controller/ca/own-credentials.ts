@@ -51,6 +51,7 @@ export class OwnCredentials {
   #running: Promise<void> = Promise.resolve()
   /** When each is due, milliseconds since the epoch. */
   #due = { server: 0, operator: 0 }
+  #serverEndsMs = 0
   /** Where operators reach the controller; null until its port is known. */
   #address: string | null = null
 
@@ -70,6 +71,11 @@ export class OwnCredentials {
   async writeOperatorFile(address: string): Promise<void> {
     this.#address = address
     await this.#renewOperator(address)
+  }
+
+  /** When the server certificate ends, milliseconds since the epoch. */
+  get serverEndsMs(): number {
+    return this.#serverEndsMs
   }
 
   async stop(): Promise<void> {
@@ -118,6 +124,7 @@ export class OwnCredentials {
       keyPem: keyToPem(key),
       bundlePem: authority.bundlePem,
     })
+    this.#serverEndsMs = issued.notAfterMs
     this.#due.server = clock.now() + this.#renewAfter(issued.notAfterMs)
     logger.info({ id: issued.spiffeId, serial: issued.serial }, 'server certificate issued')
   }

@@ -123,3 +123,25 @@ export const agentMetrics = {
     labels: [],
   },
 } as const satisfies Record<string, MetricDefinition>
+
+/** Every metric of the controller. */
+export const controllerMetrics = {
+  calls: {
+    name: 'mesh_controller_calls_total',
+    kind: 'counter',
+    help: 'Calls of the controller API, by method and by ok or the refusal’s code.',
+    labels: ['method', 'code'],
+  },
+  connectionsOpen: {
+    name: 'mesh_controller_connections_open',
+    kind: 'gauge',
+    help: 'Connections open now, by port.',
+    labels: ['port'],
+  },
+  certificateExpiry: {
+    name: 'mesh_controller_certificate_expiry_timestamp_seconds',
+    kind: 'gauge',
+    help: 'When a certificate of the controller’s own ends.',
+    labels: ['certificate'],
+  },
+} as const satisfies Record<string, MetricDefinition>

@@ -66,15 +66,20 @@ export function refuse(
   return { ok: false, refusal: { kind, code, message } }
 }
 
+/** What a service leans on. */
+export interface ApiServiceParts {
+  readonly identify: (call: grpc.ServerUnaryCall<unknown, unknown>) => SpiffeId | null
+  readonly logger: Logger
+  /** Told how each call ended: `ok`, or the refusal's code. */
+  readonly onAnswer?: (method: string, code: string) => void
+}
+
 /** Puts a service on `server`. */
 export function addApiService<S extends ServiceKey>(
   server: grpc.Server,
   service: S,
   handlers: Handlers<S>,
-  parts: {
-    readonly identify: (call: grpc.ServerUnaryCall<unknown, unknown>) => SpiffeId | null
-    readonly logger: Logger
-  },
+  parts: ApiServiceParts,
 ): void {
   const implementation: grpc.UntypedServiceImplementation = {}
   for (const method of Object.keys(handlers) as MethodKey<S>[]) {
@@ -88,7 +93,15 @@ export function addApiService<S extends ServiceKey>(
         ok: false,
         refusal: refusalOf(error, `${service}.${method}`, parts.logger),
       })
-      void settle(() => handler(call.request, caller), failed, done)
+      void settle(
+        () => handler(call.request, caller),
+        failed,
+        (answer) => {
+          parts.onAnswer?.(method, answer.ok ? 'ok' : answer.refusal.code)
+          if (answer.ok) done(null, answer.value)
+          else done(statusOf(answer.refusal))
+        },
+      )
     }
   }
   server.addService(definitionOf(service), implementation)
@@ -97,11 +110,9 @@ export function addApiService<S extends ServiceKey>(
 async function settle<Reply>(
   run: () => Promise<Answer<Reply>>,
   failed: (error: unknown) => Answer<never>,
-  done: grpc.sendUnaryData<unknown>,
+  done: (answer: Answer<Reply>) => void,
 ): Promise<void> {
-  const answer = await run().catch(failed)
-  if (answer.ok) done(null, answer.value)
-  else done(statusOf(answer.refusal))
+  done(await run().catch(failed))
 }
 
 function refusalOf(error: unknown, method: string, logger: Logger): Refusal {

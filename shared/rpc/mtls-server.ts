@@ -147,6 +147,11 @@ export class MtlsServer {
     return svid.ok && svid.value.notAfterMs > this.#clock.now() ? svid.value.id : null
   }
 
+  /** Connections open now, handshakes apart. */
+  get connections(): number {
+    return this.#open.size
+  }
+
   /** Stops accepting, lets open calls finish for `graceMs`, then cuts what is left. */
   stop(graceMs: number): Promise<void> {
     this.#stopped ??= this.#stop(graceMs)

@@ -1,0 +1,270 @@
+/**
+ * Owns how the controller is put together: store, CA, API, metrics, in the order in which one needs
+ * the other, and taken apart in reverse. The only controller file, beside main, that knows all rooms.
+ */
+
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import { controllerMetrics } from '#shared/metrics/names.ts'
+import { renderMetrics } from '#shared/metrics/registry.ts'
+import type { MetricSeries } from '#shared/metrics/registry.ts'
+import { controllerDnsName } from '#shared/model/spiffe-id.ts'
+import { addApiService } from '#shared/rpc/api-service.ts'
+import type { ApiServiceParts } from '#shared/rpc/api-service.ts'
+import { formatHostPort } from '#shared/rpc/host-port.ts'
+import type { HostPort } from '#shared/rpc/host-port.ts'
+import type { MeshDescription, StoreDescription } from '#shared/rpc/mesh-api.ts'
+import { MtlsServer } from '#shared/rpc/mtls-server.ts'
+import { openEtcd } from '#shared/store/etcd.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import { certificatesApi } from './api/certificates-api.ts'
+import { enrolmentApi } from './api/enrolment-api.ts'
+import { MetricsServer } from './api/metrics-server.ts'
+import { operationsApi } from './api/operations-api.ts'
+import { RateLimits } from './api/rate-limits.ts'
+import { Authority } from './ca/authority.ts'
+import { readCaState } from './ca/ca-state.ts'
+import { OwnCredentials } from './ca/own-credentials.ts'
+import type { ControllerConfig } from './config.ts'
+import { Enrolment } from './enrolment/enrolment.ts'
+import { JoinTokens } from './enrolment/join-tokens.ts'
+import { EmbeddedStore } from './store/embedded-store.ts'
+
+/** What the controller leans on. */
+export interface ControllerParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+/** Ports that were opened. */
+export interface ControllerPorts {
+  readonly api: number
+  /** 0 with an external etcd. */
+  readonly store: number
+  readonly metrics: number
+}
+
+/** Renewals of a busy host are far below it; a runaway one is not. */
+const hostLimit = { burst: 500, perSecond: 50 }
+const enrolmentLimit = { burst: 50, perSecond: 1 }
+const apiGraceMs = 2000
+/** Watches never end by themselves, and every other call takes milliseconds. */
+const storeGraceMs = 250
+/** etcd's own limit on a request is 1.5 MiB. */
+const maxStoreRequestBytes = 2 * 1024 * 1024
+
+/** See the header. */
+export class Controller {
+  readonly #parts: ControllerParts
+  readonly #config: ControllerConfig
+  readonly #calls = new Map<string, MetricSeries>()
+  /** What was started, to be stopped in reverse. */
+  readonly #started = new AsyncDisposableStack()
+  #ready = false
+
+  constructor(parts: ControllerParts, config: ControllerConfig) {
+    this.#parts = parts
+    this.#config = config
+  }
+
+  /** Starts everything; nothing is left running when it throws. Throws MeshError. */
+  async start(): Promise<ControllerPorts> {
+    try {
+      return await this.#start()
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+  }
+
+  /** Stops everything; open calls get two seconds. Idempotent. */
+  async stop(): Promise<void> {
+    this.#ready = false
+    await this.#started.disposeAsync()
+  }
+
+  async #start(): Promise<ControllerPorts> {
+    const config = this.#config
+    const { clock, random, logger } = this.#parts
+    // Looked at before anything is made, so that a newer version's directory stays as it is.
+    await readCaState(config.state)
+    await makeDirectory(config.state)
+    const embedded = this.#openEmbedded()
+    const store = embedded?.keyValue ?? this.#openExternal()
+    const authority = await Authority.open(
+      { clock, random, logger },
+      {
+        stateDirectory: config.state,
+        trustDomain: config.trustDomain,
+        leafTtlMs: config.leafTtlMs,
+      },
+    )
+    const api = this.#server('api', config.listen.api, true)
+    const storeServer = embedded === null ? null : this.#server('store', config.listen.store, false)
+    if (embedded !== null && storeServer !== null) {
+      embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
+    }
+    const own = new OwnCredentials(
+      {
+        authority,
+        clock,
+        random,
+        logger,
+        onServerCredential(credential) {
+          api.setCredential(credential)
+          storeServer?.setCredential(credential)
+        },
+      },
+      { name: config.name, stateDirectory: config.state },
+    )
+    await own.start()
+    this.#started.defer(() => own.stop())
+    const storePort = (await storeServer?.listen())?.port ?? 0
+    const describe = this.#describe(authority, storePort)
+    this.#serveApi(api, authority, store, describe)
+    const { port: apiPort } = await api.listen()
+    const metrics = this.#metricsServer(authority, own, { api, store: storeServer })
+    const { port: metricsPort } = await metrics.listen()
+    await own.writeOperatorFile(formatHostPort(config.advertise, apiPort))
+    this.#ready = true
+    const ports = { api: apiPort, store: storePort, metrics: metricsPort }
+    logger.info({ controller: config.name, trustDomain: config.trustDomain, ...ports }, 'ready')
+    return ports
+  }
+
+  #openEmbedded(): EmbeddedStore | null {
+    const { clock, random, logger } = this.#parts
+    if (this.#config.store.kind !== 'embedded') return null
+    const file = join(this.#config.state, 'store.sqlite')
+    const store = EmbeddedStore.open(
+      { clock, random, logger: logger.child({ component: 'store' }) },
+      { file },
+    )
+    this.#started.defer(() => store.stop())
+    return store
+  }
+
+  #openExternal(): KeyValue {
+    const { clock, random } = this.#parts
+    const { store } = this.#config
+    const endpoints = store.kind === 'etcd' ? store.endpoints : []
+    const client = openEtcd({ clock, random }, { endpoints })
+    this.#started.defer(() => client.close())
+    return client
+  }
+
+  #server(component: string, listen: HostPort, anonymous: boolean): MtlsServer {
+    const { clock, logger } = this.#parts
+    const { trustDomain } = this.#config
+    const server = new MtlsServer(
+      { clock, logger: logger.child({ component }) },
+      {
+        trustDomain,
+        listen,
+        anonymous,
+        ...(component === 'store' ? { maxRequestBytes: maxStoreRequestBytes } : {}),
+      },
+    )
+    this.#started.defer(() => server.stop(component === 'store' ? storeGraceMs : apiGraceMs))
+    return server
+  }
+
+  #describe(authority: Authority, storePort: number): () => MeshDescription {
+    const { advertise, name, trustDomain, store } = this.#config
+    const description: StoreDescription =
+      store.kind === 'etcd'
+        ? { kind: 'etcd', endpoints: store.endpoints, serverName: '' }
+        : {
+            kind: 'embedded',
+            endpoints: [`https://${formatHostPort(advertise, storePort)}`],
+            serverName: controllerDnsName(trustDomain, name),
+          }
+    return () => ({
+      trustDomain,
+      trustBundlePem: authority.bundlePem,
+      store: description,
+      controller: name,
+    })
+  }
+
+  #serveApi(
+    server: MtlsServer,
+    authority: Authority,
+    store: KeyValue,
+    describe: () => MeshDescription,
+  ): void {
+    const { clock, random } = this.#parts
+    const logger = this.#parts.logger.child({ component: 'api' })
+    const tokens = new JoinTokens({ store, clock, random }, { rootHash: authority.rootHash })
+    const enrolment = new Enrolment({ authority, tokens, describe, logger })
+    const parts: ApiServiceParts = {
+      logger,
+      identify: (call) => server.identify(call),
+      onAnswer: (method, code) => this.#count(method, code),
+    }
+    const limits = new RateLimits({ clock }, hostLimit)
+    const certificates = certificatesApi({ authority, store, limits, describe, logger })
+    addApiService(server.identified, 'Certificates', certificates, parts)
+    addApiService(server.identified, 'Operations', operationsApi({ store, tokens, logger }), parts)
+    if (server.anonymous !== null) {
+      const limits = new RateLimits({ clock }, enrolmentLimit)
+      addApiService(server.anonymous, 'Enrolment', enrolmentApi({ enrolment, limits }), parts)
+    }
+  }
+
+  #count(method: string, code: string): void {
+    const key = `${method} ${code}`
+    const value = (this.#calls.get(key)?.value ?? 0) + 1
+    this.#calls.set(key, { metric: controllerMetrics.calls.name, labels: { method, code }, value })
+  }
+
+  #metricsServer(
+    authority: Authority,
+    own: OwnCredentials,
+    servers: { readonly api: MtlsServer; readonly store: MtlsServer | null },
+  ): MetricsServer {
+    const open = (port: string, value: number): MetricSeries => ({
+      metric: controllerMetrics.connectionsOpen.name,
+      labels: { port },
+      value,
+    })
+    const ends = (certificate: string, ms: number): MetricSeries => ({
+      metric: controllerMetrics.certificateExpiry.name,
+      labels: { certificate },
+      value: ms / 1000,
+    })
+    const series = (): MetricSeries[] => [
+      ...this.#calls.values(),
+      open('api', servers.api.connections),
+      ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
+      ends('root', authority.ends.root),
+      ends('issuing', authority.ends.issuing),
+      ends('server', own.serverEndsMs),
+    ]
+    const server = new MetricsServer(
+      {
+        render: () => renderMetrics(Object.values(controllerMetrics), series()),
+        ready: () => this.#ready,
+      },
+      { listen: this.#config.listen.metrics },
+    )
+    this.#started.defer(() => server.stop())
+    return server
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new MeshError(`cannot make the state directory ${path}: ${messageOf(error)}`, {
+      code: 'state-unwritable',
+      hint: 'mesh-controller must run as the user that owns its state directory',
+      cause: error,
+    })
+  }
+}

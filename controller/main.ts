@@ -1,0 +1,72 @@
+/**
+ * Owns the controller's command line: arguments, environment, signals and exit codes, and is the
+ * only controller file that touches `process`. Whatever keeps it from starting is one line on
+ * standard error and exit code 1.
+ */
+
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { parseArgs } from 'node:util'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import { renderProblem } from '#shared/schema/problem.ts'
+import { Controller } from './app.ts'
+import type { ControllerConfig } from './config.ts'
+import { readControllerConfig } from './config.ts'
+
+const usage = 'usage: main.ts [--config <file>] [--store embedded|http://host:port[,...]]'
+const defaultConfig = '/etc/mesh/controller.json'
+
+function fail(line: string): never {
+  process.stderr.write(`mesh-controller: ${line}\n`)
+  process.exit(1)
+}
+
+function readArguments(): { readonly config?: string; readonly store?: string } {
+  try {
+    return parseArgs({ options: { config: { type: 'string' }, store: { type: 'string' } } }).values
+  } catch (error) {
+    return fail(`${messageOf(error)} (${usage})`)
+  }
+}
+
+function readConfig(): ControllerConfig {
+  const flags = readArguments()
+  const path = flags.config ?? defaultConfig
+  let file: { path: string; bytes: Uint8Array } | null = null
+  try {
+    file = { path, bytes: readFileSync(path) }
+  } catch (error) {
+    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    if (flags.config !== undefined || !absent) {
+      fail(`cannot read the config ${path}: ${messageOf(error)}`)
+    }
+  }
+  // The flag speaks through the variable of its key, so that it goes through the same checks.
+  const environment =
+    flags.store === undefined ? process.env : { ...process.env, MESH_CONTROLLER_STORE: flags.store }
+  const reading = readControllerConfig({ file, environment }, { hostname: hostname() })
+  return reading.ok
+    ? reading.config
+    : fail(reading.problems.map(renderProblem).join('\nmesh-controller: '))
+}
+
+const config = readConfig()
+const logger = createLogger({ name: 'mesh-controller', level: config.log.level })
+const controller = new Controller({ clock: systemClock, random: systemRandom, logger }, config)
+
+// A log that nobody reads any more ends no controller.
+process.stdout.on('error', () => {})
+const stopped = new Promise<string>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve(signal))
+})
+try {
+  await controller.start()
+} catch (error) {
+  const hint = error instanceof MeshError && error.hint !== undefined ? ` (${error.hint})` : ''
+  fail(`${messageOf(error)}${hint}`)
+}
+logger.info({ signal: await stopped }, 'stopping')
+await controller.stop()
+process.exit()
