@@ -135,6 +135,9 @@ export const manifestSchema = Type.Object(
   },
 )
 
+/** Beyond this many, the problems of one file are counted only. */
+const mostProblems = 100
+
 type RawManifest = Static<typeof manifestSchema>
 
 /** What reading a manifest answers; a manifest that is there has no problem at all. */
@@ -145,16 +148,19 @@ export type ManifestReading =
 /** Reads the bytes of one manifest file. Never throws on any input. */
 export function readManifest(file: string, bytes: Uint8Array): ManifestReading {
   const reading = readDocument(file, bytes)
-  if (!reading.ok) return reading
+  if (!reading.ok) return { ok: false, problems: atMost(reading.problems) }
   const { document } = reading
   const problems: Problem[] = []
   const report: Report = (pointer, fault) => void problems.push(document.problem(pointer, fault))
   const { rest } = check(manifestSchema, document.value, report)
   const isObject = typeof rest === 'object' && rest !== null && !Array.isArray(rest)
   const manifest = isObject ? build(document, rest as RawManifest, report) : null
+  // An unknown key may be the misspelt port, and then one problem is enough.
+  const isMisspelt = problems.some(({ rule }) => rule === 'unknown-key')
+  if (isObject && !isMisspelt && asksForNothing(document)) reportNothing(report)
   return manifest !== null && problems.length === 0
     ? { ok: true, manifest: deepFreeze(manifest), document }
-    : { ok: false, problems: inOrder(problems) }
+    : { ok: false, problems: atMost(inOrder(problems)) }
 }
 
 function build(document: JsonDocument, raw: RawManifest, report: Report): Manifest | null {
@@ -175,13 +181,6 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     })
   }
   const health = healthOf(raw, report)
-  if (!document.has('/port') && asksForNoUpstream(document.value)) {
-    report('', {
-      rule: 'nothing-to-do',
-      message: 'neither a port nor an upstream is given',
-      hint: 'add "port": 8080 for a service, or "upstreams": {"orders": 9001} for a caller',
-    })
-  }
   if (service === null) return null
   return {
     file: document.file,
@@ -197,9 +196,17 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
 }
 
 /** Judged by the file itself: what is given but wrong was reported already. */
-function asksForNoUpstream(value: JsonValue): boolean {
-  const { upstreams } = value as { readonly upstreams?: JsonValue }
-  return upstreams === undefined || show(upstreams) === '{}'
+function asksForNothing(document: JsonDocument): boolean {
+  const { upstreams } = document.value as { readonly upstreams?: JsonValue }
+  return !document.has('/port') && (upstreams === undefined || show(upstreams) === '{}')
+}
+
+function reportNothing(report: Report): void {
+  report('', {
+    rule: 'nothing-to-do',
+    message: 'neither a port nor an upstream is given',
+    hint: 'add "port": 8080 for a service, or "upstreams": {"orders": 9001} for a caller',
+  })
 }
 
 function serviceOf(document: JsonDocument, raw: RawManifest, report: Report): ServiceName | null {
@@ -269,6 +276,14 @@ function healthOf(raw: RawManifest, report: Report): HealthCheck {
     })
   }
   return { kind, path, intervalMs, timeoutMs, rise, fall }
+}
+
+function atMost(problems: readonly Problem[]): readonly Problem[] {
+  const next = problems[mostProblems]
+  if (next === undefined) return problems
+  const message = `${problems.length - mostProblems} more problems from here on`
+  const rest = { ...next, rule: 'more-problems', message, hint: '' }
+  return [...problems.slice(0, mostProblems), rest]
 }
 
 function inOrder(problems: readonly Problem[]): readonly Problem[] {

@@ -146,6 +146,14 @@ void t.test('more mistakes than the schema library reports by itself are all rep
   t.end()
 })
 
+void t.test('problems beyond a hundred are counted', (t) => {
+  const keys = Object.fromEntries(Array.from({ length: 150 }, (_, n) => [`key${n}`, 1]))
+  const lines = rendered(JSON.stringify({ port: 80, ...keys }))
+  t.equal(lines.length, 101)
+  t.match(lines[100], /50 more problems/)
+  t.end()
+})
+
 void t.test('readManifest answers and never throws, whatever the bytes', (t) => {
   const good = JSON.stringify({
     name: 'orders',

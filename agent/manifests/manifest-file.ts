@@ -1,0 +1,125 @@
+/**
+ * Owns the safe reading of one file of the manifest directory. Whatever stands there, a link, a pipe,
+ * a device, a file of gigabytes, costs one bounded read at most and is judged by its open descriptor,
+ * so that it cannot be swapped in between.
+ */
+
+import { createHash } from 'node:crypto'
+import type { BigIntStats } from 'node:fs'
+import { constants, lstat, open, type FileHandle } from 'node:fs/promises'
+import { maxDocumentBytes } from '#shared/schema/json-document.ts'
+import { readManifest, type ManifestReading } from '#shared/schema/manifest.ts'
+import type { Problem } from '#shared/schema/problem.ts'
+
+/** One version of a file, read and judged by itself. */
+export interface FileVersion {
+  readonly path: string
+  /** Tells versions apart without reading them; empty where it must not be relied upon. */
+  readonly stamp: string
+  /** SHA-256 of the content, hexadecimal; names the fault where there is no content. */
+  readonly hash: string
+  readonly mtimeMs: number
+  /** The content of a good version; empty for a bad one, which may be large and many. */
+  readonly text: string
+  readonly reading: ManifestReading
+}
+
+/** What looking at a file answers. */
+export type FileLook =
+  | { readonly kind: 'read'; readonly version: FileVersion }
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'gone' }
+
+/** File systems stamp times in ticks: within this long of a change, a stamp proves nothing. */
+const tickMs = 250
+
+/** Whether a name in the directory is meant as a manifest: not a dotfile, not an editor's leftover. */
+export function isManifestName(name: string): boolean {
+  return /^[^.#].*\.json$/s.test(name)
+}
+
+/** Looks at a file; one whose stamp is `knownStamp` is not read again. `nowMs` is the wall clock. */
+export async function lookAt(path: string, knownStamp: string, nowMs: number): Promise<FileLook> {
+  let handle: FileHandle | null = null
+  try {
+    if (knownStamp !== '') {
+      const seen = await lstat(path, { bigint: true })
+      if (stampOf(seen, nowMs) === knownStamp) return { kind: 'unchanged' }
+    }
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const stats = await handle.stat({ bigint: true })
+    return { kind: 'read', version: await readVersion(path, handle, stats, nowMs) }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
+    if (code === 'ENOENT') return { kind: 'gone' }
+    return { kind: 'read', version: refused(path, 0, unreadable(path, code)) }
+  } finally {
+    await handle?.close()
+  }
+}
+
+async function readVersion(
+  path: string,
+  handle: FileHandle,
+  stats: BigIntStats,
+  nowMs: number,
+): Promise<FileVersion> {
+  const mtimeMs = Number(stats.mtimeMs)
+  if (!stats.isFile()) {
+    return refused(path, mtimeMs, { rule: 'not-a-file', message: 'this is not a regular file' })
+  }
+  if (stats.nlink > 1n) {
+    return refused(path, mtimeMs, {
+      rule: 'linked-file',
+      message: `the file has ${stats.nlink} names (hard links)`,
+      hint: 'copy it instead of linking it',
+    })
+  }
+  // One byte more than allowed, so that the reader itself sees and says that it is too large.
+  const buffer = Buffer.alloc(Math.min(Number(stats.size), maxDocumentBytes) + 1)
+  let length = 0
+  while (length < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
+    if (bytesRead === 0) break
+    length += bytesRead
+  }
+  const bytes = buffer.subarray(0, length)
+  const reading = readManifest(path, bytes)
+  return {
+    path,
+    stamp: stampOf(stats, nowMs),
+    hash: createHash('sha256').update(bytes).digest('hex'),
+    mtimeMs,
+    text: reading.ok ? bytes.toString('utf8') : '',
+    reading,
+  }
+}
+
+function stampOf(stats: BigIntStats, nowMs: number): string {
+  const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = stats
+  const isFresh = Math.abs(nowMs - Number(ctimeMs)) < tickMs
+  return isFresh ? '' : `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`
+}
+
+type Fault = Pick<Problem, 'rule' | 'message'> & { readonly hint?: string }
+
+function refused(path: string, mtimeMs: number, fault: Fault): FileVersion {
+  const problem: Problem = { file: path, line: 0, column: 0, path: '', hint: '', ...fault }
+  return {
+    path,
+    stamp: '',
+    hash: `${fault.rule}: ${fault.message}`,
+    mtimeMs,
+    text: '',
+    reading: { ok: false, problems: [problem] },
+  }
+}
+
+function unreadable(path: string, code: string): Fault {
+  if (code === 'ELOOP') {
+    const hint = 'put the file itself here'
+    return { rule: 'linked-file', message: 'symbolic links are not followed', hint }
+  }
+  const hint = code === 'EACCES' ? `let the agent's user read ${path}` : ''
+  return { rule: 'unreadable', message: `the file cannot be read (${code})`, hint }
+}

@@ -1,0 +1,43 @@
+/** Owns the receipts on the disk: one for each manifest, gone when the manifest is. */
+
+import { basename } from 'node:path'
+import { DirectoryMirror, type DirectoryMirrorParts } from './directory-mirror.ts'
+import { renderReceipt, type ReceiptFacts, type Verdict } from './receipt.ts'
+
+/** Settings of the receipts. */
+export interface ReceiptsSettings {
+  /** The agent's run directory; receipts stand in `status/` below it, named like their manifests. */
+  readonly runDirectory: string
+}
+
+/** See the header. */
+export class Receipts {
+  readonly #mirror: DirectoryMirror
+
+  constructor(parts: DirectoryMirrorParts, settings: ReceiptsSettings) {
+    const directory = `${settings.runDirectory}/status`
+    this.#mirror = new DirectoryMirror(parts, { directory, mode: 0o644, durable: false })
+  }
+
+  /** Shows these verdicts from now on, each with what else is known of its instance. */
+  show(verdicts: readonly Verdict[], factsOf: (verdict: Verdict) => ReceiptFacts): void {
+    this.#mirror.show(
+      new Map(
+        verdicts.map((verdict) => [
+          basename(verdict.path),
+          renderReceipt(verdict, factsOf(verdict)),
+        ]),
+      ),
+    )
+  }
+
+  /** Resolves when what was shown is on the disk, or could not be written. */
+  settled(): Promise<void> {
+    return this.#mirror.settled()
+  }
+
+  /** Stops writing. The receipts stay: the manifests still stand as they say. */
+  stop(): Promise<void> {
+    return this.#mirror.stop()
+  }
+}

@@ -1,0 +1,146 @@
+import t from 'tap'
+import { judge, type Candidate, type Judgement } from '#agent/manifests/judge.ts'
+import { readManifest } from '#shared/schema/manifest.ts'
+
+function candidate(name: string, mtimeMs: number, content: unknown, lastGood?: unknown): Candidate {
+  const path = `/m/${name}.json`
+  const parse = (value: unknown) =>
+    readManifest(path, Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)))
+  const last = lastGood === undefined ? null : parse(lastGood)
+  return {
+    path,
+    mtimeMs,
+    reading: parse(content),
+    lastGood: last?.ok === true ? last.manifest : null,
+  }
+}
+
+const judged = (...candidates: readonly Candidate[]) => judge(candidates, () => true)
+const inForce = (judgements: readonly Judgement[]) =>
+  judgements.map(({ manifest }) => manifest?.service ?? null)
+
+t.test(
+  'files that claim different things are all accepted, in the order of their names',
+  async (t) => {
+    const judgements = judged(
+      candidate('web', 1, { upstreams: { orders: 9001 } }),
+      candidate('orders', 2, { port: 8080, upstreams: { users: 9002 } }),
+    )
+    t.match(judgements, [
+      { path: '/m/orders.json', verdict: 'accepted', problems: [] },
+      { path: '/m/web.json', verdict: 'accepted' },
+    ])
+  },
+)
+
+t.test('of two that claim one service the older wins and the other is told which', async (t) => {
+  const judgements = judged(
+    candidate('a', 2, { port: 8080, name: 'orders' }),
+    candidate('b', 1, { port: 8081, name: 'orders' }),
+  )
+  t.match(judgements, [
+    {
+      verdict: 'rejected',
+      manifest: null,
+      problems: [
+        {
+          rule: 'already-claimed',
+          line: 1,
+          column: 21,
+          message: /"orders" is taken by \/m\/b\.json/,
+        },
+      ],
+    },
+    { verdict: 'accepted', problems: [] },
+  ])
+  t.match(
+    judged(
+      candidate('a', 1, { port: 8080, name: 'orders' }),
+      candidate('b', 1, { port: 8081, name: 'orders' }),
+    ),
+    [{ verdict: 'accepted' }, { verdict: 'rejected' }],
+    'of the same age, the first by name',
+  )
+})
+
+t.test('of two that claim one upstream port the older wins', async (t) => {
+  t.match(
+    judged(
+      candidate('a', 1, { upstreams: { x: 9001 } }),
+      candidate('b', 2, { upstreams: { w: 9000, x: 9001 } }),
+    ),
+    [
+      { verdict: 'accepted' },
+      {
+        verdict: 'rejected',
+        problems: [{ path: '/upstreams/x', message: /local port 9001 is taken by \/m\/a\.json/ }],
+      },
+    ],
+  )
+})
+
+t.test('a claim in force is not lost by touching its file', async (t) => {
+  const orders = { port: 8080, name: 'orders' }
+  t.match(judged(candidate('a', 9, { ...orders, weight: 5 }, orders), candidate('b', 5, orders)), [
+    { verdict: 'accepted', manifest: { weight: 5 } },
+    { verdict: 'rejected' },
+  ])
+})
+
+t.test('a bad file keeps its last good version, with its claims', async (t) => {
+  const judgements = judged(
+    candidate('a', 9, '{"port": ', { port: 8080, name: 'orders' }),
+    candidate('b', 1, { port: 1, name: 'orders' }),
+  )
+  t.match(judgements, [
+    { verdict: 'rejected', manifest: { service: 'orders', port: 8080 }, problems: [{ line: 1 }] },
+    { verdict: 'rejected', manifest: null, problems: [{ message: /taken by \/m\/a\.json/ }] },
+  ])
+})
+
+t.test('a new version that claims too much leaves the last good one in force', async (t) => {
+  t.strictSame(
+    inForce(
+      judged(
+        candidate('a', 1, { port: 1, name: 'orders' }, { port: 1, name: 'orders' }),
+        candidate('b', 2, { port: 2, name: 'orders' }, { port: 2, name: 'users' }),
+      ),
+    ),
+    ['orders', 'users'],
+  )
+})
+
+t.test('two files may swap their names', async (t) => {
+  const [a, b] = [
+    { port: 1, name: 'orders' },
+    { port: 1, name: 'users' },
+  ]
+  const judgements = judged(candidate('a', 1, b, a), candidate('b', 2, a, b))
+  t.strictSame(inForce(judgements), ['users', 'orders'])
+  t.match(judgements, [{ verdict: 'accepted' }, { verdict: 'accepted' }])
+})
+
+t.test('a name given up may be taken; who gave it up for a bad version gets nothing', async (t) => {
+  const judgements = judged(
+    candidate('a', 2, { port: 1, name: 'taken' }, { port: 1, name: 'orders' }),
+    candidate('b', 1, { port: 2, name: 'orders' }),
+    candidate('c', 1, { port: 3, name: 'taken' }, { port: 3, name: 'taken' }),
+  )
+  t.match(judgements, [
+    { verdict: 'rejected', manifest: null },
+    { verdict: 'accepted', manifest: { service: 'orders', port: 2 } },
+    { verdict: 'accepted' },
+  ])
+})
+
+t.test('an address of another host is refused, also in a last good version', async (t) => {
+  const far = { port: 1, address: '192.0.2.1' }
+  const judgements = judge([candidate('a', 1, far, far)], (address) => address === '127.0.0.1')
+  t.match(judgements, [
+    {
+      verdict: 'rejected',
+      manifest: null,
+      problems: [{ rule: 'not-local', path: '/address', column: 21 }],
+    },
+  ])
+})

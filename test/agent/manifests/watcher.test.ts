@@ -1,0 +1,199 @@
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { GoodVersions } from '#agent/manifests/good-versions.ts'
+import { ManifestWatcher } from '#agent/manifests/watcher.ts'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+import { until } from '#test/support/until.ts'
+
+/** A watcher on a directory of its own, without unprompted looks unless asked. */
+async function watching(
+  t: Test,
+  files: Record<string, string>,
+  settings: { readonly rescanMs?: number; readonly root?: string } = {},
+) {
+  const root = settings.root ?? t.testdir({ 'mesh.d': files, state: {} })
+  const directory = `${root}/mesh.d`
+  const { logger, lines } = logLines()
+  const parts = { clock: systemClock, random: systemRandom, logger }
+  const goodVersions = new GoodVersions(parts, { stateDirectory: `${root}/state` })
+  const watcher = new ManifestWatcher(
+    { ...parts, goodVersions },
+    { directory, rescanMs: settings.rescanMs ?? 60_000 },
+  )
+  let changes = 0
+  watcher.onChange(() => {
+    changes += 1
+  })
+  await watcher.start()
+  const stop = async (): Promise<void> => {
+    await watcher.stop()
+    await goodVersions.stop()
+  }
+  t.teardown(stop)
+  const drop = (name: string, content: unknown): void =>
+    writeFileSync(
+      `${directory}/${name}`,
+      typeof content === 'string' ? content : JSON.stringify(content),
+    )
+  const services = (): string =>
+    watcher.manifests
+      .map(({ service, port }) => `${service}:${port}`)
+      .sort()
+      .join(' ')
+  const said = (msg: string): number => lines.filter((line) => line['msg'] === msg).length
+  return { root, directory, watcher, stop, drop, services, said, lines, changes: () => changes }
+}
+
+t.test('what stands there at the start is in force when start resolves', async (t) => {
+  const { services, watcher } = await watching(t, { 'a.json': '{"port": 1}', 'b.json': '{"x": 1}' })
+  t.equal(services(), 'a:1')
+  await until('b, just written, is judged', () => watcher.verdicts[1]?.verdict === 'rejected')
+  t.ok(Object.isFrozen(watcher.manifests) && Object.isFrozen(watcher.verdicts))
+})
+
+t.test(
+  'files dropped, changed, renamed into place and removed are followed without a signal',
+  async (t) => {
+    const { directory, drop, services } = await watching(t, {})
+    drop('a.json', { port: 1 })
+    await until('a is there', () => services() === 'a:1')
+    drop('a.json', { port: 2 })
+    await until('a has changed', () => services() === 'a:2')
+    drop('.b.json.tmp', { port: 3 })
+    renameSync(`${directory}/.b.json.tmp`, `${directory}/b.json`)
+    await until('b is there', () => services() === 'a:2 b:3')
+    rmSync(`${directory}/a.json`)
+    await until('a is gone', () => services() === 'b:3')
+  },
+)
+
+t.test('editors at work leave no trace', async (t) => {
+  const { directory, drop, services, said, changes } = await watching(t, {
+    'a.json': '{"port": 1}',
+  })
+  for (let save = 2; save <= 4; save += 1) {
+    drop('.a.json.swp', 'binary')
+    drop('4913', '')
+    renameSync(`${directory}/a.json`, `${directory}/a.json~`)
+    await new Promise(setImmediate)
+    drop('a.json', { port: save })
+    await until('the save is in force', () => services() === `a:${save}`)
+  }
+  t.equal(changes(), 4, 'one for the start and one for each save')
+  t.equal(said('manifest removed'), 0)
+  t.equal(said('manifest rejected'), 0)
+})
+
+t.test('a half-written file is not judged until it is whole', async (t) => {
+  const { drop, services, said } = await watching(t, { 'a.json': '{"port": 1}' })
+  const text = '{"port": 2, "weight": 7}'
+  for (let length = 0; length < text.length; length += 4) {
+    drop('a.json', text.slice(0, length))
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    t.equal(services(), 'a:1')
+  }
+  drop('a.json', text)
+  await until('the whole is in force', () => services() === 'a:2')
+  t.equal(said('manifest rejected'), 0)
+})
+
+t.test(
+  'a bad file keeps its last good version, harms no other, and is reported once',
+  async (t) => {
+    const { watcher, directory, drop, services, said, lines } = await watching(
+      t,
+      { 'a.json': '{"port": 1}', 'b.json': '{"port": 2}' },
+      { rescanMs: 30 },
+    )
+    drop('a.json', '{"prot": 5}')
+    await until('it is rejected', () => watcher.verdicts[0]?.verdict === 'rejected')
+    t.equal(services(), 'a:1 b:2')
+    t.match(
+      lines.findLast((line) => line['msg'] === 'manifest rejected'),
+      {
+        file: `${directory}/a.json`,
+        inForce: 'its last good version',
+        problems: [/a\.json:1:2: unknown key "prot" \(did you mean "port"\?\)/],
+      },
+    )
+    drop('c.json', { port: 3 })
+    await until('others go on', () => services() === 'a:1 b:2 c:3')
+    drop('a.json', '{"prot": 5}')
+    drop('d.json', { port: 4 })
+    await until('others go on', () => services() === 'a:1 b:2 c:3 d:4')
+    t.equal(said('manifest rejected'), 1, 'once for one content')
+    drop('a.json', '{"port": 9}')
+    await until('it is mended', () => services() === 'a:9 b:2 c:3 d:4')
+  },
+)
+
+t.test('who came second gets the name when the first goes', async (t) => {
+  const { watcher, directory, drop, services } = await watching(t, { 'a.json': '{"port": 1}' })
+  drop('b.json', { name: 'a', port: 2 })
+  await until('it is refused', () => watcher.verdicts[1]?.verdict === 'rejected')
+  t.equal(services(), 'a:1')
+  rmSync(`${directory}/a.json`)
+  await until('it is accepted', () => services() === 'a:2')
+})
+
+t.test('a directory removed, made again and renamed over is followed', async (t) => {
+  const { root, directory, watcher, drop, services } = await watching(t, {
+    'a.json': '{"port": 1}',
+  })
+  rmSync(directory, { recursive: true })
+  await until('all is gone', () => watcher.manifests.length === 0)
+  t.match(watcher.directoryProblem, /does not exist/)
+  mkdirSync(directory)
+  drop('b.json', { port: 2 })
+  await until('b is there', () => services() === 'b:2')
+  t.equal(watcher.directoryProblem, '')
+  mkdirSync(`${root}/next`)
+  writeFileSync(`${root}/next/c.json`, '{"port": 3}')
+  renameSync(directory, `${root}/old`)
+  renameSync(`${root}/next`, directory)
+  await until('c took its place', () => services() === 'c:3')
+  drop('d.json', { port: 4 })
+  await until('the new directory is watched', () => services() === 'c:3 d:4')
+})
+
+t.test('a directory of which even the parent comes later is found by looking', async (t) => {
+  const root = `${t.testdir({})}/later`
+  const { services } = await watching(t, {}, { root, rescanMs: 20 })
+  mkdirSync(`${root}/mesh.d`, { recursive: true })
+  writeFileSync(`${root}/mesh.d/a.json`, '{"port": 1}')
+  await until('a is there', () => services() === 'a:1')
+})
+
+t.test('last good versions survive a restart with a bad file', async (t) => {
+  const first = await watching(t, { 'a.json': '{"port": 1}', 'b.json': '{"port": 2}' })
+  await first.stop()
+  t.strictSame(readdirSync(`${first.root}/state/manifests`).sort(), ['a.json', 'b.json'])
+  first.drop('a.json', '{"port": }')
+  rmSync(`${first.directory}/b.json`)
+  writeFileSync(`${first.root}/state/manifests/c.json`, '{"port": 3}')
+  const second = await watching(t, {}, { root: first.root })
+  t.equal(second.services(), 'a:1', 'b and c have no file any more')
+  await until('it is judged', () => second.said('manifest rejected') === 1)
+  t.equal(second.services(), 'a:1')
+  await second.stop()
+  t.strictSame(readdirSync(`${first.root}/state/manifests`), ['a.json'])
+})
+
+t.test('damaged last good versions are left out', async (t) => {
+  const root = t.testdir({
+    'mesh.d': { 'a.json': '{', 'b.json': '{"port": 2}' },
+    state: { manifests: { 'a.json': '{"port": 1', 'b.json': 'x' } },
+  })
+  const { services } = await watching(t, {}, { root })
+  t.equal(services(), 'b:2')
+})
+
+t.test('stop means stop', async (t) => {
+  const { drop, stop, changes } = await watching(t, {}, { rescanMs: 10 })
+  await stop()
+  const before = changes()
+  drop('a.json', { port: 1 })
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  t.equal(changes(), before)
+})

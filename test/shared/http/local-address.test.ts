@@ -1,0 +1,29 @@
+import { networkInterfaces } from 'node:os'
+import t from 'tap'
+import { isLocalAddress } from '#shared/http/local-address.ts'
+
+t.test('loopback in every spelling is local', async (t) => {
+  for (const address of ['127.0.0.1', '127.0.0.6', '127.255.0.1', '::1', '0:0:0:0:0:0:0:1']) {
+    t.equal(isLocalAddress(address), true, address)
+  }
+})
+
+t.test('every address of an interface is local', async (t) => {
+  const entries = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  t.ok(entries.length > 0)
+  for (const { address } of entries) t.equal(isLocalAddress(address), true, address)
+})
+
+t.test('other machines, every address and no address are not', async (t) => {
+  const others = [
+    '192.0.2.1',
+    '169.254.169.254',
+    '2001:db8::1',
+    '0.0.0.0',
+    '::',
+    '::ffff:127.0.0.1',
+  ]
+  for (const address of [...others, 'localhost', '', '127.1', '0x7f.0.0.1', '::1%lo']) {
+    t.equal(isLocalAddress(address), false, address)
+  }
+})
