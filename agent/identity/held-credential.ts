@@ -6,9 +6,11 @@
 
 import { X509Certificate } from 'node:crypto'
 import type { CredentialMessage } from '#agent/workers/messages.ts'
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import type { Parsed } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { splitSpiffeId } from '#shared/model/spiffe-id.ts'
+import { renewAfterMs } from '#shared/pki/half-life.ts'
 import { keyFromPem } from '#shared/pki/keys.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { splitPem } from '#shared/pki/trust.ts'
@@ -42,4 +44,26 @@ export function readCredential(
   return id === expected
     ? { ok: true, value: { id, chainPem, keyPem, serial, notAfterMs } }
     : { ok: false, problem: `the certificate is for ${id}, not ${expected}` }
+}
+
+/** Makes one that was just issued ready to be held: with its time of renewal. */
+export function holdCredential(
+  parts: { readonly clock: Clock; readonly random: Random },
+  chainPem: string,
+  keyPem: string,
+  expected: SpiffeId,
+): Parsed<HeldCredential> {
+  const credential = readCredential(chainPem, keyPem, expected)
+  if (!credential.ok) return credential
+  const now = parts.clock.now()
+  const { notAfterMs } = credential.value
+  if (notAfterMs <= now) {
+    const ended = new Date(notAfterMs).toISOString()
+    return {
+      ok: false,
+      problem: `the certificate just issued for ${expected} ended at ${ended}; set this host's clock`,
+    }
+  }
+  const renewAtMs = now + renewAfterMs(notAfterMs - now, parts.random.fraction())
+  return { ok: true, value: { ...credential.value, renewAtMs } }
 }

@@ -5,25 +5,25 @@
  */
 
 import type { CredentialMessage } from '#agent/workers/messages.ts'
-import { Backoff } from '#shared/lifecycle/backoff.ts'
 import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
 import { makeCsr } from '#shared/pki/csr.ts'
-import { renewAfterMs } from '#shared/pki/half-life.ts'
 import { generateKey, keyToPem } from '#shared/pki/keys.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
 import type { ControllerPort, ControllerSession } from './controller-port.ts'
 import type { HeldCredential } from './held-credential.ts'
-import { readCredential } from './held-credential.ts'
+import { holdCredential } from './held-credential.ts'
 import type { HostFile, IdentityFiles } from './identity-files.ts'
 import type { MeshFacts } from './mesh-facts.ts'
 import { parseMesh } from './mesh-facts.ts'
-import type { Standing } from './renewal.ts'
-import { dueAtMs, isValid, retryAfterMs } from './renewal.ts'
+import { accepted, hostLost } from './identity-errors.ts'
+import type { IdentityProblem } from './identity-slot.ts'
+import { IdentitySlot } from './identity-slot.ts'
+import { dueAtMs, isValid } from './renewal.ts'
 
 /** What the keeper leans on. */
 export interface IdentityKeeperParts {
@@ -41,25 +41,6 @@ export interface IdentityKeeperSettings {
   readonly host: HostName
 }
 
-/** What went wrong last with an identity, for people. */
-export interface IdentityProblem {
-  /** `host`, or a service's name. */
-  readonly identity: 'host' | ServiceName
-  readonly code: string
-  readonly message: string
-  /** What to do about it; may be empty. */
-  readonly hint: string
-  /** Milliseconds since the epoch. */
-  readonly atMs: number
-}
-
-interface Slot extends Standing {
-  held: HeldCredential | null
-  retryAtMs: number
-  problem: IdentityProblem | null
-  readonly backoff: Backoff
-}
-
 /** A round with nothing due in sight still looks at the mesh this often. */
 const longestWaitMs = 3_600_000
 /** Failures that every other call of the round would meet too. */
@@ -73,8 +54,8 @@ const roundEnding: ReadonlySet<string> = new Set([
 export class IdentityKeeper {
   readonly #parts: IdentityKeeperParts
   readonly #host: HostName
-  readonly #hostSlot: Slot
-  readonly #services = new Map<ServiceName, Slot>()
+  readonly #hostSlot: IdentitySlot
+  readonly #services = new Map<ServiceName, IdentitySlot>()
   readonly #listeners = new Set<() => void>()
   #wanted: ReadonlySet<ServiceName> = new Set()
   #mesh: MeshFacts | null = null
@@ -92,7 +73,7 @@ export class IdentityKeeper {
   constructor(parts: IdentityKeeperParts, settings: IdentityKeeperSettings) {
     this.#parts = parts
     this.#host = settings.host
-    this.#hostSlot = this.#newSlot()
+    this.#hostSlot = new IdentitySlot(parts, { identity: 'host' })
   }
 
   /**
@@ -165,13 +146,8 @@ export class IdentityKeeper {
     return () => this.#listeners.delete(listener)
   }
 
-  #newSlot(): Slot {
-    const backoff = new Backoff(this.#parts, { firstMs: 500, lastMs: 150_000 })
-    return { held: null, retryAtMs: 0, problem: null, backoff }
-  }
-
-  #slotOf(service: ServiceName): Slot {
-    const slot = this.#services.get(service) ?? this.#newSlot()
+  #slotOf(service: ServiceName): IdentitySlot {
+    const slot = this.#services.get(service) ?? new IdentitySlot(this.#parts, { identity: service })
     this.#services.set(service, slot)
     return slot
   }
@@ -180,7 +156,7 @@ export class IdentityKeeper {
     return this.#stopping.signal.aborted
   }
 
-  #wantedSlots(): readonly (readonly [ServiceName, Slot])[] {
+  #wantedSlots(): readonly (readonly [ServiceName, IdentitySlot])[] {
     return [...this.#services].filter(([service]) => this.#wanted.has(service))
   }
 
@@ -221,7 +197,7 @@ export class IdentityKeeper {
   async #runRound(): Promise<void> {
     const now = this.#parts.clock.now()
     await this.#forgetEnded(now)
-    const due = (slot: Slot): boolean => dueAtMs(slot) <= now
+    const due = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now
     if (!isValid(this.#hostSlot, now) && due(this.#hostSlot)) await this.#enrol()
     if (this.#stopped || this.#mesh === null) return
     if (!isValid(this.#hostSlot, this.#parts.clock.now())) return
@@ -232,22 +208,25 @@ export class IdentityKeeper {
   }
 
   /** Asks the controller for everything that is due, over one session. */
-  async #ask(hostDue: boolean, services: readonly (readonly [ServiceName, Slot])[]): Promise<void> {
+  async #ask(
+    hostDue: boolean,
+    services: readonly (readonly [ServiceName, IdentitySlot])[],
+  ): Promise<void> {
     const { held } = this.#hostSlot
     if (held === null || this.#mesh === null) return
     const mesh = this.#mesh
     const opened = open(this.#parts.controller, { credential: held, mesh })
     this.#session = opened.ok ? opened.session : null
     let ended: unknown = opened.ok ? null : opened.error
-    for (const { identity, slot, run } of this.#steps(hostDue, services, mesh)) {
+    for (const { slot, run } of this.#steps(hostDue, services, mesh)) {
       if (this.#stopped) break
       try {
         if (ended !== null || !opened.ok) throw ended
         await run(opened.session)
-        this.#succeed(slot)
+        slot.succeed()
       } catch (error) {
         if (error instanceof MeshError && roundEnding.has(error.code)) ended = error
-        if (!this.#stopped) this.#fail(identity, slot, error)
+        if (!this.#stopped) slot.fail(error)
       }
     }
     this.#session?.close()
@@ -257,15 +236,14 @@ export class IdentityKeeper {
 
   #steps(
     hostDue: boolean,
-    services: readonly (readonly [ServiceName, Slot])[],
+    services: readonly (readonly [ServiceName, IdentitySlot])[],
     mesh: MeshFacts,
   ): readonly Step[] {
-    const host = { identity: 'host', slot: this.#hostSlot } as const
+    const slot = this.#hostSlot
     return [
-      { ...host, run: (session) => this.#describe(session, mesh) },
-      ...(hostDue ? [{ ...host, run: this.#renewHost.bind(this, mesh) }] : []),
+      { slot, run: (session) => this.#describe(session, mesh) },
+      ...(hostDue ? [{ slot, run: this.#renewHost.bind(this, mesh) }] : []),
       ...services.map(([service, slot]) => ({
-        identity: service,
         slot,
         run: this.#renewService.bind(this, mesh, service, slot),
       })),
@@ -287,11 +265,11 @@ export class IdentityKeeper {
       this.#dropForeign(mesh)
       this.#describeDue = false
       await this.#parts.files.saveHost({ credential, mesh })
-      this.#succeed(this.#hostSlot)
+      this.#hostSlot.succeed()
       const { serial } = credential
       this.#parts.logger.info({ id, serial, controller: mesh.controller }, 'host enrolled')
     } catch (error) {
-      this.#fail('host', this.#hostSlot, error)
+      if (!this.#stopped) this.#hostSlot.fail(error)
     }
     this.#changed()
   }
@@ -324,7 +302,7 @@ export class IdentityKeeper {
   async #renewService(
     mesh: MeshFacts,
     service: ServiceName,
-    slot: Slot,
+    slot: IdentitySlot,
     session: ControllerSession,
   ): Promise<void> {
     const key = await generateKey()
@@ -337,17 +315,7 @@ export class IdentityKeeper {
   }
 
   #accept(issued: Issued, keyPem: string, expected: SpiffeId): HeldCredential {
-    const credential = accepted(readCredential(issued.chainPem, keyPem, expected))
-    const { clock, random } = this.#parts
-    const ttlMs = credential.notAfterMs - clock.now()
-    if (ttlMs <= 0) {
-      throw new MeshError(
-        `the certificate just issued for ${expected} ended at ${new Date(credential.notAfterMs).toISOString()} by this host's clock`,
-        { code: 'clock-skew', hint: 'set the clocks of this host and the controller', retry: true },
-      )
-    }
-    const renewAtMs = clock.now() + renewAfterMs(ttlMs, random.fraction())
-    return { ...credential, renewAtMs }
+    return accepted(holdCredential(this.#parts, issued.chainPem, keyPem, expected))
   }
 
   #takeHost(file: HostFile): void {
@@ -365,33 +333,6 @@ export class IdentityKeeper {
   #rotated({ id, serial, notAfterMs }: HeldCredential): void {
     this.#parts.logger.info({ id, serial, notAfterMs }, 'certificate issued')
     this.#changed()
-  }
-
-  #succeed(slot: Slot): void {
-    slot.backoff.reset()
-    slot.retryAtMs = 0
-    slot.problem = null
-  }
-
-  #fail(identity: 'host' | ServiceName, slot: Slot, error: unknown): void {
-    const { clock, logger } = this.#parts
-    const known = error instanceof MeshError
-    const now = clock.now()
-    // What could not be saved would be lost with this process: it is renewed, and so saved, again.
-    if (known && error.code === 'state-unusable' && slot.held !== null) {
-      slot.held = { ...slot.held, renewAtMs: 0 }
-    }
-    slot.retryAtMs = now + retryAfterMs(slot.backoff.nextMs(), slot, now)
-    slot.problem = {
-      identity,
-      code: known ? error.code : 'internal',
-      message: messageOf(error),
-      hint: known ? (error.hint ?? '') : '',
-      atMs: now,
-    }
-    const facts = { identity, code: slot.problem.code, retryInMs: Math.round(slot.retryAtMs - now) }
-    if (known) logger.warn({ ...facts, hint: error.hint }, messageOf(error))
-    else logger.error({ ...facts, err: error }, 'an identity was not renewed')
   }
 
   #noToken(): MeshError {
@@ -425,8 +366,7 @@ export class IdentityKeeper {
 
 /** One call of a round, on behalf of one identity. */
 interface Step {
-  readonly identity: 'host' | ServiceName
-  readonly slot: Slot
+  readonly slot: IdentitySlot
   readonly run: (session: ControllerSession) => Promise<void>
 }
 
@@ -441,22 +381,6 @@ function open(
   } catch (error) {
     return { ok: false, error }
   }
-}
-
-function accepted<T>(parsed: { ok: true; value: T } | { ok: false; problem: string }): T {
-  if (parsed.ok) return parsed.value
-  throw new MeshError(`the controller's answer is of no use: ${parsed.problem}`, {
-    code: 'bad-controller-answer',
-    hint: 'is the controller of a compatible version?',
-  })
-}
-
-function hostLost(code: string, message: string): MeshError {
-  return new MeshError(message, {
-    code,
-    hint: 'make a join token (meshctl token create) and put it into the file that joinTokenFile names',
-    retry: true,
-  })
 }
 
 /** A worker needs no more of it. */

@@ -1,0 +1,80 @@
+/**
+ * Owns one identity of this host as it stands: what is held, when the next try may be, and what went
+ * wrong last. The keeper decides what to do with it.
+ */
+
+import { Backoff } from '#shared/lifecycle/backoff.ts'
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { HeldCredential } from './held-credential.ts'
+import type { Standing } from './renewal.ts'
+import { retryAfterMs } from './renewal.ts'
+
+/** What went wrong last with an identity, for people. */
+export interface IdentityProblem {
+  /** `host`, or a service's name. */
+  readonly identity: 'host' | ServiceName
+  readonly code: string
+  readonly message: string
+  /** What to do about it; may be empty. */
+  readonly hint: string
+  /** Milliseconds since the epoch. */
+  readonly atMs: number
+}
+
+/** See the header. */
+export class IdentitySlot implements Standing {
+  readonly identity: 'host' | ServiceName
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #backoff: Backoff
+  #retryAtMs = 0
+  #problem: IdentityProblem | null = null
+  held: HeldCredential | null = null
+
+  constructor(
+    parts: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
+    settings: { readonly identity: 'host' | ServiceName },
+  ) {
+    this.identity = settings.identity
+    this.#clock = parts.clock
+    this.#logger = parts.logger
+    this.#backoff = new Backoff(parts, { firstMs: 500, lastMs: 150_000 })
+  }
+
+  get retryAtMs(): number {
+    return this.#retryAtMs
+  }
+
+  /** Null while the last try worked. */
+  get problem(): IdentityProblem | null {
+    return this.#problem
+  }
+
+  /** The last try worked. */
+  succeed(): void {
+    this.#backoff.reset()
+    this.#retryAtMs = 0
+    this.#problem = null
+  }
+
+  /** The last try failed. */
+  fail(error: unknown): void {
+    const known = error instanceof MeshError
+    const atMs = this.#clock.now()
+    // What could not be saved would be lost with this process: it is renewed, and so saved, again.
+    if (known && error.code === 'state-unusable' && this.held !== null) {
+      this.held = { ...this.held, renewAtMs: 0 }
+    }
+    this.#retryAtMs = atMs + retryAfterMs(this.#backoff.nextMs(), this, atMs)
+    const code = known ? error.code : 'internal'
+    const hint = known ? (error.hint ?? '') : ''
+    const { identity } = this
+    this.#problem = { identity, code, message: messageOf(error), hint, atMs }
+    const facts = { identity, code, retryInMs: Math.round(this.#retryAtMs - atMs) }
+    if (known) this.#logger.warn({ ...facts, hint }, error.message)
+    else this.#logger.error({ ...facts, err: error }, 'an identity was not renewed')
+  }
+}
