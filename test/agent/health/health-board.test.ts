@@ -1,0 +1,135 @@
+import t, { type Test } from 'tap'
+import { HealthBoard } from '#agent/health/health-board.ts'
+import type { ProbeTarget } from '#agent/health/probe.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import { readManifest } from '#shared/schema/manifest.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+
+const orders = 'orders' as ServiceName
+const middle = { fraction: () => 0.5, bytes: (count: number) => Buffer.alloc(count) }
+
+function manifest(content: object, name = 'orders'): Manifest {
+  const reading = readManifest(`/m/${name}.json`, Buffer.from(JSON.stringify(content)))
+  if (!reading.ok) throw new Error(JSON.stringify(reading.problems))
+  return reading.manifest
+}
+
+function boardOf(t: Test) {
+  const clock = new FakeClock()
+  const { logger, lines } = logLines()
+  const checks: ProbeTarget[] = []
+  const world = { pass: true, hang: false }
+  const board = new HealthBoard({
+    clock,
+    random: middle,
+    logger,
+    probe: async (target, signal) => {
+      checks.push(target)
+      if (world.hang) await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      if (signal.aborted) return { pass: false, detail: (signal.reason as Error).message }
+      return { pass: world.pass, detail: world.pass ? 'fine' : 'ECONNREFUSED' }
+    },
+  })
+  t.teardown(() => board.stop())
+  let changes = 0
+  board.onChange(() => {
+    changes += 1
+  })
+  const state = (): string | undefined => board.statusOf(orders)?.state
+  return { clock, lines, checks, world, board, state, changes: () => changes }
+}
+
+t.test('a new instance is checked at once and passes', async (t) => {
+  const { board, clock, state, changes, lines } = boardOf(t)
+  board.apply([manifest({ port: 8080 })])
+  t.equal(state(), 'starting')
+  await clock.advance(0)
+  t.equal(state(), 'passing')
+  t.equal(changes(), 1)
+  t.match(lines, [{ msg: 'health: starting -> passing', service: 'orders', detail: 'fine' }])
+})
+
+t.test(
+  'checks follow the interval; states change by rise and fall; each change is told',
+  async (t) => {
+    const { board, clock, checks, world, state, changes, lines } = boardOf(t)
+    board.apply([manifest({ port: 8080, health: { intervalMs: 500, rise: 2, fall: 3 } })])
+    await clock.advance(200)
+    t.equal(state(), 'passing')
+    t.equal(checks.length, 2, 'fast while starting')
+    await clock.advance(5000)
+    t.equal(checks.length, 12)
+    world.pass = false
+    await clock.advance(1000)
+    t.equal(state(), 'passing')
+    await clock.advance(500)
+    t.equal(state(), 'failing')
+    t.match(board.statusOf(orders), { detail: 'ECONNREFUSED' })
+    world.pass = true
+    await clock.advance(1000)
+    t.equal(state(), 'passing')
+    t.equal(changes(), 3)
+    t.match(
+      lines.map((line) => line['msg']),
+      ['health: starting -> passing', 'health: passing -> failing', 'health: failing -> passing'],
+    )
+  },
+)
+
+t.test('a check that hangs fails at its timeout, and no second one starts meanwhile', async (t) => {
+  const { board, clock, checks, world, state } = boardOf(t)
+  world.hang = true
+  board.apply([manifest({ port: 8080, health: { intervalMs: 100, timeoutMs: 1000, fall: 1 } })])
+  await clock.advance(999)
+  t.equal(checks.length, 1)
+  t.equal(state(), 'starting')
+  await clock.advance(1)
+  t.equal(state(), 'failing')
+  t.match(board.statusOf(orders), { detail: /no answer within 1000 ms/ })
+})
+
+t.test('callers are not checked, and a removed manifest is not checked any more', async (t) => {
+  const { board, clock, checks, state } = boardOf(t)
+  board.apply([manifest({ upstreams: { users: 9001 } }, 'web'), manifest({ port: 8080 })])
+  await clock.advance(1000)
+  t.ok(checks.length > 0)
+  t.ok(checks.every(({ port }) => port === 8080))
+  board.apply([])
+  t.equal(state(), undefined)
+  const before = checks.length
+  await clock.advance(10_000)
+  t.equal(checks.length, before)
+  t.equal(clock.pending, 0)
+})
+
+t.test(
+  'another check of the same instance keeps its state; another instance starts anew',
+  async (t) => {
+    const { board, clock, checks, state, changes } = boardOf(t)
+    board.apply([manifest({ port: 8080 })])
+    await clock.advance(0)
+    board.apply([manifest({ port: 8080, weight: 5 })])
+    await clock.advance(0)
+    t.equal(checks.length, 1, 'nothing that concerns the check has changed')
+    board.apply([manifest({ port: 8080, health: { kind: 'http', path: '/up' } })])
+    t.equal(state(), 'passing')
+    await clock.advance(0)
+    t.match(checks.at(-1), { health: { kind: 'http', path: '/up' } })
+    t.equal(changes(), 1)
+    board.apply([manifest({ port: 8081 })])
+    t.equal(state(), 'starting')
+    await clock.advance(0)
+    t.equal(state(), 'passing')
+  },
+)
+
+t.test('stop ends a check under way', async (t) => {
+  const { board, world, clock, changes } = boardOf(t)
+  world.hang = true
+  board.apply([manifest({ port: 8080, health: { fall: 1 } })])
+  await board.stop()
+  t.equal(clock.pending, 0)
+  t.equal(changes(), 0)
+})
