@@ -73,7 +73,7 @@ function prepare(database: DatabaseSync, file: string, random: Random): void {
   const addFact = database.prepare('INSERT OR IGNORE INTO fact (name, value) VALUES (?, ?)')
   addFact.run('cluster_id', random.bytes(8).readBigUInt64BE().toString())
   addFact.run('member_id', random.bytes(8).readBigUInt64BE().toString())
-  addFact.run('compacted', '0')
+  addFact.run('compacted', '-1')
 }
 
 function readVersion(database: DatabaseSync): number {

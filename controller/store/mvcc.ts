@@ -62,7 +62,7 @@ export class Mvcc {
     return this.#revision
   }
 
-  /** Revisions before this one are gone. */
+  /** Revisions before this one are gone; -1 in a store that was never compacted. */
   get compacted(): number {
     return this.#compacted
   }

@@ -71,7 +71,8 @@ export function put(
   request: PutRequest,
 ): PutResponse {
   checkPut(request)
-  checkStored(mvcc, request)
+  checkLease(mvcc, request)
+  checkKept(mvcc, request)
   return writePut(mvcc, writer, header, request)
 }
 
@@ -98,7 +99,10 @@ export function txn(
   const succeeded = compare.every((comparison) => holds(mvcc, comparison))
   const operations = succeeded ? success : failure
   for (const operation of operations) {
-    if (operation.request_put) checkStored(mvcc, operation.request_put)
+    if (operation.request_put) {
+      checkKept(mvcc, operation.request_put)
+      checkLease(mvcc, operation.request_put)
+    }
     if (operation.request_range) checkRevision(mvcc, writer.revision, operation.request_range)
   }
   const responses = operations.map((operation) => run(mvcc, writer, operation))
@@ -299,12 +303,14 @@ function checkPut(request: PutRequest): void {
   if (key.length + value.length > mostBytes) throw refusals.tooLarge()
 }
 
-/** What only the stored state can tell of a put. */
-function checkStored(mvcc: Mvcc, request: PutRequest): void {
-  const { key = noBytes, lease = '0' } = request
+function checkLease(mvcc: Mvcc, { lease = '0' }: PutRequest): void {
   if (lease !== '0' && mvcc.lease(lease) === null) throw refusals.leaseNotFound()
+}
+
+/** What a put keeps must be there. */
+function checkKept(mvcc: Mvcc, request: PutRequest): void {
   const keeps = request.ignore_value === true || request.ignore_lease === true
-  if (keeps && live(mvcc, key) === null) throw refusals.keyNotFound()
+  if (keeps && live(mvcc, request.key ?? noBytes) === null) throw refusals.keyNotFound()
 }
 
 function checkRevision(mvcc: Mvcc, current: number, request: RangeRequest): void {

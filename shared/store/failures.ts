@@ -66,11 +66,14 @@ const byWords: readonly (readonly [string, Meaning])[] = [
   ],
 ]
 
+/** gRPC's own text, and what etcd3 makes of it for leases. */
+const grpcText = /^(?:\w+: |Lease )?(\d{1,2}) [A-Z_]+: (.*?)(?: is expired or revoked)?$/s
+
 /** Code and words of anything a call threw. gRPC errors carry a code; etcd3 hides it in the text. */
 export function readWireError(error: unknown): WireError {
   if (error instanceof WireError) return error
   const message = messageOf(error)
-  const text = /^(?:\w+: )?(\d{1,2}) [A-Z_]+: (.*)$/s.exec(message)
+  const text = grpcText.exec(message)
   if (text !== null) return new WireError(Number(text[1]), text[2] ?? '', error)
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   return new WireError(typeof code === 'number' ? code : 2, message, error)

@@ -1,0 +1,231 @@
+/**
+ * Owns the etcd client; home of etcd3. Only etcd3's plain calls and streams are used: its watcher
+ * dies on compaction and never recovers from a denied watch, its leases are never granted again,
+ * and its retries repeat writes. What it lacks, `session.ts` has.
+ */
+
+import { Etcd3 } from 'etcd3'
+import type { IOptions, ITxnRequest, IWatchCreateRequest } from 'etcd3'
+import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { readWireError } from './failures.ts'
+import type {
+  CompactionRequest,
+  DeleteRangeRequest,
+  DeleteRangeResponse,
+  EtcdRpc,
+  HeaderResponse,
+  LeaseGrantRequest,
+  LeaseGrantResponse,
+  LeaseKeepAliveResponse,
+  LeaseRequest,
+  PutRequest,
+  PutResponse,
+  RangeRequest,
+  RangeResponse,
+  RpcOptions,
+  RpcWatch,
+  RpcWatchSink,
+  TxnRequest,
+  TxnResponse,
+  WatchCreateRequest,
+} from './wire.ts'
+import { WireError } from './wire.ts'
+
+/** How to prove who we are to the store, and how the store proves itself. */
+export interface StoreTls {
+  /** Roots the store's certificate must chain to, PEM. */
+  readonly rootPem: string
+  /** Our certificate, leaf first, PEM. */
+  readonly chainPem: string
+  /** Its key, PEM. */
+  readonly keyPem: string
+  /** The DNS name the store's certificate must carry. */
+  readonly serverName: string
+}
+
+/** Settings of an etcd client. */
+export interface EtcdSettings {
+  /** `http://host:port` or `https://host:port`; one is used at a time, the next after a failure. */
+  readonly endpoints: readonly string[]
+  /** For `https:` endpoints. */
+  readonly tls?: StoreTls
+  /** Longest wait for an answer. @default 5000 */
+  readonly timeoutMs?: number
+}
+
+const statusUnavailable = 14
+const statusDeadline = 4
+
+/**
+ * A server is found stalled within `keepalive_time_ms` + `keepalive_timeout_ms`. etcd punishes pings
+ * that come more often than every 5 s, or without a call, with a closed connection.
+ */
+const channel = {
+  'grpc.keepalive_time_ms': 6000,
+  'grpc.keepalive_timeout_ms': 3000,
+  'grpc.initial_reconnect_backoff_ms': 200,
+  'grpc.max_reconnect_backoff_ms': 2000,
+  'grpc.max_receive_message_length': 64 * 1024 * 1024,
+} as const
+
+type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>
+
+/** No retries and no circuit breaker: a failed call fails. */
+const once = {
+  execute: async (run: (context: { signal: AbortSignal }) => unknown) =>
+    run({ signal: new AbortController().signal }),
+} as unknown as Policy
+
+/** See the header. Nothing is connected until the first call. */
+export class Etcd3Rpc implements EtcdRpc {
+  readonly #clock: Clock
+  readonly #settings: EtcdSettings
+  readonly #clients = new Map<string, Etcd3>()
+  #endpoint: number
+  #closed = false
+
+  constructor(parts: { readonly clock: Clock; readonly random: Random }, settings: EtcdSettings) {
+    this.#clock = parts.clock
+    this.#settings = settings
+    this.#endpoint = Math.floor(parts.random.fraction() * settings.endpoints.length)
+  }
+
+  range(request: RangeRequest, options: RpcOptions): Promise<RangeResponse> {
+    return this.#unary((client) => client.kv.range(request, this.#deadline(options)))
+  }
+
+  put(request: PutRequest, options: RpcOptions): Promise<PutResponse> {
+    return this.#unary((client) => client.kv.put(request, this.#deadline(options)))
+  }
+
+  deleteRange(request: DeleteRangeRequest, options: RpcOptions): Promise<DeleteRangeResponse> {
+    return this.#unary((client) => client.kv.deleteRange(request, this.#deadline(options)))
+  }
+
+  txn(request: TxnRequest, options: RpcOptions): Promise<TxnResponse> {
+    return this.#unary((client) => client.kv.txn(request as ITxnRequest, this.#deadline(options)))
+  }
+
+  compact(request: CompactionRequest, options: RpcOptions): Promise<HeaderResponse> {
+    return this.#unary((client) => client.kv.compact(request, this.#deadline(options)))
+  }
+
+  leaseGrant(request: LeaseGrantRequest, options: RpcOptions): Promise<LeaseGrantResponse> {
+    return this.#unary((client) => client.leaseClient.leaseGrant(request, this.#deadline(options)))
+  }
+
+  leaseRevoke(request: LeaseRequest, options: RpcOptions): Promise<HeaderResponse> {
+    return this.#unary((client) => client.leaseClient.leaseRevoke(request, this.#deadline(options)))
+  }
+
+  leaseKeepAlive(request: LeaseRequest, options: RpcOptions): Promise<LeaseKeepAliveResponse> {
+    return this.#unary(async (client) => {
+      const stream = await client.leaseClient.leaseKeepAlive(this.#deadline(options))
+      return new Promise<LeaseKeepAliveResponse>((resolve, reject) => {
+        stream.on('error', reject)
+        stream.on('end', () => reject(new WireError(statusUnavailable, 'the stream ended')))
+        stream.on('data', (response) => {
+          resolve(response)
+          stream.end()
+        })
+        stream.write(request)
+      })
+    })
+  }
+
+  watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch {
+    let over = false
+    const end = (error: unknown): void => {
+      if (over) return
+      over = true
+      if (readWireError(error).code === statusUnavailable) this.#tryNextEndpoint()
+      sink.onEnd(error)
+    }
+    const opening = Promise.try(() => this.#open().watchClient.watch())
+      .then((stream) => {
+        stream.on('error', end)
+        stream.on('end', () => end(new WireError(statusUnavailable, 'the stream ended')))
+        stream.on('data', (response) => {
+          if (!over) sink.onResponse(response)
+        })
+        if (over) cancelQuietly(stream)
+        else stream.write({ create_request: request as IWatchCreateRequest })
+        return stream
+      })
+      .catch((error: unknown) => {
+        end(error)
+        return null
+      })
+    return {
+      requestProgress: () => void opening.then((stream) => stream?.write({ progress_request: {} })),
+      cancel: () => {
+        over = true
+        void opening.then((stream) => stream !== null && cancelQuietly(stream))
+      },
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const client of this.#clients.values()) client.close()
+    this.#clients.clear()
+  }
+
+  async #unary<T>(run: (client: Etcd3) => Promise<T>): Promise<T> {
+    try {
+      return await run(this.#open())
+    } catch (error) {
+      const { code } = readWireError(error)
+      if (code === statusUnavailable || code === statusDeadline) this.#tryNextEndpoint()
+      throw error
+    }
+  }
+
+  #deadline(options: RpcOptions): { readonly deadline: number } {
+    return { deadline: this.#clock.now() + options.timeoutMs }
+  }
+
+  #open(): Etcd3 {
+    if (this.#closed) throw new WireError(statusUnavailable, 'this client is closed')
+    const { endpoints, tls } = this.#settings
+    const endpoint = endpoints[this.#endpoint % endpoints.length]
+    if (endpoint === undefined) throw new WireError(statusUnavailable, 'no endpoint is configured')
+    let client = this.#clients.get(endpoint)
+    if (client === undefined) {
+      client = new Etcd3({
+        hosts: endpoint,
+        faultHandling: { global: once, host: () => once },
+        ...(tls === undefined || endpoint.startsWith('http://')
+          ? { grpcOptions: channel }
+          : secured(tls)),
+      })
+      this.#clients.set(endpoint, client)
+    }
+    return client
+  }
+
+  #tryNextEndpoint(): void {
+    this.#endpoint += 1
+  }
+}
+
+function secured(tls: StoreTls): Pick<IOptions, 'credentials' | 'grpcOptions'> {
+  return {
+    credentials: {
+      rootCertificate: Buffer.from(tls.rootPem),
+      certChain: Buffer.from(tls.chainPem),
+      privateKey: Buffer.from(tls.keyPem),
+    },
+    grpcOptions: {
+      ...channel,
+      'grpc.ssl_target_name_override': tls.serverName,
+      'grpc.default_authority': tls.serverName,
+    },
+  }
+}
+
+/** Half-closed first, because etcd3 takes the failure of a writable stream for the server's. */
+function cancelQuietly(stream: { end(): void; cancel(): void }): void {
+  stream.end()
+  stream.cancel()
+}
