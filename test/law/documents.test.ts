@@ -1,26 +1,37 @@
 /** Enforces that the reference pages in docs/ say what the code does, row by row. */
 
 import t from 'tap'
-import { agentMetrics } from '#shared/metrics/names.ts'
-import { readProjectFile } from '#test/support/sources.ts'
+import { checkNames } from '#agent/admin/checks.ts'
+import { agentConfigSchema, agentVariables } from '#agent/config.ts'
+import { controllerConfigSchema, controllerVariables } from '#controller/config.ts'
+import { agentMetrics, controllerMetrics } from '#shared/metrics/names.ts'
+import { manifestSchema } from '#shared/schema/manifest.ts'
+import { manifestRows, metricRows, settingRows } from '#test/support/reference-rows.ts'
+import { projectFiles, readProjectFile } from '#test/support/sources.ts'
 
-/** The first cell of every table row of a page, where it is code. */
+/** A page's table rows whose first cell is code, as prettier leaves them, spaces made single. */
 function rowsOf(page: string): string[] {
-  return Array.from(readProjectFile(page).matchAll(/^\| `([^`]+)`/gm), ([, name = '']) => name)
+  const text = readProjectFile(page).replaceAll(/ {2,}/g, ' ')
+  return Array.from(text.matchAll(/^\| `.*\|$/gm), ([line]) => line)
 }
 
-t.test('docs/metrics.md has a row for every metric, with its kind and labels', async (t) => {
-  const text = readProjectFile('docs/metrics.md')
-  t.same(
-    rowsOf('docs/metrics.md').sort(),
-    Object.values(agentMetrics)
-      .map((metric) => metric.name)
-      .sort(),
-  )
-  for (const { name, kind, labels } of Object.values(agentMetrics)) {
-    const words = labels.map((label) => `\`${label}\``).join(', ')
-    t.ok(text.includes(`| \`${name}\` | ${kind} | ${words} |`), `${name} has kind and labels`)
-  }
+function namesOf(page: string): string[] {
+  return rowsOf(page).map((line) => line.slice(3, line.indexOf('`', 3)))
+}
+
+t.test('docs/metrics.md has exactly the metrics there are', async (t) => {
+  t.same(rowsOf('docs/metrics.md'), [...metricRows(agentMetrics), ...metricRows(controllerMetrics)])
+})
+
+t.test('docs/configuration.md has exactly the settings there are', async (t) => {
+  t.same(rowsOf('docs/configuration.md'), [
+    ...settingRows(agentConfigSchema, agentVariables),
+    ...settingRows(controllerConfigSchema, controllerVariables),
+  ])
+})
+
+t.test('docs/manifest.md has exactly the keys there are', async (t) => {
+  t.same(rowsOf('docs/manifest.md'), manifestRows(manifestSchema))
 })
 
 t.test('docs/reasons.md has a row for every reason', async (t) => {
@@ -28,5 +39,26 @@ t.test('docs/reasons.md has a row for every reason', async (t) => {
   const union = source.slice(source.indexOf('export type Reason'), source.indexOf('/** Which side'))
   const reasons = Array.from(union.matchAll(/^ {2}\| '([a-z0-9-]+)'/gm), ([, name = '']) => name)
   t.ok(reasons.length > 15)
-  t.same(rowsOf('docs/reasons.md').sort(), reasons.sort())
+  t.same(namesOf('docs/reasons.md').sort(), reasons.sort())
+})
+
+t.test('docs/checks.md has a section for every check, in the order shown', async (t) => {
+  const sections = Array.from(
+    readProjectFile('docs/checks.md').matchAll(/^## (.*)$/gm),
+    ([, name]) => name,
+  )
+  t.same(sections, ['agent-socket', ...checkNames])
+})
+
+t.test('links between the pages lead somewhere', async (t) => {
+  const files = new Set(projectFiles())
+  const pages = [...files].filter((path) => path.endsWith('.md'))
+  const broken = pages.flatMap((page) =>
+    Array.from(readProjectFile(page).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, link = '']) => {
+      const target = new URL(link, `file:///${page}`).pathname.slice(1)
+      const found = files.has(target) || [...files].some((file) => file.startsWith(`${target}`))
+      return found ? [] : [`${page}: ${link}`]
+    }).flat(),
+  )
+  t.same(broken, [])
 })
