@@ -6,7 +6,7 @@ import type { KeyObject } from 'node:crypto'
 import * as fc from 'fast-check'
 import t from 'tap'
 import { checkCsr, makeCsr } from '#shared/pki/csr.ts'
-import { generateKey, publicKeyDer } from '#shared/pki/keys.ts'
+import { generateKey, keyToPem, publicKeyDer } from '#shared/pki/keys.ts'
 import { der } from '#test/support/certs.ts'
 
 const p256 = await generateKey()
@@ -65,9 +65,10 @@ t.test('checkCsr accepts Ed25519, other digests, and requests by openssl', async
   t.equal(checkCsr(byEd).ok, true)
   const sha512 = der(0x30, der(0x06, Buffer.from('2a8648ce3d040304', 'hex')))
   t.equal(checkCsr(makeByHand({ algorithm: sha512, digest: 'sha512' })).ok, true)
-  const key = p256.export({ type: 'pkcs8', format: 'pem' })
-  const args = ['req', '-new', '-key', '/dev/stdin', '-subj', '/CN=anybody', '-outform', 'DER']
-  const byOpenssl = execFileSync('openssl', args, { input: key })
+  const directory = t.testdir({ 'key.pem': keyToPem(p256) })
+  const key = `${directory}/key.pem`
+  const args = ['req', '-new', '-key', key, '-subj', '/CN=anybody', '-outform', 'DER']
+  const byOpenssl = execFileSync('openssl', args)
   t.equal(checkCsr(byOpenssl).ok, true)
 })
 

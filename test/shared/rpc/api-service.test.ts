@@ -1,0 +1,81 @@
+/** Holds refusals and failures of handlers to the errors that clients see. */
+
+import t from 'tap'
+import { systemClock as clock } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { addApiService, refuse } from '#shared/rpc/api-service.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import { ControllerClient } from '#shared/rpc/controller-client.ts'
+import { MtlsServer } from '#shared/rpc/mtls-server.ts'
+import { makeTestCa } from '#test/support/certs.ts'
+
+const ca = await makeTestCa()
+const logger = createLogger({ name: 'test', level: 'silent' })
+
+t.test(
+  'a refusal arrives with its code and message; a failure tells no more than it should',
+  async (t) => {
+    const server = new MtlsServer(
+      { clock, logger },
+      { trustDomain: ca.trustDomain, listen: { host: '127.0.0.1', port: 0 }, anonymous: false },
+    )
+    const answers: [string, string][] = []
+    addApiService(
+      server.identified,
+      'Certificates',
+      {
+        async RenewHost() {
+          return refuse('denied', 'host-unknown', 'unknown host “ü”; enrol it again')
+        },
+        async IssueService() {
+          throw new MeshError('the store is away', { code: 'store-unavailable' })
+        },
+        async DescribeMesh() {
+          throw new TypeError('secret internals')
+        },
+      },
+      {
+        logger,
+        identify: (call) => server.identify(call),
+        onAnswer: (method, code) => answers.push([method, code]),
+      },
+    )
+    const own = await ca.issue({ id: 'spiffe://mesh.internal/controller/c1' })
+    server.setCredential({ ...own, bundlePem: ca.bundlePem })
+    const { port } = await server.listen()
+    t.teardown(() => server.stop(100))
+    const host = await ca.issue({ id: 'spiffe://mesh.internal/host/h1' })
+    const client = new ControllerClient(
+      {
+        clock,
+        credential: { ...host, bundlePem: ca.bundlePem },
+        expected: { kind: 'controller', trustDomain: ca.trustDomain },
+      },
+      { address: `127.0.0.1:${port}` },
+    )
+    const csr = Buffer.alloc(0)
+    await t.rejects(client.call('Certificates', 'RenewHost', { csr }), {
+      code: 'host-unknown',
+      message: 'unknown host “ü”; enrol it again',
+      retry: false,
+    })
+    await t.rejects(client.call('Certificates', 'IssueService', { service: 'orders', csr }), {
+      code: 'store-unavailable',
+      message: /the store is away/,
+      retry: true,
+    })
+    const internal = client.call('Certificates', 'DescribeMesh', {})
+    await t.rejects(internal, { code: 'internal', retry: true })
+    await internal.catch((error: unknown) => t.notMatch(String(error), /secret/))
+    t.same(answers, [
+      ['RenewHost', 'host-unknown'],
+      ['IssueService', 'store-unavailable'],
+      ['DescribeMesh', 'internal'],
+    ])
+    const pending = t.rejects(client.call('Certificates', 'RenewHost', { csr }), {
+      code: 'controller-cancelled',
+    })
+    client.close()
+    await pending
+  },
+)

@@ -1,0 +1,63 @@
+/** Holds the hand-written message types against mesh.proto: every field survives the wire. */
+
+import t from 'tap'
+import type { MethodKey, ReplyOf, RequestOf, ServiceKey } from '#shared/rpc/mesh-api.ts'
+import { definitionOf } from '#shared/rpc/mesh-api.ts'
+
+type Samples = {
+  readonly [S in ServiceKey]: {
+    readonly [M in MethodKey<S>]: readonly [Required<RequestOf<S, M>>, Required<ReplyOf<S, M>>]
+  }
+}
+
+const csr = Buffer.from('csr')
+const issued = { chainPem: 'chain', spiffeId: 'id', notAfterMs: 1_795_000_000_000, serial: 'ab' }
+const mesh = {
+  trustDomain: 'mesh.internal',
+  trustBundlePem: 'pem',
+  store: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'], serverName: 'c1' },
+  controller: 'c1',
+}
+
+/** Typed so that a field of the types that is missing here does not compile. */
+const samples: Samples = {
+  Enrolment: {
+    Enrol: [
+      { token: 'token', csr, host: 'h1' },
+      { certificate: issued, mesh, host: 'h1' },
+    ],
+  },
+  Certificates: {
+    RenewHost: [{ csr }, issued],
+    IssueService: [{ service: 'orders', csr }, issued],
+    DescribeMesh: [{}, mesh],
+  },
+  Operations: {
+    CreateToken: [
+      { host: 'h1', services: ['*'], ttlMs: 1000 },
+      { token: 'token', expiresAtMs: 1_795_000_000_000 },
+    ],
+    ListHosts: [{}, { hosts: [{ host: 'h1', services: ['*'], enrolledAt: '2026-01-01' }] }],
+  },
+}
+
+t.test('every field of every message survives the wire under its typed name', async (t) => {
+  for (const [service, methods] of Object.entries(samples)) {
+    const definition = definitionOf(service as ServiceKey)
+    for (const [method, [request, reply]] of Object.entries(methods)) {
+      const found = definition[method]
+      if (found === undefined) {
+        t.fail(`${service}.${method} is not in the proto file`)
+        continue
+      }
+      t.same(found.requestDeserialize(found.requestSerialize(request)), request, method)
+      t.same(found.responseDeserialize(found.responseSerialize(reply)), reply, method)
+    }
+  }
+})
+
+t.test('the types name every method of the proto file, and no other', async (t) => {
+  for (const service of Object.keys(samples) as ServiceKey[]) {
+    t.same(Object.keys(definitionOf(service)).sort(), Object.keys(samples[service]).sort())
+  }
+})
