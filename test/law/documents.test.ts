@@ -56,7 +56,7 @@ t.test('links between the pages lead somewhere', async (t) => {
   const broken = pages.flatMap((page) =>
     Array.from(readProjectFile(page).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, link = '']) => {
       const target = new URL(link, `file:///${page}`).pathname.slice(1)
-      const found = files.has(target) || [...files].some((file) => file.startsWith(`${target}`))
+      const found = files.has(target) || [...files].some((file) => file.startsWith(target))
       return found ? [] : [`${page}: ${link}`]
     }).flat(),
   )

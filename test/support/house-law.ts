@@ -92,3 +92,28 @@ export function roomOf(path: string): string {
   const parts = path.split('/')
   return parts.length > 2 ? parts.slice(0, 2).join('/') : path
 }
+
+/** Why one file may not import another, or an empty string. */
+export function breach(source: string, target: string): string {
+  const [from, to] = [roomOf(source), roomOf(target)]
+  const [fromTop = '', toTop = ''] = [from.split('/')[0], to.split('/')[0]]
+  const pure = has(pureRooms, from)
+  if (from === to) return ''
+  if (fromTop === 'shared') {
+    if (toTop !== 'shared') return 'shared imports no program'
+    if (from === 'shared/model') return 'shared/model imports nothing'
+    if (to === 'shared/model') return ''
+    if (pure) return 'a pure room imports shared/model only'
+    if (has(sharedSeams, target)) return ''
+    return has(sharedRooms[from] ?? [], to) ? '' : `${from} may not lean on ${to}`
+  }
+  if (toTop === 'shared')
+    return pure && to !== 'shared/model' ? 'a pure room imports shared/model only' : ''
+  if (fromTop !== toTop) return `${fromTop} and ${toTop} never import each other`
+  if (fromTop !== 'agent' || has(compositionRoots, source) || has(agentSeams, target)) return ''
+  return has(agentRooms[from] ?? [], to) ? '' : `${from} may not lean on ${to}`
+}
+
+function has(list: readonly string[], item: string): boolean {
+  return list.includes(item)
+}

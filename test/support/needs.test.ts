@@ -1,5 +1,5 @@
 import t from 'tap'
-import { findProgram, lacks, needs } from './needs.ts'
+import { lacks, needs } from './needs.ts'
 
 t.test('needs skips a test with the reason, and lets it run otherwise', async (t) => {
   const plans: string[] = []
@@ -7,9 +7,4 @@ t.test('needs skips a test with the reason, and lets it run otherwise', async (t
   const reason = lacks('root')
   t.equal(needs(fake, 'root'), reason === '')
   t.same(plans, reason === '' ? [] : ['needs root'])
-})
-
-t.test('findProgram finds what is there and answers null for what is not', async (t) => {
-  t.match(findProgram('sh'), /^\/.*\/sh$/)
-  t.equal(findProgram('no-such-program-anywhere'), null)
 })

@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import { findProgram } from '#cli/find-program.ts'
 
 /** What a test may need of the machine: a right, a kernel feature, or a program. */
 export type Need =
@@ -25,20 +25,6 @@ export type Need =
 /** The part of a test that `needs` uses. */
 export interface Skippable {
   plan(count: 0, comment: string): void
-}
-
-const places = [...(process.env['PATH'] ?? '').split(':'), '/usr/local/sbin', '/usr/sbin', '/sbin']
-
-/** The full path of a program, or null. */
-export function findProgram(name: string): string | null {
-  for (const place of places) {
-    if (place === '') continue
-    try {
-      accessSync(`${place}/${name}`, constants.X_OK)
-      return `${place}/${name}`
-    } catch {}
-  }
-  return null
 }
 
 /** Why this machine lacks something, or an empty string; fit for a test's `skip` option. */
