@@ -1,0 +1,404 @@
+import { join } from 'node:path'
+import t from 'tap'
+import type { Test } from 'tap'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import { must } from '#shared/model/names.ts'
+import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
+import { openEtcd } from '#shared/store/etcd.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import { StoreLink } from '#shared/store/link.ts'
+import type { StoreChange } from '#shared/store/view.ts'
+import { serveStore } from '#test/support/embedded-store.ts'
+import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { waitFor } from '#test/support/wait-for.ts'
+
+const prefix = '/mesh/v1/'
+const mine = `${prefix}presence/a`
+const instance = `${prefix}instances/orders/a/1`
+const theirs = `${prefix}presence/b`
+
+function open(url: string): KeyValue {
+  return openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [url] })
+}
+
+/** A link with short times, stopped at the end of the test. */
+function makeLink(t: Test, connect: () => KeyValue): StoreLink {
+  const link = new StoreLink(
+    {
+      connect: async () => connect(),
+      clock: systemClock,
+      random: systemRandom,
+      logger: createLogger({ name: 'test', level: 'silent' }),
+    },
+    { prefix, leaseTtlMs: 3000, backoff: { firstMs: 20, lastMs: 200 } },
+  )
+  t.teardown(() => link.stop({ withdraw: false }))
+  return link
+}
+
+function until(link: StoreLink, holds: () => boolean): Promise<void> {
+  return waitFor(
+    holds,
+    (listener) => link.onState(listener),
+    (listener) => link.onChange(listener),
+    (listener) => link.onPublished(listener),
+  )
+}
+
+const connected = (link: StoreLink): Promise<void> =>
+  until(link, () => link.state.kind === 'connected')
+const away = (link: StoreLink): Promise<void> => until(link, () => link.state.kind === 'away')
+
+t.test('a link lists, follows, and publishes under a lease', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  await store.put(theirs, 'b1')
+  const link = makeLink(t, () => open(served.url))
+  t.match(link.state, { kind: 'away', reason: 'not started' })
+  link.publish(new Map([[mine, 'a1']]))
+  t.strictSame(link.publication(mine), { kind: 'pending' })
+  link.start()
+  await connected(link)
+  t.strictSame(link.publication(mine), { kind: 'stored' }, 'connected means published')
+  t.not((await store.get(mine)).entry?.lease, null)
+  await until(link, () => link.view.entries.has(mine))
+  t.strictSame(
+    new Map(link.view.entries),
+    new Map([
+      [theirs, 'b1'],
+      [mine, 'a1'],
+    ]),
+  )
+
+  const changes: StoreChange[] = []
+  link.onChange((change) => changes.push(change))
+  const put = await store.put(theirs, 'b2')
+  await until(link, () => link.view.entries.get(theirs) === 'b2')
+  t.strictSame(changes, [{ revision: put.revision, changedKeys: [theirs], removed: new Map() }])
+  t.equal(link.view.revision, put.revision)
+
+  link.publish(new Map([[mine, 'a2']]))
+  await until(link, () => link.view.entries.get(mine) === 'a2')
+})
+
+t.test('a withdrawn key says farewell before it goes, and the change carries it', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const link = makeLink(t, () => open(served.url))
+  const watcher = makeLink(t, () => open(served.url))
+  watcher.start()
+  link.publish(
+    new Map([
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+    new Map([[instance, 'left']]),
+  )
+  link.start()
+  await until(watcher, () => watcher.view.entries.has(instance))
+  const values: (string | undefined)[] = []
+  const removed = new Map<string, string>()
+  watcher.onChange((change) => {
+    if (change.changedKeys.includes(instance)) values.push(watcher.view.entries.get(instance))
+    for (const [key, value] of change.removed) removed.set(key, value)
+  })
+  link.publish(new Map([[mine, 'a1']]))
+  await until(watcher, () => !watcher.view.entries.has(instance))
+  t.strictSame(removed, new Map([[instance, 'left']]))
+  t.equal(values.at(-1), undefined)
+  t.equal(watcher.view.entries.get(mine), 'a1')
+  t.strictSame(link.publication(instance), { kind: 'none' })
+})
+
+t.test('the view is kept while the store is away, and caught up when it is back', async (t) => {
+  const file = join(t.testdir(), 'store.db')
+  let served = await serveStore(file)
+  t.teardown(() => served.stop())
+  const { port, url } = served
+  await served.store.keyValue.put(theirs, 'b1')
+  await served.store.keyValue.put(`${prefix}presence/c`, 'c1')
+  const link = makeLink(t, () => open(url))
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await connected(link)
+  const before = (await served.store.keyValue.get(mine)).entry?.lease
+  await served.stop()
+  await away(link)
+  t.equal(link.view.entries.get(theirs), 'b1', 'the store being away removes nothing')
+  link.publish(
+    new Map([
+      [mine, 'a2'],
+      [instance, 'up'],
+    ]),
+  )
+
+  served = await serveStore(file, { port })
+  const store = served.store.keyValue
+  await store.put(theirs, 'b2')
+  await store.delete(`${prefix}presence/c`)
+  const newest = await store.put(theirs, 'b3')
+  await store.compact(newest.revision)
+  await connected(link)
+  t.equal(link.view.entries.get(theirs), 'b3')
+  t.notOk(link.view.entries.has(`${prefix}presence/c`))
+  const own = (await store.get(mine)).entry
+  t.equal(own?.value, 'a2')
+  t.not(own?.lease, before, 'own keys are under the lease of the new session')
+  t.equal((await store.get(instance)).entry?.value, 'up')
+})
+
+t.test('a key withdrawn while the store was away is gone when it is back', async (t) => {
+  const file = join(t.testdir(), 'store.db')
+  let served = await serveStore(file)
+  t.teardown(() => served.stop())
+  const { port, url } = served
+  const link = makeLink(t, () => open(url))
+  link.publish(
+    new Map([
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+  )
+  link.start()
+  await connected(link)
+  await served.stop()
+  await away(link)
+  link.publish(new Map([[mine, 'a1']]), new Map([[instance, 'left']]))
+  served = await serveStore(file, { port })
+  await connected(link)
+  t.equal((await served.store.keyValue.get(instance)).entry, null)
+  t.equal((await served.store.keyValue.get(mine)).entry?.value, 'a1')
+})
+
+t.test('a store that lost its data gets back what this host owns', async (t) => {
+  const dir = t.testdir()
+  let served = await serveStore(join(dir, 'one.db'))
+  t.teardown(() => served.stop())
+  const { port, url } = served
+  for (let at = 0; at < 20; at++) await served.store.keyValue.put(theirs, `b${at}`)
+  const link = makeLink(t, () => open(url))
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await connected(link)
+  await served.stop()
+  await away(link)
+  served = await serveStore(join(dir, 'two.db'), { port })
+  await connected(link)
+  t.equal((await served.store.keyValue.get(mine)).entry?.value, 'a1')
+  await until(link, () => link.view.entries.get(mine) === 'a1')
+  t.ok(link.view.revision < 20, 'the revision follows the store, even back')
+  t.notOk(link.view.entries.has(theirs))
+})
+
+t.test('a lost lease starts a new session that puts everything again', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  const link = makeLink(t, () => open(served.url))
+  link.publish(
+    new Map([
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+  )
+  link.start()
+  await connected(link)
+  const lease = (await store.get(mine)).entry?.lease
+  if (lease === null || lease === undefined) throw new Error('the key has no lease')
+  await store.revokeLease(lease)
+  await away(link)
+  await connected(link)
+  const own = (await store.get(mine)).entry
+  t.equal(own?.value, 'a1')
+  t.not(own?.lease, lease)
+  t.equal((await store.get(instance)).entry?.value, 'up')
+})
+
+t.test('an own key that somebody deleted is put back in the same session', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  let sessions = 0
+  const link = makeLink(t, () => {
+    sessions += 1
+    return open(served.url)
+  })
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await until(link, () => link.view.entries.has(mine))
+  await store.delete(mine)
+  await until(link, () => !link.view.entries.has(mine))
+  await until(link, () => link.view.entries.get(mine) === 'a1')
+  t.equal(sessions, 1)
+})
+
+t.test(
+  'a restart leaves its keys to the lease, and the next process takes them over',
+  async (t) => {
+    const served = await serveStore(join(t.testdir(), 'store.db'))
+    t.teardown(() => served.stop())
+    const store = served.store.keyValue
+    const first = makeLink(t, () => open(served.url))
+    first.publish(new Map([[mine, 'a1']]))
+    first.start()
+    await connected(first)
+    const lease = (await store.get(mine)).entry?.lease
+    if (lease === null || lease === undefined) throw new Error('the key has no lease')
+    await first.stop({ withdraw: false })
+    t.equal((await store.get(mine)).entry?.value, 'a1')
+    const second = makeLink(t, () => open(served.url))
+    second.publish(new Map([[mine, 'a1']]))
+    second.start()
+    await connected(second)
+    await store.revokeLease(lease)
+    t.equal((await store.get(mine)).entry?.value, 'a1', 'the old lease no longer holds it')
+  },
+)
+
+t.test('a planned stop withdraws every own key and gives the lease back', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  const watcher = makeLink(t, () => open(served.url))
+  const removed = new Map<string, string>()
+  watcher.onChange((change) => {
+    for (const [key, value] of change.removed) removed.set(key, value)
+  })
+  watcher.start()
+  const link = makeLink(t, () => open(served.url))
+  link.publish(
+    new Map([
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+    new Map([[instance, 'left']]),
+  )
+  link.start()
+  await until(watcher, () => watcher.view.entries.has(instance))
+  await connected(link)
+  const lease = (await store.get(mine)).entry?.lease
+  if (lease === null || lease === undefined) throw new Error('the key has no lease')
+  await link.stop({ withdraw: true })
+  t.strictSame((await store.list(prefix)).entries, [])
+  await t.rejects(store.keepAlive(lease), { code: 'store-lease-not-found' })
+  await until(watcher, () => watcher.view.entries.size === 0)
+  t.equal(removed.get(instance), 'left')
+})
+
+t.test('a key the store refuses holds up no other key, and is tried again', async (t) => {
+  const identities = ['spiffe://mesh.internal/host/a', 'spiffe://mesh.internal/controller/one']
+  let identity = identities[0] ?? ''
+  const served = await serveStore(join(t.testdir(), 'store.db'), {
+    identify: () => must(parseSpiffeId(identity)),
+  })
+  t.teardown(() => served.stop())
+  const link = makeLink(t, () => open(served.url))
+  link.publish(
+    new Map([
+      [theirs, 'stolen'],
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+  )
+  link.start()
+  await connected(link)
+  t.match(link.publication(theirs), { kind: 'refused', problem: /permission denied/ })
+  t.strictSame(link.publication(mine), { kind: 'stored' })
+  t.strictSame(link.publication(instance), { kind: 'stored' })
+  identity = identities[1] ?? ''
+  await until(link, () => link.publication(theirs).kind === 'stored')
+  t.equal(link.state.kind, 'connected')
+})
+
+t.test('a renewed credential makes a new session with a new client', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  let sessions = 0
+  const link = makeLink(t, () => {
+    sessions += 1
+    return open(served.url)
+  })
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await connected(link)
+  const states: string[] = []
+  link.onState((state) => states.push(state.kind))
+  link.renew('the credential was renewed')
+  await until(link, () => states.includes('connected'))
+  t.strictSame(states, ['away', 'connected'])
+  t.equal(sessions, 2)
+  t.equal(link.view.entries.get(mine), 'a1')
+})
+
+t.test(
+  'a client that cannot be made leaves the link away, with the reason, and trying',
+  async (t) => {
+    const served = await serveStore(join(t.testdir(), 'store.db'))
+    t.teardown(() => served.stop())
+    let tries = 0
+    const link = makeLink(t, () => {
+      tries += 1
+      if (tries < 3) throw new Error('no certificate yet')
+      return open(served.url)
+    })
+    link.start()
+    await until(
+      link,
+      () => link.state.kind === 'away' && link.state.reason === 'no certificate yet',
+    )
+    await connected(link)
+    t.equal(tries, 3)
+  },
+)
+
+t.test('a link without a server stops at once', async (t) => {
+  const link = makeLink(t, () => open('http://127.0.0.1:9'))
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await until(link, () => link.state.kind === 'away' && link.state.reason !== 'not started')
+  await link.stop({ withdraw: true })
+  t.equal(link.state.kind, 'away')
+})
+
+t.test('with a real etcd', { skip: noEtcd ?? false }, async (t) => {
+  const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+  t.teardown(() => etcd.kill())
+  const link = makeLink(t, () => open(etcd.url))
+  const store = open(etcd.url)
+  t.teardown(() => store.close())
+  await store.put(theirs, 'b1')
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await connected(link)
+
+  await t.test('a server that was killed is found again', async (t) => {
+    await etcd.kill()
+    await away(link)
+    t.equal(link.view.entries.get(theirs), 'b1')
+    await etcd.start()
+    await connected(link)
+    t.equal((await store.get(mine)).entry?.value, 'a1')
+  })
+
+  await t.test('a server that hangs is noticed, and found again', async (t) => {
+    etcd.freeze()
+    await away(link)
+    t.equal(link.view.entries.get(theirs), 'b1')
+    etcd.thaw()
+    await connected(link)
+    t.equal((await store.get(mine)).entry?.value, 'a1')
+  })
+
+  await t.test('a compaction while a client was away costs a listing only', async (t) => {
+    etcd.freeze()
+    await away(link)
+    etcd.thaw()
+    const { revision } = await store.put(theirs, 'b2')
+    await store.compact(revision)
+    await connected(link)
+    await until(link, () => link.view.entries.get(theirs) === 'b2')
+    t.equal(link.view.entries.get(mine), 'a1')
+  })
+})
