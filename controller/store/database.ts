@@ -83,20 +83,17 @@ function readVersion(database: DatabaseSync): number {
 /** Read from the header's bytes: opening the file would already write beside it. */
 function versionInHeader(file: string): number {
   const header = Buffer.alloc(headerBytes)
-  let descriptor: number
   try {
-    descriptor = openSync(file, 'r')
+    const descriptor = openSync(file, 'r')
+    try {
+      readSync(descriptor, header)
+    } finally {
+      closeSync(descriptor)
+    }
   } catch (error) {
     throw refusal(file, error)
   }
-  try {
-    const length = readSync(descriptor, header)
-    return length === headerBytes && header.toString('latin1').startsWith(magic)
-      ? header.readInt32BE(versionOffset)
-      : 0
-  } finally {
-    closeSync(descriptor)
-  }
+  return header.toString('latin1').startsWith(magic) ? header.readInt32BE(versionOffset) : 0
 }
 
 function refuseNewer(file: string, version: number): void {
