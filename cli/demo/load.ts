@@ -29,7 +29,7 @@ export interface LoadCount {
 }
 
 const patienceMs = 2000
-const pauseMs = 4
+const pauseMs = 8
 
 /** Sends requests until it is stopped. */
 export class Load {

@@ -8,7 +8,7 @@ export interface Machine {
   readonly node: string
   /** Environment of the programs it starts. */
   readonly environment: Readonly<Record<string, string>>
-  isAlive(pid: number): boolean
+  isAlive: (pid: number) => boolean
   /** Kills a process group; nothing happens when it is gone. */
-  killGroup(pid: number): void
+  killGroup: (pid: number) => void
 }

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { installPackages } from '#cli/debian.mjs'
 import { findProgram } from '#cli/find-program.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { serveFiles, whoamiPath } from './instance.ts'
 import { Load, type Target } from './load.ts'
@@ -89,7 +90,7 @@ async function playDemo(): Promise<number> {
   // With --json standard output holds the result and nothing else.
   const out = json ? process.stderr : process.stdout
   const paper = { write: (text: string) => void out.write(text), live: out.isTTY }
-  const narrator = new Narrator({ paper })
+  const narrator = new Narrator({ paper, clock: systemClock })
   const say = (line: string): void => narrator.say(`   ${line}`)
   const problem = provide(store, say)
   if (problem !== '') throw new MeshError(problem, { code: 'demo-parts' })

@@ -1,5 +1,7 @@
 /** Owns how the demo talks: one line per thing, and a sign of life while anything takes its time. */
 
+import type { Clock } from '#shared/lifecycle/clock.ts'
+
 /** Where the words go. */
 export interface Paper {
   write(text: string): void
@@ -14,9 +16,11 @@ const linesEvery = 5
 /** Tells the story. */
 export class Narrator {
   readonly #paper: Paper
+  readonly #clock: Clock
 
-  constructor(parts: { readonly paper: Paper }) {
+  constructor(parts: { readonly paper: Paper; readonly clock: Clock }) {
     this.#paper = parts.paper
+    this.#clock = parts.clock
   }
 
   /** Plain words. */
@@ -31,14 +35,14 @@ export class Narrator {
 
   /** Does something, with its title before, signs of life meanwhile and the time it took behind. */
   async step<T>(title: string, run: () => Promise<T>): Promise<T> {
-    const began = performance.now()
-    const seconds = (): number => (performance.now() - began) / 1000
+    const began = this.#clock.elapsed()
+    const seconds = (): number => (this.#clock.elapsed() - began) / 1000
     let ticks = 0
-    const timer = setInterval(() => {
+    const timer = this.#clock.every(everyMs, () => {
       ticks++
       if (this.#paper.live) this.#paper.write(`\r   … ${title} ${Math.round(seconds())} s`)
       else if (ticks % linesEvery === 0) this.say(`   … ${title} ${Math.round(seconds())} s`)
-    }, everyMs)
+    })
     try {
       const result = await run()
       this.#clear(ticks)
@@ -48,7 +52,7 @@ export class Narrator {
       this.#clear(ticks)
       throw error
     } finally {
-      clearInterval(timer)
+      timer.stop()
     }
   }
 

@@ -27,7 +27,7 @@ export interface Places {
   /** Address of the controller; it runs in the first host's place. */
   readonly controller: string
   /** Removes what was made. Never throws. */
-  remove(): void
+  remove: () => void
 }
 
 /** What places are made with. */
@@ -67,7 +67,8 @@ function loopback(): Places {
 }
 
 function namespaces(parts: PlaceParts): Places {
-  sweep(parts)
+  const ip = ipOf(parts.machine)
+  sweep(parts.machine, ip)
   const [alpha, beta] = names.map((name) => `hostmesh-${parts.machine.pid}-${name}`) as [
     string,
     string,
@@ -104,7 +105,7 @@ function namespaces(parts: PlaceParts): Places {
 }
 
 /** Removes what a demo that was killed left behind. */
-function sweep({ machine }: PlaceParts): void {
+function sweep(machine: Machine, ip: Ip): void {
   quietly(() => {
     for (const name of readdirSync('/run/netns')) {
       const pid = own.exec(name)?.[1]
@@ -113,8 +114,12 @@ function sweep({ machine }: PlaceParts): void {
   })
 }
 
-function ip(...words: readonly string[]): void {
-  execFileSync('ip', words, { stdio: ['ignore', 'ignore', 'pipe'] })
+/** A way to run iproute2's `ip`; throws with what it said. */
+type Ip = (...words: readonly string[]) => void
+
+function ipOf({ environment }: Machine): Ip {
+  return (...words) =>
+    void execFileSync('ip', words, { env: { ...environment }, stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
 function quietly(run: () => void): void {
