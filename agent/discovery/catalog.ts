@@ -1,0 +1,203 @@
+/**
+ * Owns the mesh as the store tells it: the records behind the keys, and the services and hosts that
+ * follow from them. Work grows with what changed only. A bad record is rejected alone and the last
+ * good one under its key stays. Pure.
+ */
+
+import type { HostName, ServiceName } from '#shared/model/names.ts'
+import type { HostPresence, InstanceRecord, Protocol } from '#shared/model/records.ts'
+import type { HostView, InstanceView, ServiceView } from '#shared/model/snapshot.ts'
+import { decodeMeshEntry } from '#shared/schema/records.ts'
+import { deepFreeze } from '#shared/schema/freeze.ts'
+import { parseMeshKey } from '#shared/store/keys.ts'
+
+/** Services without any instance that are still known by name. */
+const mostEmptyServices = 1000
+
+/** See the header. */
+export class Catalog {
+  readonly #self: HostName
+  /** Every text that was taken, by key, so that unchanged ones are not read again. */
+  readonly #texts = new Map<string, string>()
+  readonly #problems = new Map<string, string>()
+  readonly #instances = new Map<ServiceName, Map<string, InstanceRecord>>()
+  readonly #presences = new Map<HostName, HostPresence>()
+  /** How many instances a host has of which service: what a host that comes or goes touches. */
+  readonly #countsOf = new Map<HostName, Map<ServiceName, number>>()
+  readonly #dirtyServices = new Set<ServiceName>()
+  readonly #dirtyHosts = new Set<HostName>()
+  readonly #serviceViews = new Map<ServiceName, ServiceView>()
+  readonly #hostViews = new Map<HostName, HostView>()
+  #services: Readonly<Record<string, ServiceView>> = Object.freeze({})
+  #hosts: Readonly<Record<string, HostView>> = Object.freeze({})
+  #own: readonly InstanceRecord[] = []
+
+  /** What the store says of `self` is left aside: this host knows better. */
+  constructor(self: HostName) {
+    this.#self = self
+  }
+
+  /** What is wrong with which record, by key. */
+  get problems(): ReadonlyMap<string, string> {
+    return this.#problems
+  }
+
+  /** The good text behind each key, for the disk. */
+  get texts(): ReadonlyMap<string, string> {
+    return this.#texts
+  }
+
+  /** How many hosts are present. */
+  get hostCount(): number {
+    return this.#presences.size
+  }
+
+  /** What this host offers; replaces what it offered before. */
+  setOwn(presence: HostPresence | null, offered: readonly InstanceRecord[]): void {
+    for (const record of this.#own) this.#removeInstance(record)
+    for (const record of offered) this.#putInstance(record)
+    this.#own = offered
+    this.#setPresence(this.#self, presence)
+  }
+
+  /** Takes in what stands under a key now; undefined: nothing. Answers false for a bad record. */
+  set(key: string, text: string | undefined): boolean {
+    if (text !== undefined && this.#texts.get(key) === text) {
+      this.#problems.delete(key)
+      return true
+    }
+    const at = parseMeshKey(key)
+    if (!at.ok) {
+      if (text === undefined) this.#problems.delete(key)
+      else this.#problems.set(key, at.problem)
+      return text === undefined
+    }
+    if (at.value.kind === 'unknown' || at.value.kind === 'host') return true
+    if (at.value.host === this.#self) return true
+    if (text === undefined) {
+      this.#texts.delete(key)
+      this.#problems.delete(key)
+      if (at.value.kind === 'presence') this.#setPresence(at.value.host, null)
+      else this.#removeInstance(at.value)
+      return true
+    }
+    const entry = decodeMeshEntry(key, text)
+    if (!entry.ok) {
+      this.#problems.set(key, entry.problem)
+      return false
+    }
+    this.#problems.delete(key)
+    this.#texts.set(key, text)
+    if (entry.value.kind === 'presence') this.#setPresence(at.value.host, entry.value.record)
+    if (entry.value.kind === 'instance') this.#putInstance(entry.value.record)
+    return true
+  }
+
+  /** The services, each frozen and the same object until it changes; so is the whole. */
+  services(): Readonly<Record<string, ServiceView>> {
+    let changed = false
+    for (const name of this.#dirtyServices) {
+      const before = this.#serviceViews.get(name)
+      const after = this.#viewOf(name, before)
+      if (after === undefined || after === before) continue
+      this.#serviceViews.set(name, after)
+      changed = true
+    }
+    this.#dirtyServices.clear()
+    if (!changed) return this.#services
+    this.#forgetEmpty()
+    this.#services = Object.freeze(Object.fromEntries(this.#serviceViews))
+    return this.#services
+  }
+
+  /** The hosts, each frozen and the same object until it changes; so is the whole. */
+  hosts(): Readonly<Record<string, HostView>> {
+    let changed = false
+    for (const name of this.#dirtyHosts) {
+      const before = this.#hostViews.get(name)
+      const presence = this.#presences.get(name)
+      if (presence === undefined) {
+        changed = this.#hostViews.delete(name) || changed
+        continue
+      }
+      const { address, tunnelPort } = presence
+      if (before?.address === address && before.tunnelPort === tunnelPort) continue
+      this.#hostViews.set(name, Object.freeze({ name, address, tunnelPort }))
+      changed = true
+    }
+    this.#dirtyHosts.clear()
+    if (changed) this.#hosts = Object.freeze(Object.fromEntries(this.#hostViews))
+    return this.#hosts
+  }
+
+  #setPresence(host: HostName, presence: HostPresence | null): void {
+    const wasThere = this.#presences.has(host)
+    if (presence === null) this.#presences.delete(host)
+    else this.#presences.set(host, presence)
+    this.#dirtyHosts.add(host)
+    if (wasThere === (presence !== null)) return
+    for (const service of this.#countsOf.get(host)?.keys() ?? []) this.#dirtyServices.add(service)
+  }
+
+  #putInstance(record: InstanceRecord): void {
+    const { service, host } = record
+    let instances = this.#instances.get(service)
+    if (instances === undefined) this.#instances.set(service, (instances = new Map()))
+    if (!instances.has(placeOf(record))) this.#count(host, service, 1)
+    instances.set(placeOf(record), record)
+    this.#dirtyServices.add(service)
+  }
+
+  #removeInstance(at: Pick<InstanceRecord, 'service' | 'host' | 'id'>): void {
+    const instances = this.#instances.get(at.service)
+    if (instances?.delete(placeOf(at)) !== true) return
+    if (instances.size === 0) this.#instances.delete(at.service)
+    this.#count(at.host, at.service, -1)
+    this.#dirtyServices.add(at.service)
+  }
+
+  #count(host: HostName, service: ServiceName, change: number): void {
+    let counts = this.#countsOf.get(host)
+    if (counts === undefined) this.#countsOf.set(host, (counts = new Map()))
+    const count = (counts.get(service) ?? 0) + change
+    if (count > 0) counts.set(service, count)
+    else counts.delete(service)
+    if (counts.size === 0) this.#countsOf.delete(host)
+  }
+
+  #viewOf(name: ServiceName, before: ServiceView | undefined): ServiceView | undefined {
+    const records = [...(this.#instances.get(name)?.values() ?? [])].filter(
+      ({ host, state }) => state === 'up' && this.#presences.has(host),
+    )
+    if (records.length === 0) {
+      // Name and protocol are worth keeping: "no instances" tells more than "unknown service".
+      const isEmpty = before === undefined || before.instances.length === 0
+      return isEmpty ? before : deepFreeze({ ...before, instances: [] })
+    }
+    const instances = records
+      .map(({ host, id, port, weight }): InstanceView => ({ host, id, port, weight }))
+      .sort((a, b) => order(a.host, b.host) || order(a.id, b.id))
+    const view: ServiceView = { name, protocol: protocolOf(records), instances }
+    return JSON.stringify(before) === JSON.stringify(view) ? before : deepFreeze(view)
+  }
+
+  #forgetEmpty(): void {
+    const empty = [...this.#serviceViews.values()].filter(({ instances }) => instances.length === 0)
+    const extra = Math.max(0, empty.length - mostEmptyServices)
+    for (const { name } of empty.slice(0, extra)) this.#serviceViews.delete(name)
+  }
+}
+
+function placeOf({ host, id }: Pick<InstanceRecord, 'host' | 'id'>): string {
+  return `${host}/${id}`
+}
+
+/** While instances differ, as during a change of the manifest, the majority; bytes in a tie. */
+function protocolOf(records: readonly InstanceRecord[]): Protocol {
+  const http = records.filter(({ protocol }) => protocol === 'http').length
+  return http * 2 > records.length ? 'http' : 'tcp'
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

@@ -1,0 +1,256 @@
+/**
+ * Owns the way from the store's view and this host's own instances to the snapshot workers act on.
+ * Changes that come together make one snapshot. The store being away takes nothing out of it, and
+ * the disk stands in for a store that is away at the start.
+ */
+
+import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName, TrustDomain } from '#shared/model/names.ts'
+import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
+import type { ListenerView, LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
+import { deepFreeze } from '#shared/schema/freeze.ts'
+import type { StoreChange, StoreView } from '#shared/store/view.ts'
+import { Catalog } from './catalog.ts'
+import type { CachedView, CacheReading } from './disk-cache.ts'
+import { VanishingGuard } from './vanishing.ts'
+
+/** Collaborators of discovery. */
+export interface DiscoveryParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  /** `StoreLink` fits. */
+  readonly store: {
+    readonly view: StoreView
+    onChange(listener: (change: StoreChange) => void): () => void
+  }
+  /** `DiskCache` fits. */
+  readonly cache: {
+    load(): Promise<CacheReading>
+    save(view: CachedView): Promise<void>
+  }
+}
+
+/** Settings of discovery. */
+export interface DiscoverySettings {
+  readonly host: HostName
+  readonly trustDomain: TrustDomain
+  /** Changes within this long make one snapshot. @default 10 */
+  readonly gatherMs?: number
+  /** The disk is at most this long behind. @default 1000 */
+  readonly saveMs?: number
+}
+
+/** What this host itself contributes. */
+export interface LocalFacts {
+  readonly presence: HostPresence | null
+  readonly offered: readonly InstanceRecord[]
+  readonly local: readonly LocalInstance[]
+  readonly listeners: readonly ListenerView[]
+}
+
+/** Where the view of other hosts comes from. */
+export type ViewSource = 'store' | 'disk' | 'none'
+
+/** See the header. */
+export class Discovery {
+  readonly #parts: DiscoveryParts
+  readonly #settings: DiscoverySettings
+  readonly #catalog: Catalog
+  readonly #guard = new VanishingGuard()
+  readonly #listeners = new Set<(snapshot: Snapshot) => void>()
+  #source: ViewSource = 'none'
+  #revision = 0
+  #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [] }
+  #snapshot: Snapshot
+  #gathering: Timer | null = null
+  #saving: Timer | null = null
+  #expiring: Timer | null = null
+  #writing: Promise<void> = Promise.resolve()
+  #unsubscribe: (() => void) | null = null
+  #stopped = false
+
+  constructor(parts: DiscoveryParts, settings: DiscoverySettings) {
+    const { host, trustDomain } = settings
+    this.#parts = parts
+    this.#settings = settings
+    this.#catalog = new Catalog(host)
+    this.#snapshot = deepFreeze({
+      revision: 0,
+      sequence: 0,
+      trustDomain,
+      host,
+      services: {},
+      hosts: {},
+      local: [],
+      listeners: [],
+    })
+  }
+
+  /** The newest snapshot; sequence 0 before the first. */
+  get snapshot(): Snapshot {
+    return this.#snapshot
+  }
+
+  get source(): ViewSource {
+    return this.#source
+  }
+
+  /** What is wrong with which record of the store, by key. */
+  get problems(): ReadonlyMap<string, string> {
+    return this.#catalog.problems
+  }
+
+  /** Calls back with every new snapshot; answers how to stop that. */
+  onChange(listener: (snapshot: Snapshot) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  /** Begins with what the disk has, then follows the store. */
+  async start(): Promise<void> {
+    if (this.#unsubscribe !== null) return
+    const { store, cache, logger } = this.#parts
+    const reading = await cache.load()
+    if (this.#stopped) return
+    if (reading.kind === 'loaded') {
+      this.#revision = reading.view.revision
+      this.#source = 'disk'
+      for (const [key, text] of reading.view.entries) this.#catalog.set(key, text)
+      const { revision, entries } = reading.view
+      logger.info({ revision, entries: entries.size }, 'view of the mesh read from the disk')
+    } else {
+      logger.info({ reason: reading.reason }, 'no view of the mesh on the disk')
+    }
+    this.#unsubscribe = store.onChange((change) => this.#onStoreChange(change))
+    const { revision } = store.view
+    if (revision > 0) this.#onStoreChange({ revision, changedKeys: 'all', removed: new Map() })
+    this.#emit()
+  }
+
+  /** Takes over what this host contributes. */
+  setLocal(facts: LocalFacts): void {
+    this.#facts = facts
+    this.#catalog.setOwn(facts.presence, facts.offered)
+    this.#gather()
+  }
+
+  /** Follows nothing any more; what has not been written is written now. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#unsubscribe?.()
+    this.#gathering?.stop()
+    this.#expiring?.stop()
+    if (this.#saving !== null) this.#save()
+    await this.#writing
+  }
+
+  #onStoreChange(change: StoreChange): void {
+    const { entries } = this.#parts.store.view
+    const keys = change.changedKeys === 'all' ? entries.keys() : change.changedKeys
+    for (const key of keys) {
+      const text = entries.get(key)
+      if (text === undefined) continue
+      this.#guard.returned(key)
+      this.#take(key, text)
+    }
+    this.#drop(this.#vanished(change))
+    this.#source = 'store'
+    this.#revision = change.revision
+    this.#gather()
+    // The larger the file, the less often it is written: at most a few per cent of the time.
+    const saveMs = Math.max(this.#settings.saveMs ?? 1000, entries.size)
+    this.#saving ??= this.#parts.clock.after(saveMs, () => this.#save())
+  }
+
+  /** The keys to drop now. */
+  #vanished(change: StoreChange): readonly string[] {
+    // The first listing is the whole truth: the disk may be long out of date.
+    if (this.#source !== 'store') {
+      const { entries } = this.#parts.store.view
+      return [...this.#catalog.texts.keys()].filter((key) => !entries.has(key))
+    }
+    if (change.removed.size === 0) return []
+    const { clock, logger } = this.#parts
+    const { removed, changedKeys } = change
+    const isListing = changedKeys === 'all'
+    const hosts = this.#catalog.hostCount
+    const { dropped, isStorm } = this.#guard.vanish({ removed, isListing, hosts }, clock.elapsed())
+    if (isStorm) logger.warn('many hosts vanished from the store at once; kept for now')
+    this.#awaitExpiry()
+    return dropped
+  }
+
+  #awaitExpiry(): void {
+    const { clock, logger } = this.#parts
+    this.#expiring?.stop()
+    const dueMs = this.#guard.dueInMs(clock.elapsed())
+    this.#expiring =
+      dueMs === null
+        ? null
+        : clock.after(dueMs, () => {
+            const expired = this.#guard.expire(clock.elapsed())
+            logger.info({ keys: expired.length }, 'records that vanished did not come back')
+            this.#drop(expired)
+            this.#gather()
+            this.#awaitExpiry()
+          })
+  }
+
+  #drop(keys: readonly string[]): void {
+    for (const key of keys) this.#catalog.set(key, undefined)
+  }
+
+  #take(key: string, text: string): void {
+    const known = this.#catalog.problems.get(key)
+    if (this.#catalog.set(key, text)) return
+    const problem = this.#catalog.problems.get(key)
+    if (problem !== known) {
+      this.#parts.logger.warn({ key, problem }, 'record rejected; the last good one stays')
+    }
+  }
+
+  #gather(): void {
+    if (this.#stopped || this.#unsubscribe === null) return
+    this.#gathering ??= this.#parts.clock.after(this.#settings.gatherMs ?? 10, () => this.#emit())
+  }
+
+  #emit(): void {
+    this.#gathering?.stop()
+    this.#gathering = null
+    const before = this.#snapshot
+    const services = this.#catalog.services()
+    const hosts = this.#catalog.hosts()
+    const { local, listeners } = this.#facts
+    const isSame =
+      before.sequence > 0 &&
+      before.services === services &&
+      before.hosts === hosts &&
+      before.local === local &&
+      before.listeners === listeners
+    if (isSame) return
+    this.#snapshot = deepFreeze({
+      ...before,
+      revision: this.#revision,
+      sequence: before.sequence + 1,
+      services,
+      hosts,
+      local,
+      listeners,
+    })
+    for (const listener of this.#listeners) listener(this.#snapshot)
+  }
+
+  #save(): void {
+    this.#saving?.stop()
+    this.#saving = null
+    const { cache, logger } = this.#parts
+    const view = { revision: this.#revision, entries: new Map(this.#catalog.texts) }
+    this.#writing = this.#writing
+      .then(() => cache.save(view))
+      .catch((error: unknown) => {
+        logger.error({ problem: messageOf(error) }, 'cannot keep the view of the mesh on the disk')
+      })
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Owns the last good view of the mesh on the disk, so that a host can start while the store and the
+ * controller are away. The records are kept as the store had them and are read again like the
+ * store's, so a cache can say nothing that the store could not.
+ */
+
+import { createHash } from 'node:crypto'
+import { mkdir, readFile } from 'node:fs/promises'
+import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
+import type { HostName, TrustDomain } from '#shared/model/names.ts'
+
+/** A view as it is kept. */
+export interface CachedView {
+  readonly revision: number
+  readonly entries: ReadonlyMap<string, string>
+}
+
+/** What loading answers. */
+export type CacheReading =
+  | { readonly kind: 'loaded'; readonly view: CachedView }
+  | { readonly kind: 'none'; readonly reason: string }
+
+/** Settings of a cache. */
+export interface DiskCacheSettings {
+  readonly stateDirectory: string
+  readonly host: HostName
+  readonly trustDomain: TrustDomain
+}
+
+/** Changes when older agents could not read the file any more. */
+const format = 1
+
+/** See the header. */
+export class DiskCache {
+  readonly #settings: DiskCacheSettings
+
+  constructor(settings: DiskCacheSettings) {
+    this.#settings = settings
+  }
+
+  /** Where it is. */
+  get path(): string {
+    return `${this.#settings.stateDirectory}/snapshot.json`
+  }
+
+  /** Replaces the file as a whole. Rejects with what the file system says. */
+  async save({ revision, entries }: CachedView): Promise<void> {
+    const { stateDirectory, host, trustDomain } = this.#settings
+    const body = JSON.stringify({ format, host, trustDomain, revision, entries: [...entries] })
+    await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
+    await writeFileAtomic(this.path, `${checksum(body)}\n${body}\n`, { mode: 0o600 })
+  }
+
+  /** Reads the file; one that is damaged, of another host or of a newer format is not used. */
+  async load(): Promise<CacheReading> {
+    const text = await readFile(this.path, 'utf8').catch(() => null)
+    if (text === null) return { kind: 'none', reason: 'there is none' }
+    const newline = text.indexOf('\n')
+    const body = text.slice(newline + 1, -1)
+    if (text.slice(0, newline) !== checksum(body)) return { kind: 'none', reason: 'it is damaged' }
+    return this.#judge(JSON.parse(body) as KeptView)
+  }
+
+  #judge(kept: KeptView): CacheReading {
+    const { host, trustDomain } = this.#settings
+    if (kept.format !== format) return { kind: 'none', reason: `it has format ${kept.format}` }
+    if (kept.host !== host || kept.trustDomain !== trustDomain) {
+      const reason = `it belongs to host ${kept.host} of ${kept.trustDomain}`
+      return { kind: 'none', reason }
+    }
+    return {
+      kind: 'loaded',
+      view: { revision: kept.revision, entries: new Map(kept.entries) },
+    }
+  }
+}
+
+/** What the checksum vouches for: it was written by this file. */
+interface KeptView {
+  readonly format: number
+  readonly host: string
+  readonly trustDomain: string
+  readonly revision: number
+  readonly entries: readonly (readonly [string, string])[]
+}
+
+function checksum(body: string): string {
+  return createHash('sha256').update(body).digest('hex')
+}

@@ -1,0 +1,13 @@
+/** Owns which explicit listeners the manifests ask for. Pure. */
+
+import type { Manifest } from '#shared/model/manifest.ts'
+import type { ListenerView } from '#shared/model/snapshot.ts'
+
+/** The listeners of all manifests in force, by port; a port is asked for once. */
+export function listenersOf(manifests: readonly Manifest[]): readonly ListenerView[] {
+  return manifests
+    .flatMap(({ file, upstreams }) =>
+      upstreams.map(({ service, port }): ListenerView => ({ service, port, file })),
+    )
+    .sort((a, b) => a.port - b.port)
+}

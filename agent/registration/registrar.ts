@@ -1,0 +1,134 @@
+/**
+ * Owns this host's registration: brings manifests, health, certificates and the tunnel port together
+ * and publishes the result whenever one of them changes. It checks nothing and stores nothing itself.
+ */
+
+import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
+import type { Port, ServiceName } from '#shared/model/names.ts'
+import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
+import type { LocalInstance } from '#shared/model/snapshot.ts'
+import { publicationOf, type Fitness, type Publication, type Withheld } from './publication.ts'
+import { Roster, type RosterView } from './roster.ts'
+
+/** Collaborators of a registrar. */
+export interface RegistrarParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  /** `StoreLink.publish` fits. */
+  readonly publish: (
+    desired: ReadonlyMap<string, string>,
+    farewells: ReadonlyMap<string, string>,
+  ) => void
+  readonly fitnessOf: (service: ServiceName) => Fitness
+}
+
+/** Settings of a registrar: the host as others know it. */
+export type RegistrarSettings = Omit<HostPresence, 'tunnelPort'>
+
+/** What this host offers and what it can still serve. */
+export interface LocalOffer {
+  readonly presence: HostPresence | null
+  readonly offered: readonly InstanceRecord[]
+  readonly local: readonly LocalInstance[]
+}
+
+/** See the header. */
+export class Registrar {
+  readonly #parts: RegistrarParts
+  readonly #settings: RegistrarSettings
+  readonly #roster = new Roster()
+  readonly #listeners = new Set<(offer: LocalOffer) => void>()
+  #tunnelPort: Port | null = null
+  #publication: Publication | null = null
+  #offer: LocalOffer = { presence: null, offered: [], local: [] }
+  #shown = ''
+  #timer: Timer | null = null
+  #stopped = false
+
+  constructor(parts: RegistrarParts, settings: RegistrarSettings) {
+    this.#parts = parts
+    this.#settings = settings
+  }
+
+  get offer(): LocalOffer {
+    return this.#offer
+  }
+
+  /** Why a service of this host is not offered; null while it is. */
+  withheld(service: ServiceName): Withheld | null {
+    return this.#publication?.withheld.get(service) ?? null
+  }
+
+  /** Calls back after the offer has changed; answers how to stop that. */
+  onChange(listener: (offer: LocalOffer) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  /** Takes over the manifests in force. */
+  setManifests(manifests: readonly Manifest[]): void {
+    this.#roster.apply(manifests, this.#parts.clock.elapsed())
+    this.refresh()
+  }
+
+  /** Says where workers of the newest generation take tunnels. */
+  setTunnelPort(port: Port): void {
+    this.#tunnelPort = port
+    this.refresh()
+  }
+
+  /** Asks for everybody's fitness again. */
+  refresh(): void {
+    if (this.#stopped) return
+    const { clock, publish, fitnessOf } = this.#parts
+    const { host, address, zone, version } = this.#settings
+    const tunnelPort = this.#tunnelPort
+    const presence = tunnelPort === null ? null : { host, address, tunnelPort, zone, version }
+    const view = this.#roster.at(clock.elapsed())
+    this.#wakeFor(view)
+    const publication = publicationOf(host, presence, view.present, fitnessOf)
+    const before = this.#publication
+    this.#publication = publication
+    this.#log(before, publication)
+    if (before === null || !isSame(before.desired, publication.desired)) {
+      publish(publication.desired, publication.farewells)
+    }
+    const { offered } = publication
+    const offer = { presence, offered, local: view.local }
+    const shown = JSON.stringify(offer)
+    if (shown === this.#shown) return
+    this.#shown = shown
+    this.#offer = offer
+    for (const listener of this.#listeners) listener(offer)
+  }
+
+  /** Changes nothing any more; what is published stays with the store's lease. */
+  stop(): void {
+    this.#stopped = true
+    this.#timer?.stop()
+  }
+
+  #wakeFor({ changesInMs }: RosterView): void {
+    this.#timer?.stop()
+    this.#timer =
+      changesInMs === null ? null : this.#parts.clock.after(changesInMs, () => this.refresh())
+  }
+
+  #log(before: Publication | null, after: Publication): void {
+    const { logger } = this.#parts
+    const known = new Set(before?.offered.map(({ service }) => service))
+    for (const { service, port } of after.offered) {
+      if (!known.delete(service)) logger.info({ service, port }, 'instance: withheld -> offered')
+    }
+    for (const service of known) {
+      const reason = after.withheld.get(service) ?? 'manifest removed'
+      logger.info({ service, reason }, 'instance: offered -> withheld')
+    }
+  }
+}
+
+function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
+  return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value)
+}

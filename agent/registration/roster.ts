@@ -1,0 +1,84 @@
+/**
+ * Owns the list of instances on this host over time: those of the manifests in force, and those of
+ * manifests that have gone, which live on a while for callers whose view is older. Pure; times are
+ * arguments, monotonic milliseconds.
+ */
+
+import type { Manifest } from '#shared/model/manifest.ts'
+import { must, parseInstanceId, type ServiceName } from '#shared/model/names.ts'
+import type { LocalInstance } from '#shared/model/snapshot.ts'
+
+/** There is one instance of a service on a host; its id stays the same for ever. */
+export const onlyInstance = must(parseInstanceId('1'))
+
+/** How long an instance that has left still takes new requests, so that old views cost nothing. */
+const handoverMs = 5000
+
+/** A manifest that serves something. */
+type Serving = Manifest & { readonly port: NonNullable<Manifest['port']> }
+
+interface Entry {
+  readonly manifest: Serving
+  /** When its manifest went; null while it is in force. */
+  readonly leftAt: number | null
+}
+
+/** The instances at one time. */
+export interface RosterView {
+  /** Manifests whose instances may be offered to the mesh. */
+  readonly present: readonly Serving[]
+  /** Everything the inbound side may still be asked for. */
+  readonly local: readonly LocalInstance[]
+  /** Milliseconds until `local` changes by itself; null if it does not. */
+  readonly changesInMs: number | null
+}
+
+/** See the header. */
+export class Roster {
+  readonly #entries = new Map<ServiceName, Entry>()
+
+  /** Takes over the manifests in force at `now`. */
+  apply(manifests: readonly Manifest[], now: number): void {
+    const serving = new Map(manifests.filter(isServing).map((one) => [one.service, one]))
+    for (const [service, { manifest, leftAt }] of this.#entries) {
+      if (leftAt === null && !serving.has(service)) {
+        this.#entries.set(service, { manifest, leftAt: now })
+      }
+    }
+    for (const [service, manifest] of serving)
+      this.#entries.set(service, { manifest, leftAt: null })
+  }
+
+  /** The instances at `now`; those whose time is over are forgotten. */
+  at(now: number): RosterView {
+    const present: Serving[] = []
+    const local: LocalInstance[] = []
+    let changesInMs: number | null = null
+    for (const [service, { manifest, leftAt }] of this.#entries) {
+      if (leftAt === null) {
+        present.push(manifest)
+        local.push(localInstance(manifest, false))
+        continue
+      }
+      const age = now - leftAt
+      const handover = Math.min(handoverMs, manifest.drainMs)
+      if (age >= manifest.drainMs) {
+        this.#entries.delete(service)
+        continue
+      }
+      local.push(localInstance(manifest, age >= handover))
+      const next = (age < handover ? handover : manifest.drainMs) - age
+      changesInMs = Math.min(changesInMs ?? next, next)
+    }
+    return { present, local, changesInMs }
+  }
+}
+
+function isServing(manifest: Manifest): manifest is Serving {
+  return manifest.port !== undefined
+}
+
+function localInstance(manifest: Serving, draining: boolean): LocalInstance {
+  const { service, protocol, address, port, drainMs } = manifest
+  return { service, id: onlyInstance, protocol, address, port, draining, drainMs }
+}

@@ -1,0 +1,50 @@
+import t from 'tap'
+import { publicationOf, type Fitness } from '#agent/registration/publication.ts'
+import { must, parseHostName, parsePort } from '#shared/model/names.ts'
+import type { HostPresence } from '#shared/model/records.ts'
+import { decodeMeshEntry } from '#shared/schema/records.ts'
+import { manifestOf } from '#test/support/manifests.ts'
+
+const host = must(parseHostName('a'))
+const presence: HostPresence = {
+  host,
+  address: '10.0.0.1',
+  tunnelPort: must(parsePort(15008)),
+  zone: 'z',
+  version: '0.1.0',
+}
+const fit: Fitness = { healthy: true, certified: true }
+const orders = manifestOf({ port: 8080, weight: 7, protocol: 'tcp' })
+
+t.test('a fit instance and the presence are published in records that can be read', async (t) => {
+  const { desired, farewells, offered } = publicationOf(host, presence, [orders], () => fit)
+  t.strictSame([...desired.keys()], ['/mesh/v1/presence/a', '/mesh/v1/instances/orders/a/1'])
+  for (const [key, value] of desired) t.equal(decodeMeshEntry(key, value).ok, true, key)
+  t.match(JSON.parse(desired.get('/mesh/v1/instances/orders/a/1') ?? ''), {
+    service: 'orders',
+    host: 'a',
+    id: '1',
+    protocol: 'tcp',
+    port: 8080,
+    weight: 7,
+    state: 'up',
+  })
+  t.strictSame([...farewells.keys()], ['/mesh/v1/instances/orders/a/1'])
+  t.match(JSON.parse([...farewells.values()][0] ?? ''), { service: 'orders', state: 'left' })
+  t.match(offered, [{ service: 'orders', state: 'up' }])
+})
+
+t.test('an instance that is not fit is withheld, with the reason', async (t) => {
+  const cases = [
+    [{ healthy: true, certified: false }, presence, 'no-certificate'],
+    [{ healthy: false, certified: false }, presence, 'no-certificate'],
+    [{ healthy: false, certified: true }, presence, 'not-healthy'],
+    [fit, null, 'no-tunnel'],
+  ] as const
+  for (const [fitness, where, reason] of cases) {
+    const { desired, offered, withheld } = publicationOf(host, where, [orders], () => fitness)
+    t.equal(desired.size, where === null ? 0 : 1)
+    t.strictSame(offered, [])
+    t.equal(withheld.get(orders.service), reason)
+  }
+})

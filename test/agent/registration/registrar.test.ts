@@ -1,0 +1,102 @@
+import t from 'tap'
+import type { Fitness } from '#agent/registration/publication.ts'
+import { Registrar, type LocalOffer } from '#agent/registration/registrar.ts'
+import { must, parseHostName, parsePort } from '#shared/model/names.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+import { manifestOf } from '#test/support/manifests.ts'
+
+const orders = manifestOf({ port: 8080 })
+const tunnelPort = must(parsePort(15008))
+
+function registering() {
+  const clock = new FakeClock()
+  const { logger, lines } = logLines()
+  const published: (readonly string[])[] = []
+  const farewells: ReadonlyMap<string, string>[] = []
+  const offers: LocalOffer[] = []
+  const world: { fitness: Fitness } = { fitness: { healthy: true, certified: true } }
+  const registrar = new Registrar(
+    {
+      clock,
+      logger,
+      publish: (desired, last) => {
+        published.push([...desired.keys()].map((key) => key.replace('/mesh/v1/', '')).sort())
+        farewells.push(last)
+      },
+      fitnessOf: () => world.fitness,
+    },
+    { host: must(parseHostName('a')), address: '10.0.0.1', zone: '', version: '0.1.0' },
+  )
+  registrar.onChange((offer) => offers.push(offer))
+  const events = (): unknown[] => lines.map((line) => line['msg'])
+  return { clock, published, farewells, offers, world, registrar, events }
+}
+
+t.test('an instance is offered once it is healthy, certified and reachable', async (t) => {
+  const { published, offers, world, registrar, events } = registering()
+  world.fitness = { healthy: false, certified: false }
+  registrar.setManifests([orders])
+  registrar.setTunnelPort(tunnelPort)
+  t.strictSame(published.at(-1), ['presence/a'])
+  t.equal(registrar.withheld(orders.service), 'no-certificate')
+  world.fitness = { healthy: true, certified: true }
+  registrar.refresh()
+  t.strictSame(published.at(-1), ['instances/orders/a/1', 'presence/a'])
+  t.equal(registrar.withheld(orders.service), null)
+  t.match(offers.at(-1), {
+    presence: { host: 'a', tunnelPort: 15008 },
+    offered: [{ service: 'orders' }],
+    local: [{ service: 'orders', draining: false }],
+  })
+  t.strictSame(events(), ['instance: withheld -> offered'])
+})
+
+t.test('nothing is said twice', async (t) => {
+  const { published, offers, registrar } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  const [said, told] = [published.length, offers.length]
+  registrar.refresh()
+  registrar.setManifests([manifestOf({ port: 8080 })])
+  t.equal(published.length, said)
+  t.equal(offers.length, told)
+})
+
+t.test('an instance that falls ill is withdrawn but can still be reached', async (t) => {
+  const { published, farewells, offers, world, registrar, events } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  world.fitness = { healthy: false, certified: true }
+  registrar.refresh()
+  t.strictSame(published.at(-1), ['presence/a'])
+  t.match(farewells.at(-2)?.get('/mesh/v1/instances/orders/a/1'), /"state":"left"/)
+  t.match(offers.at(-1), { offered: [], local: [{ service: 'orders', draining: false }] })
+  t.strictSame(events().at(-1), 'instance: offered -> withheld')
+})
+
+t.test('a removed manifest is withdrawn at once and drains by itself', async (t) => {
+  const { clock, published, offers, registrar } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  registrar.setManifests([])
+  t.strictSame(published.at(-1), ['presence/a'])
+  t.match(offers.at(-1), { offered: [], local: [{ draining: false }] })
+  await clock.advance(5000)
+  t.match(offers.at(-1), { local: [{ draining: true }] })
+  await clock.advance(25_000)
+  t.strictSame(offers.at(-1)?.local, [])
+  t.equal(clock.pending, 0)
+})
+
+t.test('stop changes nothing any more', async (t) => {
+  const { clock, published, registrar } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  registrar.setManifests([])
+  const said = published.length
+  registrar.stop()
+  registrar.setManifests([orders])
+  t.equal(published.length, said)
+  t.equal(clock.pending, 0)
+})
