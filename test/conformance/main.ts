@@ -1,0 +1,35 @@
+/**
+ * Runs h2spec (146 checks of RFC 9113 and RFC 7541) against our HTTP/2 framing. Needs Go, which
+ * fetches and builds h2spec once; leaves with 0 where Go is missing, saying so.
+ */
+
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { startH2specServer } from './h2spec-server.ts'
+
+const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'hostmesh')
+const tool = join(cache, 'go', 'bin', 'h2spec')
+
+function install(): string {
+  if (existsSync(tool)) return ''
+  const env = { ...process.env, GOPATH: join(cache, 'go'), GOBIN: join(cache, 'go', 'bin') }
+  const pack = 'github.com/summerwind/h2spec/cmd/h2spec@latest'
+  const built = spawnSync('go', ['install', pack], { env, stdio: ['ignore', 'inherit', 'inherit'] })
+  if (built.error !== undefined) return 'h2spec is left out: Go is not installed'
+  return built.status === 0 ? '' : 'h2spec is left out: it could not be fetched and built'
+}
+
+const problem = install()
+if (problem !== '') {
+  console.log(problem)
+} else {
+  const server = await startH2specServer()
+  const words = ['--host', '127.0.0.1', '--port', String(server.port), '--timeout', '2']
+  const child = spawn(tool, [...words, ...process.argv.slice(2)], { stdio: 'inherit' })
+  process.exitCode = await new Promise<number>((resolve) => {
+    child.on('close', (code) => resolve(code ?? 1))
+  })
+  await server.stop()
+}
