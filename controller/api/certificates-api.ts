@@ -59,9 +59,11 @@ export function certificatesApi(parts: CertificatesApiParts): Handlers<'Certific
       return issued(logger, name, authority.issueService(service.value, name, csr.value))
     },
 
-    DescribeMesh(_request, caller) {
-      const allowed = caller.id !== null && limits.take(caller.id)
-      return Promise.resolve(allowed ? { ok: true, value: parts.describe() } : tooMany())
+    async DescribeMesh(_request, caller) {
+      if (caller.id === null) {
+        return refuse('unauthenticated', 'no-identity', 'this call needs a certificate of the mesh')
+      }
+      return limits.take(caller.id) ? { ok: true, value: parts.describe() } : tooMany()
     },
   }
 }

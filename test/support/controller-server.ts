@@ -3,6 +3,7 @@
  * test CA, whose handlers only say who called.
  */
 
+import type { Clock } from '#shared/lifecycle/clock.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { addApiService } from '#shared/rpc/api-service.ts'
@@ -29,6 +30,7 @@ export async function startTestServer(
   ca: TestCa,
   leaf: Partial<LeafSettings> = {},
   settings: Partial<MtlsServerSettings> = {},
+  clock: Clock = systemClock,
 ): Promise<TestServer> {
   const lines: Record<string, unknown>[] = []
   const logger = createLogger({
@@ -36,7 +38,7 @@ export async function startTestServer(
     destination: { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
   })
   const server = new MtlsServer(
-    { clock: systemClock, logger },
+    { clock, logger },
     {
       trustDomain: ca.trustDomain,
       listen: { host: '127.0.0.1', port: 0 },

@@ -4,6 +4,7 @@ import { connect as connectTcp } from 'node:net'
 import { connect, createSecureContext } from 'node:tls'
 import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import t from 'tap'
+import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { systemClock as clock } from '#shared/lifecycle/clock.ts'
 import { ControllerClient } from '#shared/rpc/controller-client.ts'
@@ -246,13 +247,32 @@ t.test('connections without a certificate are few', async (t) => {
 })
 
 t.test('a connection ends with the certificate it began with', async (t) => {
-  const server = await startTestServer(ca)
+  let sweep = (): void => {}
+  let now = Date.now()
+  const turned: Clock = {
+    ...clock,
+    now: () => now,
+    every(_ms, run) {
+      sweep = run
+      return { stop() {} }
+    },
+  }
+  const server = await startTestServer(ca, {}, {}, turned)
   t.teardown(() => server.stop())
-  const socket = dial(server, await ca.issue({ id: hostId, notAfterInMs: 2500 }))
+  const leaf = await ca.issue({ id: hostId, notAfterInMs: 60_000 })
+  const socket = dial(server, leaf)
+  const client = clientWith(server, leaf)
   t.equal(await ending(socket), 'open TLSv1.3')
-  await new Promise((resolve) => {
+  await client.call('Certificates', 'DescribeMesh', {})
+  const closed = new Promise((resolve) => {
     socket.on('close', resolve)
   })
+  now = leaf.notAfterMs
+  await client.call('Certificates', 'DescribeMesh', {})
+  t.equal(server.callers.at(-1)?.id, null, 'an ended certificate proves nobody')
+  sweep()
+  await closed
+  client.close()
 })
 
 t.test('a new credential serves new connections and cuts none', async (t) => {

@@ -1,0 +1,98 @@
+/** Holds join tokens to their lives, on a store of their own and a clock that the test turns. */
+
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { JoinTokens } from '#controller/enrolment/join-tokens.ts'
+import { EmbeddedStore } from '#controller/store/embedded-store.ts'
+import { systemRandom as random } from '#shared/lifecycle/clock.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import { must, parseHostName } from '#shared/model/names.ts'
+import { hostKey, tokensPrefix } from '#shared/store/keys.ts'
+import type { KeyValue } from '#shared/store/key-value.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+
+const logger = createLogger({ name: 'test', level: 'silent' })
+const host = must(parseHostName('h1'))
+const day = 86_400_000
+const order = {
+  host,
+  services: ['*'],
+  ttlMs: 60_000,
+  createdBy: 'spiffe://mesh.internal/operator/a',
+}
+
+interface Bench {
+  readonly tokens: JoinTokens
+  readonly store: KeyValue
+  readonly clock: FakeClock
+}
+
+function setUp(t: { testdir(): string; teardown(fn: () => Promise<void>): void }): Bench {
+  const clock = new FakeClock({ epoch: Date.now() })
+  const embedded = EmbeddedStore.open(
+    { clock, random, logger },
+    { file: `${t.testdir()}/s.sqlite` },
+  )
+  t.teardown(() => embedded.stop())
+  const store = embedded.keyValue
+  const tokens = new JoinTokens({ store, clock, random }, { rootHash: randomBytes(32) })
+  return { tokens, store, clock }
+}
+
+async function create({ tokens }: Bench): Promise<string> {
+  const created = await tokens.create(order)
+  if (!created.ok) throw new Error(created.problem)
+  return created.value.token
+}
+
+const reasonOf = async (bench: Bench, token: string): Promise<string> => {
+  const verdict = await bench.tokens.judge(token)
+  return verdict.kind === 'good' ? 'good' : verdict.reason
+}
+
+t.test('a token is good until it expires, then expired, and after a day unknown', async (t) => {
+  const bench = setUp(t)
+  const token = await create(bench)
+  t.equal(await reasonOf(bench, token), 'good')
+  await bench.clock.advance(59_999)
+  t.equal(await reasonOf(bench, token), 'good')
+  await bench.clock.advance(1)
+  t.equal(await reasonOf(bench, token), 'token-expired')
+  await bench.clock.advance(day)
+  await create(bench)
+  t.equal(await reasonOf(bench, token), 'token-unknown')
+  t.equal((await bench.store.list(tokensPrefix)).entries.length, 1)
+})
+
+t.test('redeem writes the host record and uses the token up, both or neither', async (t) => {
+  const bench = setUp(t)
+  const token = await create(bench)
+  const [one, two] = [await bench.tokens.judge(token), await bench.tokens.judge(token)]
+  if (one.kind !== 'good' || two.kind !== 'good') throw new Error('not good')
+  t.equal((await bench.store.get(hostKey(host))).entry, null)
+  t.equal(await bench.tokens.redeem(one.token), true)
+  const { entry } = await bench.store.get(hostKey(host))
+  t.match(JSON.parse(entry?.value ?? ''), { host: 'h1', services: ['*'] })
+  t.equal(await bench.tokens.redeem(two.token), false)
+  t.equal((await bench.store.get(hostKey(host))).entry?.modRevision, entry?.modRevision)
+  t.equal(await reasonOf(bench, token), 'token-used')
+})
+
+t.test('the store never sees a secret, and a damaged record is as good as none', async (t) => {
+  const bench = setUp(t)
+  const token = await create(bench)
+  const [, , secret = ''] = token.split('.')
+  const [entry] = (await bench.store.list(tokensPrefix)).entries
+  if (entry === undefined) throw new Error('no record')
+  t.notMatch(entry.value, secret)
+  for (const value of [
+    '',
+    '{}',
+    'null',
+    entry.value.slice(0, -2),
+    entry.value.replace('"*"', '1'),
+  ]) {
+    await bench.store.put(entry.key, value)
+    t.equal(await reasonOf(bench, token), 'token-unknown', value.slice(0, 20))
+  }
+})
