@@ -83,6 +83,13 @@ async function playDemo(): Promise<number> {
     },
   })
   const { store, json, keep } = values
+  if (
+    process.env['npm_config_once'] !== undefined ||
+    process.env['npm_config_store'] !== undefined
+  ) {
+    process.stderr.write(`npm took an option for itself: put -- before it\n${usage}`)
+    return 2
+  }
   if (values.help || (store !== 'embedded' && store !== 'etcd')) {
     process.stderr.write(usage)
     return values.help ? 0 : 2
