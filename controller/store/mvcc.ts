@@ -81,6 +81,12 @@ export class Mvcc {
     return { bytes: page * pages, used: page * (pages - pragma('freelist_count')) }
   }
 
+  /** The live record of one key. */
+  live(key: Buffer): StoredRecord | null {
+    const row = this.#one(`SELECT ${columns} FROM record WHERE replaced IS NULL AND key = ?`, key)
+    return row === undefined ? null : toRecord(row)
+  }
+
   /** Records in the order of their keys, as of a revision that is kept. */
   read(interval: Interval, revision: number, limit: number | null): readonly StoredRecord[] {
     const { where, values } = this.#asOf(interval, revision)

@@ -207,7 +207,7 @@ function writePut(
 ): PutResponse {
   const { key = noBytes, value = noBytes, lease = '0' } = request
   const kept =
-    request.ignore_value === true || request.ignore_lease === true ? live(mvcc, key) : null
+    request.ignore_value === true || request.ignore_lease === true ? mvcc.live(key) : null
   const event = writer.put(
     key,
     request.ignore_value === true ? (kept?.value ?? noBytes) : value,
@@ -232,10 +232,6 @@ function writeDelete(
     deleted: String(records.length),
     prev_kvs: request.prev_kv === true ? records.map(toWire) : [],
   }
-}
-
-function live(mvcc: Mvcc, key: Buffer): StoredRecord | null {
-  return mvcc.read(intervalOf({ key }), mvcc.revision, 1)[0] ?? null
 }
 
 function holds(mvcc: Mvcc, comparison: Compare): boolean {
@@ -310,7 +306,7 @@ function checkLease(mvcc: Mvcc, { lease = '0' }: PutRequest): void {
 /** What a put keeps must be there. */
 function checkKept(mvcc: Mvcc, request: PutRequest): void {
   const keeps = request.ignore_value === true || request.ignore_lease === true
-  if (keeps && live(mvcc, request.key ?? noBytes) === null) throw refusals.keyNotFound()
+  if (keeps && mvcc.live(request.key ?? noBytes) === null) throw refusals.keyNotFound()
 }
 
 function checkRevision(mvcc: Mvcc, current: number, request: RangeRequest): void {

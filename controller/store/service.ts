@@ -7,6 +7,8 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { grpc } from '#shared/rpc/grpc.ts'
 import { loadProto } from '#shared/rpc/grpc.ts'
+import { decodeHost } from '#shared/schema/records.ts'
+import { hostKey } from '#shared/store/keys.ts'
 import type {
   CompactionRequest,
   LeaseGrantRequest,
@@ -19,8 +21,8 @@ import type {
   WatchResponse,
 } from '#shared/store/wire.ts'
 import { WireError } from '#shared/store/wire.ts'
-import type { Access } from './access.ts'
-import { accessOf, mayRead, mayTransact, mayUseLease, mayWrite } from './access.ts'
+import type { Access, AccessFacts } from './access.ts'
+import { accessOf, mayDelete, mayPut, mayRead, mayTransact, mayUseLease } from './access.ts'
 import type { Engine } from './engine.ts'
 import { refusals } from './refusals.ts'
 import type { HubWatch } from './watch-hub.ts'
@@ -56,22 +58,27 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
     server.addService(definition, handlers)
   }
   const { engine } = parts
-  const ownerOf = (lease: string): string | null => engine.leaseOwner(lease)
+  const facts: AccessFacts = {
+    leaseOwner: (lease) => engine.leaseOwner(lease),
+    hostServices: (host) => {
+      const record = decodeHost(engine.value(Buffer.from(hostKey(host)))?.toString() ?? '')
+      return record.ok ? record.value.services : []
+    },
+  }
   const mayUse = (access: Access, request: LeaseRequest): boolean =>
-    mayUseLease(access, request.ID ?? '0', ownerOf)
+    mayUseLease(access, request.ID ?? '0', facts)
   const anyone = (access: Access): boolean => access.kind !== 'nothing'
   add('KV', {
     Range: unary(parts, mayRead, (request) => engine.range(request)),
     Put: unary(
       parts,
-      (access, request: PutRequest) =>
-        mayWrite(access, request) && mayUseLease(access, request.lease ?? '0', ownerOf),
+      (access, request: PutRequest) => mayPut(access, request, facts),
       (request) => engine.put(request),
     ),
-    DeleteRange: unary(parts, mayWrite, (request) => engine.deleteRange(request)),
+    DeleteRange: unary(parts, mayDelete, (request) => engine.deleteRange(request)),
     Txn: unary(
       parts,
-      (access, request: TxnRequest) => mayTransact(access, request, ownerOf),
+      (access, request: TxnRequest) => mayTransact(access, request, facts),
       (request) => engine.txn(request),
     ),
     Compact: unary(

@@ -2,7 +2,15 @@ import t from 'tap'
 import { must } from '#shared/model/names.ts'
 import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import type { KeyRange } from '#shared/store/wire.ts'
-import { accessOf, mayRead, mayTransact, mayUseLease, mayWrite } from '#controller/store/access.ts'
+import type { AccessFacts } from '#controller/store/access.ts'
+import {
+  accessOf,
+  mayDelete,
+  mayPut,
+  mayRead,
+  mayTransact,
+  mayUseLease,
+} from '#controller/store/access.ts'
 
 const access = (id: string): ReturnType<typeof accessOf> => accessOf(must(parseSpiffeId(id)))
 const hostId = 'spiffe://mesh.internal/host/a'
@@ -11,21 +19,31 @@ const range = (key: string, end = ''): KeyRange => ({
   key: Buffer.from(key, 'latin1'),
   range_end: Buffer.from(end, 'latin1'),
 })
-const none = (): null => null
+const facts: AccessFacts = {
+  leaseOwner: (lease) =>
+    new Map([
+      ['1', hostId],
+      ['2', 'spiffe://mesh.internal/host/b'],
+      ['3', ''],
+    ]).get(lease) ?? null,
+  hostServices: (name) => (name === 'a' ? ['orders', 'web-*'] : []),
+}
 
 t.test('controllers and operators may do everything, services and strangers nothing', async (t) => {
   for (const id of ['controller/one', 'operator/jo']) {
     const all = access(`spiffe://mesh.internal/${id}`)
     t.ok(mayRead(all, range('\0', '\0')))
-    t.ok(mayWrite(all, range('\0', '\0')))
-    t.ok(mayUseLease(all, '1', () => hostId))
+    t.ok(mayDelete(all, range('\0', '\0')))
+    t.ok(mayPut(all, range('/mesh-controller/v1/x'), facts))
+    t.ok(mayUseLease(all, '1', facts))
   }
   for (const nobody of [access('spiffe://mesh.internal/service/orders'), accessOf(null)]) {
     t.strictSame(nobody, { kind: 'nothing' })
     t.notOk(mayRead(nobody, range('/mesh/v1/', '/mesh/v10')))
-    t.notOk(mayWrite(nobody, range('/mesh/v1/presence/a')))
-    t.notOk(mayUseLease(nobody, '0', none))
-    t.notOk(mayTransact(nobody, {}, none))
+    t.notOk(mayDelete(nobody, range('/mesh/v1/presence/a')))
+    t.notOk(mayPut(nobody, range('/mesh/v1/presence/a'), facts))
+    t.notOk(mayUseLease(nobody, '0', facts))
+    t.notOk(mayTransact(nobody, {}, facts))
   }
 })
 
@@ -56,8 +74,13 @@ t.test('a host reads the mesh and nothing outside it', async (t) => {
 })
 
 t.test('a host writes its own instances and presence, one key at a time', async (t) => {
-  for (const key of ['/mesh/v1/instances/orders/a/1', '/mesh/v1/presence/a']) {
-    t.ok(mayWrite(host, range(key)), key)
+  for (const key of [
+    '/mesh/v1/instances/orders/a/1',
+    '/mesh/v1/instances/web-shop/a/1',
+    '/mesh/v1/presence/a',
+  ]) {
+    t.ok(mayPut(host, range(key), facts), key)
+    t.ok(mayDelete(host, range(key)), key)
   }
   for (const [key, end] of [
     ['/mesh/v1/instances/orders/b/1', ''],
@@ -79,30 +102,33 @@ t.test('a host writes its own instances and presence, one key at a time', async 
     ['/mesh/v1/presence/a', '/mesh/v1/presence/b'],
     ['', ''],
   ] as const) {
-    t.notOk(mayWrite(host, range(key, end)), JSON.stringify([key, end]))
+    t.notOk(mayPut(host, range(key, end), facts), JSON.stringify([key, end]))
+    t.notOk(mayDelete(host, range(key, end)), JSON.stringify([key, end]))
   }
 })
 
+t.test('a host registers no service it may not speak for, but may take one away', async (t) => {
+  const foreign = range('/mesh/v1/instances/billing/a/1')
+  t.notOk(mayPut(host, foreign, facts))
+  t.ok(mayDelete(host, foreign))
+  const unknown = access('spiffe://mesh.internal/host/b')
+  t.notOk(mayPut(unknown, range('/mesh/v1/instances/orders/b/1'), facts), 'a host without a record')
+  t.ok(mayPut(unknown, range('/mesh/v1/presence/b'), facts))
+})
+
 t.test('a lease is for who granted it', async (t) => {
-  const owners = new Map([
-    ['1', hostId],
-    ['2', 'spiffe://mesh.internal/host/b'],
-    ['3', ''],
-  ])
-  const ownerOf = (lease: string): string | null => owners.get(lease) ?? null
-  t.ok(mayUseLease(host, '1', ownerOf))
-  t.notOk(mayUseLease(host, '2', ownerOf))
-  t.notOk(mayUseLease(host, '3', ownerOf), 'the controller’s own')
-  t.ok(mayUseLease(host, '4', ownerOf), 'one that is gone is answered as gone')
+  t.ok(mayUseLease(host, '1', facts))
+  t.notOk(mayUseLease(host, '2', facts))
+  t.notOk(mayUseLease(host, '3', facts), 'the controller’s own')
+  t.ok(mayUseLease(host, '4', facts), 'one that is gone is answered as gone')
 })
 
 t.test('a transaction is allowed only if every part of it is', async (t) => {
   const own = range('/mesh/v1/presence/a')
   const foreign = range('/mesh/v1/presence/b')
   const secret = range('/mesh-controller/v1/tokens/x')
-  const ownerOf = (): string => 'spiffe://mesh.internal/host/b'
   const allowed = (request: Parameters<typeof mayTransact>[1]): boolean =>
-    mayTransact(host, request, ownerOf)
+    mayTransact(host, request, facts)
   t.ok(
     allowed({
       compare: [foreign],

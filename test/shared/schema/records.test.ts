@@ -1,0 +1,96 @@
+import t from 'tap'
+import {
+  decodeHost,
+  decodeInstance,
+  decodeMeshEntry,
+  decodePresence,
+  encodeRecord,
+} from '#shared/schema/records.ts'
+import { must } from '#shared/model/names.ts'
+
+const instance = {
+  service: 'orders',
+  host: 'a',
+  id: '1',
+  protocol: 'http',
+  port: 8080,
+  weight: 100,
+  state: 'up',
+}
+const presence = {
+  host: 'a',
+  address: '10.0.0.1',
+  tunnelPort: 15008,
+  zone: 'z1',
+  version: '0.1.0',
+}
+const host = { host: 'a', services: ['orders', 'web-*'], enrolledAt: '2026-01-01T00:00:00.000Z' }
+
+t.test('records are read back as they were written', async (t) => {
+  const records = {
+    '/mesh/v1/instances/orders/a/1': ['instance', must(decodeInstance(JSON.stringify(instance)))],
+    '/mesh/v1/presence/a': ['presence', must(decodePresence(JSON.stringify(presence)))],
+    '/mesh/v1/hosts/a': ['host', must(decodeHost(JSON.stringify(host)))],
+  } as const
+  for (const [key, [kind, record]] of Object.entries(records)) {
+    t.strictSame(decodeMeshEntry(key, encodeRecord(record)), { ok: true, value: { kind, record } })
+  }
+})
+
+t.test('equal records are equal texts, whatever the order of their members', async (t) => {
+  const record = must(decodeInstance(JSON.stringify(instance)))
+  const turned = Object.fromEntries(Object.entries(record).reverse()) as unknown as typeof record
+  t.equal(encodeRecord(turned), encodeRecord(record))
+})
+
+t.test('members of newer versions are dropped', async (t) => {
+  const text = JSON.stringify({ ...instance, tags: ['x'], __proto__: { polluted: true } })
+  t.strictSame(must(decodeInstance(text)), instance)
+})
+
+t.test('a record that names another host, service or id than its key is refused', async (t) => {
+  for (const [key, record] of [
+    ['/mesh/v1/instances/orders/b/1', instance],
+    ['/mesh/v1/instances/billing/a/1', instance],
+    ['/mesh/v1/instances/orders/a/2', instance],
+    ['/mesh/v1/presence/b', presence],
+    ['/mesh/v1/hosts/b', host],
+  ] as const) {
+    const decoded = decodeMeshEntry(key, JSON.stringify(record))
+    t.match(decoded, { ok: false, problem: /not what its key names/ })
+  }
+})
+
+t.test('keys this version does not know are left alone', async (t) => {
+  t.strictSame(decodeMeshEntry('/mesh/v1/routes/x', 'anything'), {
+    ok: true,
+    value: { kind: 'unknown' },
+  })
+})
+
+t.test('bad records are refused with what is wrong', async (t) => {
+  for (const [change, problem] of [
+    [{ service: 'Orders' }, /\/service/],
+    [{ service: 7 }, /\/service/],
+    [{ protocol: 'udp' }, /\/protocol/],
+    [{ port: 0 }, /\/port/],
+    [{ port: 80.5 }, /\/port/],
+    [{ port: '8080' }, /\/port/],
+    [{ weight: 0 }, /\/weight/],
+    [{ weight: 1001 }, /\/weight/],
+    [{ state: 'gone' }, /\/state/],
+    [{ id: undefined }, /id/],
+  ] as const) {
+    const decoded = decodeInstance(JSON.stringify({ ...instance, ...change }))
+    t.match(decoded, { ok: false, problem }, JSON.stringify(change))
+  }
+  for (const text of ['', '{', 'null', '[]', '"x"', '7', `{"a":"${'x'.repeat(70_000)}"}`]) {
+    t.notOk(decodeInstance(text).ok, text.slice(0, 10))
+  }
+  for (const change of [{ address: 'db.internal' }, { tunnelPort: 70_000 }, { zone: null }]) {
+    t.notOk(decodePresence(JSON.stringify({ ...presence, ...change })).ok, JSON.stringify(change))
+  }
+  for (const change of [{ services: [''] }, { services: 'orders' }, { enrolledAt: 'yesterday' }]) {
+    t.notOk(decodeHost(JSON.stringify({ ...host, ...change })).ok, JSON.stringify(change))
+  }
+})
