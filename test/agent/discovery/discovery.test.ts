@@ -1,0 +1,249 @@
+import t from 'tap'
+import { DiskCache, type CachedView } from '#agent/discovery/disk-cache.ts'
+import { Discovery, type LocalFacts } from '#agent/discovery/discovery.ts'
+import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { StoreChange } from '#shared/store/view.ts'
+import { LiveView } from '#shared/store/view.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+import { entryOf, instanceOf, presenceOf } from '#test/support/mesh-records.ts'
+
+const host = must(parseHostName('self'))
+const trustDomain = must(parseTrustDomain('mesh.internal'))
+const nothing: LocalFacts = { presence: null, offered: [], local: [], listeners: [] }
+
+type Records = readonly Parameters<typeof entryOf>[0][]
+
+/** The real view of a link, fed by hand. */
+class HandFedStore {
+  readonly view = new LiveView()
+  #listener: ((change: StoreChange) => void) | null = null
+  #revision = 0
+
+  onChange(listener: (change: StoreChange) => void): () => void {
+    this.#listener = listener
+    return () => {
+      this.#listener = null
+    }
+  }
+
+  list(...records: Records): void {
+    this.#revision += 1
+    const modRevision = this.#revision
+    const entries = records.map((record) => {
+      const [key, value] = entryOf(record)
+      return { key, value, modRevision, createRevision: modRevision, version: 1, lease: null }
+    })
+    this.#listener?.(this.view.replace({ revision: modRevision, entries }))
+  }
+
+  put(...records: Records): void {
+    for (const record of records) this.putText(...entryOf(record))
+  }
+
+  putText(key: string, value: string): void {
+    this.#revision += 1
+    const modRevision = this.#revision
+    const entry = { key, value, modRevision, createRevision: modRevision, version: 1, lease: null }
+    this.#tell(this.view.apply([{ kind: 'put', entry }]))
+  }
+
+  remove(...keys: readonly string[]): void {
+    this.#revision += 1
+    const modRevision = this.#revision
+    this.#tell(this.view.apply(keys.map((key) => ({ kind: 'delete', key, modRevision }))))
+  }
+
+  #tell(change: StoreChange | null): void {
+    if (change !== null) this.#listener?.(change)
+  }
+}
+
+async function discovering(kept: CachedView | null = null) {
+  const clock = new FakeClock()
+  const { logger, lines } = logLines()
+  const store = new HandFedStore()
+  const saved: CachedView[] = []
+  const cache = {
+    load: async () =>
+      kept === null
+        ? ({ kind: 'none', reason: 'there is none' } as const)
+        : ({ kind: 'loaded', view: kept } as const),
+    save: async (view: CachedView) => void saved.push(view),
+  }
+  const discovery = new Discovery({ clock, logger, store, cache }, { host, trustDomain })
+  const snapshots: Snapshot[] = []
+  discovery.onChange((snapshot) => snapshots.push(snapshot))
+  await discovery.start()
+  const places = (): string =>
+    Object.values(discovery.snapshot.services)
+      .flatMap(({ name, instances }) => instances.map((one) => `${name}@${one.host}`))
+      .sort()
+      .join(' ')
+  return { clock, lines, store, saved, discovery, snapshots, places }
+}
+
+t.test(
+  'the first snapshot is there when start resolves, frozen, with this host alone',
+  async (t) => {
+    const { snapshots, discovery } = await discovering()
+    t.strictSame(snapshots, [
+      {
+        revision: 0,
+        sequence: 1,
+        trustDomain,
+        host,
+        services: {},
+        hosts: {},
+        local: [],
+        listeners: [],
+      },
+    ])
+    t.ok(Object.isFrozen(discovery.snapshot))
+    t.equal(discovery.source, 'none')
+  },
+)
+
+t.test('changes that come together make one snapshot', async (t) => {
+  const { clock, store, discovery, snapshots, places } = await discovering()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'))
+  store.put(presenceOf('b'))
+  store.put(instanceOf('orders', 'b'))
+  discovery.setLocal({ ...nothing, listeners: [] })
+  await clock.advance(10)
+  t.equal(snapshots.length, 2)
+  t.equal(places(), 'orders@a orders@b')
+  t.match(discovery.snapshot, { sequence: 2, revision: 3 })
+  t.equal(discovery.source, 'store')
+})
+
+t.test('what changes nothing makes no snapshot', async (t) => {
+  const { clock, store, snapshots } = await discovering()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'))
+  await clock.advance(10)
+  store.put(instanceOf('orders', 'a'))
+  store.putText('/mesh/v1/later/kind', 'x')
+  await clock.advance(10)
+  t.equal(snapshots.length, 2)
+})
+
+t.test('a snapshot shares what did not change with the one before', async (t) => {
+  const { clock, store, discovery } = await discovering()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a'))
+  await clock.advance(10)
+  const before = discovery.snapshot
+  store.put(instanceOf('orders', 'a', { weight: 1 }))
+  await clock.advance(10)
+  t.equal(discovery.snapshot.services['users'], before.services['users'])
+  t.not(discovery.snapshot.services['orders'], before.services['orders'])
+  t.equal(discovery.snapshot.hosts, before.hosts)
+})
+
+t.test('this host’s own instances are there without any store', async (t) => {
+  const { clock, discovery, places } = await discovering()
+  discovery.setLocal({
+    ...nothing,
+    presence: presenceOf('self'),
+    offered: [instanceOf('orders', 'self')],
+  })
+  await clock.advance(10)
+  t.equal(places(), 'orders@self')
+  t.match(discovery.snapshot.hosts, { self: { address: '10.0.0.1' } })
+})
+
+t.test('a bad record is rejected alone, logged once, and the last good one stays', async (t) => {
+  const { clock, store, lines, places, discovery } = await discovering()
+  const [key] = entryOf(instanceOf('orders', 'a'))
+  store.list(presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a'))
+  store.putText(key, '{"port": "x"}')
+  store.put(instanceOf('users', 'a', { weight: 3 }))
+  store.putText(key, '{"port": "x"}')
+  await clock.advance(10)
+  t.equal(places(), 'orders@a users@a')
+  t.equal(discovery.snapshot.services['users']?.instances[0]?.weight, 3)
+  t.match(
+    lines.filter(({ level }) => level === 'warn'),
+    [{ key, problem: /instance record/ }],
+  )
+  t.equal(lines.filter(({ level }) => level === 'warn').length, 1)
+})
+
+t.test('the view stands while the store is away, and the storm after it passes', async (t) => {
+  const { clock, store, places, snapshots } = await discovering()
+  store.list(presenceOf('a'), presenceOf('b'), instanceOf('orders', 'a'), instanceOf('orders', 'b'))
+  await clock.advance(10)
+  store.list()
+  await clock.advance(19_000)
+  t.equal(places(), 'orders@a orders@b')
+  t.equal(snapshots.length, 2)
+  store.put(presenceOf('b'), instanceOf('orders', 'b'))
+  await clock.advance(1010)
+  t.equal(places(), 'orders@b', 'who did not come back is dropped in the end')
+})
+
+t.test('a host that fell silent is dropped after a moment, one that left at once', async (t) => {
+  const { clock, store, places } = await discovering()
+  store.list(
+    ...['a', 'b', 'c', 'd', 'e'].flatMap((name) => [presenceOf(name), instanceOf('orders', name)]),
+  )
+  store.put(instanceOf('orders', 'a', { state: 'left' }))
+  store.remove('/mesh/v1/instances/orders/a/1')
+  await clock.advance(10)
+  t.equal(places(), 'orders@b orders@c orders@d orders@e')
+  store.remove('/mesh/v1/presence/b', '/mesh/v1/instances/orders/b/1')
+  await clock.advance(1990)
+  t.equal(places(), 'orders@b orders@c orders@d orders@e')
+  await clock.advance(20)
+  t.equal(places(), 'orders@c orders@d orders@e')
+  t.equal(clock.pending, 0)
+})
+
+t.test('the disk stands in until the first listing, which is the whole truth', async (t) => {
+  const records = [presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a')]
+  const kept = { revision: 42, entries: new Map([...records.map(entryOf), ['/mesh/v1/bad', '{']]) }
+  const { clock, store, discovery, places } = await discovering(kept)
+  t.equal(places(), 'orders@a users@a')
+  t.match(discovery, { source: 'disk', snapshot: { revision: 42, sequence: 1 } })
+  store.list(presenceOf('a'), instanceOf('orders', 'a'))
+  await clock.advance(10)
+  t.equal(places(), 'orders@a')
+  t.equal(discovery.source, 'store')
+})
+
+t.test('the view is kept on the disk, soon but not with every change', async (t) => {
+  const { clock, store, saved, discovery } = await discovering()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'))
+  for (let weight = 1; weight <= 9; weight += 1) {
+    store.put(instanceOf('orders', 'a', { weight }))
+    await clock.advance(100)
+  }
+  t.equal(saved.length, 0)
+  await clock.advance(100)
+  t.equal(saved.length, 1)
+  t.strictSame(
+    [...(saved[0]?.entries ?? [])],
+    [presenceOf('a'), instanceOf('orders', 'a', { weight: 9 })].map(entryOf),
+  )
+  store.put(instanceOf('users', 'a'))
+  await discovery.stop()
+  t.equal(saved.length, 2, 'stop writes what has not been written')
+  t.equal(clock.pending, 0)
+})
+
+t.test('a disk that cannot be written is logged and stops nothing', async (t) => {
+  const clock = new FakeClock()
+  const { logger, lines } = logLines()
+  const store = new HandFedStore()
+  const cache = new DiskCache({ stateDirectory: '/dev/null/none', host, trustDomain })
+  const discovery = new Discovery({ clock, logger, store, cache }, { host, trustDomain })
+  await discovery.start()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'))
+  await clock.advance(2000)
+  await discovery.stop()
+  t.match(
+    lines.filter(({ level }) => level === 'error'),
+    [{ problem: /ENOTDIR/ }],
+  )
+  t.match(discovery.snapshot.services, { orders: { instances: [{ host: 'a' }] } })
+})

@@ -1,0 +1,47 @@
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import t from 'tap'
+import { DiskCache } from '#agent/discovery/disk-cache.ts'
+import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
+
+const settings = {
+  host: must(parseHostName('a')),
+  trustDomain: must(parseTrustDomain('mesh.internal')),
+}
+const view = { revision: 7, entries: new Map([['/mesh/v1/presence/b', '{"ä":1}']]) }
+
+t.test('what was saved is loaded', async (t) => {
+  const cache = new DiskCache({ ...settings, stateDirectory: `${t.testdir({})}/state` })
+  t.match(await cache.load(), { kind: 'none', reason: 'there is none' })
+  await cache.save(view)
+  t.strictSame(await cache.load(), { kind: 'loaded', view })
+  t.equal(statSync(cache.path).mode & 0o777, 0o600)
+})
+
+t.test('a file cut short or changed anywhere is not used', async (t) => {
+  const cache = new DiskCache({ ...settings, stateDirectory: t.testdir({}) })
+  await cache.save(view)
+  const whole = readFileSync(cache.path)
+  for (let length = 0; length < whole.length; length += 1) {
+    writeFileSync(cache.path, whole.subarray(0, length))
+    t.equal((await cache.load()).kind, 'none', `cut to ${length}`)
+  }
+  for (let at = 0; at < whole.length - 1; at += 1) {
+    const changed = Buffer.from(whole)
+    changed.writeUInt8((whole.at(at) ?? 0) ^ 1, at)
+    writeFileSync(cache.path, changed)
+    t.equal((await cache.load()).kind, 'none', `changed at ${at}`)
+  }
+})
+
+t.test('a view of another host or mesh is not used', async (t) => {
+  const stateDirectory = t.testdir({})
+  await new DiskCache({ ...settings, stateDirectory }).save(view)
+  const others = [
+    { ...settings, host: must(parseHostName('b')) },
+    { ...settings, trustDomain: must(parseTrustDomain('other.internal')) },
+  ]
+  for (const other of others) {
+    const reading = await new DiskCache({ ...other, stateDirectory }).load()
+    t.match(reading, { kind: 'none', reason: 'it belongs to host a of mesh.internal' })
+  }
+})
