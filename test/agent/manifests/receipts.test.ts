@@ -1,0 +1,78 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import t from 'tap'
+import type { ReceiptFacts, Verdict } from '#agent/manifests/receipt.ts'
+import { Receipts } from '#agent/manifests/receipts.ts'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { readManifest } from '#shared/schema/manifest.ts'
+import { logLines } from '#test/support/log-lines.ts'
+import { manifestOf } from '#test/support/manifests.ts'
+
+const orders = manifestOf({ port: 8080 })
+const accepted: Verdict = {
+  path: '/etc/mesh.d/orders.json',
+  hash: 'h1',
+  verdict: 'accepted',
+  problems: [],
+  manifest: orders,
+}
+const bad = readManifest('/etc/mesh.d/orders.json', Buffer.from('{\n  "prot": 80\n}'))
+const problems = bad.ok ? [] : bad.problems
+
+const parts = { clock: systemClock, random: systemRandom, logger: logLines().logger }
+
+t.test('each manifest has a receipt that says what became of it', async (t) => {
+  const runDirectory = t.testdir({ status: { 'old.json': '{}' } })
+  const receipts = new Receipts(parts, { runDirectory })
+  const show = async (verdicts: readonly Verdict[], facts: ReceiptFacts = {}) => {
+    receipts.show(verdicts, () => facts)
+    await receipts.settled()
+    return readdirSync(`${runDirectory}/status`).map((name) => [
+      name,
+      JSON.parse(readFileSync(`${runDirectory}/status/${name}`, 'utf8')) as unknown,
+    ])
+  }
+  t.strictSame(await show([accepted]), [
+    [
+      'orders.json',
+      {
+        file: '/etc/mesh.d/orders.json',
+        contentHash: 'h1',
+        verdict: 'accepted',
+        service: 'orders',
+        inForce: 'this version',
+        problems: [],
+      },
+    ],
+  ])
+  t.equal(statSync(`${runDirectory}/status/orders.json`).mode & 0o777, 0o644)
+  t.match(await show([{ ...accepted, verdict: 'rejected', problems }]), [
+    [
+      'orders.json',
+      {
+        verdict: 'rejected',
+        inForce: 'last good version',
+        problems: [{ line: 2, column: 3, rule: 'unknown-key', hint: /did you mean "port"/ }],
+      },
+    ],
+  ])
+  t.match(await show([{ ...accepted, verdict: 'rejected', problems, manifest: null }]), [
+    ['orders.json', { service: null, inForce: 'nothing' }],
+  ])
+  const facts: ReceiptFacts = {
+    health: { state: 'passing', detail: 'status 200' },
+    published: { ok: true, detail: '' },
+    certificate: { spiffeId: 'spiffe://m/service/orders', serial: 'ab', notAfterMs: 86_400_000 },
+  }
+  t.match(await show([accepted], facts), [
+    [
+      'orders.json',
+      {
+        health: { state: 'passing', detail: 'status 200' },
+        published: { ok: true },
+        certificate: { serial: 'ab', notAfter: '1970-01-02T00:00:00.000Z' },
+      },
+    ],
+  ])
+  t.strictSame(await show([]), [])
+  await receipts.stop()
+})
