@@ -1,0 +1,105 @@
+/**
+ * Owns the writing of heads: from what was parsed, never from the bytes that came, in one pass.
+ * Pure. Framing and connection fields are made anew; what may pass is `hygiene.ts`'s matter.
+ */
+
+import type { BodyFraming, Fields, RequestHead, ResponseHead } from './head.ts'
+import { passes, trailerPasses, type Origin } from './hygiene.ts'
+
+/** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
+export type OwnFields = string
+
+/** Writes a request's head for the next hop, which keeps the connection. */
+export function writeRequestHead(head: RequestHead, origin: Origin, own: OwnFields): string {
+  let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
+  text += passing(head.fields, origin, head.nominated, true)
+  text += framing(head.body, head.method)
+  if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
+  return `${text}${own}\r\n`
+}
+
+/** Writes a response's head for the caller. */
+export function writeResponseHead(
+  head: ResponseHead,
+  origin: Origin,
+  connection: 'keep-alive' | 'close' | 'upgrade' | 'none',
+  own: OwnFields,
+  method: string,
+  callerHttp11: boolean,
+): string {
+  let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
+  text += passing(head.fields, origin, head.nominated, false)
+  if (method === 'HEAD' || head.status === 304) text += lengthAsIs(head.fields)
+  else if (head.body.kind === 'length') text += `content-length: ${head.body.length}\r\n`
+  else if (isChunkedFor(head.body, callerHttp11)) text += 'transfer-encoding: chunked\r\n'
+  switch (connection) {
+    case 'close':
+      text += 'connection: close\r\n'
+      break
+    case 'keep-alive':
+      if (!callerHttp11) text += 'connection: keep-alive\r\n'
+      break
+    case 'upgrade':
+      text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
+      break
+    case 'none':
+      break
+  }
+  return `${text}${own}\r\n`
+}
+
+/** Whether a response body goes on in chunks: unknown lengths do, where the caller speaks 1.1. */
+export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean {
+  return (body.kind === 'chunked' || body.kind === 'until-close') && callerHttp11
+}
+
+/** The end of a chunked body with those trailers that may pass. */
+export function writeLastChunk(trailers: Fields): string {
+  if (trailers.length === 0) return '0\r\n\r\n'
+  let text = '0\r\n'
+  for (let i = 0; i < trailers.length; i += 2) {
+    const name = trailers[i] as string
+    if (trailerPasses(name)) text += `${name}: ${trailers[i + 1]}\r\n`
+  }
+  return `${text}\r\n`
+}
+
+function passing(
+  fields: Fields,
+  origin: Origin,
+  nominated: ReadonlySet<string> | null,
+  isRequest: boolean,
+): string {
+  let text = ''
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] as string
+    if (isRequest && name === 'host') continue
+    if (!passes(name, origin)) continue
+    if (nominated !== null && nominated.has(name)) continue
+    text += `${name}: ${fields[i + 1]}\r\n`
+  }
+  return text
+}
+
+function framing(body: BodyFraming, method: string): string {
+  switch (body.kind) {
+    case 'none':
+    case 'until-close':
+      // RFC 9110 §8.6: a method that anticipates content says so even when there is none.
+      return method === 'POST' || method === 'PUT' || method === 'PATCH'
+        ? 'content-length: 0\r\n'
+        : ''
+    case 'length':
+      return `content-length: ${body.length}\r\n`
+    case 'chunked':
+      return 'transfer-encoding: chunked\r\n'
+  }
+}
+
+/** HEAD and 304 answers tell the length a GET would have had. */
+function lengthAsIs(fields: Fields): string {
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i] === 'content-length') return `content-length: ${fields[i + 1]}\r\n`
+  }
+  return ''
+}
