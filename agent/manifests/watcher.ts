@@ -175,10 +175,12 @@ export class ManifestWatcher {
     const waiting = this.#records.entries()
     const reader = async (): Promise<void> => {
       for (const [path, record] of waiting) {
+        // Taken before the look: a slow one must not make fresh content seem to have come to rest.
+        const [now, elapsed] = [clock.now(), clock.elapsed()]
         const look = paths.has(path)
-          ? await lookAt(path, record.stamp, clock.now())
+          ? await lookAt(path, record.stamp, now)
           : ({ kind: 'gone' } as const)
-        const answer = record.see(look, clock.now(), clock.elapsed())
+        const answer = record.see(look, now, elapsed)
         if (answer === 'again') inDoubt = true
         if (answer === 'forget') this.#records.delete(path)
       }
