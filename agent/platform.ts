@@ -48,6 +48,8 @@ export interface Channel {
   resume(): void
   /** True once `onClose` was called or `abort` was. */
   readonly closed: boolean
+  /** True when what carries it takes no new work: finish with it, but do not keep it. */
+  readonly retiring?: boolean
 }
 
 /** Is told how opening a channel went, exactly once. */

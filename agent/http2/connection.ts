@@ -7,7 +7,7 @@
 import type { Duplex } from 'node:stream'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { ChannelError, ChannelSink, Clock } from '#agent/platform.ts'
-import { AbuseBudgets, type AbuseSettings, defaultAbuseSettings } from './abuse-budgets.ts'
+import { AbuseBudgets, defaultAbuseSettings } from './abuse-budgets.ts'
 import { type Fault, connectionFault, errorCodes, errorText } from './fault.ts'
 import { FrameWriter } from './frame-writer.ts'
 import { clientPreface, flags, frameTypes, maxWindowBytes } from './frames.ts'
@@ -63,7 +63,6 @@ export interface ConnectionSettings {
   readonly connectionWindowBytes?: number
   /** How long the peer may take to acknowledge our settings. @default 10000 */
   readonly settingsTimeoutMs?: number
-  readonly abuse?: AbuseSettings
 }
 
 /** Largest frame we take, and the largest payload we send where the peer takes it. */
@@ -111,6 +110,8 @@ export class Http2Connection implements StreamHost, ReceiverHost {
       readonly owner: ConnectionOwner
       /** Shared with other connections, to bound what waits for slow consumers. @default 256 MiB */
       readonly held?: HeldBytes
+      /** Shared by all connections of one peer. @default the connection's own */
+      readonly budgets?: AbuseBudgets
     },
     settings: ConnectionSettings,
   ) {
@@ -132,7 +133,7 @@ export class Http2Connection implements StreamHost, ReceiverHost {
       connectionWindowBytes: settings.connectionWindowBytes ?? 268_435_456,
     }
     const { clock } = parts
-    const budgets = new AbuseBudgets(settings.abuse ?? defaultAbuseSettings, clock.elapsed())
+    const budgets = parts.budgets ?? new AbuseBudgets(defaultAbuseSettings, clock.elapsed())
     this.#receiver = new Receiver({ host: this, clock, budgets }, receiverSettings)
     this.#settingsTimer = clock.after(settings.settingsTimeoutMs ?? 10_000, () =>
       this.fail(connectionFault(errorCodes.settingsTimeout, 'SETTINGS were not acknowledged')),

@@ -27,6 +27,8 @@ export interface StreamHost {
   sendWindow: number
   /** Largest DATA payload to send. */
   readonly dataFrameBytes: number
+  /** True while it takes and opens streams. */
+  readonly isOpen: boolean
   /** The consumer took bytes: credit of the connection. */
   took(bytes: number): void
   /** Bytes began (positive) or ceased (negative) to wait for the stream's consumer. */
@@ -111,6 +113,11 @@ export class Http2Stream implements Channel {
 
   get closed(): boolean {
     return this.#closed
+  }
+
+  /** True when the connection takes no new streams. */
+  get retiring(): boolean {
+    return !this.#host.isOpen
   }
 
   /** True when the peer has ended its side, whether or not the sink knows. */

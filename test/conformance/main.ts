@@ -26,7 +26,7 @@ if (problem !== '') {
   console.log(problem)
 } else {
   const server = await startH2specServer()
-  const words = ['--host', '127.0.0.1', '--port', String(server.port), '--timeout', '2']
+  const words = ['--host', '127.0.0.1', '--port', String(server.port), '--timeout', '2', '--strict']
   const child = spawn(tool, [...words, ...process.argv.slice(2)], { stdio: 'inherit' })
   process.exitCode = await new Promise<number>((resolve) => {
     child.on('close', (code) => resolve(code ?? 1))

@@ -1,0 +1,107 @@
+/**
+ * Owns the dialling of one tunnel: TCP, TLS 1.3 with the caller's certificate, and the proof that the
+ * far side is exactly the service that was dialled. What runs over the socket is not its business.
+ */
+
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
+import type { Reason } from '#shared/model/reason.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { type SpiffeId, serviceId, serviceServerName } from '#shared/model/spiffe-id.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { HostView } from '#shared/model/snapshot.ts'
+import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { Clock } from '#agent/platform.ts'
+
+/** Whom a tunnel connects. */
+export interface TunnelTarget {
+  /** Whose certificate is shown. */
+  readonly caller: SpiffeId
+  /** Whose certificate is demanded. */
+  readonly service: ServiceName
+  readonly host: HostView
+  readonly trustDomain: TrustDomain
+}
+
+/** How dialling went. */
+export type DialResult =
+  | { readonly kind: 'ready'; readonly socket: TLSSocket }
+  | { readonly kind: 'failed'; readonly reason: Reason; readonly detail: string }
+
+class WrongPeer extends Error {}
+
+/**
+ * Dials; `done` is called exactly once, never before this returns, unless the dial was cancelled by
+ * what this answers.
+ */
+export function dialTunnel(
+  parts: { readonly credentials: CredentialSource; readonly clock: Clock },
+  target: TunnelTarget,
+  settings: { readonly timeoutMs: number },
+  done: (result: DialResult) => void,
+): () => void {
+  const { caller, service, host, trustDomain } = target
+  const where = `${host.name} (${host.address}:${host.tunnelPort})`
+  const credential = parts.credentials.contextFor(caller)
+  if (credential.kind === 'none') {
+    const { reason, detail } = credential
+    const failed = parts.clock.after(0, () => done({ kind: 'failed', reason, detail }))
+    return () => failed.stop()
+  }
+  const options: ConnectionOptions & { readonly highWaterMark: number } = {
+    host: host.address,
+    port: host.tunnelPort,
+    servername: serviceServerName(trustDomain, service),
+    secureContext: credential.context,
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: true,
+    checkServerIdentity: (_name, certificate) => {
+      const problem = identityProblem(parts.credentials, certificate.raw, target)
+      return problem === '' ? undefined : new WrongPeer(problem)
+    },
+    highWaterMark: 262_144,
+  }
+  const socket = connectTls(options)
+  socket.setNoDelay(true)
+  let over = false
+  const finish = (result: DialResult | null): void => {
+    if (over) return
+    over = true
+    timer.stop()
+    socket.removeListener('secureConnect', onSecure).removeListener('close', onClose)
+    // A socket that is destroyed may still tell of the error, so its listener stays.
+    if (result?.kind === 'ready') socket.removeListener('error', onError)
+    else socket.destroy()
+    if (result !== null) done(result)
+  }
+  const fail = (reason: Reason, detail: string): void => finish({ kind: 'failed', reason, detail })
+  const onError = (error: Error): void => {
+    const wrong = error instanceof WrongPeer || isSet(socket.authorizationError)
+    if (wrong) fail('tunnel-refused-identity', `${where} is not ${service}: ${error.message}`)
+    else fail('tunnel-failed', `no tunnel to ${where}: ${messageOf(error)}`)
+  }
+  const onClose = (): void => fail('tunnel-failed', `${where} closed during the handshake`)
+  const onSecure = (): void => {
+    if (socket.alpnProtocol !== 'h2') fail('tunnel-failed', `${where} does not speak HTTP/2`)
+    else if (!socket.authorized) fail('tunnel-refused-identity', `${where} is not proven`)
+    else finish({ kind: 'ready', socket })
+  }
+  const timer = parts.clock.after(settings.timeoutMs, () =>
+    fail('tunnel-failed', `no tunnel to ${where} within ${settings.timeoutMs} ms`),
+  )
+  socket.on('error', onError)
+  socket.once('close', onClose)
+  socket.once('secureConnect', onSecure)
+  return () => finish(null)
+}
+
+function isSet(value: unknown): boolean {
+  return value !== null && value !== undefined
+}
+
+/** Why a certificate, whose chain OpenSSL has verified, is not that of the service dialled. */
+function identityProblem(credentials: CredentialSource, der: Buffer, target: TunnelTarget): string {
+  const peer = credentials.readPeer(der)
+  if (!peer.ok) return peer.problem
+  const wanted = serviceId(target.trustDomain, target.service)
+  return peer.value.id === wanted ? '' : `it proved to be ${peer.value.id} and not ${wanted}`
+}

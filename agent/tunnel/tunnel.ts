@@ -1,0 +1,240 @@
+/**
+ * Owns one dialled tunnel: from the dial to the last stream, and whether its far side still lives.
+ * Which tunnel a stream takes is decided by its group.
+ */
+
+import type { TLSSocket } from 'node:tls'
+import type { Reason } from '#shared/model/reason.ts'
+import {
+  Http2Connection,
+  type ConnectionEnd,
+  type ConnectionOwner,
+} from '#agent/http2/connection.ts'
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
+import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { Clock } from '#agent/platform.ts'
+import { type DialResult, type TunnelTarget, dialTunnel } from './dial.ts'
+import type { PendingHost, PendingStream } from './pending-stream.ts'
+import { connectFields } from './refusal.ts'
+
+/** Is told what becomes of a tunnel. */
+export interface TunnelOwner {
+  /** It may have room for streams. */
+  onRoom(): void
+  /** It takes no more streams; those it has go on. */
+  onRetired(): void
+  /** It never came to work. */
+  onFailed(tunnel: Tunnel, reason: Reason, detail: string): void
+  /** It worked, and is over. */
+  onClosed(tunnel: Tunnel, end: ConnectionEnd): void
+  /** A stream is to be tried again. */
+  onAgain(pending: PendingStream): void
+}
+
+/** What tunnels need. */
+export interface TunnelParts {
+  readonly credentials: CredentialSource
+  readonly clock: Clock
+  readonly held: HeldBytes
+  readonly onDialled: (result: 'ok' | Reason) => void
+}
+
+/** Settings of a tunnel. Rounds are those of {@link Tunnel.listen}. */
+export interface TunnelSettings {
+  readonly connectTimeoutMs: number
+  /** Rounds without a stream after which it closes. */
+  readonly idleRounds: number
+  /** Rounds without an answer to a PING after which it is dead. */
+  readonly deadRounds: number
+  /** Rounds a stream waits for the far agent's answer. */
+  readonly openRounds: number
+}
+
+/** See the header. */
+export class Tunnel implements ConnectionOwner, PendingHost {
+  readonly #parts: TunnelParts
+  readonly #owner: TunnelOwner
+  readonly #settings: TunnelSettings
+  readonly #cancelDial: () => void
+  readonly #pending = new Set<PendingStream>()
+  #connection: Http2Connection | null = null
+  #knowsLimits = false
+  #over = false
+  #bytesHeard = 0
+  #silentRounds = 0
+  #idleRounds = 0
+  /** Rounds since a PING that is still unanswered, or null. */
+  #pingRounds: number | null = null
+
+  constructor(
+    parts: TunnelParts & { readonly owner: TunnelOwner },
+    target: TunnelTarget,
+    settings: TunnelSettings,
+  ) {
+    this.#parts = parts
+    this.#owner = parts.owner
+    this.#settings = settings
+    this.#cancelDial = dialTunnel(
+      parts,
+      target,
+      { timeoutMs: settings.connectTimeoutMs },
+      (result) => this.#dialled(result),
+    )
+  }
+
+  /** True when a stream can be opened now. */
+  get hasRoom(): boolean {
+    return this.#connection?.canOpen === true && !this.isMissing
+  }
+
+  /** True while it may yet have room without a stream ending: dialling, or its limits unknown. */
+  get mayHaveRoom(): boolean {
+    if (this.#over || this.isMissing) return false
+    return this.#connection === null || (this.#connection.isOpen && !this.#knowsLimits)
+  }
+
+  /** True until its handshake is over. */
+  get isDialling(): boolean {
+    return this.#connection === null && !this.#over
+  }
+
+  /** True when closing it would cost nobody anything. */
+  get isIdle(): boolean {
+    return this.#connection !== null && this.streams === 0
+  }
+
+  /** Streams open in it. */
+  get streams(): number {
+    return this.#connection?.streams.size ?? 0
+  }
+
+  /** Nothing was heard for a round and streams wait, or a long time has passed: ask. */
+  get isDubious(): boolean {
+    return this.#silentRounds > 0 && (this.#pending.size > 0 || this.#silentRounds % 10 === 0)
+  }
+
+  /** A PING has gone unanswered for a whole round. */
+  get isMissing(): boolean {
+    return (this.#pingRounds ?? 0) >= 1
+  }
+
+  /** Sends a wish for a stream; only where {@link hasRoom}. */
+  open(pending: PendingStream): void {
+    const fields = connectFields(pending.authority)
+    const stream = this.#connection?.open(fields, { sink: pending, heads: pending }) ?? null
+    if (stream === null) {
+      this.#owner.onAgain(pending)
+      return
+    }
+    this.#pending.add(pending)
+    this.#idleRounds = 0
+    pending.sent(stream, this)
+  }
+
+  /** Takes no more streams; closes after the last. */
+  retire(): void {
+    if (this.#connection !== null) {
+      this.#connection.drain()
+    } else if (!this.#over) {
+      this.#over = true
+      this.#cancelDial()
+    }
+  }
+
+  /** Closes now. */
+  close(why: string): void {
+    if (this.#connection === null) this.retire()
+    else this.#connection.close(why)
+  }
+
+  /** One round of sweeping: whether anything was heard since the last; ends what waited too long. */
+  listen(): boolean {
+    const connection = this.#connection
+    if (connection === null) return false
+    const heard = connection.bytesRead !== this.#bytesHeard
+    this.#bytesHeard = connection.bytesRead
+    this.#silentRounds = heard ? 0 : this.#silentRounds + 1
+    if (this.#pingRounds !== null) this.#pingRounds = heard ? null : this.#pingRounds + 1
+    this.#idleRounds = this.streams === 0 ? this.#idleRounds + 1 : 0
+    this.#endWaiting()
+    if ((this.#pingRounds ?? 0) >= this.#settings.deadRounds) {
+      connection.close('the far agent does not answer')
+    } else if (this.#idleRounds >= this.#settings.idleRounds) {
+      connection.drain()
+    }
+    return heard
+  }
+
+  /** Asks the far side whether it lives, unless it has been asked. */
+  probe(): void {
+    if (this.#pingRounds !== null || this.#connection === null) return
+    this.#pingRounds = 0
+    this.#connection.ping(() => {
+      this.#pingRounds = null
+    })
+  }
+
+  answered(pending: PendingStream): void {
+    this.#pending.delete(pending)
+  }
+
+  again(pending: PendingStream): void {
+    this.#owner.onAgain(pending)
+  }
+
+  onStream(): void {}
+
+  onSettings(): void {
+    this.#knowsLimits = true
+    this.#owner.onRoom()
+  }
+
+  onGoaway(): void {
+    this.#owner.onRetired()
+  }
+
+  onStreamEnd(): void {
+    this.#owner.onRoom()
+  }
+
+  onClose(end: ConnectionEnd): void {
+    this.#over = true
+    if (this.#knowsLimits) {
+      this.#owner.onClosed(this, end)
+    } else {
+      // In TLS 1.3 a server judges the client's certificate after the client is done.
+      const detail = `the far agent ended the handshake: ${end.message}`
+      this.#owner.onFailed(this, 'tunnel-failed', detail)
+    }
+  }
+
+  #dialled(result: DialResult): void {
+    switch (result.kind) {
+      case 'ready':
+        this.#parts.onDialled('ok')
+        this.#begin(result.socket)
+        break
+      case 'failed':
+        this.#over = true
+        this.#parts.onDialled(result.reason)
+        this.#owner.onFailed(this, result.reason, result.detail)
+        break
+    }
+  }
+
+  #begin(socket: TLSSocket): void {
+    const { clock, held } = this.#parts
+    this.#connection = new Http2Connection({ socket, clock, owner: this, held }, { role: 'client' })
+    this.#owner.onRoom()
+  }
+
+  #endWaiting(): void {
+    for (const pending of this.#pending) {
+      pending.rounds++
+      if (this.isMissing) pending.refuse('tunnel-failed', 'the far agent does not answer')
+      else if (pending.rounds > this.#settings.openRounds) {
+        pending.refuse('tunnel-failed', 'the far agent did not answer CONNECT in time')
+      }
+    }
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * Owns the dialled tunnels of a worker: at most one group per caller, service and far agent, dialled
+ * when first needed, closed when idle, probed for life, replaced when credentials rotate. Who may
+ * call whom is not decided here.
+ */
+
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import type { HostView } from '#shared/model/snapshot.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { HeldBytes } from '#agent/http2/held-bytes.ts'
+import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { Clock, Opener, Random } from '#agent/platform.ts'
+import { PendingStream } from './pending-stream.ts'
+import type { Tunnel, TunnelSettings } from './tunnel.ts'
+import { TunnelGroup } from './tunnel-group.ts'
+
+/** Whither a stream is to go. */
+export interface StreamTarget {
+  /** Whose certificate is shown. */
+  readonly caller: SpiffeId
+  /** Whose certificate is demanded. */
+  readonly service: ServiceName
+  readonly host: HostView
+  /** Named in CONNECT, `<host>:<port>`; tells the far agent which instance is meant. */
+  readonly authority: string
+  readonly trustDomain: TrustDomain
+}
+
+/** What tunnels need. */
+export interface TunnelsParts {
+  readonly credentials: CredentialSource
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  /** Counts finished handshakes. */
+  readonly onHandshake?: (result: 'ok' | Reason) => void
+  /** Bounds what waits for slow consumers; shared with the listener. @default 256 MiB */
+  readonly held?: HeldBytes
+}
+
+/** Settings of all tunnels. */
+export interface TunnelsSettings {
+  /** TCP and TLS handshake together. @default 1000 */
+  readonly connectTimeoutMs?: number
+  /** A tunnel without a stream for this long is closed. @default 60000 */
+  readonly idleMs?: number
+  /** Most tunnels at once, to all hosts. @default 4096 */
+  readonly maxTunnels?: number
+  /** How often silent far agents are asked whether they live; dead after three silent rounds. @default 1000 */
+  readonly pingEveryMs?: number
+  /** How long the far agent may take to answer CONNECT. @default 10000 */
+  readonly openTimeoutMs?: number
+}
+
+const deadRounds = 3
+
+/** See the header. */
+export class Tunnels {
+  readonly #parts: TunnelsParts
+  readonly #maxTunnels: number
+  readonly #settings: TunnelSettings
+  readonly #held: HeldBytes
+  readonly #groups = new Map<string, TunnelGroup>()
+  readonly #sweeping: Timer
+  readonly #stopListening: () => void
+  #stopped = false
+
+  constructor(parts: TunnelsParts, settings: TunnelsSettings = {}) {
+    this.#parts = parts
+    this.#held = parts.held ?? new HeldBytes({ limitBytes: 268_435_456 })
+    this.#maxTunnels = settings.maxTunnels ?? 4096
+    const roundMs = settings.pingEveryMs ?? 1000
+    this.#settings = {
+      connectTimeoutMs: settings.connectTimeoutMs ?? 1000,
+      idleRounds: Math.ceil((settings.idleMs ?? 60_000) / roundMs),
+      openRounds: Math.ceil((settings.openTimeoutMs ?? 10_000) / roundMs),
+      deadRounds,
+    }
+    this.#sweeping = parts.clock.every(roundMs, () => this.#sweep())
+    this.#stopListening = parts.credentials.onRotated((id) => this.#rotate(id))
+  }
+
+  /** Tunnels open or being dialled. */
+  get openTunnels(): number {
+    let count = 0
+    for (const group of this.#groups.values()) count += group.tunnels.size
+    return count
+  }
+
+  /** Streams open in all tunnels, idle ones in pools included. */
+  get openStreams(): number {
+    let count = 0
+    for (const tunnel of this.#all()) count += tunnel.streams
+    return count
+  }
+
+  /**
+   * Opens a CONNECT stream. The opener is answered exactly once, never before this returns; in
+   * `onOpen` it must set the channel's sink at once.
+   */
+  openStream(target: StreamTarget, opener: Opener): void {
+    const pending = new PendingStream({ opener }, { authority: target.authority })
+    if (this.#stopped) {
+      queueMicrotask(() => pending.refuse('draining', 'this agent is stopping'))
+      return
+    }
+    const { caller, service, host } = target
+    const key = `${caller} ${service} ${host.name} ${host.address} ${host.tunnelPort}`
+    let group = this.#groups.get(key)
+    if (group === undefined) {
+      group = this.#makeGroup(target)
+      this.#groups.set(key, group)
+    }
+    group.open(pending)
+  }
+
+  /** Closes everything; streams still open are lost, new ones are refused as draining. */
+  stop(): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#sweeping.stop()
+    this.#stopListening()
+    for (const group of this.#groups.values()) group.close('this agent is stopping')
+    this.#groups.clear()
+  }
+
+  #makeGroup(target: StreamTarget): TunnelGroup {
+    const { credentials, clock, random, logger, onHandshake } = this.#parts
+    const parts = {
+      credentials,
+      clock,
+      random,
+      held: this.#held,
+      mayDial: () => this.#mayDial(),
+      onDialled: (result: 'ok' | Reason) => onHandshake?.(result),
+      onTrouble: (detail: string) =>
+        logger.warn({ caller: target.caller, service: target.service, detail }, 'tunnel failed'),
+    }
+    return new TunnelGroup(parts, target, this.#settings)
+  }
+
+  #mayDial(): boolean {
+    if (this.openTunnels < this.#maxTunnels) return true
+    for (const tunnel of this.#all()) {
+      if (!tunnel.isIdle) continue
+      tunnel.close('another tunnel is needed more')
+      return true
+    }
+    return false
+  }
+
+  #rotate(id: SpiffeId): void {
+    for (const group of this.#groups.values()) if (group.target.caller === id) group.rotate()
+  }
+
+  /** Asks one tunnel of each silent host whether it lives, and all of them when it does not answer. */
+  #sweep(): void {
+    const heard = new Set<string>()
+    const missing = new Set<string>()
+    for (const [key, group] of this.#groups) {
+      for (const tunnel of group.tunnels) {
+        if (tunnel.listen()) heard.add(group.place)
+        if (tunnel.isMissing) missing.add(group.place)
+      }
+      if (group.isEmpty) this.#groups.delete(key)
+    }
+    const asked = new Set<string>()
+    for (const { place, tunnels } of this.#groups.values()) {
+      for (const tunnel of tunnels) {
+        const first = !heard.has(place) && !asked.has(place)
+        if (!first && !tunnel.isDubious && !missing.has(place)) continue
+        asked.add(place)
+        tunnel.probe()
+      }
+    }
+  }
+
+  *#all(): Generator<Tunnel> {
+    for (const group of this.#groups.values()) yield* group.tunnels
+  }
+}
