@@ -1,95 +1,459 @@
-/** Holds the identity keeper to its word against a whole controller over real TLS. */
+/**
+ * Holds the identity keeper to its word: against a whole controller over real TLS, and against a CA
+ * in this process with a clock that the test turns.
+ */
 
-import { readdirSync, statSync } from 'node:fs'
+import { createPublicKey } from 'node:crypto'
+import {
+  existsSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import t from 'tap'
+import type { ControllerPort } from '#agent/identity/controller-port.ts'
 import { GrpcControllerPort } from '#agent/identity/controller-port.ts'
 import { IdentityFiles } from '#agent/identity/identity-files.ts'
 import { IdentityKeeper } from '#agent/identity/identity-keeper.ts'
-import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { Authority } from '#controller/ca/authority.ts'
+import type { Clock } from '#shared/lifecycle/clock.ts'
+import { systemClock, systemRandom as random } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
-import type { ServiceName } from '#shared/model/names.ts'
+import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
+import type { HostName, ServiceName } from '#shared/model/names.ts'
+import { checkCsr } from '#shared/pki/csr.ts'
+import { keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
+import type { MeshDescription } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
 
 const host = must(parseHostName('h1'))
 const service = (name: string): ServiceName => must(parseServiceName(name))
 const logger = createLogger({ name: 'test', level: 'silent' })
+const orders = service('orders')
+const hostIdText = 'spiffe://mesh.internal/host/h1'
 
 interface KeeperSettings {
-  readonly address: string
+  readonly controller: ControllerPort
   readonly state: string
   readonly token?: string | null
-  readonly host?: typeof host
+  readonly clock?: Clock
+  readonly host?: HostName
 }
 
 function makeKeeper(settings: KeeperSettings): IdentityKeeper {
+  const { controller, state, token = null, clock = systemClock } = settings
   const name = settings.host ?? host
-  return new IdentityKeeper(
-    {
-      controller: new GrpcControllerPort({ clock: systemClock }, { address: settings.address }),
-      files: new IdentityFiles({ stateDirectory: settings.state, host: name }),
-      joinToken: async () => settings.token ?? null,
-      clock: systemClock,
-      random: systemRandom,
-      logger,
-    },
-    { host: name },
-  )
+  const files = new IdentityFiles({ stateDirectory: state, host: name })
+  const joinToken = (): Promise<string | null> => Promise.resolve(token)
+  return new IdentityKeeper({ controller, files, joinToken, clock, random, logger }, { host: name })
 }
 
 /** Waits until `holds` after a change. */
 function until(keeper: IdentityKeeper, holds: () => boolean): Promise<void> {
   return new Promise((resolve) => {
+    let stop = (): void => {}
     const look = (): void => {
       if (!holds()) return
       stop()
       resolve()
     }
-    const stop = keeper.onChange(look)
+    stop = keeper.onChange(look)
     look()
   })
 }
+
+/**
+ * Turns the clock until `holds`. Keys and files take their own time, so each turn gives the event
+ * loop some before the next.
+ */
+async function turnUntil(clock: FakeClock, stepMs: number, holds: () => boolean): Promise<void> {
+  while (!holds()) {
+    await clock.advance(stepMs)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 2)
+    })
+  }
+}
+
+/** A controller in this process: a real CA, a clock to turn, failures on demand. */
+interface LocalController extends ControllerPort {
+  readonly clock: FakeClock
+  readonly calls: string[]
+  /** What every call fails with, or null. */
+  failure: MeshError | null
+  mesh: MeshDescription
+}
+
+async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<LocalController> {
+  const clock = new FakeClock({ epoch: Date.now() })
+  const trustDomain = must(parseTrustDomain('mesh.internal'))
+  const authority = await Authority.open(
+    { clock, random, logger },
+    { stateDirectory: `${directory}/ca`, trustDomain, leafTtlMs },
+  )
+  const answer = async <T>(name: string, make: () => T | Promise<T>): Promise<T> => {
+    local.calls.push(name)
+    if (local.failure !== null) throw local.failure
+    return make()
+  }
+  const local: LocalController = {
+    clock,
+    calls: [],
+    failure: null,
+    mesh: {
+      trustDomain,
+      trustBundlePem: authority.bundlePem,
+      store: { kind: 'embedded', endpoints: ['https://127.0.0.1:1'], serverName: 'c1' },
+      controller: 'c1',
+    },
+    enrol: (_token, csr, name) =>
+      answer('enrol', async () => {
+        const certificate = await authority.issueHost(name, must(checkCsr(csr)))
+        return { certificate, mesh: local.mesh, host: name }
+      }),
+    open: () => ({
+      describeMesh: () => answer('describe', () => local.mesh),
+      renewHost: (csr) => answer('renew', () => authority.issueHost(host, must(checkCsr(csr)))),
+      issueService: (name, csr) =>
+        answer(`issue ${name}`, () => authority.issueService(name, host, must(checkCsr(csr)))),
+      close() {},
+    }),
+  }
+  return local
+}
+
+const serials = (keeper: IdentityKeeper): string[] => keeper.credentials.map(({ serial }) => serial)
+const codes = (keeper: IdentityKeeper): string[] => keeper.problems.map(({ code }) => code)
 
 t.test(
   'a host enrols with a token, gets services, and starts again without a controller',
   async (t) => {
     const directory = t.testdir()
-    const controller = await startController(directory)
-    t.teardown(() => controller.stop())
-    const state = `${directory}/agent`
-    const settings = { address: controller.address, state }
+    const running = await startController(directory)
+    t.teardown(() => running.stop())
+    const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+    const settings = { controller, state: `${directory}/agent` }
 
-    const keeper = makeKeeper({ ...settings, token: await controller.token() })
-    keeper.want(new Set([service('orders'), service('carts')]))
+    const keeper = makeKeeper({ ...settings, token: `${await running.token()}\n` })
+    keeper.want(new Set([orders, service('carts')]))
     await keeper.start()
     await until(keeper, () => keeper.credentials.length === 3)
     t.same(
       keeper.credentials.map(({ id }) => id),
-      [
-        'spiffe://mesh.internal/host/h1',
-        'spiffe://mesh.internal/service/orders',
-        'spiffe://mesh.internal/service/carts',
-      ],
+      [hostIdText, 'spiffe://mesh.internal/service/orders', 'spiffe://mesh.internal/service/carts'],
     )
+    t.equal(keeper.host?.id, hostIdText)
     t.equal(keeper.mesh?.controller, 'c1')
     t.same(keeper.mesh?.store, {
       kind: 'embedded',
-      endpoints: [`https://127.0.0.1:${controller.ports.store}`],
+      endpoints: [`https://127.0.0.1:${running.ports.store}`],
       serverName: 'c1.controller.mesh.internal',
     })
+    t.same(keeper.problems, [])
     await keeper.stop()
-    for (const name of readdirSync(`${state}/identity`)) {
-      t.equal(statSync(`${state}/identity/${name}`).mode & 0o777, 0o600, name)
+    for (const name of readdirSync(`${settings.state}/identity`)) {
+      t.equal(statSync(`${settings.state}/identity/${name}`).mode & 0o777, 0o600, name)
     }
 
-    await controller.stop()
+    await running.stop()
     const again = makeKeeper(settings)
-    again.want(new Set([service('orders')]))
+    again.want(new Set([orders]))
     await again.start()
     t.teardown(() => again.stop())
-    t.equal(again.credentials.length, 2)
-    t.equal(again.credentials[0]?.serial, keeper.credentials[0]?.serial)
+    t.same(serials(again), serials(keeper).slice(0, 2))
+    t.equal(again.bundlePem, keeper.bundlePem)
     await until(again, () => again.problems.length > 0)
-    t.equal(again.problems[0]?.code, 'controller-unavailable')
+    t.same(codes(again), ['controller-unavailable'])
   },
 )
+
+t.test('a service the record does not allow is a problem of its own', async (t) => {
+  const directory = t.testdir()
+  const running = await startController(directory)
+  t.teardown(() => running.stop())
+  const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+  const token = await running.token({ services: ['orders'] })
+  const keeper = makeKeeper({ controller, state: `${directory}/agent`, token })
+  t.teardown(() => keeper.stop())
+  keeper.want(new Set([service('admin'), orders]))
+  await keeper.start()
+  await until(keeper, () => keeper.credentials.length === 2 && keeper.problems.length === 1)
+  t.match(keeper.problems, [{ identity: 'admin', code: 'service-not-allowed' }])
+})
+
+t.test('a token for another host, and one of another mesh, are problems that say so', async (t) => {
+  const directory = t.testdir()
+  const [own, other] = [
+    await startController(`${directory}/own`),
+    await startController(`${directory}/other`),
+  ]
+  t.teardown(() => Promise.all([own.stop(), other.stop()]))
+  const controller = new GrpcControllerPort({ clock: systemClock }, { address: own.address })
+  const tries: readonly (readonly [string, string])[] = [
+    [await own.token({ host: 'h2' }), 'token-for-another-host'],
+    [await other.token(), 'root-mismatch'],
+    ['rubbish', 'token-malformed'],
+  ]
+  for (const [index, [token, code]] of tries.entries()) {
+    const keeper = makeKeeper({ controller, state: `${directory}/agent${index}`, token })
+    await keeper.start()
+    await until(keeper, () => keeper.problems.length > 0)
+    t.same(codes(keeper), [code])
+    t.equal(keeper.host, null)
+    await keeper.stop()
+  }
+})
+
+t.test('each credential is renewed at half its life, with a new key', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
+  t.teardown(() => keeper.stop())
+  keeper.want(new Set([orders]))
+  await keeper.start()
+  await until(keeper, () => keeper.credentials.length === 2)
+  const [host1, orders1] = keeper.credentials
+  await clock.advance(3_600_000 * 0.39)
+  t.same(serials(keeper), [host1?.serial, orders1?.serial])
+  const begin = clock.now()
+  const both = [host1?.serial, orders1?.serial]
+  await turnUntil(clock, 60_000, () => !serials(keeper).some((one) => both.includes(one)))
+  t.ok(clock.now() - begin <= 3_600_000 * 0.25, 'by sixty percent of the life, and a turn')
+  for (const [before, after] of [
+    [host1, keeper.credentials[0]],
+    [orders1, keeper.credentials[1]],
+  ]) {
+    const keys = [before, after].map((one) => keyFromPem(one?.keyPem ?? ''))
+    if (keys[0] === null || keys[0] === undefined || keys[1] === null || keys[1] === undefined) {
+      throw new Error('no key')
+    }
+    t.not(publicKeyDer(keys[0]).toString('hex'), publicKeyDer(keys[1]).toString('hex'))
+    t.ok(createPublicKey(keys[1]))
+  }
+})
+
+t.test(
+  'while the controller is away the old credentials serve to their end, then are named',
+  async (t) => {
+    const directory = t.testdir()
+    const controller = await makeLocal(directory, 600_000)
+    const { clock } = controller
+    const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
+    t.teardown(() => keeper.stop())
+    keeper.want(new Set([orders]))
+    await keeper.start()
+    await until(keeper, () => keeper.credentials.length === 2)
+    const before = serials(keeper)
+    controller.failure = new MeshError('away', { code: 'controller-unavailable', retry: true })
+    controller.calls.length = 0
+    const nearEndMs = clock.now() + 540_000
+    await turnUntil(clock, 10_000, () => clock.now() >= nearEndMs)
+    t.same(serials(keeper), before)
+    t.same([...new Set(codes(keeper))], ['controller-unavailable'])
+    const tries = controller.calls.length
+    t.ok(tries >= 5 && tries <= 60, `${tries} tries in the second half of the life`)
+
+    controller.failure = null
+    await turnUntil(clock, 1000, () => keeper.problems.length === 0)
+    t.notSame(serials(keeper), before)
+  },
+)
+
+t.test('an ended host certificate needs a new token, and says so', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory, 60_000)
+  const { clock } = controller
+  const settings = { controller, clock, state: `${directory}/agent` }
+  const first = makeKeeper({ ...settings, token: 't' })
+  await first.start()
+  await until(first, () => first.host !== null)
+  await first.stop()
+  await clock.advance(61_000)
+
+  const without = makeKeeper(settings)
+  await without.start()
+  await until(without, () => without.problems.length > 0)
+  t.match(without.problems, [{ code: 'host-certificate-ended', hint: /join token/ }])
+  await without.stop()
+
+  const withToken = makeKeeper({ ...settings, token: 'new' })
+  t.teardown(() => withToken.stop())
+  await withToken.start()
+  await until(withToken, () => withToken.host?.serial !== first.host?.serial)
+  t.same(withToken.problems, [])
+})
+
+t.test('damaged files: a service is asked for again, a host says what to do', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const settings = { controller, clock, state: `${directory}/agent` }
+  const first = makeKeeper({ ...settings, token: 't' })
+  first.want(new Set([orders]))
+  await first.start()
+  await until(first, () => first.credentials.length === 2)
+  await first.stop()
+  const files = { host: 'host.json', service: 'service.orders.json' }
+  const path = (name: string): string => `${settings.state}/identity/${name}`
+  const whole = {
+    host: readFileSync(path(files.host), 'utf8'),
+    service: readFileSync(path(files.service), 'utf8'),
+  }
+
+  for (const length of [0, 1, 100, whole.service.length - 10]) {
+    writeFileSync(path(files.service), whole.service)
+    truncateSync(path(files.service), length)
+    const keeper = makeKeeper(settings)
+    keeper.want(new Set([orders]))
+    await keeper.start()
+    await until(keeper, () => keeper.credentials.length === 2)
+    t.not(keeper.credentials[1]?.serial, first.credentials[1]?.serial, `cut to ${length}`)
+    await keeper.stop()
+  }
+
+  const damages = [
+    '',
+    '{}',
+    'null',
+    whole.host.slice(0, 500),
+    whole.service,
+    whole.host.replace('host/h1', 'host/h2').replace('"format":1', '"format":2'),
+    whole.host.replaceAll('BEGIN CERTIFICATE', 'BEGIN RUBBISH'),
+  ]
+  for (const damage of damages) {
+    writeFileSync(path(files.host), damage)
+    const keeper = makeKeeper(settings)
+    await keeper.start()
+    await until(keeper, () => keeper.problems.length > 0)
+    t.match(keeper.problems, [{ code: 'host-file-damaged', hint: /join token/ }])
+    t.notMatch(JSON.stringify(keeper.problems), /PRIVATE KEY/)
+    await keeper.stop()
+  }
+
+  const mended = makeKeeper({ ...settings, token: 'new' })
+  t.teardown(() => mended.stop())
+  await mended.start()
+  await until(mended, () => mended.host !== null)
+})
+
+t.test('the files of one host are of no use to another', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const settings = { controller, clock: controller.clock, state: `${directory}/agent` }
+  const first = makeKeeper({ ...settings, token: 't' })
+  await first.start()
+  await until(first, () => first.host !== null)
+  await first.stop()
+  const other = makeKeeper({ ...settings, host: must(parseHostName('h2')) })
+  t.teardown(() => other.stop())
+  await other.start()
+  await until(other, () => other.problems.length > 0)
+  t.match(other.problems, [{ code: 'host-file-damaged', message: /host\/h1, not .*host\/h2/ }])
+})
+
+t.test('a service that is wanted again soon needs no new certificate', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const state = `${directory}/agent`
+  const keeper = makeKeeper({ controller, clock, state, token: 't' })
+  t.teardown(() => keeper.stop())
+  keeper.want(new Set([orders]))
+  await keeper.start()
+  await until(keeper, () => keeper.credentials.length === 2)
+  await turnUntil(clock, 0, () => clock.pending > 0)
+  const before = serials(keeper)
+  keeper.want(new Set())
+  t.equal(keeper.credentials.length, 1)
+  keeper.want(new Set([orders]))
+  t.same(serials(keeper), before)
+
+  keeper.want(new Set())
+  const file = `${state}/identity/service.orders.json`
+  t.ok(existsSync(file))
+  const endsMs = clock.now() + 3_590_000
+  await turnUntil(clock, 60_000, () => !existsSync(file))
+  t.ok(clock.now() >= endsMs, 'kept to its end')
+  t.equal(controller.calls.filter((call) => call === 'issue orders').length, 1)
+})
+
+t.test('a changed description of the mesh is told and kept on disk', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const settings = { controller, clock: controller.clock, state: `${directory}/agent` }
+  const first = makeKeeper({ ...settings, token: 't' })
+  await first.start()
+  await until(first, () => first.mesh !== null)
+  await first.stop()
+
+  const store = { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'], serverName: '' }
+  controller.mesh = { ...controller.mesh, store }
+  const second = makeKeeper(settings)
+  await second.start()
+  await until(second, () => second.mesh?.store.kind === 'etcd')
+  await second.stop()
+  controller.failure = new MeshError('away', { code: 'controller-unavailable', retry: true })
+  const third = makeKeeper(settings)
+  await third.start()
+  t.same(third.mesh?.store, store)
+  await third.stop()
+
+  controller.failure = null
+  controller.mesh = { ...controller.mesh, trustDomain: 'other.internal' }
+  const fourth = makeKeeper(settings)
+  t.teardown(() => fourth.stop())
+  await fourth.start()
+  await until(fourth, () => fourth.problems.length > 0)
+  t.same(codes(fourth), ['trust-domain-changed'])
+  t.equal(fourth.mesh?.trustDomain, 'mesh.internal')
+})
+
+t.test('an answer that is for somebody else, or no answer at all, is not taken', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const open = controller.open.bind(controller)
+  const wrong: ControllerPort = {
+    enrol: controller.enrol.bind(controller),
+    open(file) {
+      const session = open(file)
+      return { ...session, issueService: (_name, csr) => session.renewHost(csr) }
+    },
+  }
+  const keeper = makeKeeper({ controller: wrong, clock, state: `${directory}/agent`, token: 't' })
+  t.teardown(() => keeper.stop())
+  keeper.want(new Set([orders]))
+  await keeper.start()
+  await until(keeper, () => keeper.problems.length > 0)
+  t.match(keeper.problems, [{ identity: 'orders', code: 'bad-controller-answer' }])
+  t.equal(keeper.credentials.length, 1)
+})
+
+t.test('stop ends a call under way', async (t) => {
+  const directory = t.testdir()
+  const running = await startController(directory)
+  const token = await running.token()
+  await running.stop()
+  let asked = (): void => {}
+  const under = new Promise<void>((resolve) => (asked = resolve))
+  const controller: ControllerPort = {
+    enrol: (_token, _csr, _host, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('given up')))
+        asked()
+      }),
+    open: () => {
+      throw new Error('not enrolled')
+    },
+  }
+  const keeper = makeKeeper({ controller, state: `${directory}/agent`, token })
+  await keeper.start()
+  await under
+  await keeper.stop()
+  t.equal(keeper.host, null)
+})
