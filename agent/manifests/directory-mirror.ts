@@ -35,6 +35,8 @@ export class DirectoryMirror {
   /** What is on the disk, as far as known; null: not looked yet. */
   #written: Map<string, string | null> | null = null
   #wanted: ReadonlyMap<string, string> = new Map()
+  /** The map that was last compared with the disk. */
+  #done: ReadonlyMap<string, string> | null = null
   #running: Promise<void> | null = null
   #retry: Timer | null = null
   #complaint = ''
@@ -53,13 +55,12 @@ export class DirectoryMirror {
 
   /** Resolves when the directory shows the map, or the last try to do so has failed. */
   async settled(): Promise<void> {
-    await this.#running
+    while (this.#running !== null) await this.#running
   }
 
   /** Ends what is under way; the files stay. */
   async stop(): Promise<void> {
-    this.#retry?.stop()
-    await this.#running
+    await this.settled()
     this.#retry?.stop()
   }
 
@@ -74,6 +75,8 @@ export class DirectoryMirror {
     if (failure === null) {
       this.#backoff.reset()
       this.#complaint = ''
+      // Something may have been shown after the last look and before this line.
+      if (this.#wanted !== this.#done) this.#begin()
       return
     }
     this.#written = null
@@ -92,7 +95,9 @@ export class DirectoryMirror {
     try {
       const written = (this.#written ??= await this.#look())
       for (;;) {
-        const names = differing(written, this.#wanted)
+        const wanted = this.#wanted
+        const names = differing(written, wanted)
+        this.#done = wanted
         for (const name of names) {
           const problem = await this.#align(name, written)
           failure ??= problem

@@ -10,9 +10,23 @@ import { until } from '#test/support/until.ts'
 async function watching(
   t: Test,
   files: Record<string, string>,
-  settings: { readonly rescanMs?: number; readonly root?: string } = {},
+  settings: {
+    readonly rescanMs?: number
+    /** The tree of an earlier watcher. */
+    readonly root?: string
+    /** Last good versions of an earlier run. */
+    readonly kept?: Record<string, string>
+    /** Where the tree is to come later. */
+    readonly later?: string
+  } = {},
 ) {
-  const root = settings.root ?? t.testdir({ 'mesh.d': files, state: {} })
+  // Before the test directory is made, because tap would otherwise remove that first.
+  const running: { stop: () => Promise<void> } = { stop: async () => {} }
+  t.teardown(() => running.stop())
+  const tree = { 'mesh.d': files, state: { manifests: settings.kept ?? {} } }
+  const root =
+    settings.root ??
+    (settings.later === undefined ? t.testdir(tree) : `${t.testdir({})}/${settings.later}`)
   const directory = `${root}/mesh.d`
   const { logger, lines } = logLines()
   const parts = { clock: systemClock, random: systemRandom, logger }
@@ -30,7 +44,7 @@ async function watching(
     await watcher.stop()
     await goodVersions.stop()
   }
-  t.teardown(stop)
+  running.stop = stop
   const drop = (name: string, content: unknown): void =>
     writeFileSync(
       `${directory}/${name}`,
@@ -158,8 +172,7 @@ t.test('a directory removed, made again and renamed over is followed', async (t)
 })
 
 t.test('a directory of which even the parent comes later is found by looking', async (t) => {
-  const root = `${t.testdir({})}/later`
-  const { services } = await watching(t, {}, { root, rescanMs: 20 })
+  const { root, services } = await watching(t, {}, { later: 'later', rescanMs: 20 })
   mkdirSync(`${root}/mesh.d`, { recursive: true })
   writeFileSync(`${root}/mesh.d/a.json`, '{"port": 1}')
   await until('a is there', () => services() === 'a:1')
@@ -181,11 +194,11 @@ t.test('last good versions survive a restart with a bad file', async (t) => {
 })
 
 t.test('damaged last good versions are left out', async (t) => {
-  const root = t.testdir({
-    'mesh.d': { 'a.json': '{', 'b.json': '{"port": 2}' },
-    state: { manifests: { 'a.json': '{"port": 1', 'b.json': 'x' } },
-  })
-  const { services } = await watching(t, {}, { root })
+  const { services } = await watching(
+    t,
+    { 'a.json': '{', 'b.json': '{"port": 2}' },
+    { kept: { 'a.json': '{"port": 1', 'b.json': 'x' } },
+  )
   t.equal(services(), 'b:2')
 })
 
