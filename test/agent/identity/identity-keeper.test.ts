@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import t from 'tap'
-import type { ControllerPort } from '#agent/identity/controller-port.ts'
+import type { ControllerPort, ControllerSession } from '#agent/identity/controller-port.ts'
 import { GrpcControllerPort } from '#agent/identity/controller-port.ts'
 import { IdentityFiles } from '#agent/identity/identity-files.ts'
 import { IdentityKeeper } from '#agent/identity/identity-keeper.ts'
@@ -24,9 +24,9 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
-import { checkCsr } from '#shared/pki/csr.ts'
-import { keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
-import type { MeshDescription } from '#shared/rpc/mesh-api.ts'
+import { checkCsr, makeCsr } from '#shared/pki/csr.ts'
+import { generateKey, keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
+import type { Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 
@@ -413,26 +413,48 @@ t.test('a changed description of the mesh is told and kept on disk', async (t) =
   t.equal(fourth.mesh?.trustDomain, 'mesh.internal')
 })
 
-t.test('an answer that is for somebody else, or no answer at all, is not taken', async (t) => {
-  const directory = t.testdir()
-  const controller = await makeLocal(directory)
-  const { clock } = controller
-  const open = controller.open.bind(controller)
-  const wrong: ControllerPort = {
-    enrol: controller.enrol.bind(controller),
-    open(file) {
-      const session = open(file)
-      return { ...session, issueService: (_name, csr) => session.renewHost(csr) }
-    },
-  }
-  const keeper = makeKeeper({ controller: wrong, clock, state: `${directory}/agent`, token: 't' })
-  t.teardown(() => keeper.stop())
-  keeper.want(new Set([orders]))
-  await keeper.start()
-  await until(keeper, () => keeper.problems.length > 0)
-  t.match(keeper.problems, [{ identity: 'orders', code: 'bad-controller-answer' }])
-  t.equal(keeper.credentials.length, 1)
-})
+t.test(
+  'an answer for another identity, another key or no certificate at all is not taken',
+  async (t) => {
+    const directory = t.testdir()
+    const controller = await makeLocal(directory)
+    const { clock } = controller
+    const otherCsr = await makeCsr(await generateKey())
+    const open = controller.open.bind(controller)
+    type Issue = (session: ControllerSession, csr: Buffer) => Promise<Issued>
+    const wrong: readonly (readonly [string, Issue, RegExp])[] = [
+      ['identity', (session, csr) => session.renewHost(csr), /is for .*host\/h1/],
+      ['service', (session, csr) => session.issueService(service('carts'), csr), /service\/carts/],
+      ['key', (session) => session.issueService(orders, otherCsr), /another key/],
+      [
+        'nothing',
+        async (session, csr) => ({ ...(await session.issueService(orders, csr)), chainPem: '' }),
+        /cannot be read/,
+      ],
+    ]
+    for (const [what, issue, message] of wrong) {
+      const port: ControllerPort = {
+        enrol: controller.enrol.bind(controller),
+        open(file) {
+          const session = open(file)
+          return { ...session, issueService: (_name, csr) => issue(session, csr) }
+        },
+      }
+      const state = `${directory}/${what}`
+      const keeper = makeKeeper({ controller: port, clock, state, token: 't' })
+      keeper.want(new Set([orders]))
+      await keeper.start()
+      await until(keeper, () => keeper.problems.length > 0)
+      t.match(
+        keeper.problems,
+        [{ identity: 'orders', code: 'bad-controller-answer', message }],
+        what,
+      )
+      t.equal(keeper.credentials.length, 1)
+      await keeper.stop()
+    }
+  },
+)
 
 t.test('stop ends a call under way', async (t) => {
   const directory = t.testdir()
