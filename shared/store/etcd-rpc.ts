@@ -8,6 +8,7 @@ import { Etcd3 } from 'etcd3'
 import type { IOptions, ITxnRequest, IWatchCreateRequest } from 'etcd3'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { readWireError } from './failures.ts'
+import { OwnSockets } from './own-sockets.ts'
 import type {
   CompactionRequest,
   DeleteRangeRequest,
@@ -68,6 +69,17 @@ const channel = {
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
 } as const
 
+/**
+ * Told apart by a channel option of our own: grpc-js shares connections between clients whose
+ * options and credentials are equal, and ours end their own.
+ */
+let clients = 0
+
+interface Connection {
+  readonly client: Etcd3
+  readonly sockets: OwnSockets
+}
+
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>
 
 /** No retries and no circuit breaker: a failed call fails. */
@@ -80,7 +92,7 @@ const once = {
 export class Etcd3Rpc implements EtcdRpc {
   readonly #clock: Clock
   readonly #settings: EtcdSettings
-  readonly #clients = new Map<string, Etcd3>()
+  #connection: Connection | null = null
   #endpoint: number
   #closed = false
 
@@ -138,10 +150,10 @@ export class Etcd3Rpc implements EtcdRpc {
     const end = (error: unknown): void => {
       if (over) return
       over = true
-      if (readWireError(error).code === statusUnavailable) this.#tryNextEndpoint()
+      this.#failed(error)
       sink.onEnd(error)
     }
-    const opening = Promise.try(() => this.#open().watchClient.watch())
+    const opening = this.#use((client) => client.watchClient.watch())
       .then((stream) => {
         stream.on('error', end)
         stream.on('end', () => end(new WireError(statusUnavailable, 'the stream ended')))
@@ -167,16 +179,14 @@ export class Etcd3Rpc implements EtcdRpc {
 
   close(): void {
     this.#closed = true
-    for (const client of this.#clients.values()) client.close()
-    this.#clients.clear()
+    this.#disconnect()
   }
 
   async #unary<T>(run: (client: Etcd3) => Promise<T>): Promise<T> {
     try {
-      return await run(this.#open())
+      return await this.#use(run)
     } catch (error) {
-      const { code } = readWireError(error)
-      if (code === statusUnavailable || code === statusDeadline) this.#tryNextEndpoint()
+      this.#failed(error)
       throw error
     }
   }
@@ -185,42 +195,53 @@ export class Etcd3Rpc implements EtcdRpc {
     return { deadline: this.#clock.now() + options.timeoutMs }
   }
 
-  #open(): Etcd3 {
+  async #use<T>(run: (client: Etcd3) => Promise<T>): Promise<T> {
+    this.#connection ??= this.#connect()
+    const { client, sockets } = this.#connection
+    return sockets.run(() => run(client))
+  }
+
+  #connect(): Connection {
     if (this.#closed) throw new WireError(statusUnavailable, 'this client is closed')
     const { endpoints, tls } = this.#settings
     const endpoint = endpoints[this.#endpoint % endpoints.length]
     if (endpoint === undefined) throw new WireError(statusUnavailable, 'no endpoint is configured')
-    let client = this.#clients.get(endpoint)
-    if (client === undefined) {
-      client = new Etcd3({
-        hosts: endpoint,
-        faultHandling: { global: once, host: () => once },
-        ...(tls === undefined || endpoint.startsWith('http://')
-          ? { grpcOptions: channel }
-          : secured(tls)),
-      })
-      this.#clients.set(endpoint, client)
-    }
-    return client
+    clients += 1
+    const grpcOptions = { ...channel, 'hostmesh.client': clients }
+    const client = new Etcd3({
+      hosts: endpoint,
+      faultHandling: { global: once, host: () => once },
+      ...(tls === undefined || endpoint.startsWith('http://')
+        ? { grpcOptions }
+        : {
+            credentials: {
+              rootCertificate: Buffer.from(tls.rootPem),
+              certChain: Buffer.from(tls.chainPem),
+              privateKey: Buffer.from(tls.keyPem),
+            },
+            grpcOptions: {
+              ...grpcOptions,
+              'grpc.ssl_target_name_override': tls.serverName,
+              'grpc.default_authority': tls.serverName,
+            },
+          }),
+    })
+    return { client, sockets: new OwnSockets() }
   }
 
-  #tryNextEndpoint(): void {
+  /** A server that is gone or hangs is left: the next call opens a new connection to the next one. */
+  #failed(error: unknown): void {
+    const { code } = readWireError(error)
+    if (code !== statusUnavailable && code !== statusDeadline) return
     this.#endpoint += 1
+    this.#disconnect()
   }
-}
 
-function secured(tls: StoreTls): Pick<IOptions, 'credentials' | 'grpcOptions'> {
-  return {
-    credentials: {
-      rootCertificate: Buffer.from(tls.rootPem),
-      certChain: Buffer.from(tls.chainPem),
-      privateKey: Buffer.from(tls.keyPem),
-    },
-    grpcOptions: {
-      ...channel,
-      'grpc.ssl_target_name_override': tls.serverName,
-      'grpc.default_authority': tls.serverName,
-    },
+  #disconnect(): void {
+    const connection = this.#connection
+    this.#connection = null
+    connection?.client.close()
+    connection?.sockets.destroy()
   }
 }
 

@@ -116,11 +116,23 @@ t.test('a closed client refuses calls and watches', async (t) => {
   t.match(error, { code: 'store-unavailable' })
 })
 
-t.test('a server that does not answer is given up after the time given', async (t) => {
-  const silent = createServer().listen(0, '127.0.0.1')
-  await once(silent, 'listening')
-  t.teardown(() => silent.close())
-  const { port } = silent.address() as AddressInfo
-  const client = open(t, { endpoints: [`http://127.0.0.1:${port}`] })
-  await t.rejects(client.get('a', { timeoutMs: 50 }), { code: 'store-timeout' })
+t.test('a server that hangs is given up in time, and left without a socket', async (t) => {
+  const ca = await makeTestCa()
+  for (const scheme of ['http', 'https']) {
+    let connections = 0
+    const silent = createServer((socket) => {
+      connections += 1
+      socket.on('error', () => {})
+      socket.resume()
+    }).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const endpoints = [`${scheme}://127.0.0.1:${port}`]
+    const client = open(t, { endpoints, tls: await hostTls(ca) })
+    await t.rejects(client.get('a', { timeoutMs: 50 }), { code: 'store-timeout' })
+    client.close()
+    silent.close()
+    await once(silent, 'close')
+    t.ok(connections > 0, `${scheme}: every connection ended with its client`)
+  }
 })
