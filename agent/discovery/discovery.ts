@@ -62,6 +62,7 @@ export class Discovery {
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
   #source: ViewSource = 'none'
   #revision = 0
+  #builtAtMs = 0
   #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [] }
   #snapshot: Snapshot
   #gathering: Timer | null = null
@@ -91,6 +92,11 @@ export class Discovery {
   /** The newest snapshot; sequence 0 before the first. */
   get snapshot(): Snapshot {
     return this.#snapshot
+  }
+
+  /** When the newest snapshot was made, milliseconds since the epoch; 0 before the first. */
+  get builtAtMs(): number {
+    return this.#builtAtMs
   }
 
   get source(): ViewSource {
@@ -239,6 +245,7 @@ export class Discovery {
       local,
       listeners,
     })
+    this.#builtAtMs = this.#parts.clock.now()
     for (const listener of this.#listeners) listener(this.#snapshot)
   }
 

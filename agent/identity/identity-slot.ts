@@ -20,6 +20,8 @@ export interface IdentityProblem {
   readonly message: string
   /** What to do about it; may be empty. */
   readonly hint: string
+  /** Whether another try may work without anybody's help. */
+  readonly retry: boolean
   /** Milliseconds since the epoch. */
   readonly atMs: number
 }
@@ -72,7 +74,8 @@ export class IdentitySlot implements Standing {
     const code = known ? error.code : 'internal'
     const hint = known ? (error.hint ?? '') : ''
     const { identity } = this
-    this.#problem = { identity, code, message: messageOf(error), hint, atMs }
+    const retry = !known || error.retry
+    this.#problem = { identity, code, message: messageOf(error), hint, retry, atMs }
     const facts = { identity, code, retryInMs: Math.round(this.#retryAtMs - atMs) }
     if (known) this.#logger.warn({ ...facts, hint }, error.message)
     else this.#logger.error({ ...facts, err: error }, 'an identity was not renewed')

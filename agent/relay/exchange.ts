@@ -28,6 +28,8 @@ import type { AttemptResult, Decision, Upstream } from './upstream.ts'
 
 /** Methods whose repetition does no more than one execution (RFC 9110 §9.2.2). */
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+/** Reasons that are the caller's or this side's, not the instance's. */
+const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
 /** Pieces up to this are written together with what frames them. */
 const joinable = 4096
 const emptyLine = Buffer.from('\r\n\r\n')
@@ -180,7 +182,8 @@ export class Exchange implements Opener {
     if (!this.#opening) return
     this.#opening = false
     const failed = this.#upstream as Upstream
-    this.#finishAttempt('connect-failed')
+    // A refusal for the caller's sake says nothing against the instance.
+    this.#finishAttempt(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
     if (this.#held !== null && this.#repeat(failed, reason)) return
     this.#reply(reason, detail)
   }

@@ -72,9 +72,14 @@ export class HttpRelay implements ChannelSink, Watched {
     this.parts = parts
     this.settings = settings
     this.#exchange = new Exchange(this)
-    this.#expectWithin(settings.idleMs)
-    parts.watch.add(this)
-    parts.caller.sink = this
+  }
+
+  /** Begins to read; the caller's channel is its own from here on. */
+  start(): void {
+    const { watch, caller } = this.parts
+    this.#expectWithin(this.settings.idleMs)
+    watch.add(this)
+    caller.sink = this
   }
 
   onData(chunk: Buffer): void {

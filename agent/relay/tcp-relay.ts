@@ -87,10 +87,14 @@ export class TcpRelay implements Watched {
     this.#startedElapsed = parts.clock.elapsed()
     this.#caller = new Side(this, parts.caller, parts.service, true)
     this.#service = new Side(this, parts.service, parts.caller, false)
-    parts.watch.add(this)
-    parts.caller.sink = this.#caller
-    parts.service.sink = this.#service
-    parts.caller.resume()
+  }
+
+  /** Begins to copy; both channels are its own from here on. */
+  start(): void {
+    this.#parts.watch.add(this)
+    this.#caller.own.sink = this.#caller
+    this.#service.own.sink = this.#service
+    this.#caller.own.resume()
   }
 
   expired(): void {}

@@ -15,6 +15,8 @@ export interface Program {
   readonly name: string
   readonly command: string
   readonly args: readonly string[]
+  /** How it is asked to end for good. */
+  readonly stopSignal: 'SIGINT' | 'SIGTERM'
 }
 
 /** Settings of a supervisor. */
@@ -70,14 +72,18 @@ export class Supervisor {
   }
 
   /** Ends the programs one after the other, in the order they were started. */
-  async stop(code = 0): Promise<void> {
+  async stop(): Promise<void> {
+    await this.#stopWith(0)
+  }
+
+  async #stopWith(code: number): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
     for (const post of this.#posts) {
       post.retry?.stop()
       const { child } = post
       if (child === null) continue
-      child.kill('SIGTERM')
+      child.kill(post.program.stopSignal)
       const kill = this.#clock.after(this.#settings.killMs, () => child.kill('SIGKILL'))
       await post.ended
       kill.stop()
@@ -88,21 +94,23 @@ export class Supervisor {
   #start(post: Post): void {
     const { name, command, args } = post.program
     const startedAt = this.#clock.elapsed()
-    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    // A group of its own, so that Ctrl-C reaches this supervisor alone; its standard input ends with
+    // us, whatever ends us, and tells the program so.
+    const child = spawn(command, args, { stdio: ['pipe', 'inherit', 'inherit'], detached: true })
     const ended = Promise.withResolvers<void>()
     post.child = child
     post.ended = ended.promise
     child.once('error', (error) => {
       this.#logger.error({ program: name, error: error.message }, 'program could not be started')
       ended.resolve()
-      void this.stop(1)
+      void this.#stopWith(1)
     })
     child.once('exit', (code, signal) => {
       post.child = null
       ended.resolve()
       if (this.#stopping) return
       if (code !== null && this.#settings.finalCodes.includes(code)) {
-        void this.stop(code)
+        void this.#stopWith(code)
         return
       }
       if (this.#clock.elapsed() - startedAt >= steadyMs) post.backoff.reset()

@@ -1,0 +1,274 @@
+/**
+ * Owns what the agent says of itself: gathers facts from the rooms for the admin socket, the metrics
+ * page and the receipts. It changes nothing and judges nothing.
+ */
+
+import type { AdminSource, MetricsSource } from './admin/admin-source.ts'
+import type { AgentConfig } from './config.ts'
+import type { Discovery } from './discovery/discovery.ts'
+import type { HealthBoard } from './health/health-board.ts'
+import type { IdentityKeeper } from './identity/identity-keeper.ts'
+import type { ReceiptFacts } from './manifests/receipt.ts'
+import type { ManifestWatcher } from './manifests/watcher.ts'
+import type { Clock } from './platform.ts'
+import type { Registrar } from './registration/registrar.ts'
+import type { WorkerHub } from './workers/worker-hub.ts'
+import { X509Certificate } from 'node:crypto'
+import { agentMetrics } from '#shared/metrics/names.ts'
+import { renderMetrics, type MetricSeries } from '#shared/metrics/registry.ts'
+import type {
+  CertificateReport,
+  Contact,
+  ManifestReport,
+  ServiceReport,
+  StatusReport,
+} from '#shared/model/admin.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { formatHostPort } from '#shared/rpc/host-port.ts'
+import { renderProblem } from '#shared/schema/problem.ts'
+import type { StoreLink } from '#shared/store/link.ts'
+
+/** The rooms it asks. */
+export interface AgentReportParts {
+  readonly clock: Clock
+  readonly keeper: IdentityKeeper
+  readonly watcher: ManifestWatcher
+  readonly health: HealthBoard
+  readonly registrar: Registrar
+  readonly hub: WorkerHub
+  /** Null until the host has enrolled. */
+  readonly membership: () => { readonly link: StoreLink; readonly discovery: Discovery } | null
+}
+
+/** Settings of a report. */
+export interface AgentReportSettings {
+  readonly config: AgentConfig
+  readonly version: string
+  readonly pid: number
+}
+
+const withheldWords = {
+  'no-certificate': 'the controller has issued no certificate for it yet',
+  'not-healthy': 'its health check does not pass',
+  'no-tunnel': 'no worker takes tunnels yet',
+} as const
+
+/** See the header. */
+export class AgentReport implements AdminSource, MetricsSource {
+  readonly #parts: AgentReportParts
+  readonly #settings: AgentReportSettings
+  readonly #startedAtMs: number
+
+  constructor(parts: AgentReportParts, settings: AgentReportSettings) {
+    this.#parts = parts
+    this.#settings = settings
+    this.#startedAtMs = parts.clock.now()
+  }
+
+  status(): StatusReport {
+    const { clock, keeper, hub } = this.#parts
+    const { config, version, pid } = this.#settings
+    const membership = this.#parts.membership()
+    const snapshot = membership?.discovery.snapshot
+    const services = Object.values(snapshot?.services ?? {})
+    return {
+      host: config.host,
+      zone: config.zone,
+      address: config.address,
+      trustDomain: keeper.mesh?.trustDomain ?? '',
+      version,
+      pid,
+      startedAtMs: this.#startedAtMs,
+      nowMs: clock.now(),
+      ...this.readiness(),
+      store: this.#storeContact(),
+      controller: {
+        address: formatHostPort(config.controller.host, config.controller.port),
+        contact: this.#controllerContact(),
+      },
+      snapshot: {
+        revision: snapshot?.revision ?? 0,
+        sequence: snapshot?.sequence ?? 0,
+        builtAtMs: membership?.discovery.builtAtMs ?? 0,
+        source: membership?.discovery.source ?? 'none',
+        services: services.length,
+        instances: services.reduce((sum, { instances }) => sum + instances.length, 0),
+        hosts: Object.keys(snapshot?.hosts ?? {}).length,
+      },
+      workers: hub.workers.map(({ listening, ...worker }) => ({ ...worker, ...listening })),
+    }
+  }
+
+  services(): readonly ServiceReport[] {
+    const snapshot = this.#parts.membership()?.discovery.snapshot
+    return Object.values(snapshot?.services ?? {})
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      .map(({ name, protocol, instances }) => ({
+        name,
+        protocol,
+        instances: instances.map((instance) => ({
+          ...instance,
+          local: instance.host === snapshot?.host,
+        })),
+      }))
+  }
+
+  manifests(): readonly ManifestReport[] {
+    return this.#parts.watcher.verdicts.map(({ path, verdict, manifest, problems }) => {
+      const health =
+        manifest?.port === undefined ? null : this.#parts.health.statusOf(manifest.service)
+      return {
+        file: path,
+        service: manifest?.service ?? '',
+        verdict,
+        problems: problems.map(renderProblem),
+        upstreams: manifest?.upstreams.map(({ service }) => service) ?? [],
+        health: health?.state ?? 'none',
+        healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
+        published: manifest?.port !== undefined && this.#publication(manifest.service).ok,
+      }
+    })
+  }
+
+  certificates(): readonly CertificateReport[] {
+    const { keeper } = this.#parts
+    const held = keeper.credentials.map(({ id, serial, notAfterMs, chainPem }) => ({
+      identity: id as string,
+      serial,
+      notBeforeMs: Date.parse(new X509Certificate(chainPem).validFrom),
+      notAfterMs,
+      problem: '',
+    }))
+    const byId = new Map(held.map((report) => [report.identity, report]))
+    for (const { identity, message } of keeper.problems) {
+      const id = this.#idOf(identity)
+      const none = { identity: id, serial: '', notBeforeMs: 0, notAfterMs: 0 }
+      byId.set(id, { ...(byId.get(id) ?? none), problem: message })
+    }
+    return [...byId.values()]
+  }
+
+  readiness(): { readonly ready: boolean; readonly waitsFor: string } {
+    const waitsFor = this.#waitsFor()
+    return { ready: waitsFor === '', waitsFor }
+  }
+
+  async metricsText(): Promise<string> {
+    const { series } = await this.#parts.hub.collect()
+    return renderMetrics(Object.values(agentMetrics), [...series, ...this.#ownSeries()])
+  }
+
+  /** What a receipt tells of a service beside the verdict on its file. */
+  receiptFacts(service: ServiceName): ReceiptFacts {
+    const { keeper, health } = this.#parts
+    const status = health.statusOf(service)
+    const trustDomain = keeper.mesh?.trustDomain
+    const id = trustDomain === undefined ? null : serviceId(trustDomain, service)
+    const credential = keeper.credentials.find((one) => one.id === id)
+    return {
+      ...(status === null ? {} : { health: { state: status.state, detail: status.detail } }),
+      published: this.#publication(service),
+      ...(credential === undefined
+        ? {}
+        : {
+            certificate: {
+              spiffeId: credential.id,
+              serial: credential.serial,
+              notAfterMs: credential.notAfterMs,
+            },
+          }),
+    }
+  }
+
+  #publication(service: ServiceName): { readonly ok: boolean; readonly detail: string } {
+    const { registrar } = this.#parts
+    const record = registrar.offer.offered.find((one) => one.service === service)
+    if (record === undefined) {
+      const withheld = registrar.withheld(service)
+      return { ok: false, detail: withheld === null ? 'not offered yet' : withheldWords[withheld] }
+    }
+    const link = this.#parts.membership()?.link
+    if (link === undefined) return { ok: false, detail: 'this host has not enrolled yet' }
+    const state = link.state
+    return state.kind === 'connected'
+      ? { ok: true, detail: '' }
+      : { ok: false, detail: `the store is away: ${state.reason}` }
+  }
+
+  /** The first thing that is missing before traffic can flow. */
+  #waitsFor(): string {
+    const { keeper, hub } = this.#parts
+    const membership = this.#parts.membership()
+    if (keeper.host === null) return 'enrolment: a join token and a controller that answers'
+    const snapshot = membership?.discovery.snapshot
+    if (snapshot === undefined || membership?.discovery.source === 'none') {
+      return 'the first view of the mesh from the store'
+    }
+    const { workers } = hub
+    if (workers.length === 0) return 'a proxy worker'
+    if (workers.every(({ applied }) => applied === 0)) return 'a worker to take the first view'
+    if (workers.every(({ listening }) => listening.tunnelPort === 0)) {
+      return 'a worker to listen for tunnels'
+    }
+    return ''
+  }
+
+  #storeContact(): Contact {
+    const state = this.#parts.membership()?.link.state
+    if (state === undefined) return { kind: 'unknown' }
+    return state.kind === 'connected'
+      ? { kind: 'up' }
+      : { kind: 'down', sinceMs: state.since, reason: state.reason }
+  }
+
+  #controllerContact(): Contact {
+    const { problems, host } = this.#parts.keeper
+    const away = problems.find(({ code }) => code.startsWith('controller-'))
+    if (away !== undefined) return { kind: 'down', sinceMs: away.atMs, reason: away.message }
+    return host === null ? { kind: 'unknown' } : { kind: 'up' }
+  }
+
+  #idOf(identity: 'host' | ServiceName): SpiffeId | string {
+    const trustDomain = this.#parts.keeper.mesh?.trustDomain
+    const { host } = this.#settings.config
+    if (trustDomain === undefined) {
+      return identity === 'host'
+        ? `spiffe://unknown/host/${host}`
+        : `spiffe://unknown/service/${identity}`
+    }
+    return identity === 'host' ? hostId(trustDomain, host) : serviceId(trustDomain, identity)
+  }
+
+  #ownSeries(): readonly MetricSeries[] {
+    const { keeper, watcher, health, hub } = this.#parts
+    const status = this.status()
+    const one = (metric: string, value: number, labels = {}): MetricSeries => ({
+      metric,
+      labels,
+      value,
+    })
+    const { verdicts, manifests } = watcher
+    const count = (verdict: string): number =>
+      verdicts.filter((one) => one.verdict === verdict).length
+    return [
+      one(agentMetrics.snapshotRevision.name, status.snapshot.revision),
+      one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
+      one(agentMetrics.instancesKnown.name, status.snapshot.instances),
+      one(agentMetrics.workers.name, hub.workers.length),
+      ...['accepted', 'rejected'].map((verdict) =>
+        one(agentMetrics.manifests.name, count(verdict), { verdict }),
+      ),
+      ...keeper.credentials.map(({ id, notAfterMs }) =>
+        one(agentMetrics.certificateExpiry.name, notAfterMs / 1000, { identity: id }),
+      ),
+      ...manifests.flatMap(({ service, port }) =>
+        port === undefined
+          ? []
+          : one(agentMetrics.healthy.name, health.statusOf(service)?.state === 'passing' ? 1 : 0, {
+              service,
+            }),
+      ),
+    ]
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * Owns the journey of a call on the callee's side, in flow order: take the stream, find the local
+ * instance, authorise the proven peer, reach the instance, and only then grant the stream. From
+ * there HTTP goes request by request, TCP as it comes.
+ */
+
+import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
+import { HttpRelay } from '#agent/relay/http-relay.ts'
+import type { RelayWatch } from '#agent/relay/relay-watch.ts'
+import { statusOf } from '#agent/relay/replies.ts'
+import { TcpRelay } from '#agent/relay/tcp-relay.ts'
+import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
+import type { IncomingCall } from '#agent/tunnel/tunnel-listener.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { authorise } from '#shared/policy/authorise.ts'
+import type { Permit } from '#shared/policy/permit.ts'
+import { AnswerSteps } from './answer-steps.ts'
+import type { LocalInstances, LocalUpstream, ReachableInstance } from './local-instances.ts'
+
+/** What the journey leans on. */
+export interface InboundParts {
+  readonly instances: LocalInstances
+  readonly outcomes: OutcomeSink
+  readonly watch: RelayWatch
+  readonly clock: Clock
+  readonly random: Random
+}
+
+/** Authority of a CONNECT between agents: `<instance>.<service>.mesh:<port>`. */
+const authorityShape = /^([a-z0-9-]{1,63})\.([a-z0-9-]{1,63})\.mesh:([0-9]{1,5})$/
+
+const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
+
+/** See the header. */
+export class Inbound {
+  readonly #parts: InboundParts
+
+  constructor(parts: InboundParts) {
+    this.#parts = parts
+  }
+
+  /** Takes a stream that a far agent opened; its peer is proven by mTLS. */
+  accept(call: IncomingCall): void {
+    const { peer, service, authority, stream } = call
+    const [, id = '', named = ''] = authorityShape.exec(authority) ?? []
+    if (named !== service) {
+      // The certificate shown was that of the service in SNI; no other may be reached behind it.
+      this.#refuse(call, null, 'bad-request', `${authority} is no instance of ${service}`)
+      return
+    }
+    const instance = this.#parts.instances.find(service, id)
+    if (instance === null) {
+      this.#refuse(call, null, 'draining', `this host has no instance ${id} of ${service} any more`)
+      return
+    }
+    const verdict = authorise(peer, instance.id)
+    if (verdict.kind === 'denied') {
+      this.#refuse(call, instance, 'policy-denied', `${verdict.rule}: ${verdict.detail}`)
+      return
+    }
+    const upstream = instance.upstreamFor(peer)
+    const arrival = new Arrival(this.#parts, call, instance, upstream, verdict.permit)
+    // A service that speaks first or is asked first: either way it must be there before we say so.
+    const idle = instance.view.protocol === 'http' ? upstream.takeIdle() : null
+    if (idle === null) {
+      stream.sink = arrival
+      upstream.open(arrival)
+    } else {
+      upstream.release(idle)
+      arrival.grant(null)
+    }
+  }
+
+  #refuse(
+    call: IncomingCall,
+    instance: ReachableInstance | null,
+    reason: Reason,
+    detail: string,
+  ): void {
+    call.stream.refuse(statusOf(reason), reason, detail)
+    recordRefusal(this.#parts, call, instance, reason)
+  }
+}
+
+function recordRefusal(
+  parts: InboundParts,
+  call: IncomingCall,
+  instance: ReachableInstance | null,
+  reason: Reason,
+): void {
+  parts.outcomes.record({
+    direction: 'inbound',
+    protocol: 'tcp',
+    source: call.peer,
+    destination: instance?.id ?? null,
+    service: call.service,
+    host: instance?.host ?? null,
+    instance: instance?.view.id ?? null,
+    method: '',
+    path: '',
+    status: 0,
+    reason,
+    bytesFromCaller: 0,
+    bytesToCaller: 0,
+    startedAt: parts.clock.now(),
+    durationMs: 0,
+    attempts: 0,
+    mtls: true,
+    requestId: '',
+  })
+}
+
+/** A stream that waits for its instance. */
+class Arrival implements Opener, ChannelSink {
+  readonly #parts: InboundParts
+  readonly #call: IncomingCall
+  readonly #instance: ReachableInstance
+  readonly #upstream: LocalUpstream
+  readonly #permit: Permit
+  #gone = false
+
+  constructor(
+    parts: InboundParts,
+    call: IncomingCall,
+    instance: ReachableInstance,
+    upstream: LocalUpstream,
+    permit: Permit,
+  ) {
+    this.#parts = parts
+    this.#call = call
+    this.#instance = instance
+    this.#upstream = upstream
+    this.#permit = permit
+  }
+
+  onOpen(channel: Channel): void {
+    if (this.#gone) {
+      channel.sink = nobody
+      channel.abort()
+    } else this.grant(channel)
+  }
+
+  onOpenFailed(reason: Reason, detail: string): void {
+    if (this.#gone) return
+    this.#call.stream.refuse(statusOf(reason), reason, detail)
+    recordRefusal(this.#parts, this.#call, this.#instance, reason)
+  }
+
+  /** Says yes and relays; `channel` is the connection that proved the instance is there, if new. */
+  grant(channel: Channel | null): void {
+    const { outcomes, watch, clock, random } = this.#parts
+    const { stream, peer } = this.#call
+    stream.accept()
+    if (this.#instance.view.protocol === 'http') {
+      if (channel !== null) this.#upstream.release(channel)
+      const steps = new AnswerSteps({
+        instance: this.#instance,
+        upstream: this.#upstream,
+        source: peer,
+        permit: this.#permit,
+      })
+      new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random }).start()
+      return
+    }
+    if (channel === null) return
+    new TcpRelay(
+      { caller: stream, service: channel, outcomes, watch, clock },
+      tcpFacts(this.#instance, peer),
+      this.#permit,
+    ).start()
+  }
+
+  onData(): void {
+    // RFC 9110 §9.3.6: nothing may be sent before the stream is granted.
+    this.#gone = true
+    this.#call.stream.abort()
+  }
+
+  onEnd(): void {}
+  onDrain(): void {}
+
+  onClose(): void {
+    this.#gone = true
+  }
+}
+
+function tcpFacts(instance: ReachableInstance, peer: SpiffeId) {
+  return {
+    direction: 'inbound',
+    source: peer,
+    destination: instance.id,
+    service: instance.view.service,
+    host: instance.host,
+    instance: instance.view.id,
+    mtls: true,
+    attempts: 1,
+  } as const
+}

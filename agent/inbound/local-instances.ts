@@ -1,0 +1,138 @@
+/**
+ * Owns the instances of this host as the inbound side reaches them, and the channels kept alive to
+ * them: one pool per (instance, peer), so that no connection to a service is ever shared between
+ * two callers.
+ */
+
+import type { HostName } from '#shared/model/names.ts'
+import type { LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
+import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Channel, Opener } from '#agent/platform.ts'
+import type { AttemptResult, Upstream } from '#agent/relay/upstream.ts'
+import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
+import type { LocalDialler } from '#agent/relay/dial-local.ts'
+
+/** What local instances need. */
+export interface LocalInstancesParts {
+  readonly local: Pick<LocalDialler, 'dial'>
+  readonly makePool: () => ChannelPool
+}
+
+/** One instance of this host and the ways to it. */
+export class ReachableInstance {
+  readonly view: LocalInstance
+  readonly id: SpiffeId
+  readonly host: HostName
+  readonly #parts: LocalInstancesParts
+  readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
+
+  constructor(
+    parts: LocalInstancesParts,
+    settings: { readonly view: LocalInstance; readonly id: SpiffeId; readonly host: HostName },
+  ) {
+    this.#parts = parts
+    this.view = settings.view
+    this.id = settings.id
+    this.host = settings.host
+  }
+
+  /** The way to it for streams of `peer`. */
+  upstreamFor(peer: SpiffeId): LocalUpstream {
+    let upstream = this.#upstreams.get(peer)
+    if (upstream === undefined) {
+      upstream = new LocalUpstream(this, this.#parts)
+      this.#upstreams.set(peer, upstream)
+    }
+    return upstream
+  }
+
+  /** Out of the view: idle channels go, open ones finish. */
+  retire(): void {
+    for (const upstream of this.#upstreams.values()) upstream.close()
+    this.#upstreams.clear()
+  }
+}
+
+/** A local instance as the relay sees it. */
+export class LocalUpstream implements Upstream {
+  readonly host: HostName
+  readonly instance: LocalInstance['id']
+  readonly mtls = false
+  readonly #view: LocalInstance
+  readonly #local: LocalInstancesParts['local']
+  readonly #pool: ChannelPool
+
+  constructor(owner: ReachableInstance, parts: LocalInstancesParts) {
+    this.host = owner.host
+    this.instance = owner.view.id
+    this.#view = owner.view
+    this.#local = parts.local
+    this.#pool = parts.makePool()
+  }
+
+  takeIdle(): Channel | null {
+    return this.#pool.take()
+  }
+
+  open(opener: Opener): void {
+    this.#local.dial(this.#view.address, this.#view.port, opener)
+  }
+
+  release(channel: Channel): void {
+    this.#pool.release(channel)
+  }
+
+  started(): void {}
+
+  finished(_result: AttemptResult): void {}
+
+  close(): void {
+    this.#pool.close()
+  }
+}
+
+/** The reachable instances of the newest snapshot. */
+export class LocalInstances {
+  readonly #parts: LocalInstancesParts
+  #instances = new Map<string, ReachableInstance>()
+
+  constructor(parts: LocalInstancesParts) {
+    this.#parts = parts
+  }
+
+  /** Finds an instance by service and instance id. */
+  find(service: string, id: string): ReachableInstance | null {
+    return this.#instances.get(`${service} ${id}`) ?? null
+  }
+
+  /** Takes over a snapshot; unchanged instances keep their channels. */
+  apply(snapshot: Snapshot): void {
+    const before = this.#instances
+    const after = new Map<string, ReachableInstance>()
+    for (const view of snapshot.local) {
+      const key = `${view.service} ${view.id}`
+      const known = before.get(key)
+      after.set(
+        key,
+        known !== undefined && same(known.view, view)
+          ? known
+          : new ReachableInstance(this.#parts, {
+              view,
+              id: serviceId(snapshot.trustDomain, view.service),
+              host: snapshot.host,
+            }),
+      )
+    }
+    this.#instances = after
+    for (const [key, instance] of before) if (after.get(key) !== instance) instance.retire()
+  }
+}
+
+function same(a: LocalInstance, b: LocalInstance): boolean {
+  return (
+    a.address === b.address &&
+    a.port === b.port &&
+    a.protocol === b.protocol &&
+    a.draining === b.draining
+  )
+}

@@ -1,0 +1,96 @@
+/**
+ * Owns one instance as the outbound side reaches it: its load and luck, shared by all callers, and
+ * one upstream a caller, so that channels are never shared between identities.
+ */
+
+import type { ServiceName } from '#shared/model/names.ts'
+import type { HostView, InstanceView, LocalInstance } from '#shared/model/snapshot.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { Endpoint, mayEject, type EjectionSettings } from '#agent/balance/endpoint.ts'
+import type { Clock } from '#agent/platform.ts'
+import type { AttemptResult, Decision, Upstream } from '#agent/relay/upstream.ts'
+
+/** Where the instance is: on this host, or behind a far agent. */
+export type Place =
+  | { readonly kind: 'local'; readonly instance: LocalInstance }
+  | { readonly kind: 'far'; readonly host: HostView }
+
+/** An upstream that can be told to forget its idle channels. */
+export interface PooledUpstream extends Upstream {
+  close(): void
+}
+
+/** Makes the upstream by which one caller reaches an endpoint. */
+export type UpstreamMaker = (endpoint: MeshEndpoint, caller: SpiffeId) => PooledUpstream
+
+/** An instance in rotation. */
+export class MeshEndpoint extends Endpoint {
+  readonly service: ServiceName
+  readonly instance: InstanceView
+  readonly place: Place
+  readonly #make: UpstreamMaker
+  readonly #clock: Clock
+  readonly #ejection: EjectionSettings
+  readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
+  /** What was decided for each caller; policy changes clear it. */
+  readonly decisions = new Map<SpiffeId, Decision>()
+  /** Its fellow instances, itself included; replaced with every change of the service. */
+  siblings: readonly Endpoint[] = []
+
+  constructor(
+    parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker },
+    settings: {
+      readonly service: ServiceName
+      readonly instance: InstanceView
+      readonly place: Place
+      readonly ejection: EjectionSettings
+    },
+  ) {
+    super(settings.instance.weight)
+    this.#make = parts.makeUpstream
+    this.#clock = parts.clock
+    this.service = settings.service
+    this.instance = settings.instance
+    this.place = settings.place
+    this.#ejection = settings.ejection
+  }
+
+  /** The upstream by which `caller` reaches this instance. */
+  upstreamFor(caller: SpiffeId): Upstream {
+    let upstream = this.#upstreams.get(caller)
+    if (upstream === undefined) this.#upstreams.set(caller, (upstream = this.#make(this, caller)))
+    return upstream
+  }
+
+  /** Counts the end of an attempt and ejects when it was one failure too many. */
+  attempted(result: AttemptResult): void {
+    this.active--
+    switch (result) {
+      case 'ok':
+        this.succeeded()
+        break
+      case 'connect-failed':
+        this.#blame('connect')
+        break
+      case 'reset':
+      case 'server-error':
+        this.#blame('error')
+        break
+      case 'abandoned':
+        break
+    }
+  }
+
+  /** Out of the view: idle channels go, open ones finish. */
+  retire(): void {
+    for (const upstream of this.#upstreams.values()) upstream.close()
+    this.#upstreams.clear()
+    this.decisions.clear()
+  }
+
+  #blame(kind: 'connect' | 'error'): void {
+    if (!this.failed(kind, this.#ejection)) return
+    const now = this.#clock.elapsed()
+    if (this.ejectedUntil <= now && mayEject(this.siblings, now)) this.eject(now, this.#ejection)
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * Owns the journey of a call on the caller's side, in flow order: accept, identify the caller, know
+ * the service, then for HTTP every request by its steps, for TCP one connection. It moves no bytes
+ * and speaks to no store.
+ */
+
+import type { Socket } from 'node:net'
+import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
+import { HttpRelay, httpRelayDefaults } from '#agent/relay/http-relay.ts'
+import type { RelayWatch } from '#agent/relay/relay-watch.ts'
+import { SocketChannel } from '#agent/relay/socket-channel.ts'
+import { TcpRelay } from '#agent/relay/tcp-relay.ts'
+import type { Decision, Upstream } from '#agent/relay/upstream.ts'
+import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
+import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { CallSteps } from './call-steps.ts'
+import type { ServiceTable } from './service-table.ts'
+
+/** What the journey leans on. */
+export interface OutboundParts {
+  readonly services: ServiceTable
+  readonly outcomes: OutcomeSink
+  readonly watch: RelayWatch
+  readonly clock: Clock
+  readonly random: Random
+  readonly counters: Pick<TrafficCounters, 'tally'>
+  /** Who calls through a listener; the host itself, until the kernel tells callers apart. */
+  readonly callerOf: (socket: Socket) => SpiffeId | null
+}
+
+/** Holds back what a caller sends before anybody may read it. */
+const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
+
+/** See the header. */
+export class Outbound {
+  readonly #parts: OutboundParts
+
+  constructor(parts: OutboundParts) {
+    this.#parts = parts
+  }
+
+  /** Takes a connection to the listener of one service. */
+  acceptFor(service: ServiceName, socket: Socket): void {
+    const found = this.#parts.services.find(service)
+    if (found?.view.protocol === 'tcp') this.#acceptTcp(service, socket)
+    else this.#acceptHttp(service, socket)
+  }
+
+  /** Takes a connection to the forward proxy: each request names its service. */
+  acceptProxy(socket: Socket): void {
+    this.#acceptHttp(null, socket)
+  }
+
+  #acceptHttp(service: ServiceName | null, socket: Socket): void {
+    const { outcomes, watch, clock, random, callerOf } = this.#parts
+    const source = callerOf(socket)
+    const steps = new CallSteps(this.#parts, {
+      service,
+      source,
+      callerAddress: plainAddress(socket),
+    })
+    const caller = new SocketChannel(socket, nobody)
+    new HttpRelay({ caller, steps, outcomes, watch, clock, random }, httpRelayDefaults).start()
+  }
+
+  #acceptTcp(service: ServiceName, socket: Socket): void {
+    const steps = new CallSteps(this.#parts, {
+      service,
+      source: this.#parts.callerOf(socket),
+      callerAddress: plainAddress(socket),
+    })
+    const caller = new SocketChannel(socket, nobody)
+    caller.pause()
+    new TcpCall(this.#parts, caller, steps).start(service)
+  }
+}
+
+/** A raw connection until its upstream is open. */
+class TcpCall implements Opener, ChannelSink {
+  readonly #parts: OutboundParts
+  readonly #caller: Channel
+  readonly #steps: CallSteps
+  readonly #startedAt: number
+  #decision: Decision | null = null
+  #upstream: Upstream | null = null
+  #attempts = 0
+  #over = false
+
+  constructor(parts: OutboundParts, caller: Channel, steps: CallSteps) {
+    this.#parts = parts
+    this.#caller = caller
+    this.#steps = steps
+    this.#startedAt = parts.clock.elapsed()
+    caller.sink = this
+  }
+
+  start(service: ServiceName): void {
+    const decision = this.#steps.decideService(service)
+    this.#decision = decision
+    if (decision.kind === 'refuse') this.#refuse(decision.reason)
+    else this.#attempt(decision.upstream)
+  }
+
+  onOpen(channel: Channel): void {
+    const decision = this.#decision
+    const upstream = this.#upstream
+    if (this.#over || decision?.kind !== 'forward' || upstream === null) {
+      channel.abort()
+      return
+    }
+    this.#over = true
+    new TcpRelay(
+      {
+        caller: this.#caller,
+        service: channel,
+        outcomes: {
+          record: (outcome) => {
+            upstream.finished(outcome.reason === 'ok' ? 'ok' : 'abandoned')
+            this.#parts.outcomes.record(outcome)
+          },
+        },
+        watch: this.#parts.watch,
+        clock: this.#parts.clock,
+      },
+      {
+        direction: 'outbound',
+        source: this.#steps.source,
+        destination: decision.destination,
+        service: decision.service,
+        host: upstream.host,
+        instance: upstream.instance,
+        mtls: upstream.mtls,
+        attempts: this.#attempts,
+      },
+      decision.permit,
+    ).start()
+  }
+
+  onOpenFailed(reason: Reason): void {
+    if (this.#over) return
+    const failed = this.#upstream as Upstream
+    failed.finished('connect-failed')
+    const next =
+      this.#attempts < httpRelayDefaults.maxAttempts ? this.#steps.again(failed, reason) : null
+    if (next === null) this.#refuse(reason)
+    else this.#attempt(next)
+  }
+
+  onData(): void {}
+  onEnd(): void {}
+  onDrain(): void {}
+
+  onClose(): void {
+    if (this.#over) return
+    this.#upstream?.finished('abandoned')
+    this.#refuse('caller-aborted')
+  }
+
+  #attempt(upstream: Upstream): void {
+    this.#attempts++
+    this.#upstream = upstream
+    upstream.started()
+    upstream.open(this)
+  }
+
+  #refuse(reason: Reason): void {
+    this.#over = true
+    this.#caller.abort()
+    const { clock, outcomes } = this.#parts
+    const durationMs = clock.elapsed() - this.#startedAt
+    outcomes.record({
+      direction: 'outbound',
+      protocol: 'tcp',
+      source: this.#steps.source,
+      destination: this.#decision?.destination ?? null,
+      service: this.#decision?.service ?? null,
+      host: this.#upstream?.host ?? null,
+      instance: this.#upstream?.instance ?? null,
+      method: '',
+      path: '',
+      status: 0,
+      reason,
+      bytesFromCaller: 0,
+      bytesToCaller: 0,
+      startedAt: clock.now() - durationMs,
+      durationMs,
+      attempts: this.#attempts,
+      mtls: this.#upstream?.mtls ?? false,
+      requestId: '',
+    })
+  }
+}
+
+function plainAddress(socket: Socket): string {
+  const address = socket.remoteAddress ?? ''
+  return address.startsWith('::ffff:') ? address.slice(7) : address
+}

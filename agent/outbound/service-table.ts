@@ -1,0 +1,114 @@
+/**
+ * Owns the services as the outbound side calls them: snapshot in, endpoints out. An endpoint lives
+ * on through snapshots that do not change it, with its load, its luck and its channels.
+ */
+
+import type { ServiceName } from '#shared/model/names.ts'
+import type { LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { ejectionDefaults } from '#agent/balance/endpoint.ts'
+import { P2c } from '#agent/balance/p2c.ts'
+import { RetryBudget } from '#agent/balance/retry-budget.ts'
+import type { Clock } from '#agent/platform.ts'
+import { MeshEndpoint, type Place, type UpstreamMaker } from './mesh-endpoint.ts'
+
+/** A service ready to be called. */
+export interface CallableService {
+  readonly view: ServiceView
+  readonly id: SpiffeId
+  readonly picker: P2c<MeshEndpoint>
+  readonly budget: RetryBudget
+}
+
+/** The callable services of the newest snapshot. */
+export class ServiceTable {
+  readonly #parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker }
+  #services = new Map<string, CallableService>()
+  #endpoints = new Map<string, MeshEndpoint>()
+
+  constructor(parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker }) {
+    this.#parts = parts
+  }
+
+  /** Finds a service, if the mesh knows it. */
+  find(name: ServiceName): CallableService | null {
+    return this.#services.get(name) ?? null
+  }
+
+  /** Takes over a snapshot; nothing under way is cut. */
+  apply(snapshot: Snapshot): void {
+    const services = new Map<string, CallableService>()
+    const endpoints = new Map<string, MeshEndpoint>()
+    const local = new Map(snapshot.local.map((instance) => [localKey(instance), instance]))
+    for (const view of Object.values(snapshot.services)) {
+      services.set(view.name, this.#service(view, snapshot, local, endpoints))
+    }
+    for (const [key, endpoint] of this.#endpoints) {
+      if (!endpoints.has(key)) endpoint.retire()
+    }
+    this.#services = services
+    this.#endpoints = endpoints
+  }
+
+  #service(
+    view: ServiceView,
+    snapshot: Snapshot,
+    local: ReadonlyMap<string, LocalInstance>,
+    all: Map<string, MeshEndpoint>,
+  ): CallableService {
+    const members: MeshEndpoint[] = []
+    for (const instance of view.instances) {
+      const place = placeOf(view.name, instance.host, instance.id, snapshot, local)
+      if (place === null) continue
+      const key = endpointKey(view.name, instance.id, instance.port, place)
+      let endpoint = this.#endpoints.get(key)
+      if (endpoint === undefined) {
+        endpoint = new MeshEndpoint(this.#parts, {
+          service: view.name,
+          instance,
+          place,
+          ejection: ejectionDefaults,
+        })
+      }
+      endpoint.weight = instance.weight
+      all.set(key, endpoint)
+      members.push(endpoint)
+    }
+    for (const endpoint of members) endpoint.siblings = members
+    const before = this.#services.get(view.name)
+    return {
+      view,
+      id: before?.id ?? serviceId(snapshot.trustDomain, view.name),
+      picker: new P2c(members),
+      budget: before?.budget ?? new RetryBudget(),
+    }
+  }
+}
+
+function localKey(instance: LocalInstance): string {
+  return `${instance.service} ${instance.id}`
+}
+
+function placeOf(
+  service: ServiceName,
+  host: string,
+  id: string,
+  snapshot: Snapshot,
+  local: ReadonlyMap<string, LocalInstance>,
+): Place | null {
+  if (host === snapshot.host) {
+    const instance = local.get(`${service} ${id}`)
+    return instance === undefined || instance.draining ? null : { kind: 'local', instance }
+  }
+  const far = snapshot.hosts[host]
+  return far === undefined ? null : { kind: 'far', host: far }
+}
+
+function endpointKey(service: string, id: string, port: number, place: Place): string {
+  switch (place.kind) {
+    case 'local':
+      return `${service} local ${id} ${place.instance.address} ${place.instance.port}`
+    case 'far':
+      return `${service} ${place.host.name} ${id} ${port} ${place.host.address} ${place.host.tunnelPort}`
+  }
+}

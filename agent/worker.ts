@@ -1,0 +1,272 @@
+/**
+ * Composition root of a proxy worker: the data plane of a host, wired together. It takes snapshots,
+ * credentials and trust from the control process and goes on with the last ones when that is away.
+ */
+
+import { ChannelPool } from './tunnel/channel-pool.ts'
+import { TunnelListener } from './tunnel/tunnel-listener.ts'
+import { Tunnels } from './tunnel/tunnels.ts'
+import { HeldBytes } from './http2/held-bytes.ts'
+import { Credentials } from './identity/credentials.ts'
+import { Inbound } from './inbound/inbound.ts'
+import { LocalInstances } from './inbound/local-instances.ts'
+import { Listeners, type DesiredListener } from './outbound/listeners.ts'
+import { Outbound } from './outbound/outbound.ts'
+import { OutboundUpstream } from './outbound/outbound-upstream.ts'
+import { ServiceTable } from './outbound/service-table.ts'
+import type { Clock, Random } from './platform.ts'
+import { LocalDialler } from './relay/dial-local.ts'
+import { RelayWatch } from './relay/relay-watch.ts'
+import { Recorder } from './telemetry/recorder.ts'
+import { TrafficCounters } from './telemetry/traffic-counters.ts'
+import { ControlLink } from './workers/control-link.ts'
+import type { ToWorker, WorkerSettings } from './workers/messages.ts'
+import { sleep } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import { agentMetrics } from '#shared/metrics/names.ts'
+import type { TrustDomain } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+
+/** What a worker is made with. */
+export interface ProxyWorkerParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  /** Takes access lines; may drop some rather than wait. */
+  readonly access: Logger
+  readonly pid: number
+}
+
+/** Settings of a worker; everything else comes from the control process. */
+export interface ProxyWorkerSettings {
+  readonly generation: number
+  readonly index: number
+  readonly runDirectory: string
+  readonly drainMs: number
+}
+
+/** Most bytes a worker holds for slow readers, all streams together. */
+const heldLimitBytes = 268_435_456
+const proxyName = 'forward proxy'
+
+/** The data plane once the first snapshot, the settings and the trust bundle are there. */
+interface Plane {
+  readonly listeners: Listeners
+  readonly tunnelListener: TunnelListener
+  readonly tunnels: Tunnels
+  readonly services: ServiceTable
+  readonly instances: LocalInstances
+  readonly outbound: Outbound
+}
+
+/** See the header. */
+export class ProxyWorker {
+  readonly #parts: ProxyWorkerParts
+  readonly #settings: ProxyWorkerSettings
+  readonly #link: ControlLink
+  readonly #credentials: Credentials
+  readonly #counters = new TrafficCounters()
+  readonly #watch: RelayWatch
+  readonly #ended = Promise.withResolvers<number>()
+  #worker: WorkerSettings | null = null
+  #trustDomain: TrustDomain | null = null
+  #self: SpiffeId | null = null
+  #snapshot: Snapshot | null = null
+  #plane: Plane | null = null
+  #stopping = false
+
+  constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
+    this.#parts = parts
+    this.#settings = settings
+    this.#credentials = new Credentials(parts)
+    this.#watch = new RelayWatch(parts)
+    const { generation, index, runDirectory } = settings
+    this.#link = new ControlLink(
+      { ...parts, hear: (message) => this.#hear(message) },
+      { socketPath: `${runDirectory}/workers.sock`, generation, index, pid: parts.pid },
+    )
+  }
+
+  /** Runs until stopped, or until a port it cannot do without is taken: then it rejects. */
+  run(): Promise<number> {
+    this.#link.start()
+    return this.#ended.promise
+  }
+
+  /** Stops listening, finishes what is open within the drain time, then ends. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return
+    this.#stopping = true
+    const { clock, logger } = this.#parts
+    logger.info({ open: this.#watch.size }, 'worker: serving -> draining')
+    const plane = this.#plane
+    plane?.listeners.stop()
+    plane?.tunnelListener.drain()
+    const enough = new AbortController()
+    await Promise.race([this.#watch.drain(), sleep(clock, this.#settings.drainMs, enough.signal)])
+    enough.abort()
+    logger.info({ cut: this.#watch.size }, 'worker: draining -> ended')
+    plane?.tunnelListener.stop()
+    plane?.tunnels.stop()
+    this.#link.stop()
+    this.#ended.resolve(0)
+  }
+
+  #hear(message: ToWorker): void {
+    switch (message.kind) {
+      case 'welcome':
+        this.#worker ??= message.settings
+        break
+      case 'trust':
+        this.#trustDomain = message.trustDomain
+        this.#credentials.setTrust(message.bundlePem, message.trustDomain)
+        break
+      case 'credentials':
+        this.#credentials.setCredentials(message.credentials)
+        break
+      case 'snapshot':
+        this.#snapshot = message.snapshot
+        this.#self = hostId(message.snapshot.trustDomain, message.snapshot.host)
+        break
+      case 'collect':
+        this.#link.send({
+          kind: 'counters',
+          request: message.request,
+          counters: this.#counters.dump(),
+        })
+        return
+      case 'drain':
+        void this.stop()
+        return
+    }
+    this.#apply()
+    this.#report()
+  }
+
+  #apply(): void {
+    const snapshot = this.#snapshot
+    const worker = this.#worker
+    if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
+    this.#plane ??= this.#build(worker, this.#trustDomain)
+    const { services, instances, listeners, outbound } = this.#plane
+    services.apply(snapshot)
+    instances.apply(snapshot)
+    listeners.apply(desiredListeners(worker, snapshot, outbound))
+    this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
+  }
+
+  #build(worker: WorkerSettings, trustDomain: TrustDomain): Plane {
+    const { clock, logger, access } = this.#parts
+    // Draws of the data path need speed, not secrecy.
+    const random: Random = {
+      fraction: () => Math.random(),
+      bytes: (count) => this.#parts.random.bytes(count),
+    }
+    const credentials = this.#credentials
+    const watch = this.#watch
+    const held = new HeldBytes({ limitBytes: heldLimitBytes })
+    const outcomes = new Recorder(
+      {
+        counters: this.#counters,
+        log: { write: (outcome) => access.info(outcome, 'access') },
+      },
+      { accessLog: worker.accessLog },
+    )
+    const handshakes = (direction: string) => (result: string) =>
+      this.#counters.tally(agentMetrics.handshakes.name, { direction, result })
+    const tunnels = new Tunnels(
+      { credentials, clock, random, logger, held, onHandshake: handshakes('outbound') },
+      {},
+    )
+    const local = new LocalDialler({ clock }, { source: worker.inboundSource, timeoutMs: 1000 })
+    const services = new ServiceTable({
+      clock,
+      makeUpstream: (endpoint, caller) =>
+        new OutboundUpstream(
+          { tunnels, local, pool: new ChannelPool({ clock }) },
+          { endpoint, caller, trustDomain },
+        ),
+    })
+    const instances = new LocalInstances({ local, makePool: () => new ChannelPool({ clock }) })
+    const inbound = new Inbound({ instances, outcomes, watch, clock, random })
+    const tunnelListener = new TunnelListener(
+      {
+        credentials,
+        clock,
+        logger,
+        held,
+        onHandshake: handshakes('inbound'),
+        onStream: (call) => inbound.accept(call),
+      },
+      { ...worker.tunnel, trustDomain, reusePort: false },
+    )
+    const outbound = new Outbound({
+      services,
+      outcomes,
+      watch,
+      clock,
+      random,
+      counters: this.#counters,
+      callerOf: () => this.#self,
+    })
+    const listeners = new Listeners({ clock, random, logger, onChange: () => this.#onListeners() })
+    const plane = { listeners, tunnelListener, tunnels, services, instances, outbound }
+    this.#measure(plane)
+    void tunnelListener.listen().then(
+      () => this.#report(),
+      (error: unknown) => this.#ended.reject(error),
+    )
+    return plane
+  }
+
+  #measure({ listeners, tunnelListener, tunnels }: Plane): void {
+    const { connectionsOpen, tunnelsOpen, tunnelStreamsOpen } = agentMetrics
+    const gauge = this.#counters.gauge.bind(this.#counters)
+    gauge(connectionsOpen.name, { listener: 'outbound' }, () => listeners.openConnections)
+    gauge(tunnelsOpen.name, { direction: 'outbound' }, () => tunnels.openTunnels)
+    gauge(tunnelsOpen.name, { direction: 'inbound' }, () => tunnelListener.openTunnels)
+    gauge(tunnelStreamsOpen.name, { direction: 'outbound' }, () => tunnels.openStreams)
+    gauge(tunnelStreamsOpen.name, { direction: 'inbound' }, () => tunnelListener.openStreams)
+  }
+
+  /** The forward proxy's port is the agent's own: without it, it is better not to start. */
+  #onListeners(): void {
+    const proxy = this.#plane?.listeners.states.find(({ name }) => name === proxyName)
+    if (proxy !== undefined && proxy.problem !== '' && proxy.problem !== 'opening') {
+      const { problem } = proxy
+      const hint = 'set another in listen.forwardProxy'
+      this.#ended.reject(new MeshError(problem, { code: 'listen-failed', hint }))
+      return
+    }
+    this.#report()
+  }
+
+  #report(): void {
+    if (this.#plane === null) return
+    const { listeners, tunnelListener } = this.#plane
+    const state = { tunnelPort: tunnelListener.port, listeners: listeners.states }
+    this.#link.send({ kind: 'listening', state })
+  }
+}
+
+function desiredListeners(
+  worker: WorkerSettings,
+  snapshot: Snapshot,
+  outbound: Outbound,
+): readonly DesiredListener[] {
+  return [
+    {
+      ...worker.forwardProxy,
+      name: proxyName,
+      accept: (socket) => outbound.acceptProxy(socket),
+    },
+    ...snapshot.listeners.map(({ service, port, file }): DesiredListener => ({
+      name: `${service} (${file})`,
+      address: worker.explicitAddress,
+      port,
+      accept: (socket) => outbound.acceptFor(service, socket),
+    })),
+  ]
+}
