@@ -10,6 +10,9 @@ import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import { startController } from '#test/support/controller.ts'
 import { runController } from '#test/support/controller-process.ts'
 
+// Eight processes are started here; on a busy machine each takes seconds.
+t.setTimeout(120_000)
+
 /** Refused: exit code 1, one line that says why, and nothing of a state directory. */
 async function refused(
   t: Test,
