@@ -305,8 +305,8 @@ t.test('a key the store refuses holds up no other key, and is tried again', asyn
   const link = makeLink(t, () => open(served.url))
   link.publish(
     new Map([
-      [theirs, 'stolen'],
       [mine, 'a1'],
+      [theirs, 'stolen'],
       [instance, 'up'],
     ]),
   )
