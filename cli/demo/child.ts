@@ -69,6 +69,11 @@ export class Child {
     return this.#ending
   }
 
+  /** The process's id; undefined where it could not be started. */
+  get pid(): number | undefined {
+    return this.#process.pid
+  }
+
   /** Sends a signal to the program itself. */
   signal(signal: NodeJS.Signals): void {
     this.#process.kill(signal)

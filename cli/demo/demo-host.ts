@@ -20,6 +20,8 @@ export interface DemoHostSettings {
   readonly controller: string
   /** The agent's main file. */
   readonly agent: string
+  /** Keys of the agent's config that differ from the demo's. */
+  readonly agentConfig?: Readonly<Record<string, unknown>>
 }
 
 /** An access line of a worker, as far as the demo reads it. */
@@ -31,6 +33,7 @@ export interface AccessLine {
   readonly host: string | null
   readonly instance: string | null
   readonly status: number
+  readonly reason: string
   readonly mtls: boolean
 }
 
@@ -145,6 +148,7 @@ export class DemoHost {
         explicit: local,
       },
       drainMs: 1000,
+      ...this.#settings.agentConfig,
     }
   }
 }

@@ -26,6 +26,8 @@ export interface WorldSettings {
   readonly root: string
   readonly store: 'embedded' | 'etcd'
   readonly leafTtlSeconds: number
+  /** Keys of the agents' configs that differ from the demo's. */
+  readonly agentConfig?: Readonly<Record<string, unknown>>
   /** Whether the files stay for a look. @default false */
   readonly keepFiles?: boolean
 }
@@ -56,6 +58,7 @@ export class World {
           directory: join(this.directory, place.name),
           controller: `${this.#places.controller}:${apiPort}`,
           agent: join(settings.root, 'agent/main.ts'),
+          ...(settings.agentConfig === undefined ? {} : { agentConfig: settings.agentConfig }),
         },
       )
     this.hosts = [host(alpha), host(beta)]

@@ -1,0 +1,67 @@
+/** Owns the command line of the benches: `npm run bench -- <name…> [--json] [--profile dir]`. */
+
+import { mkdirSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { Bench } from './bench.ts'
+import { renderResult, type Result } from './result.ts'
+import {
+  bulkCross,
+  connect,
+  http1Cross,
+  http1CrossMany,
+  http1Local,
+  tcpCross,
+} from './scenarios/http.ts'
+
+const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
+  'http1-local': http1Local,
+  'http1-cross': http1Cross,
+  'http1-cross-1k': http1CrossMany,
+  'bulk-cross': bulkCross,
+  'tcp-cross': tcpCross,
+  connect,
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'boolean', default: false },
+    profile: { type: 'string' },
+    seconds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '3' },
+  },
+})
+const names = positionals.length > 0 ? positionals : Object.keys(scenarios)
+const unknown = names.filter((name) => !Object.hasOwn(scenarios, name))
+if (unknown.length > 0) {
+  process.stderr.write(
+    `no bench ${unknown.join(', ')}; there is ${Object.keys(scenarios).join(', ')}\n`,
+  )
+  process.exit(64)
+}
+const profile = values.profile === undefined ? null : resolve(values.profile)
+if (profile !== null) mkdirSync(profile, { recursive: true })
+const bench = new Bench({
+  seconds: Number(values.seconds),
+  rounds: Number(values.rounds),
+  profile,
+  say: (line) => void process.stderr.write(`${line}\n`),
+})
+const results: Result[] = []
+let failed = false
+try {
+  for (const name of names) {
+    const rows = (await scenarios[name]?.(bench)) ?? []
+    results.push(...rows)
+    for (const row of rows) {
+      process.stdout.write(`${values.json ? JSON.stringify(row) : renderResult(row)}\n`)
+    }
+  }
+} catch (error) {
+  failed = true
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
+} finally {
+  await bench.stop()
+}
+process.exit(failed || results.some(({ ok }) => !ok) ? 1 : 0)

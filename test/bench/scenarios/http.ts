@@ -1,0 +1,168 @@
+/** Owns the scenarios whose load is wrk: local and cross-host HTTP, bulk, raw TCP, new connections. */
+
+import { writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { cores, type Bench, type Contender } from '../bench.ts'
+import type { Place } from '../peers/nginx.ts'
+import { wrk } from '../wrk.ts'
+import type { Result } from '../result.ts'
+
+interface WrkScenario {
+  readonly connections: number
+  readonly path?: string
+  readonly script?: string
+  readonly metric: string
+  /** Goal by peer: our µs over theirs. */
+  readonly goals: Readonly<Partial<Record<Contender['name'], number>>>
+}
+
+const closeScript = 'wrk.headers["Connection"] = "close"\n'
+const uploadScript = 'wrk.method = "POST"\nwrk.body = string.rep("x", 1048576)\n'
+
+async function compare(
+  bench: Bench,
+  name: string,
+  contenders: readonly (Contender | null)[],
+  scenario: WrkScenario,
+): Promise<Result[]> {
+  const present = contenders.filter((one) => one !== null)
+  const { connections, path = '/', script, metric, goals } = scenario
+  let scriptFile: string | undefined
+  if (script !== undefined) {
+    scriptFile = join(tmpdir(), `hostmesh-${process.pid}-${name}.lua`)
+    writeFileSync(scriptFile, script)
+  }
+  const load = async (at: Place): Promise<number> => {
+    const { requests, errors } = await wrk({
+      url: `http://${at.address}:${at.port}${path}`,
+      connections,
+      seconds: bench.settings.seconds,
+      core: cores.load,
+      ...(scriptFile === undefined ? {} : { script: scriptFile }),
+    })
+    if (errors > 0) bench.settings.say(`  ${errors} errors`)
+    if (requests === 0) throw new Error(`${name}: nothing was answered at ${at.address}:${at.port}`)
+    return requests
+  }
+  bench.settings.say(`${name}: ${metric}`)
+  const medians = await bench.cpuPerWork(present, load)
+  const ours = medians.get(present[0] as Contender) ?? Number.NaN
+  return present.slice(1).map((contender) => {
+    const peer = medians.get(contender) ?? Number.NaN
+    const goal = goals[contender.name] ?? null
+    const ratio = ours / peer
+    return {
+      name,
+      metric,
+      ours,
+      peer,
+      peerName: contender.name,
+      ratio,
+      goal,
+      ok: goal === null || ratio <= goal,
+    }
+  })
+}
+
+async function crossOf(bench: Bench, service: 'orders' | 'raw'): Promise<Contender> {
+  const mesh = await bench.mesh()
+  return { name: 'hostmesh', at: mesh.cross(service), pids: () => mesh.pids }
+}
+
+/** Same host, one agent. */
+export async function http1Local(bench: Bench): Promise<Result[]> {
+  const mesh = await bench.mesh()
+  const ours: Contender = {
+    name: 'hostmesh',
+    at: mesh.local('orders'),
+    pids: () => mesh.calleePids,
+  }
+  return compare(bench, 'http1-local', [ours, await bench.nginxHop(), await bench.envoyHop()], {
+    connections: 64,
+    metric: 'µs CPU / request, 64 connections',
+    goals: { nginx: 1.5, envoy: 0.75 },
+  })
+}
+
+/** Two hosts, mTLS between. */
+export async function http1Cross(bench: Bench): Promise<Result[]> {
+  const peers = [await bench.nginxPair(), await bench.envoyPair('http')]
+  return compare(bench, 'http1-cross', [await crossOf(bench, 'orders'), ...peers], {
+    connections: 64,
+    metric: 'µs CPU / request, 64 connections',
+    goals: { nginx: 0.9, envoy: 0.65 },
+  })
+}
+
+/** The same with many connections. */
+export async function http1CrossMany(bench: Bench): Promise<Result[]> {
+  const ours = await crossOf(bench, 'orders')
+  return compare(bench, 'http1-cross-1k', [ours, await bench.envoyPair('http')], {
+    connections: 1000,
+    metric: 'µs CPU / request, 1,000 connections',
+    goals: { envoy: 0.45 },
+  })
+}
+
+/** 1 MiB bodies, down and up. */
+export async function bulkCross(bench: Bench): Promise<Result[]> {
+  const contenders = [
+    await crossOf(bench, 'orders'),
+    await bench.nginxPair(),
+    await bench.envoyPair('http'),
+  ]
+  const goals = { nginx: 0.8, envoy: 1.7 }
+  return [
+    ...(await compare(bench, 'bulk-cross', contenders, {
+      connections: 16,
+      path: '/big',
+      metric: 'µs CPU / MiB down, 16 connections',
+      goals,
+    })),
+    ...(await compare(bench, 'bulk-cross', contenders, {
+      connections: 16,
+      script: uploadScript,
+      metric: 'µs CPU / MiB up, 16 connections',
+      goals,
+    })),
+  ]
+}
+
+/** Raw TCP: small messages back and forth, and bulk on one connection. */
+export async function tcpCross(bench: Bench): Promise<Result[]> {
+  const contenders = [await crossOf(bench, 'raw'), await bench.envoyPair('tcp')]
+  return [
+    ...(await compare(bench, 'tcp-cross', contenders, {
+      connections: 64,
+      metric: 'µs CPU / round trip, 64 connections',
+      goals: { envoy: 1.2 },
+    })),
+    ...(await compare(bench, 'tcp-cross', contenders, {
+      connections: 1,
+      path: '/big',
+      metric: 'µs CPU / MiB, 1 connection',
+      goals: { envoy: 1.7 },
+    })),
+  ]
+}
+
+/** A new caller connection for each request. */
+export async function connect(bench: Bench): Promise<Result[]> {
+  const http = [await crossOf(bench, 'orders'), await bench.envoyPair('http')]
+  const raw = [await crossOf(bench, 'raw'), await bench.envoyPair('tcp')]
+  return [
+    ...(await compare(bench, 'connect', http, {
+      connections: 32,
+      script: closeScript,
+      metric: 'µs CPU / HTTP connection',
+      goals: { envoy: 1.0 },
+    })),
+    ...(await compare(bench, 'connect', raw, {
+      connections: 32,
+      script: closeScript,
+      metric: 'µs CPU / TCP connection',
+      goals: { envoy: 1.3 },
+    })),
+  ]
+}
