@@ -72,6 +72,7 @@ export class Receiver implements FrameHandler {
   /** Of the DATA frame under way. */
   #dataStream: Http2Stream | null = null
   #dataFlags = 0
+  #dataHasContent = false
   #paddingLeft = 0
 
   constructor(
@@ -117,6 +118,7 @@ export class Receiver implements FrameHandler {
   onDataBegin(streamId: number, frameFlags: number, length: number): void {
     this.#dataStream = null
     this.#dataFlags = frameFlags
+    this.#dataHasContent = false
     this.#paddingLeft = length
     if (!this.#inOrder(frameTypes.data)) return
     this.#window -= length
@@ -139,6 +141,7 @@ export class Receiver implements FrameHandler {
   }
 
   onData(piece: Buffer): void {
+    this.#dataHasContent = true
     this.#paddingLeft -= piece.length
     const stream = this.#dataStream
     if (stream === null) {
@@ -162,6 +165,7 @@ export class Receiver implements FrameHandler {
     const padding = this.#paddingLeft
     this.#dataStream = null
     const endStream = (this.#dataFlags & flags.endStream) !== 0
+    if (!this.#dataHasContent && !endStream) this.#noise()
     if (stream === null) {
       if (padding > 0) this.took(padding)
       return

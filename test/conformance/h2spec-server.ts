@@ -41,7 +41,11 @@ export async function startH2specServer(): Promise<{ port: number; stop: () => P
       onStreamEnd() {},
       onClose() {},
     }
-    new Http2Connection({ socket, clock: systemClock, owner }, { role: 'server' })
+    const connection = new Http2Connection(
+      { socket, clock: systemClock, owner },
+      { role: 'server' },
+    )
+    socket.once('close', () => connection.close('the socket is gone'))
   })
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)
