@@ -198,9 +198,13 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   /** The first thing that is missing before traffic can flow. */
   #waitsFor(): string {
-    const { keeper, hub } = this.#parts
+    const { clock, keeper, hub } = this.#parts
     const membership = this.#parts.membership()
     if (keeper.host === null) return 'enrolment: a join token and a controller that answers'
+    if (keeper.host.notAfterMs <= clock.now()) {
+      const ended = new Date(keeper.host.notAfterMs).toISOString()
+      return `a new certificate: this host’s ended at ${ended}`
+    }
     const snapshot = membership?.discovery.snapshot
     if (snapshot === undefined || membership?.discovery.source === 'none') {
       return 'the first view of the mesh from the store'

@@ -21,11 +21,13 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
 import { Registrar } from './registration/registrar.ts'
 import { WorkerHub } from './workers/worker-hub.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
@@ -43,6 +45,9 @@ export interface AppParts {
 
 /** DESIGN: the lease outlives a restart of the control process. */
 const leaseTtlMs = 15_000
+
+/** A restarted control process that has not found out about its own host by now never will. */
+const settleMs = 10_000
 
 /** What can only be there once the host knows its mesh. */
 interface Membership {
@@ -81,8 +86,13 @@ export class App {
   readonly #ended = Promise.withResolvers<number>()
   #membership: Membership | null = null
   #published: Published = { desired: new Map(), farewells: new Map() }
+  #wanted = ''
+  /** False while this process may still know less of its own host than the one before it. */
+  #settled = false
+  #settling: Timer | null = null
   #serial = ''
-  #stopped = false
+  #leave = false
+  #stopping = false
 
   constructor(parts: AppParts, config: AgentConfig) {
     const { logger, clock } = parts
@@ -117,7 +127,7 @@ export class App {
           this.#membership?.link.publish(desired, farewells)
         },
         fitnessOf: (service) => ({
-          healthy: this.#health.statusOf(service)?.state === 'passing',
+          healthy: this.#isHealthy(service),
           certified: this.#isCertified(service),
         }),
       },
@@ -157,38 +167,46 @@ export class App {
 
   /** Runs until stopped; rejects where it cannot start, or the controller refuses this host. */
   async run(): Promise<number> {
-    const { paths } = this.#config
-    makeDirectory(paths.state, 0o700)
-    makeDirectory(paths.run, 0o755)
+    // Whatever ends it may do so while it still starts.
+    this.#ended.promise.catch(() => {})
     try {
-      await this.#admin.start()
-      await this.#metrics.start()
-      await this.#hub.start()
-      this.#listen()
-      await this.#watcher.start()
-      await this.#keeper.start()
+      await this.#start()
       return await this.#ended.promise
-    } catch (error) {
-      await this.#stopAll(false)
-      throw error
+    } finally {
+      await this.#stopAll()
     }
   }
 
   /**
-   * Ends the control process. `leave` says goodbye for everything this host published; otherwise
-   * the lease keeps it, so that the next process takes over without anybody noticing.
+   * Ends the control process; `run` settles. `leave` says goodbye for everything this host
+   * published; otherwise the lease keeps it, so that the next process takes over without anybody
+   * noticing.
    */
   async stop(options: { readonly leave: boolean }): Promise<void> {
-    if (this.#stopped) return
+    if (this.#stopping) return
     this.#parts.logger.info(options, 'agent: running -> stopping')
-    await this.#stopAll(options.leave)
+    this.#stopping = true
+    this.#leave = options.leave
     this.#ended.resolve(0)
   }
 
-  async #stopAll(leave: boolean): Promise<void> {
-    this.#stopped = true
+  async #start(): Promise<void> {
+    const { paths } = this.#config
+    makeDirectory(paths.state, 0o700)
+    makeDirectory(paths.run, 0o755)
+    this.#listen()
+    const steps = [this.#admin, this.#metrics, this.#hub, this.#watcher, this.#keeper]
+    for (const step of steps) {
+      if (this.#stopping) return
+      await step.start()
+    }
+  }
+
+  async #stopAll(): Promise<void> {
+    this.#stopping = true
+    this.#settling?.stop()
     this.#registrar.stop()
-    await this.#membership?.link.stop({ withdraw: leave })
+    await this.#membership?.link.stop({ withdraw: this.#leave })
     await this.#membership?.discovery.stop()
     await Promise.all([
       this.#watcher.stop(),
@@ -206,6 +224,7 @@ export class App {
     this.#watcher.onChange(() => this.#onManifests())
     this.#health.onChange(() => {
       this.#registrar.refresh()
+      if (this.#membership !== null) this.#handOut(this.#membership.discovery)
       this.#showReceipts()
     })
     this.#keeper.onChange(() => this.#onIdentity())
@@ -217,20 +236,23 @@ export class App {
     const { manifests } = this.#watcher
     this.#health.apply(manifests)
     this.#registrar.setManifests(manifests)
-    this.#want()
     this.#onOffer()
   }
 
-  /** Draining instances keep their certificates until they are gone. */
+  /** Draining instances keep their certificates until they are gone, and no longer. */
   #want(): void {
     const wanted = new Set<ServiceName>(this.#registrar.offer.local.map(({ service }) => service))
     for (const { service, port } of this.#watcher.manifests) {
       if (port !== undefined) wanted.add(service)
     }
+    const shown = [...wanted].sort().join(' ')
+    if (shown === this.#wanted) return
+    this.#wanted = shown
     this.#keeper.want(wanted)
   }
 
   #onOffer(): void {
+    this.#want()
     this.#membership?.discovery.setLocal({
       ...this.#registrar.offer,
       listeners: listenersOf(this.#watcher.manifests),
@@ -267,10 +289,15 @@ export class App {
 
   /** Begins to follow the store, once, when the mesh is known. */
   async #join(mesh: MeshFacts): Promise<void> {
-    if (this.#membership !== null) return
+    const { trustDomain } = mesh
+    const known = this.#membership?.mesh.trustDomain
+    if (known === trustDomain) return
+    if (known !== undefined) {
+      const detail = `this host left ${known} for ${trustDomain}; starting afresh`
+      throw new MeshError(detail, { code: 'trust-domain-changed', retry: true })
+    }
     const { clock, logger } = this.#parts
     const { host, paths } = this.#config
-    const { trustDomain } = mesh
     const link = new StoreLink(
       { ...this.#parts, connect: async () => this.#openStore() },
       { prefix: meshPrefix, leaseTtlMs },
@@ -278,14 +305,39 @@ export class App {
     const cache = new DiskCache({ stateDirectory: paths.state, host, trustDomain })
     const discovery = new Discovery({ clock, logger, store: link, cache }, { host, trustDomain })
     this.#membership = { mesh, link, discovery }
-    discovery.onChange((snapshot) => this.#hub.setSnapshot(snapshot))
+    discovery.onChange(() => this.#handOut(discovery))
+    this.#settling = clock.after(settleMs, () => {
+      this.#settled = true
+      this.#handOut(discovery)
+    })
     link.onPublished(() => this.#showReceipts())
     await discovery.start()
-    if (this.#stopped) return
+    if (this.#stopping) return
     const { desired, farewells } = this.#published
     link.publish(desired, farewells)
     this.#onOffer()
     link.start()
+  }
+
+  /**
+   * Workers that served before this process began keep the view they have until the first checks of
+   * this host's own instances are done; else a restart would take them away for a moment.
+   */
+  #handOut({ snapshot }: Discovery): void {
+    this.#settled ||= this.#watcher.manifests.every(({ service, port }) => {
+      if (port === undefined) return true
+      switch (this.#registrar.withheld(service)) {
+        case null:
+          return showsOwn(snapshot, service)
+        case 'no-tunnel':
+          return false
+        case 'not-healthy':
+          return this.#health.statusOf(service)?.state !== 'starting'
+        case 'no-certificate':
+          return true
+      }
+    })
+    if (snapshot.sequence > 0) this.#hub.setSnapshot(snapshot, !this.#settled)
   }
 
   #openStore() {
@@ -300,6 +352,13 @@ export class App {
       endpoints,
       ...(serverName === '' ? {} : { tls: { rootPem, chainPem, keyPem, serverName } }),
     })
+  }
+
+  /** While the first checks of a changed manifest run, what was said before still counts. */
+  #isHealthy(service: ServiceName): boolean {
+    const state = this.#health.statusOf(service)?.state
+    if (state !== 'starting') return state === 'passing'
+    return this.#registrar.offer.offered.some((record) => record.service === service)
   }
 
   #isCertified(service: ServiceName): boolean {
@@ -318,6 +377,12 @@ export class App {
     if (manifest?.port === undefined) return {}
     return this.#report.receiptFacts(manifest.service)
   }
+}
+
+/** Whether callers find this host's instance of a service in the snapshot. */
+function showsOwn({ services, host }: Snapshot, service: ServiceName): boolean {
+  if (!Object.hasOwn(services, service)) return false
+  return services[service]?.instances.some((instance) => instance.host === host) === true
 }
 
 /** The token, or null while there is none. */

@@ -1,8 +1,17 @@
-/** Owns the exit codes of the agent's programs, after sysexits.h; `docs/operations` lists them. */
+/** Owns the exit codes of the agent's programs, after sysexits.h. */
 
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 
-/** Codes by meaning; a supervisor need not try again after the last four. */
+/** Failures of the world that belong to no retry, by what a person has to mend. */
+const unavailable: ReadonlySet<string> = new Set([
+  'agent-already-runs',
+  'listen-failed',
+  'tunnel-port',
+  'worker-socket',
+])
+const configuration: ReadonlySet<string> = new Set(['directory', 'state-newer'])
+
+/** Codes by meaning; at a first start, a supervisor need not try again after the last four. */
 export const exitCodes = {
   ok: 0,
   /** Something passing; starting again may help. */
@@ -16,12 +25,8 @@ export const exitCodes = {
   /** The code of whatever ended a program. */
   of(error: unknown): number {
     if (!(error instanceof MeshError)) return exitCodes.failed
-    switch (error.code) {
-      case 'listen-failed':
-      case 'worker-socket':
-        return exitCodes.unavailable
-      default:
-        return error.retry ? exitCodes.failed : exitCodes.refused
-    }
+    if (unavailable.has(error.code)) return exitCodes.unavailable
+    if (configuration.has(error.code)) return exitCodes.config
+    return error.retry ? exitCodes.failed : exitCodes.refused
   },
 } as const

@@ -8,14 +8,12 @@ import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import { createLogger, type Logger } from '#shared/logging/logger.ts'
+import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
-import { App } from './app.ts'
 import { machineFacts, readAgentConfig, type AgentConfig } from './config.ts'
 import { exitCodes } from './exit-codes.ts'
-import { ProxyWorker } from './worker.ts'
-import { Supervisor } from './workers/supervisor.ts'
 
+const roles = ['control', 'proxy', 'supervise'] as const
 const usage =
   'usage: main.ts control|proxy|supervise [--config <file>] [--generation n] [--index n]'
 const defaultConfig = '/etc/mesh/agent.json'
@@ -38,6 +36,12 @@ function fail(line: string, code: number): never {
   process.exit(code)
 }
 
+/** One line for a failure of the world; for a bug, where it is. */
+function explain(error: unknown): string {
+  if (!(error instanceof MeshError)) return (error as Error).stack ?? messageOf(error)
+  return error.hint === undefined ? error.message : `${error.message} (${error.hint})`
+}
+
 function readConfig(path: string, required: boolean): AgentConfig {
   let file: { path: string; bytes: Uint8Array } | null = null
   try {
@@ -52,86 +56,110 @@ function readConfig(path: string, required: boolean): AgentConfig {
   fail(reading.problems.map(renderProblem).join('\nmesh-agent: '), exitCodes.config)
 }
 
-function makeProgram(
-  role: string | undefined,
-  config: AgentConfig,
-  configPath: string,
-  place: { readonly generation: number; readonly index: number },
-): Program {
+/** What the command line asks for. */
+interface Wishes {
+  readonly role: (typeof roles)[number]
+  /** Null where the usual place was not changed; then the file may be missing. */
+  readonly configPath: string | null
+  readonly generation: number
+  readonly index: number
+  readonly supervised: boolean
+}
+
+function readArguments(): Wishes {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        config: { type: 'string' },
+        generation: { type: 'string', default: '1' },
+        index: { type: 'string', default: '0' },
+        supervised: { type: 'boolean', default: false },
+      },
+    })
+    const role = roles.find((one) => one === positionals[0])
+    if (role === undefined || positionals.length > 1) throw new Error('one role must be named')
+    return {
+      role,
+      configPath: values.config ?? null,
+      generation: wholeNumber('generation', values.generation),
+      index: wholeNumber('index', values.index),
+      supervised: values.supervised,
+    }
+  } catch (error) {
+    return fail(`${messageOf(error)}\n${usage}`, exitCodes.usage)
+  }
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^[0-9]{1,6}$/.test(text)) return Number(text)
+  throw new Error(`--${name} ${JSON.stringify(text)} must be a whole number`)
+}
+
+/** Each role loads only its own code: a worker has no use for the control process's, nor it for ours. */
+async function makeProgram(wishes: Wishes): Promise<Program> {
+  const { role, generation, index } = wishes
+  const configPath = wishes.configPath ?? defaultConfig
+  const config = readConfig(configPath, wishes.configPath !== null)
   const logger = createLogger({
     name: role === 'proxy' ? 'mesh-proxy' : 'mesh-agent',
     level: config.log.level,
   })
-  const platform = { clock: systemClock, random: systemRandom, logger }
+  const parts = { clock: systemClock, random: systemRandom, logger, pid: process.pid }
   switch (role) {
-    case 'control':
-      return new App({ ...platform, pid: process.pid, version: packageVersion() }, config)
-    case 'proxy':
+    case 'control': {
+      const { App } = await import('./app.ts')
+      return new App({ ...parts, version: packageVersion() }, config)
+    }
+    case 'proxy': {
+      const { ProxyWorker } = await import('./worker.ts')
+      const access = createLogger({ name: 'mesh-proxy', sync: false })
+      const { drainMs, paths } = config
       return new ProxyWorker(
-        {
-          ...platform,
-          access: createLogger({ name: 'mesh-proxy', sync: false }),
-          pid: process.pid,
-        },
-        { ...place, runDirectory: config.paths.run, drainMs: config.drainMs },
+        { ...parts, access },
+        { generation, index, runDirectory: paths.run, drainMs },
       )
-    case 'supervise':
-      return supervisor(config, configPath, logger)
-    case undefined:
-    default:
-      return fail(usage, exitCodes.usage)
+    }
+    case 'supervise': {
+      const { Supervisor } = await import('./workers/supervisor.ts')
+      const configWords = wishes.configPath === null ? [] : ['--config', configPath]
+      const child = (name: 'control' | 'proxy') => ({
+        name,
+        command: process.execPath,
+        args: [import.meta.filename, name, ...configWords, '--supervised'],
+        stopSignal: name === 'control' ? ('SIGINT' as const) : ('SIGTERM' as const),
+      })
+      return new Supervisor(parts, {
+        programs: [child('control'), child('proxy')],
+        finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
+        killMs: config.drainMs + 10_000,
+      })
+    }
   }
 }
 
-function supervisor(config: AgentConfig, configPath: string, logger: Logger): Program {
-  const program = (name: string) => ({
-    name,
-    command: process.execPath,
-    args: [import.meta.filename, name, '--config', configPath, '--supervised'],
-    stopSignal: name === 'control' ? ('SIGINT' as const) : ('SIGTERM' as const),
-  })
-  return new Supervisor(
-    { clock: systemClock, random: systemRandom, logger },
-    {
-      programs: [program('control'), program('proxy')],
-      finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
-      killMs: config.drainMs + 10_000,
-    },
-  )
+const wishes = readArguments()
+const program = await makeProgram(wishes)
+const stop = (leave: boolean): void => {
+  program.stop({ leave }).catch((error: unknown) => fail(explain(error), exitCodes.of(error)))
 }
-
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    config: { type: 'string' },
-    generation: { type: 'string', default: '1' },
-    index: { type: 'string', default: '0' },
-    supervised: { type: 'boolean', default: false },
-  },
-})
-const configPath = values.config ?? defaultConfig
-const program = makeProgram(
-  positionals[0],
-  readConfig(configPath, values.config !== undefined),
-  configPath,
-  { generation: Number(values.generation), index: Number(values.index) },
-)
 // SIGTERM comes before a restart and leaves what is published to the lease; SIGINT says goodbye.
-process.on('SIGTERM', () => void program.stop({ leave: false }))
-process.on('SIGINT', () => void program.stop({ leave: true }))
-if (values.supervised) {
+process.on('SIGTERM', () => stop(false))
+process.on('SIGINT', () => stop(true))
+if (wishes.supervised) {
   // The supervisor holds the other end: when it is gone, however it went, so is this program.
   process.stdin
-    .on('end', () => void program.stop({ leave: true }))
+    .on('end', () => stop(true))
     .on('error', () => {})
     .resume()
 }
 // A log that nobody reads any more ends no agent.
 process.stdout.on('error', () => {})
+// The mesh's timers keep no process alive, and between two tries there may be nothing else.
+setInterval(() => {}, 2 ** 30)
 try {
   process.exitCode = await program.run()
 } catch (error) {
-  const hint = error instanceof MeshError && error.hint !== undefined ? ` (${error.hint})` : ''
-  fail(`${messageOf(error)}${hint}`, exitCodes.of(error))
+  fail(explain(error), exitCodes.of(error))
 }
 process.exit()

@@ -3,6 +3,7 @@
  * credentials and trust from the control process and goes on with the last ones when that is away.
  */
 
+import { isDeepStrictEqual } from 'node:util'
 import { ChannelPool } from './tunnel/channel-pool.ts'
 import { TunnelListener } from './tunnel/tunnel-listener.ts'
 import { Tunnels } from './tunnel/tunnels.ts'
@@ -20,7 +21,7 @@ import { RelayWatch } from './relay/relay-watch.ts'
 import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
 import { ControlLink } from './workers/control-link.ts'
-import type { ToWorker, WorkerSettings } from './workers/messages.ts'
+import type { ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -75,6 +76,8 @@ export class ProxyWorker {
   #self: SpiffeId | null = null
   #snapshot: Snapshot | null = null
   #plane: Plane | null = null
+  /** What was last said of the listeners, so that nothing is said twice. */
+  #reported = ''
   #stopping = false
 
   constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
@@ -117,11 +120,10 @@ export class ProxyWorker {
   #hear(message: ToWorker): void {
     switch (message.kind) {
       case 'welcome':
-        this.#worker ??= message.settings
+        this.#welcomed(message.settings)
         break
       case 'trust':
-        this.#trustDomain = message.trustDomain
-        this.#credentials.setTrust(message.bundlePem, message.trustDomain)
+        this.#trusts(message.bundlePem, message.trustDomain)
         break
       case 'credentials':
         this.#credentials.setCredentials(message.credentials)
@@ -129,6 +131,7 @@ export class ProxyWorker {
       case 'snapshot':
         this.#snapshot = message.snapshot
         this.#self = hostId(message.snapshot.trustDomain, message.snapshot.host)
+        this.#apply()
         break
       case 'collect':
         this.#link.send({
@@ -136,15 +139,35 @@ export class ProxyWorker {
           request: message.request,
           counters: this.#counters.dump(),
         })
-        return
+        break
       case 'drain':
         void this.stop()
-        return
+        break
     }
-    this.#apply()
+  }
+
+  /** A control process is there, perhaps a new one: it must be told everything again. */
+  #welcomed(settings: WorkerSettings): void {
+    if (this.#worker !== null && !isDeepStrictEqual(this.#worker, settings)) {
+      this.#parts.logger.warn('settings have changed; they count once this worker starts again')
+    }
+    this.#worker ??= settings
+    this.#reported = ''
     this.#report()
   }
 
+  #trusts(bundlePem: string, trustDomain: TrustDomain): void {
+    if (this.#trustDomain !== null && this.#trustDomain !== trustDomain) {
+      const detail = `the host left ${this.#trustDomain} for ${trustDomain}; starting afresh`
+      this.#ended.reject(new MeshError(detail, { code: 'trust-domain-changed', retry: true }))
+      return
+    }
+    this.#trustDomain = trustDomain
+    this.#credentials.setTrust(bundlePem, trustDomain)
+    if (this.#plane === null) this.#apply()
+  }
+
+  /** Takes over the newest snapshot, once everything it takes to act on one is there. */
   #apply(): void {
     const snapshot = this.#snapshot
     const worker = this.#worker
@@ -155,6 +178,7 @@ export class ProxyWorker {
     instances.apply(snapshot)
     listeners.apply(desiredListeners(worker, snapshot, outbound))
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
+    this.#report()
   }
 
   #build(worker: WorkerSettings, trustDomain: TrustDomain): Plane {
@@ -211,7 +235,13 @@ export class ProxyWorker {
       counters: this.#counters,
       callerOf: () => this.#self,
     })
-    const listeners = new Listeners({ clock, random, logger, onChange: () => this.#onListeners() })
+    const listeners = new Listeners({
+      clock,
+      random,
+      logger,
+      onChange: () => this.#report(),
+      onFailed: (listener) => this.#onFailed(listener),
+    })
     const plane = { listeners, tunnelListener, tunnels, services, instances, outbound }
     this.#measure(plane)
     void tunnelListener.listen().then(
@@ -232,21 +262,19 @@ export class ProxyWorker {
   }
 
   /** The forward proxy's port is the agent's own: without it, it is better not to start. */
-  #onListeners(): void {
-    const proxy = this.#plane?.listeners.states.find(({ name }) => name === proxyName)
-    if (proxy !== undefined && proxy.problem !== '' && proxy.problem !== 'opening') {
-      const { problem } = proxy
-      const hint = 'set another in listen.forwardProxy'
-      this.#ended.reject(new MeshError(problem, { code: 'listen-failed', hint }))
-      return
-    }
-    this.#report()
+  #onFailed({ name, problem }: ListenerState): void {
+    if (name !== proxyName) return
+    const hint = 'set another in listen.forwardProxy'
+    this.#ended.reject(new MeshError(problem, { code: 'listen-failed', hint }))
   }
 
   #report(): void {
     if (this.#plane === null) return
     const { listeners, tunnelListener } = this.#plane
     const state = { tunnelPort: tunnelListener.port, listeners: listeners.states }
+    const reported = JSON.stringify(state)
+    if (reported === this.#reported) return
+    this.#reported = reported
     this.#link.send({ kind: 'listening', state })
   }
 }

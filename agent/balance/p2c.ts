@@ -25,15 +25,15 @@ export class P2c<E extends Endpoint> {
   /**
    * Picks an endpoint, or null when there is none.
    * @param now monotonic milliseconds, to leave out ejected endpoints
-   * @param avoid an endpoint that has just failed; picked again only when it is the only one
+   * @param avoid endpoints that have just failed; one is picked again only when all have
    */
-  pick(now: number, random: Fractions, avoid: E | null): E | null {
+  pick(now: number, random: Fractions, avoid: readonly E[]): E | null {
     const { endpoints } = this
     if (endpoints.length <= 1) return endpoints[0] ?? null
     const a = this.#draw(random)
     const b = this.#draw(random)
-    const aUsable = a.ejectedUntil <= now && a !== avoid
-    const bUsable = b.ejectedUntil <= now && b !== avoid
+    const aUsable = a.ejectedUntil <= now && !avoid.includes(a)
+    const bUsable = b.ejectedUntil <= now && !avoid.includes(b)
     if (aUsable && bUsable) return a.active <= b.active ? a : b
     if (aUsable) return a
     if (bUsable) return b
@@ -55,13 +55,13 @@ export class P2c<E extends Endpoint> {
     return endpoints[low] as E
   }
 
-  #scan(now: number, random: Fractions, avoid: E | null): E {
+  #scan(now: number, random: Fractions, avoid: readonly E[]): E {
     const { endpoints } = this
     const from = Math.floor(random.fraction() * endpoints.length)
     let fallback: E | null = null
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[(from + i) % endpoints.length] as E
-      if (endpoint === avoid) continue
+      if (avoid.includes(endpoint)) continue
       if (endpoint.ejectedUntil <= now) return endpoint
       fallback ??= endpoint
     }

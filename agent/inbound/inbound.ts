@@ -50,8 +50,13 @@ export class Inbound {
       return
     }
     const instance = this.#parts.instances.find(service, id)
-    if (instance === null) {
-      this.#refuse(call, null, 'draining', `this host has no instance ${id} of ${service} any more`)
+    if (instance === null || instance.view.draining) {
+      this.#refuse(
+        call,
+        instance,
+        'draining',
+        `this host has no instance ${id} of ${service} any more`,
+      )
       return
     }
     const verdict = authorise(peer, instance.id)
@@ -156,7 +161,6 @@ class Arrival implements Opener, ChannelSink {
       if (channel !== null) this.#upstream.release(channel)
       const steps = new AnswerSteps({
         instance: this.#instance,
-        upstream: this.#upstream,
         source: peer,
         permit: this.#permit,
       })

@@ -18,25 +18,36 @@ export interface LocalInstancesParts {
   readonly makePool: () => ChannelPool
 }
 
-/** One instance of this host and the ways to it. */
+/** One instance of this host and the ways to it. It stays the same while its place changes. */
 export class ReachableInstance {
-  readonly view: LocalInstance
   readonly id: SpiffeId
   readonly host: HostName
   readonly #parts: LocalInstancesParts
   readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
+  #view: LocalInstance
+  #gone = false
 
   constructor(
     parts: LocalInstancesParts,
     settings: { readonly view: LocalInstance; readonly id: SpiffeId; readonly host: HostName },
   ) {
     this.#parts = parts
-    this.view = settings.view
+    this.#view = settings.view
     this.id = settings.id
     this.host = settings.host
   }
 
-  /** The way to it for streams of `peer`. */
+  /** The instance as the newest snapshot that had it says. */
+  get view(): LocalInstance {
+    return this.#view
+  }
+
+  /** Whether it has left the view; nothing new goes to it. */
+  get gone(): boolean {
+    return this.#gone
+  }
+
+  /** The way to it for streams of `peer`; another one after it has moved. */
   upstreamFor(peer: SpiffeId): LocalUpstream {
     let upstream = this.#upstreams.get(peer)
     if (upstream === undefined) {
@@ -46,8 +57,20 @@ export class ReachableInstance {
     return upstream
   }
 
+  /** Takes over what a snapshot says; where it has moved, idle channels go and open ones finish. */
+  update(view: LocalInstance): void {
+    const stays = this.#view.address === view.address && this.#view.port === view.port
+    this.#view = view
+    if (!stays) this.#forget()
+  }
+
   /** Out of the view: idle channels go, open ones finish. */
   retire(): void {
+    this.#gone = true
+    this.#forget()
+  }
+
+  #forget(): void {
     for (const upstream of this.#upstreams.values()) upstream.close()
     this.#upstreams.clear()
   }
@@ -105,34 +128,25 @@ export class LocalInstances {
     return this.#instances.get(`${service} ${id}`) ?? null
   }
 
-  /** Takes over a snapshot; unchanged instances keep their channels. */
+  /** Takes over a snapshot; instances that stay where they are keep their channels. */
   apply(snapshot: Snapshot): void {
     const before = this.#instances
     const after = new Map<string, ReachableInstance>()
     for (const view of snapshot.local) {
       const key = `${view.service} ${view.id}`
       const known = before.get(key)
+      known?.update(view)
       after.set(
         key,
-        known !== undefined && same(known.view, view)
-          ? known
-          : new ReachableInstance(this.#parts, {
-              view,
-              id: serviceId(snapshot.trustDomain, view.service),
-              host: snapshot.host,
-            }),
+        known ??
+          new ReachableInstance(this.#parts, {
+            view,
+            id: serviceId(snapshot.trustDomain, view.service),
+            host: snapshot.host,
+          }),
       )
     }
     this.#instances = after
-    for (const [key, instance] of before) if (after.get(key) !== instance) instance.retire()
+    for (const [key, instance] of before) if (!after.has(key)) instance.retire()
   }
-}
-
-function same(a: LocalInstance, b: LocalInstance): boolean {
-  return (
-    a.address === b.address &&
-    a.port === b.port &&
-    a.protocol === b.protocol &&
-    a.draining === b.draining
-  )
 }

@@ -46,6 +46,9 @@ const elsewhere: ReadonlySet<Reason> = new Set([
   'instance-aborted',
 ])
 
+/** Nothing was tried yet. */
+const none: readonly MeshEndpoint[] = []
+
 /** See the header. */
 export class CallSteps implements HttpSteps {
   readonly direction = 'outbound'
@@ -56,7 +59,8 @@ export class CallSteps implements HttpSteps {
   readonly #service: ServiceName | null
   /** Of the call under way. */
   #called: CallableService | null = null
-  #endpoint: MeshEndpoint | null = null
+  /** The endpoints that were tried, the last one at the end. */
+  #tried: readonly MeshEndpoint[] = []
 
   constructor(parts: CallStepsParts, settings: CallStepsSettings) {
     this.#parts = parts
@@ -88,12 +92,12 @@ export class CallSteps implements HttpSteps {
         called,
       )
     }
-    const endpoint = called.picker.pick(this.#parts.clock.elapsed(), this.#parts.random, null)
+    const endpoint = called.picker.pick(this.#parts.clock.elapsed(), this.#parts.random, none)
     if (endpoint === null) {
       return refuse('no-instances', `no instance of ${name} is in rotation`, name, called)
     }
     called.budget.requested()
-    this.#endpoint = endpoint
+    this.#tried = endpoint.alone
     return this.#decision(called, endpoint, source)
   }
 
@@ -103,9 +107,9 @@ export class CallSteps implements HttpSteps {
     const now = this.#parts.clock.elapsed()
     if (!called.budget.spend(now)) return null
     const { picker } = this.#parts.services.find(called.view.name) ?? called
-    const endpoint = picker.pick(now, this.#parts.random, this.#endpoint)
+    const endpoint = picker.pick(now, this.#parts.random, this.#tried)
     if (endpoint === null) return null
-    this.#endpoint = endpoint
+    this.#tried = [...this.#tried, endpoint]
     this.#parts.counters.tally(agentMetrics.retries.name, { destination: called.id, reason })
     const decision = this.#decision(called, endpoint, this.source)
     return decision.kind === 'forward' ? decision.upstream : null

@@ -28,6 +28,9 @@ export interface ListenersSettings {
   readonly maxConnections: number
 }
 
+/** Connections that cannot be taken are logged this often. */
+const quietMs = 1000
+
 class Post {
   desired: DesiredListener
   readonly backoff: Backoff
@@ -35,40 +38,56 @@ class Post {
   retry: Timer | null = null
   problem = 'opening'
   open = 0
+  /** When a connection that could not be taken was last logged. */
+  missedAt = -Infinity
   constructor(desired: DesiredListener, backoff: Backoff) {
     this.desired = desired
     this.backoff = backoff
   }
 }
 
+/** What listeners lean on. */
+export interface ListenersParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  /** Told when a listener opened, failed or closed. */
+  readonly onChange: () => void
+  /** Told of each failure to open one; it is tried again. */
+  readonly onFailed: (listener: ListenerState) => void
+}
+
 /** Keeps the desired listeners open. */
 export class Listeners {
-  readonly #parts: {
-    readonly clock: Clock
-    readonly random: Random
-    readonly logger: Logger
-    readonly onChange: () => void
-  }
+  readonly #parts: ListenersParts
   readonly #settings: ListenersSettings
   readonly #posts = new Map<string, Post>()
+  /** Wishes for a port that another wish has taken. */
+  #conflicts: readonly ListenerState[] = []
 
-  constructor(
-    parts: {
-      readonly clock: Clock
-      readonly random: Random
-      readonly logger: Logger
-      /** Told when a listener opened, failed or closed. */
-      readonly onChange: () => void
-    },
-    settings: ListenersSettings = { maxConnections: 20_000 },
-  ) {
+  constructor(parts: ListenersParts, settings: ListenersSettings = { maxConnections: 20_000 }) {
     this.#parts = parts
     this.#settings = settings
   }
 
-  /** Opens what is new, closes what is gone; the same address and port stay open. */
+  /**
+   * Opens what is new, closes what is gone; the same address and port stay open. Of two wishes for
+   * one port the first counts, and the other is shown with its problem.
+   */
   apply(desired: readonly DesiredListener[]): void {
-    const wanted = new Map(desired.map((one) => [`${one.address} ${one.port}`, one]))
+    const wanted = new Map<string, DesiredListener>()
+    const conflicts: ListenerState[] = []
+    for (const one of desired) {
+      const { name, address, port } = one
+      const key = `${address} ${port}`
+      const first = wanted.get(key)
+      if (first === undefined) wanted.set(key, one)
+      else {
+        const problem = `${address}:${port} is taken by ${first.name}; choose another port`
+        conflicts.push({ name, address, port, problem })
+      }
+    }
+    this.#show(conflicts)
     for (const [key, post] of this.#posts) {
       if (!wanted.has(key)) this.#close(key, post)
     }
@@ -81,15 +100,7 @@ export class Listeners {
 
   /** How every desired listener stands. */
   get states(): readonly ListenerState[] {
-    return [...this.#posts.values()].map(({ desired, server, problem }) => {
-      const bound = server?.address()
-      return {
-        name: desired.name,
-        address: desired.address,
-        port: typeof bound === 'object' && bound !== null ? bound.port : desired.port,
-        problem,
-      }
-    })
+    return [...[...this.#posts.values()].map(stateOf), ...this.#conflicts]
   }
 
   /** Connections open now, of every listener together. */
@@ -102,6 +113,15 @@ export class Listeners {
   /** Stops listening; connections live on. */
   stop(): void {
     this.apply([])
+  }
+
+  #show(conflicts: readonly ListenerState[]): void {
+    const known = new Set(this.#conflicts.map(({ name, problem }) => `${name} ${problem}`))
+    for (const { name, problem } of conflicts) {
+      if (known.has(`${name} ${problem}`)) continue
+      this.#parts.logger.error({ listener: name, problem }, 'listener not open')
+    }
+    this.#conflicts = conflicts
   }
 
   #add(key: string, desired: DesiredListener): void {
@@ -120,22 +140,32 @@ export class Listeners {
       socket.once('close', () => post.open--)
       post.desired.accept(socket)
     })
+    const { clock, logger, onChange, onFailed } = this.#parts
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (post.server !== server) return
+      if (server.listening) {
+        // One connection could not be taken (too many open files); the port is as open as before.
+        if (clock.elapsed() - post.missedAt < quietMs) return
+        post.missedAt = clock.elapsed()
+        logger.error({ listener: name, error }, 'connections not taken')
+        return
+      }
       post.server = null
       const problem = explain(error, address, port)
       if (post.problem !== problem) {
-        this.#parts.logger.error({ listener: name, address, port, problem }, 'listener not open')
+        logger.error({ listener: name, address, port, problem }, 'listener not open')
       }
       post.problem = problem
-      post.retry = this.#parts.clock.after(post.backoff.nextMs(), () => this.#open(post))
-      this.#parts.onChange()
+      post.retry = clock.after(post.backoff.nextMs(), () => this.#open(post))
+      onFailed(stateOf(post))
+      onChange()
     })
     server.listen({ host: address, port, backlog: 4096 }, () => {
+      if (post.server !== server) return
       post.problem = ''
       post.backoff.reset()
-      this.#parts.logger.info({ listener: name, address, port }, 'listener open')
-      this.#parts.onChange()
+      logger.info({ listener: name, address, port: stateOf(post).port }, 'listener open')
+      onChange()
     })
   }
 
@@ -147,6 +177,17 @@ export class Listeners {
     server?.close()
     this.#parts.logger.info({ listener: post.desired.name }, 'listener closed')
     this.#parts.onChange()
+  }
+}
+
+function stateOf({ desired, server, problem }: Post): ListenerState {
+  const { name, address, port } = desired
+  const bound = server?.address()
+  return {
+    name,
+    address,
+    port: typeof bound === 'object' && bound !== null ? bound.port : port,
+    problem,
   }
 }
 

@@ -34,6 +34,8 @@ export class MeshEndpoint extends Endpoint {
   readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
   /** What was decided for each caller; policy changes clear it. */
   readonly decisions = new Map<SpiffeId, Decision>()
+  /** A list of it alone, made once for all requests that try it first. */
+  readonly alone: readonly MeshEndpoint[] = [this]
   /** Its fellow instances, itself included; replaced with every change of the service. */
   siblings: readonly Endpoint[] = []
 

@@ -31,6 +31,9 @@ export interface OutboundParts {
   readonly callerOf: (socket: Socket) => SpiffeId | null
 }
 
+/** Reasons that are the caller's or this side's, not the instance's. */
+const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
+
 /** Holds back what a caller sends before anybody may read it. */
 const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
 
@@ -108,6 +111,7 @@ class TcpCall implements Opener, ChannelSink {
     const decision = this.#decision
     const upstream = this.#upstream
     if (this.#over || decision?.kind !== 'forward' || upstream === null) {
+      channel.sink = nobody
       channel.abort()
       return
     }
@@ -142,7 +146,8 @@ class TcpCall implements Opener, ChannelSink {
   onOpenFailed(reason: Reason): void {
     if (this.#over) return
     const failed = this.#upstream as Upstream
-    failed.finished('connect-failed')
+    // A refusal for the caller's sake says nothing against the instance.
+    failed.finished(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
     const next =
       this.#attempts < httpRelayDefaults.maxAttempts ? this.#steps.again(failed, reason) : null
     if (next === null) this.#refuse(reason)

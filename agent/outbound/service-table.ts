@@ -100,7 +100,8 @@ function placeOf(
     const instance = local.get(`${service} ${id}`)
     return instance === undefined || instance.draining ? null : { kind: 'local', instance }
   }
-  const far = snapshot.hosts[host]
+  // A host may be called `constructor`.
+  const far = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
   return far === undefined ? null : { kind: 'far', host: far }
 }
 

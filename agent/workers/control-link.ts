@@ -29,6 +29,8 @@ export class ControlLink {
   readonly #hear: (message: ToWorker) => void
   #line: LineSocket<ToWorker, FromWorker> | null = null
   #retry: Timer | null = null
+  #isAway = false
+  #serving = false
   #stopped = false
 
   constructor(
@@ -53,26 +55,30 @@ export class ControlLink {
     const { socketPath, generation, index, pid } = this.#settings
     const socket = connect(socketPath)
     const line = new LineSocket<ToWorker, FromWorker>(socket)
-    socket.once('connect', () => {
-      this.#line = line
-      line.send({ kind: 'hello', ...protocol, generation, index, pid })
-    })
+    this.#line = line
+    // Kept by the socket until it is connected, and said before anything else.
+    line.send({ kind: 'hello', ...protocol, generation, index, pid, serving: this.#serving })
     line.handle(
       (message) => {
-        if (message.kind === 'welcome') this.#backoff.reset()
+        if (message.kind === 'welcome') {
+          this.#backoff.reset()
+          this.#isAway = false
+        }
         this.#hear(message)
       },
       (problem) => {
-        if (this.#line === line) this.#logger.warn({ problem }, 'control process away; going on')
         this.#line = null
-        if (!this.#stopped)
-          this.#retry = this.#clock.after(this.#backoff.nextMs(), () => this.start())
+        if (this.#stopped) return
+        if (!this.#isAway) this.#logger.warn({ problem }, 'control process away; going on')
+        this.#isAway = true
+        this.#retry = this.#clock.after(this.#backoff.nextMs(), () => this.start())
       },
     )
   }
 
   /** Says something to the control process, if it is there. */
   send(message: FromWorker): void {
+    if (message.kind === 'applied') this.#serving = true
     this.#line?.send(message)
   }
 

@@ -1,6 +1,6 @@
 /**
- * Owns the framing of the worker protocol: one JSON value a line on a unix stream socket. Bounded:
- * a line past the limit ends the connection, and so does a line that is not JSON.
+ * Owns the framing of the worker protocol: one JSON object a line, with its `kind`, on a unix stream
+ * socket. Bounded: a line past the limit ends the connection, and so does a line that is no message.
  */
 
 import type { Socket } from 'node:net'
@@ -14,19 +14,21 @@ export interface LineSocketSettings {
 const newline = 0x0a
 
 /** Sends values of one type and receives values of another. */
-export class LineSocket<Incoming, Outgoing> {
+export class LineSocket<Incoming extends { readonly kind: string }, Outgoing> {
   readonly #socket: Socket
   readonly #settings: LineSocketSettings
   #pieces: Buffer[] = []
   #size = 0
   #onMessage: (message: Incoming) => void = () => {}
   #onClose: (problem: string) => void = () => {}
+  #onDrain: () => void = () => {}
   #problem = ''
 
   constructor(socket: Socket, settings: LineSocketSettings = { maxLineBytes: 256 * 2 ** 20 }) {
     this.#socket = socket
     this.#settings = settings
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    socket.on('drain', () => this.#onDrain())
     socket.on('error', (error) => {
       this.#problem ||= error.message
     })
@@ -37,6 +39,11 @@ export class LineSocket<Incoming, Outgoing> {
   handle(onMessage: (message: Incoming) => void, onClose: (problem: string) => void): void {
     this.#onMessage = onMessage
     this.#onClose = onClose
+  }
+
+  /** Says who is told whenever the other side has taken everything that had to wait. */
+  onDrain(listener: () => void): void {
+    this.#onDrain = listener
   }
 
   /** Sends one value. After the end it does nothing. */
@@ -73,14 +80,12 @@ export class LineSocket<Incoming, Outgoing> {
       this.#pieces = []
       this.#size = 0
       rest = rest.subarray(at + 1)
-      let message: Incoming
-      try {
-        message = JSON.parse(line) as Incoming
-      } catch {
-        this.close('received a line that is not JSON')
+      const message = parse(line)
+      if (message === null) {
+        this.close('received a line that is no message')
         return
       }
-      this.#onMessage(message)
+      this.#onMessage(message as Incoming)
       if (this.#socket.destroyed) return
     }
     if (rest.length === 0) return
@@ -90,5 +95,14 @@ export class LineSocket<Incoming, Outgoing> {
       return
     }
     this.#pieces.push(rest)
+  }
+}
+
+function parse(line: string): { readonly kind: string } | null {
+  try {
+    const value = JSON.parse(line) as { readonly kind?: unknown } | null
+    return typeof value?.kind === 'string' ? (value as { readonly kind: string }) : null
+  } catch {
+    return null
   }
 }

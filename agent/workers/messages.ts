@@ -48,6 +48,8 @@ export type FromWorker =
       readonly generation: number
       readonly index: number
       readonly pid: number
+      /** Whether it already acts on a snapshot, of an earlier control process perhaps. */
+      readonly serving: boolean
     }
   /** Where it listens now, and what it could not open; sent again whenever that changes. */
   | { readonly kind: 'listening'; readonly state: ListeningState }

@@ -23,14 +23,16 @@ export interface Program {
 export interface SupervisorSettings {
   /** In the order of starting; stopped in the same order, each after the one before has ended. */
   readonly programs: readonly Program[]
-  /** Exit codes that no restart can mend (bad configuration): everything stops. */
+  /**
+   * Exit codes that no restart can mend (bad configuration): everything stops, unless the program
+   * has already served; then what goes on without it matters more, and it is started again.
+   */
   readonly finalCodes: readonly number[]
-  /** Longest wait for a program to end by itself before it is killed. @default 40000 */
+  /** Longest wait for a program to end by itself before it is killed. */
   readonly killMs: number
+  /** A run of this long was a success: it resets the backoff. @default 10000 */
+  readonly steadyMs?: number
 }
-
-/** Runs for this long count as a success and reset the backoff. */
-const steadyMs = 10_000
 
 class Post {
   readonly program: Program
@@ -38,6 +40,7 @@ class Post {
   child: ChildProcess | null = null
   retry: Timer | null = null
   ended: Promise<void> = Promise.resolve()
+  hasServed = false
   constructor(program: Program, backoff: Backoff) {
     this.program = program
     this.backoff = backoff
@@ -61,7 +64,7 @@ export class Supervisor {
     this.#logger = parts.logger
     this.#settings = settings
     this.#posts = settings.programs.map(
-      (program) => new Post(program, new Backoff(parts, { firstMs: 200, lastMs: 10_000 })),
+      (program) => new Post(program, new Backoff(parts, { firstMs: 50, lastMs: 10_000 })),
     )
   }
 
@@ -79,8 +82,8 @@ export class Supervisor {
   async #stopWith(code: number): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
+    for (const { retry } of this.#posts) retry?.stop()
     for (const post of this.#posts) {
-      post.retry?.stop()
       const { child } = post
       if (child === null) continue
       child.kill(post.program.stopSignal)
@@ -100,23 +103,26 @@ export class Supervisor {
     const ended = Promise.withResolvers<void>()
     post.child = child
     post.ended = ended.promise
-    child.once('error', (error) => {
-      this.#logger.error({ program: name, error: error.message }, 'program could not be started')
-      ended.resolve()
-      void this.#stopWith(1)
-    })
-    child.once('exit', (code, signal) => {
+    const over = (code: number | null, how: Readonly<Record<string, unknown>>): void => {
       post.child = null
       ended.resolve()
+      if (this.#clock.elapsed() - startedAt >= (this.#settings.steadyMs ?? 10_000)) {
+        post.hasServed = true
+        post.backoff.reset()
+      }
       if (this.#stopping) return
-      if (code !== null && this.#settings.finalCodes.includes(code)) {
+      if (code !== null && this.#settings.finalCodes.includes(code) && !post.hasServed) {
         void this.#stopWith(code)
         return
       }
-      if (this.#clock.elapsed() - startedAt >= steadyMs) post.backoff.reset()
       const waitMs = post.backoff.nextMs()
-      this.#logger.warn({ program: name, code, signal, waitMs }, 'program ended; starting it again')
+      this.#logger.warn({ program: name, ...how, waitMs }, 'program ended; starting it again')
       post.retry = this.#clock.after(waitMs, () => this.#start(post))
+    }
+    child.once('exit', (code, signal) => over(code, { code, signal }))
+    child.on('error', (error) => {
+      // Also told when a signal could not be sent; only a child that never was is over.
+      if (child.pid === undefined) over(null, { error: error.message })
     })
   }
 }

@@ -13,6 +13,7 @@ import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { Clock } from '#agent/platform.ts'
 import { CounterLedger } from './counter-ledger.ts'
 import { LineSocket } from './line-socket.ts'
+import { Outbox } from './outbox.ts'
 import {
   protocol,
   type CounterDump,
@@ -42,12 +43,23 @@ export interface WorkerHubSettings {
   readonly collectMs?: number
 }
 
+/** More connections than workers could ever make. */
+const maxConnections = 64
+
+/** Values every worker must know, in the order in which one that connects hears them. */
+type ValueKind = 'trust' | 'credentials' | 'snapshot'
+
 class Worker {
   readonly line: LineSocket<FromWorker, ToWorker>
+  readonly outbox: Outbox<ValueKind>
+  /** Whether it acts on a snapshot, be it of an earlier control process. */
+  serving = false
   state: WorkerState | null = null
   readonly waiting = new Map<number, (counters: CounterDump) => void>()
   constructor(socket: Socket) {
     this.line = new LineSocket(socket)
+    this.outbox = new Outbox({ sink: this.line })
+    this.line.onDrain(() => this.outbox.drained())
   }
 }
 
@@ -60,9 +72,8 @@ export class WorkerHub {
   readonly #workers = new Set<Worker>()
   readonly #ledger = new CounterLedger()
   readonly #listeners = new Set<() => void>()
-  #trust: string | null = null
-  #credentials: string | null = null
-  #snapshot: string | null = null
+  readonly #values = new Map<ValueKind, string>()
+  #provisional = false
   #requests = 0
 
   constructor(
@@ -73,6 +84,7 @@ export class WorkerHub {
     this.#logger = parts.logger
     this.#settings = settings
     this.#server = createServer((socket) => this.#accept(socket))
+    this.#server.maxConnections = maxConnections
   }
 
   /** Opens the socket; a leftover of a process that died is replaced. */
@@ -91,6 +103,7 @@ export class WorkerHub {
       )
       this.#server.listen(socketPath, resolve)
     })
+    this.#server.on('error', (error) => this.#logger.error({ error }, 'worker socket'))
     chmodSync(socketPath, 0o600)
   }
 
@@ -102,20 +115,22 @@ export class WorkerHub {
 
   /** Hands every worker the trust bundle, now and whenever one connects. */
   setTrust(bundlePem: string, trustDomain: TrustDomain): void {
-    const message: ToWorker = { kind: 'trust', bundlePem, trustDomain }
-    this.#broadcast((this.#trust = LineSocket.encode(message)))
+    this.#set({ kind: 'trust', bundlePem, trustDomain })
   }
 
   /** Hands every worker the whole set of credentials. */
   setCredentials(credentials: readonly CredentialMessage[]): void {
-    const message: ToWorker = { kind: 'credentials', credentials }
-    this.#broadcast((this.#credentials = LineSocket.encode(message)))
+    this.#set({ kind: 'credentials', credentials })
   }
 
-  /** Hands every worker the snapshot. */
-  setSnapshot(snapshot: Snapshot): void {
-    const message: ToWorker = { kind: 'snapshot', snapshot }
-    this.#broadcast((this.#snapshot = LineSocket.encode(message)))
+  /**
+   * Hands every worker the snapshot. A `provisional` one, made before this process knows its own
+   * host well, is only for workers that have none: what the others have is better.
+   */
+  setSnapshot(snapshot: Snapshot, provisional = false): void {
+    if (this.#provisional && !provisional) this.#values.delete('snapshot')
+    this.#provisional = provisional
+    this.#set({ kind: 'snapshot', snapshot })
   }
 
   /** The workers connected now. */
@@ -135,7 +150,8 @@ export class WorkerHub {
   }
 
   #ask(worker: Worker): Promise<void> {
-    if (worker.state === null) return Promise.resolve()
+    // One that does not even read is not asked: its last answer stands.
+    if (worker.state === null || worker.line.backlog > 0) return Promise.resolve()
     const request = ++this.#requests
     return new Promise((resolve) => {
       const timer = this.#clock.after(this.#settings.collectMs ?? 1000, () => {
@@ -151,8 +167,19 @@ export class WorkerHub {
     })
   }
 
-  #broadcast(line: string): void {
-    for (const worker of this.#workers) if (worker.state !== null) worker.line.sendText(line)
+  /** Remembers a value and hands it out; one that is not news is kept to itself. */
+  #set(message: Extract<ToWorker, { kind: ValueKind }>): void {
+    const line = LineSocket.encode(message)
+    if (this.#values.get(message.kind) === line) return
+    this.#values.set(message.kind, line)
+    for (const worker of this.#workers) {
+      if (worker.state !== null) this.#hand(worker, message.kind, line)
+    }
+  }
+
+  #hand(worker: Worker, kind: ValueKind, line: string): void {
+    if (kind === 'snapshot' && this.#provisional && worker.serving) return
+    worker.outbox.put(kind, line)
   }
 
   #accept(socket: Socket): void {
@@ -204,6 +231,7 @@ export class WorkerHub {
       worker.line.close('no common protocol version')
       return
     }
+    worker.serving = hello.serving
     worker.state = {
       generation,
       index,
@@ -213,8 +241,9 @@ export class WorkerHub {
       listening: { tunnelPort: 0, listeners: [] },
     }
     worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
-    for (const line of [this.#trust, this.#credentials, this.#snapshot]) {
-      if (line !== null) worker.line.sendText(line)
+    for (const kind of ['trust', 'credentials', 'snapshot'] as const) {
+      const line = this.#values.get(kind)
+      if (line !== undefined) this.#hand(worker, kind, line)
     }
     this.#logger.info({ generation, index, pid, protocol: version }, 'worker connected')
     this.#changed()

@@ -21,14 +21,14 @@ function shares(weights: readonly number[], picks: number): number[] {
   const random = seeded(1)
   const counts = weights.map(() => 0)
   for (let i = 0; i < picks; i++) {
-    const at = endpoints.indexOf(picker.pick(0, random, null) as Endpoint)
+    const at = endpoints.indexOf(picker.pick(0, random, []) as Endpoint)
     counts[at] = (counts[at] ?? 0) + 1
   }
   return counts.map((count) => count / picks)
 }
 
 t.test('P2c answers null when there is nothing to pick', (t) => {
-  t.equal(new P2c([]).pick(0, seeded(1), null), null)
+  t.equal(new P2c([]).pick(0, seeded(1), []), null)
   t.end()
 })
 
@@ -53,7 +53,7 @@ t.test('P2c prefers the endpoint with less under way', (t) => {
   const picker = new P2c([busy, idle])
   const random = seeded(2)
   let toBusy = 0
-  for (let i = 0; i < 1000; i++) if (picker.pick(0, random, null) === busy) toBusy++
+  for (let i = 0; i < 1000; i++) if (picker.pick(0, random, []) === busy) toBusy++
   t.ok(toBusy < 350, `the busy one is picked only when drawn twice: ${toBusy}`)
   t.end()
 })
@@ -63,8 +63,17 @@ t.test('P2c avoids the endpoint that has just failed unless it is the only one',
   const other = new Endpoint(100)
   const random = seeded(3)
   const picker = new P2c([failed, other])
-  for (let i = 0; i < 100; i++) t.equal(picker.pick(0, random, failed), other)
-  t.equal(new P2c([failed]).pick(0, random, failed), failed)
+  for (let i = 0; i < 100; i++) t.equal(picker.pick(0, random, [failed]), other)
+  t.equal(new P2c([failed]).pick(0, random, [failed]), failed)
+  t.end()
+})
+
+t.test('P2c avoids every endpoint that has failed while another is left', (t) => {
+  const [first, second, third] = [new Endpoint(1), new Endpoint(1), new Endpoint(1)]
+  const picker = new P2c([first, second, third])
+  const random = seeded(6)
+  for (let i = 0; i < 100; i++) t.equal(picker.pick(0, random, [first, third]), second)
+  t.not(picker.pick(0, random, [first, second, third]), null, 'when all have failed, any will do')
   t.end()
 })
 
@@ -74,9 +83,9 @@ t.test('P2c leaves out ejected endpoints until their time is over', (t) => {
   ejected.ejectedUntil = 50
   const picker = new P2c([ejected, usable])
   const random = seeded(4)
-  for (let i = 0; i < 100; i++) t.equal(picker.pick(49, random, null), usable)
+  for (let i = 0; i < 100; i++) t.equal(picker.pick(49, random, []), usable)
   const seen = new Set<Endpoint | null>()
-  for (let i = 0; i < 100; i++) seen.add(picker.pick(50, random, null))
+  for (let i = 0; i < 100; i++) seen.add(picker.pick(50, random, []))
   t.equal(seen.size, 2)
   t.end()
 })
@@ -84,6 +93,6 @@ t.test('P2c leaves out ejected endpoints until their time is over', (t) => {
 t.test('P2c still picks when every endpoint is ejected', (t) => {
   const endpoints = [new Endpoint(1), new Endpoint(2)]
   for (const endpoint of endpoints) endpoint.ejectedUntil = 100
-  t.not(new P2c(endpoints).pick(0, seeded(5), null), null)
+  t.not(new P2c(endpoints).pick(0, seeded(5), []), null)
   t.end()
 })

@@ -19,6 +19,7 @@ function start(): { listeners: Listeners; until: (done: () => boolean) => Promis
     random: systemRandom,
     logger,
     onChange: () => wake(),
+    onFailed: () => {},
   })
   const until = async (done: () => boolean): Promise<void> => {
     while (!done()) await new Promise<void>((resolve) => (wake = resolve))
