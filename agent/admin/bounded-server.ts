@@ -40,6 +40,7 @@ export function text(status: number, body: string): Answer {
 /** Serves a responder. */
 export class BoundedServer {
   readonly #server: Server
+  readonly #logger: Logger
   readonly #settings: BoundedServerSettings
 
   constructor(
@@ -47,6 +48,7 @@ export class BoundedServer {
     settings: BoundedServerSettings,
   ) {
     this.#settings = settings
+    this.#logger = parts.logger
     this.#server = createServer(
       {
         headersTimeout: 5000,
@@ -95,7 +97,11 @@ export class BoundedServer {
           }),
         )
       })
-      this.#server.listen(listen, resolve)
+      this.#server.listen(listen, () => {
+        // A connection that could not be taken (too many open files) ends no agent.
+        this.#server.on('error', (error) => this.#logger.error({ error, server: name }, 'not taken'))
+        resolve()
+      })
     })
   }
 

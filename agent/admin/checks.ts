@@ -14,6 +14,10 @@ interface Check {
 
 const hour = 3_600_000
 const day = 24 * hour
+/** Certificates begin this much before they are made, for clocks that are behind. */
+const backdatedMs = 60_000
+/** What workers call the listener of the forward proxy. */
+const forwardProxy = 'forward proxy'
 
 function ok(finding: string): Judgement {
   return { verdict: 'ok', finding, cause: '', fix: '' }
@@ -91,7 +95,8 @@ function expiry(facts: AgentFacts, kind: 'host' | 'service'): Judgement {
   const gone = mine.filter(({ notAfterMs }) => notAfterMs <= nowMs)
   // Renewal begins at half life; past three quarters it has failed for a quarter of it.
   const late = mine.filter(
-    ({ notBeforeMs, notAfterMs }) => notAfterMs - nowMs < (notAfterMs - notBeforeMs) / 4,
+    ({ notBeforeMs, notAfterMs }) =>
+      notAfterMs - nowMs < (notAfterMs - notBeforeMs - backdatedMs) / 4,
   )
   const words = (some: typeof mine): string =>
     list(some.map(({ identity, problem }) => `${identity}${problem && `: ${problem}`}`))
@@ -244,15 +249,28 @@ const checks: readonly Check[] = [
   },
   {
     name: 'tunnel-listener',
-    judge: (facts) => listeners(facts, (name) => name === 'tunnel'),
+    judge: ({ status: { workers } }) => {
+      const shut = workers.filter(({ tunnelPort }) => tunnelPort === 0)
+      if (workers.length === 0) return skipped('no worker is connected')
+      return shut.length === 0
+        ? ok(
+            `tunnels are taken at port ${[...new Set(workers.map((one) => one.tunnelPort))].join()}`,
+          )
+        : bad(
+            'failed',
+            `${shut.length} of ${workers.length} workers take no tunnels`,
+            'the port of listen.tunnel is taken, or the worker has only just started',
+            'free the port (ss -ltnp shows its owner) or change listen.tunnel',
+          )
+    },
   },
   {
     name: 'forward-proxy-listener',
-    judge: (facts) => listeners(facts, (name) => name === 'forward-proxy'),
+    judge: (facts) => listeners(facts, (name) => name === forwardProxy),
   },
   {
     name: 'explicit-listeners',
-    judge: (facts) => listeners(facts, (name) => name !== 'tunnel' && name !== 'forward-proxy'),
+    judge: (facts) => listeners(facts, (name) => name !== forwardProxy),
   },
   {
     name: 'advertised-address',

@@ -104,6 +104,7 @@ async function playDemo(): Promise<number> {
 
   const world = new World({ machine, say }, { root, store, leafTtlSeconds: 20, keepFiles: keep })
   process.once('exit', () => world.kill())
+  if (keep) say(`files: ${world.directory}`)
   const stopped = new Promise<'stopped'>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
       process.on(signal, () => resolve('stopped'))
@@ -123,7 +124,6 @@ async function playDemo(): Promise<number> {
     await stopped
   }
   await narrator.step('cleaned up: processes, namespaces, files', () => world.stop())
-  if (keep) narrator.say(`   the files are in ${world.directory}`)
   return result.ok ? 0 : 1
 }
 

@@ -3,7 +3,7 @@
  * Every claim it makes is counted or read from the running mesh, never assumed.
  */
 
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Child } from './child.ts'
 import type { AccessLine, DemoHost } from './demo-host.ts'
 import { ports } from './demo-host.ts'
@@ -289,10 +289,11 @@ export class Story {
 
   /** Waits for the counts; a load that ends by itself is a failure of the demo. */
   async #until(what: string, holds: (count: LoadCount) => boolean): Promise<void> {
-    await this.#world.until(what, () => {
-      if (this.#load !== null && this.#load.ending !== null)
-        throw new MeshError(`the load has ended: ${this.#load.tail()}`, { code: 'demo-load' })
-      return holds(this.#count)
-    })
+    try {
+      await this.#world.until(what, () => holds(this.#count))
+    } catch (error) {
+      const load = `the clients counted ${JSON.stringify(this.#count)} ${this.#load?.tail() ?? ''}`
+      throw new MeshError(`${messageOf(error)}\n${load}`, { code: 'demo-load', cause: error })
+    }
   }
 }

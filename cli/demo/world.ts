@@ -3,7 +3,7 @@
  * The demo and tests drive it; it tells no story. Everything it makes is gone after `stop` or `kill`.
  */
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
@@ -48,7 +48,8 @@ export class World {
   constructor(parts: WorldParts, settings: WorldSettings) {
     this.#parts = parts
     this.#settings = settings
-    this.directory = mkdtempSync(join(tmpdir(), 'hostmesh-'))
+    sweep(parts.machine)
+    this.directory = mkdtempSync(join(tmpdir(), `hostmesh-demo-${parts.machine.pid}-`))
     this.#places = makePlaces(parts)
     const [alpha, beta] = this.#places.hosts
     const host = (place: typeof alpha): DemoHost =>
@@ -204,5 +205,18 @@ export class World {
   #start(name: string, command: readonly [string, ...string[]], logFile: string): void {
     const parts = { place: this.#places.hosts[0], machine: this.#parts.machine }
     this.#children.push(new Child(parts, { name, command, logFile }))
+  }
+}
+
+/** Removes the files of demos that were killed. */
+function sweep({ isAlive }: Machine): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = /^hostmesh-demo-(\d+)-/.exec(name)?.[1]
+    if (pid === undefined || isAlive(Number(pid))) continue
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true })
+    } catch {
+      // Another user's; theirs to remove.
+    }
   }
 }

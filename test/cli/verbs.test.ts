@@ -54,7 +54,7 @@ t.test('status tells a person and a script the same, and succeeds when ready', a
   t.equal(await status({ agent, printer: person.printer }), 0)
   t.match(person.out(), /^host +alpha \(10\.0\.0\.1, zone z1\)$/m)
   t.match(person.out(), /^controller +10\.0\.0\.9:15010 connected$/m)
-  t.match(person.out(), /^worker 1-0 +pid 101, snapshot 7 of 7.*3 of 3 listeners open$/m)
+  t.match(person.out(), /^worker 1-0 +pid 101, snapshot 7 of 7.*2 of 2 listeners open$/m)
   const script = paper(true)
   t.equal(await status({ agent, printer: script.printer }), 0)
   t.same(JSON.parse(script.out()), healthyFacts.status)

@@ -40,9 +40,8 @@ export const healthyFacts: AgentFacts = {
         applied: 7,
         tunnelPort: 15008,
         listeners: [
-          { name: 'tunnel', address: '0.0.0.0', port: 15008, problem: '' },
-          { name: 'forward-proxy', address: '127.0.0.1', port: 15002, problem: '' },
-          { name: 'orders', address: '127.0.0.1', port: 9001, problem: '' },
+          { name: 'forward proxy', address: '127.0.0.1', port: 15002, problem: '' },
+          { name: 'orders (web.json)', address: '127.0.0.1', port: 9001, problem: '' },
         ],
       },
     ],

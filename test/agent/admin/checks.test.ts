@@ -1,6 +1,11 @@
 import t from 'tap'
 import { checkNames, judge } from '#agent/admin/checks.ts'
-import type { AgentFacts, CertificateReport, ManifestReport } from '#shared/model/admin.ts'
+import type {
+  AgentFacts,
+  CertificateReport,
+  ManifestReport,
+  WorkerReport,
+} from '#shared/model/admin.ts'
 import { factsNow as now, healthyFacts, withStatus } from '#test/support/agent-facts.ts'
 
 const [worker] = healthyFacts.status.workers
@@ -25,7 +30,11 @@ function listenerProblem(name: string): AgentFacts {
   const listeners = worker?.listeners.map((listener) =>
     listener.name === name ? { ...listener, problem: 'EADDRINUSE' } : listener,
   )
-  return withStatus({ workers: [{ ...worker, listeners }] as AgentFacts['status']['workers'] })
+  return withWorker(listeners === undefined ? {} : { listeners })
+}
+
+function withWorker(change: Partial<WorkerReport>): AgentFacts {
+  return withStatus({ workers: [{ ...worker, ...change } as WorkerReport] })
 }
 
 const away = { kind: 'down', sinceMs: now - 5000, reason: 'connection refused' } as const
@@ -45,9 +54,9 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['snapshot', 'warning', withStatus({ snapshot: { ...snapshot, source: 'disk' } })],
   ['workers-connected', 'failed', withStatus({ workers: [] })],
   ['workers-current', 'warning', withStatus({ snapshot: { ...snapshot, sequence: 8 } })],
-  ['tunnel-listener', 'failed', listenerProblem('tunnel')],
-  ['forward-proxy-listener', 'failed', listenerProblem('forward-proxy')],
-  ['explicit-listeners', 'failed', listenerProblem('orders')],
+  ['tunnel-listener', 'failed', withWorker({ tunnelPort: 0 })],
+  ['forward-proxy-listener', 'failed', listenerProblem('forward proxy')],
+  ['explicit-listeners', 'failed', listenerProblem('orders (web.json)')],
   ['advertised-address', 'warning', withStatus({ address: '127.0.0.1' })],
   ['manifests', 'failed', manifests({ verdict: 'rejected', problems: ['web.json:1:2 bad'] })],
   ['instances-healthy', 'failed', manifests({ health: 'failing', healthDetail: 'refused' })],
