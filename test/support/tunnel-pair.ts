@@ -25,7 +25,7 @@ export interface TunnelPairSettings {
   /** Signs the service's certificate, unknown to the calling side. */
   readonly serviceCa?: TestCa
   readonly tunnels?: TunnelsSettings
-  readonly listener?: { readonly maxStreams?: number }
+  readonly listener?: { readonly maxStreams?: number; readonly handshakeTimeoutMs?: number }
   /** @default grants every stream and sends back what comes */
   readonly onStream?: (call: IncomingCall) => void
 }

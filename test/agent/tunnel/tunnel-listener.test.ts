@@ -1,0 +1,135 @@
+import { once } from 'node:events'
+import { connect as connectNode, type ClientHttp2Session } from 'node:http2'
+import { connect as connectTcp } from 'node:net'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import t, { type Test } from 'tap'
+import { TunnelListener } from '#agent/tunnel/tunnel-listener.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import { makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
+import {
+  connectBlock,
+  frame,
+  parseFrames,
+  preface,
+  types,
+  uint32,
+} from '#test/support/raw-http2.ts'
+import { logLines } from '#test/support/log-lines.ts'
+
+/** A TLS connection made by hand, with the caller's certificate. */
+async function knock(t: Test, pair: TunnelPair): Promise<TLSSocket> {
+  const leaf = await pair.ca.issue({ id: pair.caller })
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port: pair.listener.port,
+    servername: 'orders.service.mesh.internal',
+    ALPNProtocols: ['h2'],
+    ca: pair.ca.bundlePem,
+    key: leaf.keyPem,
+    cert: leaf.chainPem,
+    checkServerIdentity: () => undefined,
+  })
+  socket.on('error', () => {})
+  await once(socket, 'secureConnect')
+  t.teardown(() => socket.destroy())
+  return socket
+}
+
+/** A session of node:http2 with the caller's certificate. */
+async function session(t: Test, pair: TunnelPair): Promise<ClientHttp2Session> {
+  const socket = await knock(t, pair)
+  const client = connectNode('https://orders', { createConnection: () => socket })
+  client.on('error', () => {})
+  t.teardown(() => client.destroy())
+  return client
+}
+
+t.test('TunnelListener serves any HTTP/2 peer that tunnels', async (t) => {
+  const pair = await makeTunnelPair(t)
+  const client = await session(t, pair)
+  const stream = client.request({ ':method': 'CONNECT', ':authority': 'i1.orders.mesh:8080' })
+  stream.end('hello')
+  let text = ''
+  for await (const chunk of stream) text += String(chunk)
+  t.equal(text, 'hello')
+})
+
+t.test('TunnelListener refuses anything but CONNECT, and says so', async (t) => {
+  const pair = await makeTunnelPair(t)
+  const client = await session(t, pair)
+  for (const method of ['GET', 'POST', 'OPTIONS']) {
+    const stream = client.request({ ':method': method, ':path': '/' })
+    stream.on('error', () => {})
+    const [headers] = (await once(stream, 'response')) as [Record<string, unknown>]
+    t.equal(headers[':status'], 405)
+    t.equal(headers['x-mesh-reason'], 'method-refused')
+  }
+  t.same(pair.calls, [])
+})
+
+t.test('TunnelListener ends a peer that resets streams faster than any honest agent', async (t) => {
+  const pair = await makeTunnelPair(t, { onStream() {} })
+  const socket = await knock(t, pair)
+  const pairs = Array.from({ length: 40_000 }, (_, i) => [
+    frame(types.headers, 4, 2 * i + 1, connectBlock),
+    frame(types.rstStream, 0, 2 * i + 1, uint32(8)),
+  ])
+  socket.write(Buffer.concat([preface, frame(types.settings, 0, 0), ...pairs.flat()]))
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  await once(socket, 'close')
+  const goaway = parseFrames(Buffer.concat(chunks)).frames.find(({ type }) => type === types.goaway)
+  t.equal(goaway?.payload.readUInt32BE(4), 11, 'ENHANCE_YOUR_CALM')
+  t.ok(pair.calls.length < 30_000)
+})
+
+t.test('TunnelListener outlives bytes that are no TLS, and callers that say nothing', async (t) => {
+  const pair = await makeTunnelPair(t, { listener: { handshakeTimeoutMs: 20 } })
+  for (const bytes of ['GET / HTTP/1.1\r\n\r\n', '\0\0\0\0', '\x16\x03\x01\xff\xff', '']) {
+    const socket = connectTcp({ port: pair.listener.port, host: '127.0.0.1' })
+    socket.on('error', () => {})
+    socket.write(bytes, 'latin1')
+    socket.resume()
+    await once(socket, 'close')
+  }
+  t.same(pair.handshakes.accepted, ['failed', 'failed', 'failed', 'failed'])
+  t.equal((await pair.open()).kind, 'open')
+})
+
+t.test('TunnelListener says what to do when its port is taken', async (t) => {
+  const pair = await makeTunnelPair(t)
+  const other = new TunnelListener(
+    {
+      credentials: pair.accepting,
+      clock: systemClock,
+      logger: logLines().logger,
+      onStream() {},
+    },
+    { address: '127.0.0.1', port: pair.listener.port, trustDomain: pair.ca.trustDomain },
+  )
+  await t.rejects(other.listen(), { code: 'tunnel-port', hint: /ss -ltnp/ })
+  other.stop()
+})
+
+t.test('TunnelListener shares its port where it is told to', async (t) => {
+  const { accepting: credentials, ca } = await makeTunnelPair(t)
+  const parts = { credentials, clock: systemClock, logger: logLines().logger, onStream() {} }
+  const settings = { address: '127.0.0.1', trustDomain: ca.trustDomain, reusePort: true }
+  const first = new TunnelListener(parts, { ...settings, port: 0 })
+  await first.listen()
+  t.teardown(() => first.stop())
+  const second = new TunnelListener(parts, { ...settings, port: first.port })
+  await second.listen()
+  t.teardown(() => second.stop())
+  t.equal(first.port, second.port)
+})
+
+t.test('TunnelListener stops listening without touching its tunnels', async (t) => {
+  const pair = await makeTunnelPair(t)
+  const result = await pair.open()
+  if (result.kind !== 'open') throw new Error(result.detail)
+  pair.listener.stopListening()
+  result.channel.writeText('still here')
+  await result.sink.until((heard) => heard.text === 'still here')
+  t.equal((await pair.open()).kind, 'open', 'open tunnels take new streams')
+})
