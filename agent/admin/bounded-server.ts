@@ -99,7 +99,9 @@ export class BoundedServer {
       })
       this.#server.listen(listen, () => {
         // A connection that could not be taken (too many open files) ends no agent.
-        this.#server.on('error', (error) => this.#logger.error({ error, server: name }, 'not taken'))
+        this.#server.on('error', (error) =>
+          this.#logger.error({ error, server: name }, 'not taken'),
+        )
         resolve()
       })
     })

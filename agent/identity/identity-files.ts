@@ -51,7 +51,7 @@ export class IdentityFiles {
     return join(this.#directory, 'host.json')
   }
 
-  /** Reads everything. Throws MeshError `state-unusable`. */
+  /** Reads everything. Throws MeshError `state-unusable`, `state-newer`. */
   async load(): Promise<LoadedIdentity> {
     const names = await this.#open()
     const host = await this.#loadHost()
@@ -109,12 +109,18 @@ export class IdentityFiles {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
       throw unusable('read', this.#directory, error)
     }
-    try {
-      const value: unknown = JSON.parse(text)
-      return typeof value === 'object' && value !== null ? (value as Fields) : {}
-    } catch {
-      return {}
+    const fields = parse(text)
+    const written = fields['format']
+    if (typeof written === 'number' && written > format) {
+      throw new MeshError(
+        `${join(this.#directory, name)} has format ${written}, and this version knows ${format} at most`,
+        {
+          code: 'state-newer',
+          hint: 'a newer version wrote it: install that again, or enrol this host afresh',
+        },
+      )
     }
+    return fields
   }
 
   async #write(name: string, fields: Fields): Promise<void> {
@@ -123,6 +129,15 @@ export class IdentityFiles {
     } catch (error) {
       throw unusable('write', this.#directory, error)
     }
+  }
+}
+
+function parse(text: string): Fields {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as Fields) : {}
+  } catch {
+    return {}
   }
 }
 

@@ -78,7 +78,7 @@ export class IdentityKeeper {
 
   /**
    * Reads what is on disk and begins. Resolves before the controller was asked anything, so that a
-   * host starts with the controller away. Throws MeshError `state-unusable`.
+   * host starts with the controller away. Throws MeshError `state-unusable`, `state-newer`.
    */
   async start(): Promise<void> {
     const { files, logger } = this.#parts

@@ -322,7 +322,7 @@ t.test('damaged files: a service is asked for again, a host says what to do', as
     'null',
     whole.host.slice(0, 500),
     whole.service,
-    whole.host.replace('host/h1', 'host/h2').replace('"format":1', '"format":2'),
+    whole.host.replace('"format":1', '"format":"1"'),
     whole.host.replaceAll('BEGIN CERTIFICATE', 'BEGIN RUBBISH'),
   ]
   for (const damage of damages) {
@@ -334,6 +334,20 @@ t.test('damaged files: a service is asked for again, a host says what to do', as
     t.notMatch(JSON.stringify(keeper.problems), /PRIVATE KEY/)
     await keeper.stop()
   }
+
+  for (const [name, text] of [
+    ['host.json', whole.host],
+    ['service.orders.json', whole.service],
+  ] as const) {
+    writeFileSync(path('host.json'), whole.host)
+    writeFileSync(path(name), text.replace('"format":1', '"format":2'))
+    const newer = makeKeeper({ ...settings, token: 'new' })
+    await t.rejects(newer.start(), { code: 'state-newer', message: /has format 2/ })
+    await newer.stop()
+    t.match(readFileSync(path(name), 'utf8'), '"format":2', 'what a newer version wrote stays')
+    writeFileSync(path(name), text)
+  }
+  writeFileSync(path(files.host), '')
 
   const mended = makeKeeper({ ...settings, token: 'new' })
   t.teardown(() => mended.stop())
