@@ -3,7 +3,7 @@ import { lacks, needs } from '#test/support/needs.ts'
 import { runDemo } from '#test/support/run-demo.ts'
 
 /** Somebody without rights. */
-const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--']
+const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
 
 t.test('the demo holds without root on loopback addresses, and leaves no trace', async (t) => {
   const isRoot = lacks('root') === ''

@@ -19,17 +19,17 @@ export interface DemoRun {
   readonly leftovers: readonly string[]
 }
 
-/** Runs `main.ts --once --json` with more words, under a command such as `setpriv … --`. */
+/** Runs `main.ts --once --json` with more words, under a command such as `setpriv …`. */
 export async function runDemo(settings: {
   readonly words: readonly string[]
   readonly under?: readonly string[]
 }): Promise<DemoRun> {
   const main = join(root, 'cli/demo/main.ts')
   const words = [process.execPath, main, '--once', '--json', ...settings.words]
-  const [command = '', ...rest] = [...(settings.under ?? []), ...words]
-  const child = spawn(command, rest, {
+  // `env -i` also drops what the test runner tells every program it knows to be Node.
+  const clean = ['-i', `PATH=${process.env['PATH']}`, `HOME=${tmpdir()}`]
+  const child = spawn('env', [...clean, ...(settings.under ?? []), ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], HOME: tmpdir() },
   })
   const [out, story] = [text(child.stdout), text(child.stderr)]
   const [code] = (await once(child, 'close')) as [number | null]
