@@ -1,7 +1,7 @@
 /**
  * Owns one HTTP/2 connection (RFC 9113) in either role: its life from the preface to the last
  * goodbye, its streams, and all that is sent. What arrives is judged by the receiver. It knows
- * neither tunnels nor requests.
+ * neither tunnels nor requests. Over 400 lines, because it is the one place where the two meet.
  */
 
 import type { Duplex } from 'node:stream'
@@ -377,8 +377,9 @@ export class Http2Connection implements StreamHost, ReceiverHost {
       this.#pump()
     })
     socket.on('end', () => {
+      if (this.#state === 'closed') return
       this.#finish(this.#farewell ?? { code: 'closed', message: 'the peer closed', by: 'peer' })
-      socket.end()
+      this.#partFromSocket()
     })
     socket.on('error', (error: NodeJS.ErrnoException) => {
       const code = error.code ?? 'ERR_SOCKET'

@@ -1,7 +1,8 @@
 /**
  * Owns the judging of what a peer sends (RFC 9113 §3.4, §5 and §6): each frame against the state of
  * its stream and of the connection, and the budgets. What is right goes to the streams; what is
- * wrong becomes a fault of the right scope. It writes nothing but answers to frames.
+ * wrong becomes a fault of the right scope. It writes nothing but answers to frames. Over 400 lines,
+ * so that the rules of all frames stand beside each other.
  */
 
 import type { Clock } from '#agent/platform.ts'

@@ -18,7 +18,7 @@ export interface TunnelGroupParts extends TunnelParts {
   readonly random: Random
   /** Whether one more tunnel may be dialled; makes room by closing an idle one if it can. */
   readonly mayDial: () => boolean
-  /** Told why a tunnel did not come to work. */
+  /** Told why a tunnel did not come to work; once while the reason stays the same. */
   readonly onTrouble: (detail: string) => void
 }
 
@@ -41,7 +41,7 @@ export class TunnelGroup implements TunnelOwner {
     this.target = target
     this.place = `${target.host.address} ${target.host.tunnelPort}`
     this.#settings = settings
-    this.#backoff = new Backoff(parts, { firstMs: 20, lastMs: 500 })
+    this.#backoff = new Backoff(parts, { firstMs: 20, lastMs: 1000 })
   }
 
   /** Its tunnels, as they are now. */
@@ -98,6 +98,11 @@ export class TunnelGroup implements TunnelOwner {
     if (this.#waiting.length > 0) this.#makeRoom()
   }
 
+  onWorking(): void {
+    this.#backoff.reset()
+    this.#failure = null
+  }
+
   onRetired(): void {
     this.onRoom()
   }
@@ -105,13 +110,12 @@ export class TunnelGroup implements TunnelOwner {
   onFailed(tunnel: Tunnel, reason: Reason, detail: string): void {
     this.#tunnels.delete(tunnel)
     const until = this.#parts.clock.elapsed() + this.#backoff.nextMs()
+    if (this.#failure?.detail !== detail) this.#parts.onTrouble(detail)
     this.#failure = { reason, detail, until }
-    this.#parts.onTrouble(detail)
     this.#refuseWaiting(reason, detail)
   }
 
   onClosed(tunnel: Tunnel): void {
-    this.#backoff.reset()
     this.#tunnels.delete(tunnel)
     if (this.#waiting.length > 0) this.#makeRoom()
   }
@@ -130,7 +134,6 @@ export class TunnelGroup implements TunnelOwner {
     if (this.#failure !== null && this.#isPausing) {
       this.#refuseWaiting(this.#failure.reason, this.#failure.detail)
     } else if (this.#parts.mayDial()) {
-      this.#failure = null
       this.#tunnels.add(new Tunnel({ ...this.#parts, owner: this }, this.target, this.#settings))
     } else {
       this.#refuseWaiting('overloaded', 'this host has as many tunnels as it may')

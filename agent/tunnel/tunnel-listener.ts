@@ -8,6 +8,7 @@ import { constants } from 'node:crypto'
 import { createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
 import type { AddressInfo } from 'node:net'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Parsed, ServiceName, TrustDomain } from '#shared/model/names.ts'
 import { parseServiceName } from '#shared/model/names.ts'
@@ -17,13 +18,14 @@ import {
   serviceServerName,
   splitSpiffeId,
 } from '#shared/model/spiffe-id.ts'
-import { AbuseBudgets, type AbuseSettings } from '#agent/http2/abuse-budgets.ts'
+import { AbuseBudgets, type AbuseSettings, TokenBucket } from '#agent/http2/abuse-budgets.ts'
 import { Http2Connection, type ConnectionOwner } from '#agent/http2/connection.ts'
 import { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Http2Stream } from '#agent/http2/stream.ts'
 import type { CredentialSource } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
 import { IncomingStream } from './incoming-stream.ts'
+import { PeerLife } from './peer-life.ts'
 
 /** A CONNECT stream of a proven caller. */
 export interface IncomingCall {
@@ -61,6 +63,8 @@ export interface TunnelListenerSettings {
   readonly handshakeTimeoutMs?: number
   /** Most connections at once; further ones are closed on arrival. @default 20000 */
   readonly maxConnections?: number
+  /** How often silent tunnels are asked whether they live; dead after two silent rounds. @default 15000 */
+  readonly pingEveryMs?: number
   /** Streams open at once in one tunnel. @default 4096 */
   readonly maxStreams?: number
 }
@@ -76,6 +80,8 @@ const abuse: AbuseSettings = {
   noise: { burst: 20_000, perSecond: 20_000 },
 }
 
+const deadRounds = 2
+
 interface Peer {
   readonly budgets: AbuseBudgets
   tunnels: number
@@ -87,14 +93,18 @@ export class TunnelListener {
   readonly #settings: TunnelListenerSettings
   readonly #held: HeldBytes
   readonly #server: Server
-  readonly #connections = new Set<Http2Connection>()
+  readonly #connections = new Map<Http2Connection, PeerLife>()
   readonly #peers = new Map<SpiffeId, Peer>()
   readonly #suffix: string
+  readonly #sweeping: Timer
+  readonly #complaints: TokenBucket
 
   constructor(parts: TunnelListenerParts, settings: TunnelListenerSettings) {
     this.#parts = parts
     this.#settings = settings
     this.#held = parts.held ?? new HeldBytes({ limitBytes: 268_435_456 })
+    this.#sweeping = parts.clock.every(settings.pingEveryMs ?? 15_000, () => this.#sweep())
+    this.#complaints = new TokenBucket({ burst: 20, perSecond: 1 }, parts.clock.elapsed())
     this.#suffix = serviceServerName(settings.trustDomain, '' as ServiceName)
     this.#server = createServer({
       SNICallback: (name, done) => this.#chooseContext(name, done),
@@ -127,7 +137,7 @@ export class TunnelListener {
   /** Streams open in all tunnels. */
   get openStreams(): number {
     let count = 0
-    for (const connection of this.#connections) count += connection.streams.size
+    for (const connection of this.#connections.keys()) count += connection.streams.size
     return count
   }
 
@@ -159,13 +169,14 @@ export class TunnelListener {
   /** Stops listening, takes no new streams, and closes each tunnel after its last stream. */
   drain(): void {
     this.stopListening()
-    for (const connection of this.#connections) connection.drain()
+    for (const connection of this.#connections.keys()) connection.drain()
   }
 
   /** Closes everything now. */
   stop(): void {
     this.stopListening()
-    for (const connection of this.#connections) connection.close('this agent is stopping')
+    this.#sweeping.stop()
+    for (const connection of this.#connections.keys()) connection.close('this agent is stopping')
   }
 
   #chooseContext(name: string, done: (error: Error | null, context?: SecureContext) => void): void {
@@ -236,7 +247,7 @@ export class TunnelListener {
       { socket, clock, owner, held: this.#held, budgets: peer.budgets },
       { role: 'server', maxConcurrentStreams: this.#settings.maxStreams ?? 4096 },
     )
-    this.#connections.add(connection)
+    this.#connections.set(connection, new PeerLife({ connection }))
   }
 
   #peerOf(id: SpiffeId): Peer {
@@ -258,10 +269,22 @@ export class TunnelListener {
     this.#parts.onStream({ peer, service, authority: request.authority ?? '', stream: incoming })
   }
 
+  /** A host that lost its power says no goodbye. */
+  #sweep(): void {
+    for (const [connection, life] of this.#connections) {
+      if (life.listen()) continue
+      if (life.missingRounds >= deadRounds) connection.close('the calling agent does not answer')
+      else life.probe()
+    }
+  }
+
   #refuse(socket: TLSSocket, result: 'failed' | 'refused-identity', why: string): void {
     this.#parts.onHandshake?.(result)
     const { remoteAddress, remotePort } = socket
-    this.#parts.logger.warn({ remoteAddress, remotePort, result, why }, 'tunnel refused')
+    // Whoever can reach the port can be refused: that must not fill a disk.
+    if (this.#complaints.spend(this.#parts.clock.elapsed())) {
+      this.#parts.logger.warn({ remoteAddress, remotePort, result, why }, 'tunnel refused')
+    }
     socket.on('error', () => {})
     socket.destroy()
   }

@@ -14,6 +14,7 @@ import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { CredentialSource } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
 import { type DialResult, type TunnelTarget, dialTunnel } from './dial.ts'
+import { PeerLife } from './peer-life.ts'
 import type { PendingHost, PendingStream } from './pending-stream.ts'
 import { connectFields } from './refusal.ts'
 
@@ -21,6 +22,8 @@ import { connectFields } from './refusal.ts'
 export interface TunnelOwner {
   /** It may have room for streams. */
   onRoom(): void
+  /** Its far side has spoken: it took our certificate. */
+  onWorking(): void
   /** It takes no more streams; those it has go on. */
   onRetired(): void
   /** It never came to work. */
@@ -60,11 +63,8 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   #connection: Http2Connection | null = null
   #knowsLimits = false
   #over = false
-  #bytesHeard = 0
-  #silentRounds = 0
+  #life: PeerLife | null = null
   #idleRounds = 0
-  /** Rounds since a PING that is still unanswered, or null. */
-  #pingRounds: number | null = null
 
   constructor(
     parts: TunnelParts & { readonly owner: TunnelOwner },
@@ -110,12 +110,13 @@ export class Tunnel implements ConnectionOwner, PendingHost {
 
   /** Nothing was heard for a round and streams wait, or a long time has passed: ask. */
   get isDubious(): boolean {
-    return this.#silentRounds > 0 && (this.#pending.size > 0 || this.#silentRounds % 10 === 0)
+    const silent = this.#life?.silentRounds ?? 0
+    return silent > 0 && (this.#pending.size > 0 || silent % 10 === 0)
   }
 
   /** A PING has gone unanswered for a whole round. */
   get isMissing(): boolean {
-    return (this.#pingRounds ?? 0) >= 1
+    return this.#missingRounds > 0
   }
 
   /** Sends a wish for a stream; only where {@link hasRoom}. */
@@ -150,14 +151,12 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   /** One round of sweeping: whether anything was heard since the last; ends what waited too long. */
   listen(): boolean {
     const connection = this.#connection
-    if (connection === null) return false
-    const heard = connection.bytesRead !== this.#bytesHeard
-    this.#bytesHeard = connection.bytesRead
-    this.#silentRounds = heard ? 0 : this.#silentRounds + 1
-    if (this.#pingRounds !== null) this.#pingRounds = heard ? null : this.#pingRounds + 1
+    const life = this.#life
+    if (connection === null || life === null) return false
+    const heard = life.listen()
     this.#idleRounds = this.streams === 0 ? this.#idleRounds + 1 : 0
     this.#endWaiting()
-    if ((this.#pingRounds ?? 0) >= this.#settings.deadRounds) {
+    if (life.missingRounds >= this.#settings.deadRounds) {
       connection.close('the far agent does not answer')
     } else if (this.#idleRounds >= this.#settings.idleRounds) {
       connection.drain()
@@ -167,11 +166,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
 
   /** Asks the far side whether it lives, unless it has been asked. */
   probe(): void {
-    if (this.#pingRounds !== null || this.#connection === null) return
-    this.#pingRounds = 0
-    this.#connection.ping(() => {
-      this.#pingRounds = null
-    })
+    this.#life?.probe()
   }
 
   answered(pending: PendingStream): void {
@@ -185,6 +180,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   onStream(): void {}
 
   onSettings(): void {
+    if (!this.#knowsLimits) this.#owner.onWorking()
     this.#knowsLimits = true
     this.#owner.onRoom()
   }
@@ -208,6 +204,10 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     }
   }
 
+  get #missingRounds(): number {
+    return this.#life?.missingRounds ?? 0
+  }
+
   #dialled(result: DialResult): void {
     switch (result.kind) {
       case 'ready':
@@ -225,6 +225,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   #begin(socket: TLSSocket): void {
     const { clock, held } = this.#parts
     this.#connection = new Http2Connection({ socket, clock, owner: this, held }, { role: 'client' })
+    this.#life = new PeerLife({ connection: this.#connection })
     this.#owner.onRoom()
   }
 

@@ -5,7 +5,11 @@
 
 import type { Test } from 'tap'
 import { Credentials } from '#agent/identity/credentials.ts'
-import { type IncomingCall, TunnelListener } from '#agent/tunnel/tunnel-listener.ts'
+import {
+  type IncomingCall,
+  TunnelListener,
+  type TunnelListenerSettings,
+} from '#agent/tunnel/tunnel-listener.ts'
 import { type StreamTarget, Tunnels, type TunnelsSettings } from '#agent/tunnel/tunnels.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parsePort, parseServiceName } from '#shared/model/names.ts'
@@ -25,7 +29,7 @@ export interface TunnelPairSettings {
   /** Signs the service's certificate, unknown to the calling side. */
   readonly serviceCa?: TestCa
   readonly tunnels?: TunnelsSettings
-  readonly listener?: { readonly maxStreams?: number; readonly handshakeTimeoutMs?: number }
+  readonly listener?: Partial<TunnelListenerSettings>
   /** @default grants every stream and sends back what comes */
   readonly onStream?: (call: IncomingCall) => void
 }

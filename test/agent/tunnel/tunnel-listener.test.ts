@@ -5,6 +5,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { TunnelListener } from '#agent/tunnel/tunnel-listener.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
+import { until } from '#test/support/until.ts'
 import { makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
 import {
   connectBlock,
@@ -14,6 +15,7 @@ import {
   types,
   uint32,
 } from '#test/support/raw-http2.ts'
+import { makeDetour } from '#test/support/detour.ts'
 import { logLines } from '#test/support/log-lines.ts'
 
 /** A TLS connection made by hand, with the caller's certificate. */
@@ -132,4 +134,17 @@ t.test('TunnelListener stops listening without touching its tunnels', async (t) 
   result.channel.writeText('still here')
   await result.sink.until((heard) => heard.text === 'still here')
   t.equal((await pair.open()).kind, 'open', 'open tunnels take new streams')
+})
+
+t.test('TunnelListener gives up a tunnel whose caller vanished without a word', async (t) => {
+  const pair = await makeTunnelPair(t, { listener: { pingEveryMs: 20 } })
+  const detour = await makeDetour(t, pair.listener.port)
+  const host = { ...pair.target.host, tunnelPort: detour.port }
+  t.equal((await pair.open({ host })).kind, 'open')
+  let rounds = 0
+  await until('some rounds have passed', () => ++rounds > 30)
+  t.equal(pair.listener.openTunnels, 1, 'silence alone ends nothing')
+  detour.freeze()
+  await until('the tunnel is gone', () => pair.listener.openTunnels === 0)
+  t.equal(pair.listener.openStreams, 0)
 })

@@ -1,10 +1,11 @@
-import { connect as connectTcp, createServer as createTcpServer, type AddressInfo } from 'node:net'
+import { createServer as createTcpServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Channel } from '#agent/platform.ts'
 import { must, parsePort } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
+import { makeDetour } from '#test/support/detour.ts'
 import type { Opened } from '#test/support/recorded-channel.ts'
 import { echo, makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
 import { until } from '#test/support/until.ts'
@@ -27,38 +28,6 @@ async function says({ channel, sink }: Open, word: string): Promise<void> {
 async function rotate(pair: TunnelPair): Promise<void> {
   const leaf = await pair.ca.issue({ id: pair.caller })
   pair.calling.setCredentials([leaf])
-}
-
-/** A TCP relay in front of the listener that can fall silent or vanish. */
-async function makeDetour(
-  t: Test,
-  pair: TunnelPair,
-): Promise<{ port: number; connections: () => number; freeze: () => void }> {
-  let frozen = false
-  let connections = 0
-  const server = createTcpServer((near) => {
-    connections++
-    const far = connectTcp({ port: pair.listener.port, host: '127.0.0.1' })
-    const join = (from: typeof near, to: typeof near): void => {
-      from.on('data', (chunk: Buffer) => {
-        if (!frozen) to.write(chunk)
-      })
-      from.on('error', () => to.destroy())
-      from.on('close', () => to.destroy())
-    }
-    join(near, far)
-    join(far, near)
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => server.close())
-  return {
-    port: (server.address() as AddressInfo).port,
-    connections: () => connections,
-    freeze: () => {
-      frozen = true
-    },
-  }
 }
 
 t.test('Tunnels carries bytes both ways, with half-close', async (t) => {
@@ -266,8 +235,8 @@ t.test('Tunnels fails its streams when the far agent dies', async (t) => {
 
 t.test('Tunnels finds a far agent dead that stays silent, and fails what waits', async (t) => {
   const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: 20 } })
-  const detour = await makeDetour(t, pair)
-  const host = { ...pair.target.host, tunnelPort: must(parsePort(detour.port)) }
+  const detour = await makeDetour(t, pair.listener.port)
+  const host = { ...pair.target.host, tunnelPort: detour.port }
   const stream = opened(await pair.open({ host }))
   await says(stream, 'x')
   detour.freeze()
