@@ -4,6 +4,8 @@ import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Bench } from './bench.ts'
+import { latency } from './scenarios/latency.ts'
+import { memory } from './scenarios/memory.ts'
 import { renderResult, type Result } from './result.ts'
 import {
   bulkCross,
@@ -21,6 +23,8 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   'bulk-cross': bulkCross,
   'tcp-cross': tcpCross,
   connect,
+  latency,
+  memory,
 }
 
 const { values, positionals } = parseArgs({

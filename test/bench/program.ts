@@ -86,6 +86,15 @@ export function memoryMiB(pids: readonly number[]): number {
   return kib / 1024
 }
 
+/** A process's command line; empty when it is gone. */
+export function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return ''
+  }
+}
+
 /** Fields of /proc/<pid>/stat from the state on; empty when the process is gone. */
 function statOf(pid: number): string[] {
   try {

@@ -17,7 +17,7 @@ export interface Result {
 export function renderResult(result: Result): string {
   const { name, metric, ours, peer, peerName, ratio, goal, ok } = result
   const figures = Number.isNaN(peer)
-    ? `${ours.toFixed(1)}`
+    ? ours.toFixed(1)
     : `${ours.toFixed(1)} against ${peer.toFixed(1)} of ${peerName}, ratio ${ratio.toFixed(2)}`
   const verdict = goal === null ? '' : ` (goal ${goal}: ${ok ? 'ok' : 'MISSED'})`
   return `${name}: ${metric}: ${figures}${verdict}`

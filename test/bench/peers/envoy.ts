@@ -187,10 +187,13 @@ function cluster(name: string, to: Place, files: PairFiles | null): Json {
   }
 }
 
+/** Envoys on one machine need base ids of their own. */
+let bases = 1000 + (process.pid % 30_000)
+
 function write(dir: string, name: string, listeners: Json[], clusters: Json[]): string[] {
   const file = join(dir, `${name}.json`)
   writeFileSync(file, JSON.stringify({ static_resources: { listeners, clusters } }))
-  const id = String([...name].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % 60_000, 7))
+  const id = String(bases++)
   return ['-c', file, '--concurrency', '1', '--base-id', id, '-l', 'warn']
 }
 

@@ -25,7 +25,7 @@ function nginx(dir: string, name: string, http: string): string[] {
   const file = join(prefix, 'nginx.conf')
   writeFileSync(
     file,
-    `daemon off; worker_processes 1; pid ${prefix}/nginx.pid; error_log stderr warn;
+    `${process.getuid?.() === 0 ? 'user root;' : ''} daemon off; worker_processes 1; pid ${prefix}/nginx.pid; error_log stderr warn;
 worker_rlimit_nofile 65536;
 events { worker_connections 8192; }
 http {
@@ -40,7 +40,7 @@ ${http}
   return ['-p', prefix, '-c', file]
 }
 
-/** An origin, on two ports, that answers some 130 bytes at `/` and 1 MiB at `/big`. */
+/** An origin, on two ports, that answers some 130 bytes at `/`, 1 MiB at `/big`, and takes bodies at `/sink`. */
 export function nginxOrigin(dir: string, at: Place, second: number): string[] {
   const html = join(dir, 'html')
   mkdirSync(html, { recursive: true })
@@ -52,6 +52,11 @@ export function nginxOrigin(dir: string, at: Place, second: number): string[] {
   server {
     listen ${at.address}:${at.port} backlog=8192;
     listen ${at.address}:${second} backlog=8192;
+    # Reads a whole body before it answers.
+    location = /sink {
+      proxy_pass http://${at.address}:${second}/; proxy_http_version 1.1;
+      proxy_pass_request_body off; proxy_set_header Content-Length "";
+    }
     location = /big { root ${html}; }
     location / { return 200 "${'x'.repeat(10)}"; }
   }`,

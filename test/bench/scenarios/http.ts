@@ -122,6 +122,7 @@ export async function bulkCross(bench: Bench): Promise<Result[]> {
     })),
     ...(await compare(bench, 'bulk-cross', contenders, {
       connections: 16,
+      path: '/sink',
       script: uploadScript,
       metric: 'µs CPU / MiB up, 16 connections',
       goals,

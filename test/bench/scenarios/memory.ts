@@ -1,0 +1,47 @@
+/** Owns the scenario of memory: one agent idle, and what each idle connection adds. */
+
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Bench } from '../bench.ts'
+import { commandOf, memoryMiB } from '../program.ts'
+import type { Result } from '../result.ts'
+
+const connections = 2000
+
+/** PSS of the control process and one worker, idle and with idle kept-alive callers. */
+export async function memory(bench: Bench): Promise<Result[]> {
+  const mesh = await bench.mesh()
+  const at = mesh.local('orders')
+  const pids = mesh.calleePids.filter((pid) => !commandOf(pid).includes('supervise'))
+  await sleep(3000)
+  const idle = memoryMiB(pids)
+  const sockets: Socket[] = []
+  for (let i = 0; i < connections; i++) {
+    const socket = connect(at.port, at.address)
+    await once(socket, 'connect')
+    socket.write('GET / HTTP/1.1\r\nHost: orders.mesh\r\n\r\n')
+    await once(socket, 'data')
+    sockets.push(socket)
+  }
+  await sleep(3000)
+  const perConnection = ((memoryMiB(pids) - idle) * 1024) / connections
+  for (const socket of sockets) socket.destroy()
+  return [
+    row('PSS of control process and worker, idle, MiB', idle, 160),
+    row(`KiB for each of ${connections} idle connections`, perConnection, 12),
+  ]
+}
+
+function row(metric: string, ours: number, goal: number): Result {
+  return {
+    name: 'memory',
+    metric,
+    ours,
+    peer: Number.NaN,
+    peerName: '',
+    ratio: Number.NaN,
+    goal,
+    ok: ours <= goal,
+  }
+}
