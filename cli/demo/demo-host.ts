@@ -6,7 +6,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AdminSocket } from '#cli/client/admin-socket.ts'
-import { Child } from './child.ts'
+import { Child, type Ending } from './child.ts'
 import type { Machine } from './machine.ts'
 import type { Place } from './place.ts'
 
@@ -84,9 +84,9 @@ export class DemoHost {
     return child
   }
 
-  /** Starts the agent with the token it joins with. */
-  startAgent(token: string): Child {
-    writeFileSync(this.path('join-token'), token, { mode: 0o600 })
+  /** Starts the agent, with the token it joins with where it has not joined yet. */
+  startAgent(token?: string): Child {
+    if (token !== undefined) writeFileSync(this.path('join-token'), token, { mode: 0o600 })
     const { agent } = this.#settings
     const words = [agent, 'supervise', '--config', this.path('agent.json')]
     this.#agent = this.start('agent', [this.#machine.node, ...words])
@@ -96,6 +96,17 @@ export class DemoHost {
   /** The agent's supervisor, once started. */
   get agent(): Child | null {
     return this.#agent
+  }
+
+  /** Ends the agent's supervisor by a signal, and waits until it has ended. */
+  async endAgent(signal: NodeJS.Signals): Promise<Ending | null> {
+    const agent = this.#agent
+    if (agent === null) return null
+    this.#agent = null
+    agent.signal(signal)
+    const ending = await agent.ended
+    this.#children.splice(this.#children.indexOf(agent), 1)
+    return ending
   }
 
   /** Drops a manifest, whole or not at all. */

@@ -103,6 +103,14 @@ export class World {
     await this.until('the controller answers', async () => (await this.meshctl('host', 'list')).ok)
   }
 
+  /** Ends the controller, and with it a store embedded in it, by a signal. */
+  async endController(signal: NodeJS.Signals): Promise<void> {
+    const at = this.#children.findIndex(({ name }) => name === 'controller')
+    const [controller] = at < 0 ? [] : this.#children.splice(at, 1)
+    controller?.signal(signal)
+    await controller?.ended
+  }
+
   /** Makes a join token for each host, starts its agent and waits until all are ready. */
   async startAgents(): Promise<void> {
     await Promise.all(

@@ -1,0 +1,126 @@
+/**
+ * Owns a whole mesh for tests: the demo's world, its services, and the questions tests ask of it.
+ * Everything is ended and removed with the test, and nothing that ran may be left.
+ */
+
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { DemoHost } from '#cli/demo/demo-host.ts'
+import type { Child } from '#cli/demo/child.ts'
+import { World, type WorldSettings } from '#cli/demo/world.ts'
+import { root } from './sources.ts'
+import { thisMachine } from './this-machine.ts'
+import { until } from './until.ts'
+
+/** The part of a test that a world uses. */
+export interface WorldTest {
+  teardown(run: () => Promise<void>): unknown
+  comment(line: string): unknown
+}
+
+/** Settings of a mesh for tests. */
+export type MeshWorldSettings = Partial<WorldSettings> & {
+  /** @default 'loopback' */
+  readonly places?: 'loopback' | 'namespaces'
+}
+
+/** How long anything may take that only a broken mesh does not do. */
+const patience = { withinMs: 30_000 }
+const service = join(import.meta.dirname, 'service-program.ts')
+
+/** See the header. */
+export class MeshWorld {
+  readonly world: World
+  readonly alpha: DemoHost
+  readonly beta: DemoHost
+
+  private constructor(world: World) {
+    this.world = world
+    const [alpha, beta] = world.hosts
+    this.alpha = alpha
+    this.beta = beta
+  }
+
+  /** Starts a controller and two agents, and waits until they are ready. */
+  static async raise(t: WorldTest, settings: MeshWorldSettings = {}): Promise<MeshWorld> {
+    const isRoot = settings.places === 'namespaces' && thisMachine.isRoot
+    const world = new World(
+      { machine: { ...thisMachine, isRoot }, say: (line) => t.comment(line) },
+      { root, store: 'embedded', leafTtlSeconds: 3600, ...settings },
+    )
+    const mesh = new MeshWorld(world)
+    t.teardown(async () => {
+      await world.stop()
+      await until('every program has ended', () => mesh.processes().length === 0, patience)
+    })
+    await world.startController()
+    await world.startAgents()
+    return mesh
+  }
+
+  /** Starts a service: `http`, `echo` or `greeter` of `service-program.ts`. */
+  serve(host: DemoHost, kind: 'http' | 'echo' | 'greeter', name: string, port: number): Child {
+    const words = [service, kind, host.place.local, String(port), host.name] as const
+    return host.start(name, [thisMachine.node, ...words])
+  }
+
+  /** Waits until `host` sees instances of a service on exactly these hosts. */
+  async sees(host: DemoHost, name: string, hosts: readonly string[]): Promise<void> {
+    const wanted = [...hosts].sort().join()
+    await this.until(`${host.name} sees ${name} on ${wanted}`, async () => {
+      const services = await host.admin.ask('services')
+      const found = services.find((one) => one.name === name)?.instances ?? []
+      return (
+        found
+          .map((one) => one.host)
+          .sort()
+          .join() === wanted
+      )
+    })
+  }
+
+  /** Waits until the agent of `host` is ready. */
+  async ready(host: DemoHost): Promise<void> {
+    await this.until(`${host.name} is ready`, async () => (await host.admin.ask('status')).ready)
+  }
+
+  /** Waits; what `holds` throws counts as not yet. Tells the ends of all logs when it gives up. */
+  async until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+    try {
+      await until(what, async () => await Promise.try(holds).catch(() => false), patience)
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${this.logs()}`, { cause: error })
+    }
+  }
+
+  /** The pids of the control process and the worker of a host, as the control process tells them. */
+  async pids(host: DemoHost): Promise<{ readonly control: number; readonly worker: number }> {
+    const { pid, workers } = await host.admin.ask('status')
+    return { control: pid, worker: workers[0]?.pid ?? 0 }
+  }
+
+  /** The command lines of every process that belongs to this world. */
+  processes(): readonly string[] {
+    return readdirSync('/proc')
+      .filter((name) => /^[0-9]+$/.test(name))
+      .flatMap((pid) => {
+        try {
+          const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
+          return words.includes(this.world.directory) ? [`${pid} ${words}`] : []
+        } catch {
+          return []
+        }
+      })
+  }
+
+  /** The ends of the agents' logs, without access lines. */
+  logs(): string {
+    return [this.alpha, this.beta]
+      .flatMap((host) => {
+        const lines = readFileSync(host.path('agent.log'), 'utf8').trimEnd().split('\n')
+        const told = lines.filter((line) => !line.includes('"msg":"access"'))
+        return [`--- agent of ${host.name}`, ...told.slice(-15)]
+      })
+      .join('\n')
+  }
+}
