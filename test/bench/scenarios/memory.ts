@@ -13,7 +13,7 @@ const connections = 2000
 export async function memory(bench: Bench): Promise<Result[]> {
   const mesh = await bench.mesh()
   const at = mesh.local('orders')
-  const pids = mesh.calleePids.filter((pid) => !commandOf(pid).includes('supervise'))
+  const pids = mesh.calleePids.filter((pid) => !commandOf(pid).includes(' supervise '))
   await sleep(3000)
   const idle = memoryMiB(pids)
   const sockets: Socket[] = []
@@ -42,6 +42,6 @@ function row(metric: string, ours: number, goal: number): Result {
     peerName: '',
     ratio: Number.NaN,
     goal,
-    ok: ours <= goal,
+    ok: ours > 0 && ours <= goal,
   }
 }
