@@ -3,63 +3,72 @@
  * forwarding ones only where the mesh itself has set them. Pure tables; one look-up a field.
  */
 
-/** How far a field may go. */
-type Rule =
-  /** Ends at this hop; the mesh frames and connects anew. */
-  | 'hop'
-  /** Says who called and on what way: believed only from a peer agent. */
-  | 'forwarding'
-  /** Says who the caller is: set by the callee's agent alone. */
-  | 'identity'
+/** Which message a field stands in, and who sent it. */
+export type Origin = 'caller-request' | 'peer-request' | 'service-response' | 'peer-response'
 
-const rules = new Map<string, Rule>([
-  ['connection', 'hop'],
-  ['keep-alive', 'hop'],
-  ['proxy-connection', 'hop'],
-  ['proxy-authenticate', 'hop'],
-  ['proxy-authorization', 'hop'],
-  ['te', 'hop'],
-  ['trailer', 'hop'],
-  ['transfer-encoding', 'hop'],
-  ['upgrade', 'hop'],
-  ['content-length', 'hop'],
-  ['http2-settings', 'hop'],
-  ['forwarded', 'forwarding'],
-  ['x-forwarded-for', 'forwarding'],
-  ['x-forwarded-proto', 'forwarding'],
-  ['x-forwarded-host', 'forwarding'],
-  ['x-forwarded-port', 'forwarding'],
-  ['x-forwarded-client-cert', 'identity'],
-  ['x-real-ip', 'forwarding'],
-  ['x-request-id', 'forwarding'],
+const bits: Readonly<Record<Origin, number>> = {
+  'caller-request': 1,
+  'peer-request': 2,
+  'service-response': 4,
+  'peer-response': 8,
+}
+const anywhere = 15
+const responses = bits['service-response'] | bits['peer-response']
+
+/** Ends at this hop: the mesh frames and connects anew. */
+const hop = 0
+/** Says on what way a request came: believed of peer agents alone. */
+const forwarding = responses | bits['peer-request']
+/** Says who the caller is, or by which name its request is told from others: set by each agent. */
+const identity = responses
+
+const rules = new Map<string, number>([
+  ['connection', hop],
+  ['keep-alive', hop],
+  ['proxy-connection', hop],
+  ['proxy-authenticate', hop],
+  ['proxy-authorization', hop],
+  ['te', hop],
+  ['trailer', hop],
+  ['transfer-encoding', hop],
+  ['upgrade', hop],
+  ['content-length', hop],
+  ['http2-settings', hop],
+  ['forwarded', forwarding],
+  ['x-forwarded-for', forwarding],
+  ['x-forwarded-proto', forwarding],
+  ['x-forwarded-host', forwarding],
+  ['x-forwarded-port', forwarding],
+  ['x-real-ip', forwarding],
+  ['x-forwarded-client-cert', identity],
+  ['x-request-id', identity],
+  // The reason of a refusal; of the other x-mesh-* fields none passes.
+  ['x-mesh-reason', bits['peer-response']],
 ])
-
-/** Where a message comes from. */
-export type Origin = 'caller' | 'peer-agent' | 'service'
 
 /**
  * Whether a field line goes on. `_` counts as `-`, because many services cannot tell them apart.
- * `x-mesh-*` from a peer agent is dropped too, but for the reason of a refusal.
  * @param name in lower case
  */
 export function passes(name: string, origin: Origin): boolean {
-  const plain = name.includes('_') ? name.replaceAll('_', '-') : name
-  if (plain.startsWith('x-mesh-')) return origin === 'peer-agent' && plain === 'x-mesh-reason'
-  const rule = rules.get(plain)
-  if (rule === undefined) return true
-  switch (rule) {
-    case 'hop':
-      return false
-    case 'identity':
-      return origin === 'service'
-    case 'forwarding':
-      return origin === 'service' || (origin === 'peer-agent' && plain === name)
-  }
+  return ((rules.get(name) ?? judge(name)) & bits[origin]) !== 0
 }
 
 /** Whether a trailer may go on: nothing that frames, routes, authenticates or identifies. */
 export function trailerPasses(name: string): boolean {
-  return passes(name, 'caller') && !forbiddenTrailers.has(name)
+  return passes(name, 'caller-request') && !forbiddenTrailers.has(plainly(name))
+}
+
+/** The verdict on a name that is not in the table. */
+function judge(name: string): number {
+  const plain = plainly(name)
+  if (plain.startsWith('x-mesh-')) return 0
+  const rule = plain === name ? undefined : rules.get(plain)
+  return rule === undefined ? anywhere : rule & responses
+}
+
+function plainly(name: string): string {
+  return name.includes('_') ? name.replaceAll('_', '-') : name
 }
 
 const forbiddenTrailers: ReadonlySet<string> = new Set([

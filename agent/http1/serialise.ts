@@ -4,40 +4,57 @@
  */
 
 import type { BodyFraming, Fields, RequestHead, ResponseHead } from './head.ts'
-import { passes, trailerPasses, type Origin } from './hygiene.ts'
+import { passes, trailerPasses } from './hygiene.ts'
 
 /** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
 export type OwnFields = string
 
+/** What a response tells the caller about its connection. */
+export type ConnectionWord = 'keep-alive' | 'close' | 'upgrade' | 'none'
+
 /** Writes a request's head for the next hop, which keeps the connection. */
-export function writeRequestHead(head: RequestHead, origin: Origin, own: OwnFields): string {
+export function writeRequestHead(
+  head: RequestHead,
+  origin: 'caller-request' | 'peer-request',
+  own: OwnFields,
+): string {
+  const { fields, nominated } = head
   let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
-  text += passing(head.fields, origin, head.nominated, true)
-  text += framing(head.body, head.method)
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] as string
+    if (name !== 'host' && passes(name, origin) && nominated?.has(name) !== true) {
+      text += `${name}: ${fields[i + 1]}\r\n`
+    }
+  }
+  text += requestFraming(head.body, head.method)
   if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
   return `${text}${own}\r\n`
 }
 
-/** Writes a response's head for the caller. */
+/** Writes a response's head for the caller of `request`. */
 export function writeResponseHead(
   head: ResponseHead,
-  origin: Origin,
-  connection: 'keep-alive' | 'close' | 'upgrade' | 'none',
-  own: OwnFields,
-  method: string,
-  callerHttp11: boolean,
+  origin: 'service-response' | 'peer-response',
+  connection: ConnectionWord,
+  request: RequestHead,
 ): string {
+  const { fields, nominated, body } = head
   let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
-  text += passing(head.fields, origin, head.nominated, false)
-  if (method === 'HEAD' || head.status === 304) text += lengthAsIs(head.fields)
-  else if (head.body.kind === 'length') text += `content-length: ${head.body.length}\r\n`
-  else if (isChunkedFor(head.body, callerHttp11)) text += 'transfer-encoding: chunked\r\n'
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] as string
+    if (passes(name, origin) && nominated?.has(name) !== true) {
+      text += `${name}: ${fields[i + 1]}\r\n`
+    }
+  }
+  if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(fields)
+  else if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
+  else if (isChunkedFor(body, request.http11)) text += 'transfer-encoding: chunked\r\n'
   switch (connection) {
     case 'close':
       text += 'connection: close\r\n'
       break
     case 'keep-alive':
-      if (!callerHttp11) text += 'connection: keep-alive\r\n'
+      if (!request.http11) text += 'connection: keep-alive\r\n'
       break
     case 'upgrade':
       text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
@@ -45,7 +62,7 @@ export function writeResponseHead(
     case 'none':
       break
   }
-  return `${text}${own}\r\n`
+  return `${text}\r\n`
 }
 
 /** Whether a response body goes on in chunks: unknown lengths do, where the caller speaks 1.1. */
@@ -54,34 +71,19 @@ export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean 
 }
 
 /** The end of a chunked body with those trailers that may pass. */
-export function writeLastChunk(trailers: Fields): string {
+export function writeLastChunk(trailers: Fields, nominated: ReadonlySet<string> | null): string {
   if (trailers.length === 0) return '0\r\n\r\n'
   let text = '0\r\n'
   for (let i = 0; i < trailers.length; i += 2) {
     const name = trailers[i] as string
-    if (trailerPasses(name)) text += `${name}: ${trailers[i + 1]}\r\n`
+    if (trailerPasses(name) && nominated?.has(name) !== true) {
+      text += `${name}: ${trailers[i + 1]}\r\n`
+    }
   }
   return `${text}\r\n`
 }
 
-function passing(
-  fields: Fields,
-  origin: Origin,
-  nominated: ReadonlySet<string> | null,
-  isRequest: boolean,
-): string {
-  let text = ''
-  for (let i = 0; i < fields.length; i += 2) {
-    const name = fields[i] as string
-    if (isRequest && name === 'host') continue
-    if (!passes(name, origin)) continue
-    if (nominated !== null && nominated.has(name)) continue
-    text += `${name}: ${fields[i + 1]}\r\n`
-  }
-  return text
-}
-
-function framing(body: BodyFraming, method: string): string {
+function requestFraming(body: BodyFraming, method: string): string {
   switch (body.kind) {
     case 'none':
     case 'until-close':

@@ -4,7 +4,8 @@
  */
 
 import { connect, type TcpNetConnectOpts } from 'node:net'
-import type { ChannelSink, Clock, Opener } from '#agent/platform.ts'
+import type { Clock, Opener } from '#agent/platform.ts'
+import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
 
 /** Settings of the dialler. */
@@ -13,14 +14,6 @@ export interface LocalDiallerSettings {
   readonly source: string
   /** @default 1000 */
   readonly timeoutMs: number
-}
-
-/** Receives nothing; a channel's owner puts its own sink in place at once. */
-const nobody: ChannelSink = {
-  onData() {},
-  onEnd() {},
-  onDrain() {},
-  onClose() {},
 }
 
 /** See the header. */

@@ -6,81 +6,86 @@
  */
 
 import { BodyReader } from '#agent/http1/body.ts'
-import {
-  readResponseHead,
-  type Fields,
-  type RequestHead,
-  type ResponseHead,
-} from '#agent/http1/head.ts'
+import { HeadInput } from '#agent/http1/head-input.ts'
+import { readResponseHead, type RequestHead, type ResponseHead } from '#agent/http1/head.ts'
 import {
   isChunkedFor,
   writeLastChunk,
   writeRequestHead,
   writeResponseHead,
 } from '#agent/http1/serialise.ts'
-import type { Channel, ChannelError, ChannelSink, Opener } from '#agent/platform.ts'
+import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { Reason } from '#shared/model/reason.ts'
-import { RequestBodySink, ResponseBodySink, UpstreamSink, writeChunk } from './exchange-sinks.ts'
+import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
+import { Opening, type Waiting } from './opening.ts'
+import { OwnFields, valueOf } from './own-fields.ts'
+import { Parting } from './parting.ts'
 import { answers, neverReached, statusOf, writeReply } from './replies.ts'
-import { requestFields, requestIdOf, valueOf } from './own-fields.ts'
+import { discard } from './silence.ts'
+import { Splice, type SpliceEnd, type SpliceOwner } from './splice.ts'
+import { reasonOf } from './tcp-relay.ts'
 import type { AttemptResult, Decision, Upstream } from './upstream.ts'
+import { writePiece } from './write-piece.ts'
 
 /** Methods whose repetition does no more than one execution (RFC 9110 §9.2.2). */
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 /** Reasons that are the caller's or this side's, not the instance's. */
 const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
-/** Pieces up to this are written together with what frames them. */
-const joinable = 4096
-const emptyLine = Buffer.from('\r\n\r\n')
-const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
-
-type Forward = Extract<Decision, { kind: 'forward' }>
+/** A body that came in more pieces is not held: each costs more than its bytes. */
+const mostHeldPieces = 256
 
 /** See the header. */
-export class Exchange implements Opener {
+export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   readonly #relay: HttpRelay
+  readonly #own: OwnFields
   readonly #requestBody: BodyReader
   readonly #responseBody: BodyReader
-  readonly #upstreamSink: ChannelSink
+  readonly #responseInput: HeadInput
   #active = false
+  // the request
   #head: RequestHead | null = null
-  #headText = ''
+  #requestId = ''
+  #startedAt = 0
+  #startedElapsed = 0
   #decision: Decision | null = null
+  #headText = ''
+  /** What was sent of the body, as long as it may have to be sent again. */
+  #held: Buffer[] = []
+  #heldBytes = 0
+  /** Whether everything sent so far could be sent again. */
+  #repeatable = true
+  #lastChunk = ''
+  // the attempt
+  #attempts = 0
   #upstream: Upstream | null = null
   /** The upstream of the last attempt, for the record. */
   #lastUpstream: Upstream | null = null
+  #opening: Opening | null = null
   #channel: Channel | null = null
-  #opening = false
-  #attempts = 0
-  #startedAt = 0
-  #startedElapsed = 0
-  #requestId = ''
-  #requestDone = false
-  /** What was sent of the request's body, while it may have to be sent again; null past the limit. */
-  #held: Buffer[] | null = null
-  #heldBytes = 0
-  #lastChunk = ''
-  #responsePhase: 'head' | 'body' | 'done' = 'head'
-  #responseInput: Buffer | null = null
+  /** The channel takes no more for now. */
+  #channelFull = false
+  /** Whether anything has come back. */
+  #answered = false
+  // the response
   #response: ResponseHead | null = null
-  #responseBytes = false
-  #chunkedToCaller = false
-  #keepCaller = true
-  #poisoned = false
-  /** Why the peer agent answered in its own name; ok for the service's answer. */
-  #peerReason: Reason = 'ok'
-  #isBytes = false
+  /** Whether the caller has got the head of a final response. */
+  #said = false
   #status = 0
+  #chunkedToCaller = false
+  #keepCaller = false
+  /** Why a peer agent answered in its own name; ok for the service's answer. */
+  #peerReason: Reason = 'ok'
   #bytesIn = 0
   #bytesOut = 0
 
   constructor(relay: HttpRelay) {
-    this.#relay = relay
     const { head } = relay.settings
-    this.#requestBody = new BodyReader(new RequestBodySink(this), head)
-    this.#responseBody = new BodyReader(new ResponseBodySink(this), head)
-    this.#upstreamSink = new UpstreamSink(this)
+    this.#relay = relay
+    this.#own = new OwnFields(relay.parts)
+    this.#requestBody = new BodyReader(head)
+    this.#responseBody = new BodyReader(head)
+    this.#responseInput = new HeadInput(head)
   }
 
   // ---- from the caller's side
@@ -88,11 +93,11 @@ export class Exchange implements Opener {
   /** A request begins. */
   begin(head: RequestHead, headBytes: number): void {
     const { steps } = this.#relay.parts
-    this.#reset(headBytes)
-    this.#head = head
-    this.#requestId = requestIdOf(head, steps.direction, this.#relay.parts.random)
-    if (head.method === 'TRACE' || head.method === 'CONNECT') {
-      this.#reply('method-refused', `${head.method} is not carried by the mesh`)
+    this.#reset(head, headBytes)
+    this.#requestBody.begin(head.body)
+    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
+    if (head.method === 'TRACE') {
+      this.#reply('method-refused', 'TRACE is not carried by the mesh')
       return
     }
     if (head.upgrade !== '' && head.body.kind !== 'none') {
@@ -101,44 +106,37 @@ export class Exchange implements Opener {
     }
     const decision = steps.decide(head)
     this.#decision = decision
-    this.#requestDone = head.body.kind === 'none'
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
     if (decision.kind === 'refuse') {
       this.#reply(decision.reason, decision.detail)
       return
     }
     this.#headText = writeRequestHead(
       head,
-      steps.direction === 'outbound' ? 'caller' : 'peer-agent',
-      requestFields(head, steps, this.#requestId),
+      steps.direction === 'outbound' ? 'caller-request' : 'peer-request',
+      this.#own.linesOf(head, this.#requestId),
     )
-    this.#requestBody.begin(head.body)
     this.#attempt(decision.upstream)
   }
 
   /** Bytes that are no request are answered and recorded all the same. */
-  refuseHead(reason: Reason, status: number, detail: string): void {
-    this.#reset(0)
-    this.#requestId = requestIdOf(null, this.#relay.parts.steps.direction, this.#relay.parts.random)
-    this.#status = status
+  refuse(reason: Reason, detail: string): void {
+    this.#reset(null, 0)
     this.#reply(reason, detail)
   }
 
-  /** Bytes while the exchange runs: of its body, or of a later request. */
-  fromCaller(chunk: Buffer): void {
-    if (!this.#requestBody.open || this.#opening) {
-      this.#relay.holdBack(chunk)
-      return
-    }
-    this.#feedRequest(chunk)
+  /** Whether bytes from the caller are for `fromCaller` now. */
+  get takesBody(): boolean {
+    return this.#channel !== null && this.#requestBody.open
   }
 
+  /** Bytes of the request's body, and perhaps beyond it. */
+  fromCaller(piece: Buffer): void {
+    this.#feedRequest('', piece)
+  }
+
+  /** The caller has ended its side; it may still read. */
   callerEnded(): void {
-    if (this.#isBytes) {
-      this.#channel?.end()
-      return
-    }
-    if (!this.#requestDone) this.callerGone()
+    if (this.takesBody) this.callerGone()
   }
 
   callerDrained(): void {
@@ -149,227 +147,166 @@ export class Exchange implements Opener {
   callerGone(): void {
     if (!this.#active) return
     this.#dropChannel('abandoned')
-    this.#record('caller-aborted', this.#status === 0 ? statusOf('caller-aborted') : this.#status)
+    this.#record('caller-aborted', this.#said ? this.#status : statusOf('caller-aborted'))
     this.#relay.parts.caller.abort()
   }
 
+  /** Nothing has moved for too long: whose turn was it? */
   timedOut(): void {
     if (!this.#active) return
-    if (!this.#requestDone && !this.#opening) {
+    if (this.takesBody && !this.#channelFull) {
       this.#fail('body-timeout', 'the body of the request stalled')
-    } else this.#fail('response-timeout', 'the service did not answer in time')
-  }
-
-  /** After a 101: bytes as they come. */
-  bytesFromCaller(chunk: Buffer): void {
-    this.#bytesIn += chunk.length
-    if (this.#channel?.write(chunk) === false) this.#relay.parts.caller.pause()
+    } else if (this.#relay.callerIsFull) this.callerGone()
+    else this.#fail('response-timeout', 'the service did not answer in time')
   }
 
   // ---- attempts
 
-  onOpen(channel: Channel): void {
-    if (!this.#opening) {
-      channel.sink = nobody
-      channel.abort()
-      return
-    }
-    this.#opening = false
+  /** For the opening. */
+  opened(channel: Channel): void {
+    this.#opening = null
     this.#send(channel)
   }
 
-  onOpenFailed(reason: Reason, detail: string): void {
-    if (!this.#opening) return
-    this.#opening = false
+  /** For the opening. */
+  openFailed(reason: Reason, detail: string): void {
+    this.#opening = null
     const failed = this.#upstream as Upstream
     // A refusal for the caller's sake says nothing against the instance.
     this.#finishAttempt(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
-    if (this.#held !== null && this.#repeat(failed, reason)) return
-    this.#reply(reason, detail)
+    const next = this.#elsewhere(failed, reason)
+    if (next === null) this.#reply(reason, detail)
+    else this.#attempt(next)
   }
 
   #attempt(upstream: Upstream): void {
     this.#attempts++
     this.#upstream = upstream
-    this.#responsePhase = 'head'
-    this.#responseInput = null
-    this.#responseBytes = false
+    this.#answered = false
     upstream.started()
-    const idle = upstream.takeIdle()
+    // A kept channel may have failed for being old; the next attempt does not take that risk again.
+    const idle = this.#attempts === 1 ? upstream.takeIdle() : null
     if (idle !== null) {
       this.#send(idle)
       return
     }
-    this.#opening = true
-    if (!this.#requestDone) this.#relay.parts.caller.pause()
-    upstream.open(this)
+    const opening = new Opening(this)
+    this.#opening = opening
+    upstream.open(opening)
   }
 
-  /** Another attempt, if the journey knows where. */
-  #repeat(failed: Upstream, reason: Reason): boolean {
-    if (this.#attempts >= this.#relay.settings.maxAttempts) return false
-    const next = this.#relay.parts.steps.again(failed, reason)
-    if (next === null) return false
-    this.#attempt(next)
-    return true
+  /** Where the request may go after a failure; null where it must not be sent again. */
+  #elsewhere(failed: Upstream, reason: Reason): Upstream | null {
+    return this.#repeatable && this.#attempts < this.#relay.settings.maxAttempts
+      ? this.#relay.parts.steps.again(failed, reason)
+      : null
   }
 
   #send(channel: Channel): void {
     this.#channel = channel
-    channel.sink = this.#upstreamSink
-    const first = this.#attempts === 1 || this.#heldBytes === 0
-    const input = this.#requestBody.open ? this.#relay.takeInput() : null
-    const head = this.#head as RequestHead
-    if (
-      first &&
-      input !== null &&
-      head.body.kind === 'length' &&
-      input.length >= head.body.length &&
-      head.body.length <= joinable
-    ) {
-      this.#sendWhole(channel, input, head.body.length)
+    this.#channelFull = false
+    this.#responseInput.clear()
+    channel.sink = this
+    let text = this.#headText
+    for (const piece of this.#held) {
+      this.#toUpstream(text, piece, '')
+      text = ''
+    }
+    if (!this.#requestBody.open) {
+      this.#toUpstream(text, null, this.#lastChunk)
       return
     }
-    let fits = channel.writeText(this.#headText)
-    for (const piece of this.#held ?? []) fits = this.#writeContent(channel, piece)
-    if (this.#lastChunk !== '') fits = channel.writeText(this.#lastChunk)
-    if (!this.#requestBody.open) return
-    if (input !== null) this.#feedRequest(input)
-    if (fits) this.#relay.parts.caller.resume()
+    const input = this.#relay.takeInput()
+    if (input === null) this.#toUpstream(text, null, '')
+    else this.#feedRequest(text, input)
+    if (!this.#active) return
+    if (this.#relay.callerHasEnded) this.callerEnded()
+    else if (!this.#channelFull) this.#relay.readOn()
   }
 
-  /** A small request that is all there goes out in one write. */
-  #sendWhole(channel: Channel, input: Buffer, length: number): void {
-    const content = input.subarray(0, length)
-    this.#held?.push(content)
-    this.#heldBytes = length
-    this.#bytesIn += length
-    this.#requestBody.begin({ kind: 'none' })
-    channel.writeText(this.#headText + content.toString('latin1'))
-    if (input.length > length) this.#relay.holdBack(input.subarray(length))
-    else this.#relay.parts.caller.resume()
-  }
-
-  #feedRequest(chunk: Buffer): void {
-    this.#relay.expectWithin(this.#relay.settings.bodyIdleMs)
-    const fed = this.#requestBody.feed(chunk, 0)
+  /** Takes a piece from the caller; `before` goes out with it. */
+  #feedRequest(before: string, piece: Buffer): void {
+    const body = this.#requestBody
+    const { bodyIdleMs, responseIdleMs } = this.#relay.settings
+    const fed = body.feed(piece)
     if (typeof fed !== 'number') {
       this.#fail('bad-request', fed.problem)
       return
     }
-    if (fed < chunk.length && this.#active) this.#relay.holdBack(chunk.subarray(fed))
+    const { content, open } = body
+    if (content !== null) this.#hold(content)
+    const head = this.#head as RequestHead
+    if (!open && head.body.kind === 'chunked') {
+      this.#lastChunk = writeLastChunk(body.trailers, head.nominated)
+    }
+    this.#relay.expectWithin(open ? bodyIdleMs : responseIdleMs)
+    this.#toUpstream(before, content, this.#lastChunk)
+    if (fed < piece.length) this.#relay.holdBack(piece.subarray(fed))
   }
 
-  /** For the body reader. */
-  requestContent(content: Buffer): void {
+  #hold(content: Buffer): void {
     this.#bytesIn += content.length
-    if (this.#held !== null) {
-      this.#heldBytes += content.length
-      if (this.#heldBytes > this.#relay.settings.maxHeldBytes) this.#held = null
-      else this.#held.push(content)
-    }
-    const channel = this.#channel
-    if (channel !== null && !this.#writeContent(channel, content)) this.#relay.parts.caller.pause()
+    if (!this.#repeatable) return
+    this.#heldBytes += content.length
+    this.#repeatable =
+      this.#heldBytes <= this.#relay.settings.maxHeldBytes && this.#held.length < mostHeldPieces
+    if (this.#repeatable) this.#held.push(content)
+    else this.#held = []
   }
 
-  /** For the body reader. */
-  requestEnd(trailers: Fields): void {
-    this.#requestDone = true
-    if (this.#head?.body.kind === 'chunked') {
-      this.#lastChunk = writeLastChunk(trailers)
-      this.#channel?.writeText(this.#lastChunk)
-    }
+  #toUpstream(before: string, content: Buffer | null, after: string): void {
+    const chunked = this.#head?.body.kind === 'chunked'
+    if (writePiece(this.#channel as Channel, before, content, chunked, after)) return
+    this.#channelFull = true
+    this.#relay.parts.caller.pause()
     this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-  }
-
-  #writeContent(channel: Channel, content: Buffer): boolean {
-    return this.#head?.body.kind === 'chunked'
-      ? writeChunk(channel, content)
-      : channel.write(content)
   }
 
   // ---- from the upstream's side
 
-  /** For the upstream's sink. */
-  fromUpstream(chunk: Buffer): void {
-    if (this.#isBytes) {
-      this.#bytesOut += chunk.length
-      if (!this.#relay.parts.caller.write(chunk)) this.#channel?.pause()
-      return
-    }
-    this.#responseBytes = true
-    switch (this.#responsePhase) {
-      case 'head':
-        this.#responseInput =
-          this.#responseInput === null ? chunk : Buffer.concat([this.#responseInput, chunk])
-        this.#takeResponseHeads()
-        break
-      case 'body':
-        this.#feedResponse(chunk, 0)
-        break
-      case 'done':
-        this.#poisoned = true
-        break
-    }
+  onData(chunk: Buffer): void {
+    this.#answered = true
+    if (this.#response === null) {
+      this.#responseInput.push(chunk)
+      this.#takeResponseHeads()
+    } else this.#feedResponse('', chunk)
   }
 
-  upstreamEnded(): void {
-    if (this.#isBytes) {
-      this.#relay.parts.caller.end()
-      return
-    }
-    if (this.#responsePhase === 'body' && this.#responseBody.endOfInput()) return
-    this.#lost()
+  onEnd(): void {
+    if (this.#response !== null && this.#responseBody.endOfInput()) this.#endResponse('', null, 0)
+    else this.#lost()
   }
 
-  upstreamDrained(): void {
-    if (!this.#opening) this.#relay.parts.caller.resume()
+  onDrain(): void {
+    this.#channelFull = false
+    this.#relay.readOn()
   }
 
-  upstreamClosed(error: ChannelError | null): void {
-    if (this.#isBytes) {
-      this.#channel = null
-      this.#finishAttempt('ok')
-      this.#record('ok', this.#status)
-      if (error === null) this.#relay.close()
-      else this.#relay.parts.caller.abort()
-      return
-    }
-    if (this.#responsePhase === 'body' && error === null && this.#responseBody.endOfInput()) return
-    this.#lost()
+  onClose(error: ChannelError | null): void {
+    if (error === null) this.onEnd()
+    else this.#lost()
   }
 
   /** The channel ended before the response was whole. */
   #lost(): void {
-    if (!this.#active) return
     const failed = this.#upstream as Upstream
     const reason: Reason = failed.mtls ? 'tunnel-lost' : 'instance-aborted'
+    const safe = !this.#answered && idempotent.has(this.#head?.method ?? '')
     this.#dropChannel('reset')
-    const head = this.#head as RequestHead
-    const safe = !this.#responseBytes && this.#held !== null && idempotent.has(head.method)
-    if (safe && this.#repeat(failed, reason)) return
-    this.#fail(reason, 'the connection ended before the service had answered')
+    const next = safe ? this.#elsewhere(failed, reason) : null
+    if (next === null) this.#fail(reason, 'the connection ended before the service had answered')
+    else this.#attempt(next)
   }
 
   #takeResponseHeads(): void {
-    while (this.#active && this.#responsePhase === 'head' && this.#responseInput !== null) {
-      const input = this.#responseInput
-      const end = input.indexOf(emptyLine)
-      const { head: limits } = this.#relay.settings
-      if ((end < 0 ? input.length : end) > limits.maxBytes) {
-        this.#fail('bad-response', 'the head of the response is too large')
-        return
-      }
-      if (end < 0) return
-      const rest = input.length > end + 4 ? input.subarray(end + 4) : null
-      const request = this.#head as RequestHead
-      const head = readResponseHead(input.toString('latin1', 0, end), request.method, limits)
-      if (head.kind === 'fault') {
-        this.#fail('bad-response', head.problem)
-        return
-      }
-      this.#responseInput = rest
-      if (head.status === 101) this.#switchProtocols(head)
+    while (this.#response === null && this.#channel !== null) {
+      const text = this.#responseInput.takeHead()
+      if (text === null) return
+      const { method } = this.#head as RequestHead
+      const head =
+        typeof text === 'string' ? readResponseHead(text, method, this.#relay.settings.head) : text
+      if (head.kind === 'fault') this.#fail('bad-response', head.problem)
+      else if (head.status === 101) this.#switchProtocols(head)
       else if (head.status < 200) this.#inform(head)
       else this.#respond(head)
     }
@@ -379,156 +316,147 @@ export class Exchange implements Opener {
   #inform(head: ResponseHead): void {
     const request = this.#head as RequestHead
     if (!request.http11) return
-    this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'none', '', request.method, true))
+    this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'none', request), null, '')
   }
 
   #switchProtocols(head: ResponseHead): void {
     const request = this.#head as RequestHead
-    if (request.upgrade === '' || head.upgrade === '') {
-      this.#fail('bad-response', 'the service switched protocols unasked')
+    if (!wasOffered(request.upgrade, head.upgrade)) {
+      this.#fail('bad-response', 'the service switched to a protocol that nobody asked for')
       return
     }
+    const { caller, watch } = this.#relay.parts
+    const service = this.#channel as Channel
     this.#status = 101
-    this.#toCaller(
-      writeResponseHead(head, this.#responseOrigin, 'upgrade', '', request.method, true),
-    )
-    this.#isBytes = true
-    this.#relay.becomeBytes()
-    const early = this.#relay.takeInput()
-    if (early !== null) this.bytesFromCaller(early)
-    const rest = this.#responseInput
-    this.#responseInput = null
-    if (rest !== null) this.fromUpstream(rest)
+    this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'upgrade', request), null, '')
+    this.#channel = null
+    const fromCaller = this.#relay.takeInput()
+    const fromService = this.#responseInput.takeAll()
+    const splice = new Splice({ caller, service, watch, owner: this })
+    splice.start({ fromCaller, fromService })
+    if (this.#relay.callerHasEnded) service.end()
+    this.#relay.handOver()
+  }
+
+  /** For the splice: the connection after a 101 is over. */
+  spliceOver(end: SpliceEnd, bytesFromCaller: number, bytesToCaller: number): void {
+    const mtls = this.#upstream?.mtls === true
+    this.#bytesIn += bytesFromCaller
+    this.#bytesOut += bytesToCaller
+    this.#finishAttempt(end === 'clean' ? 'ok' : end === 'service-lost' ? 'reset' : 'abandoned')
+    this.#record(reasonOf(end, mtls), this.#status)
   }
 
   #respond(head: ResponseHead): void {
     const request = this.#head as RequestHead
     const upstream = this.#upstream as Upstream
-    const refusal = upstream.mtls ? valueOf(head.fields, 'x-mesh-reason') : ''
-    this.#peerReason = refusal in answers ? (refusal as Reason) : 'ok'
-    if (neverReached.has(refusal) && this.#held !== null) {
-      this.#dropChannel('connect-failed')
-      if (this.#repeat(upstream, refusal as Reason)) return
-      this.#upstream = upstream
-    }
+    if (upstream.mtls && this.#wentElsewhere(head, upstream)) return
+    const { steps } = this.#relay.parts
+    const isFramed = head.body.kind === 'length' || head.body.kind === 'none'
     this.#response = head
     this.#status = head.status
-    // Early bytes of a refused upgrade are no next request.
-    const early = request.upgrade !== '' && this.#relay.hasInput
     this.#chunkedToCaller = isChunkedFor(head.body, request.http11)
     this.#keepCaller =
       request.keepAlive &&
-      this.#requestDone &&
-      !early &&
+      !this.#requestBody.open &&
       !this.#relay.lastRequest &&
-      (request.http11 || head.body.kind === 'length' || head.body.kind === 'none')
-    const { steps } = this.#relay.parts
-    // Towards a peer agent `close` says that this stream must not be used again.
-    const keep = this.#keepCaller && (steps.direction === 'outbound' || !head.connectionAuth)
-    this.#keepCaller = keep
+      (request.http11 || isFramed) &&
+      // What came early, or comes late, of a refused upgrade is no next request.
+      request.upgrade === '' &&
+      // Towards a peer agent `close` says that this stream must not be used again.
+      (steps.direction === 'outbound' || !head.connectionAuth)
     const text = writeResponseHead(
       head,
       this.#responseOrigin,
-      keep ? 'keep-alive' : 'close',
-      '',
-      request.method,
-      request.http11,
+      this.#keepCaller ? 'keep-alive' : 'close',
+      request,
     )
-    const rest = this.#responseInput
-    this.#responseInput = null
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-    if (
-      head.body.kind === 'length' &&
-      rest !== null &&
-      rest.length === head.body.length &&
-      rest.length <= joinable
-    ) {
-      this.#toCaller(text + rest.toString('latin1'))
-      this.#responsePhase = 'done'
-      this.#complete()
-      return
-    }
-    this.#toCaller(text)
-    this.#responsePhase = 'body'
+    const rest = this.#responseInput.takeAll()
     this.#responseBody.begin(head.body)
-    if (rest !== null) this.#feedResponse(rest, 0)
+    if (rest === null) this.#endResponse(text, null, 0)
+    else this.#feedResponse(text, rest)
   }
 
-  #feedResponse(chunk: Buffer, at: number): void {
-    const open = this.#responseBody.open
-    if (!open) {
-      this.#poisoned = true
-      return
+  /** Whether a peer agent says that the instance got nothing, and the request went elsewhere. */
+  #wentElsewhere(head: ResponseHead, upstream: Upstream): boolean {
+    const word = valueOf(head.fields, 'x-mesh-reason')
+    if (word === '' || !Object.hasOwn(answers, word)) return false
+    const reason = word as Reason
+    const unsent = head.status === statusOf(reason) && neverReached.has(reason)
+    const next = unsent ? this.#elsewhere(upstream, reason) : null
+    if (next === null) {
+      this.#peerReason = reason
+      return false
     }
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-    // The end of the body completes the exchange before `feed` returns, so extra bytes are judged
-    // first: only a body of known length can end inside a piece unnoticed.
-    const fed = this.#responseBody.feed(chunk, at)
+    this.#dropChannel(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
+    this.#attempt(next)
+    return true
+  }
+
+  #feedResponse(before: string, piece: Buffer): void {
+    const fed = this.#responseBody.feed(piece)
     if (typeof fed !== 'number') this.#fail('bad-response', fed.problem)
-    else if (fed < chunk.length) this.#poisoned = true
+    else this.#endResponse(before, this.#responseBody.content, piece.length - fed)
   }
 
-  /** For the body reader. */
-  responseContent(content: Buffer): void {
-    this.#bytesOut += content.length
+  /** Passes on what a piece became; completes the exchange when the body is over with it. */
+  #endResponse(before: string, content: Buffer | null, bytesTooMany: number): void {
+    const { open, trailers } = this.#responseBody
+    const isLast = !open && this.#chunkedToCaller
+    const after = isLast ? writeLastChunk(trailers, this.#response?.nominated ?? null) : ''
+    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
+    this.#said = true
+    this.#toCaller(before, content, after)
+    if (!open) this.#complete(bytesTooMany > 0)
+  }
+
+  #toCaller(before: string, content: Buffer | null, after: string): void {
+    this.#bytesOut += before.length + (content?.length ?? 0) + after.length
     const { caller } = this.#relay.parts
-    const fits = this.#chunkedToCaller ? writeChunk(caller, content) : caller.write(content)
-    if (!fits) this.#channel?.pause()
+    if (writePiece(caller, before, content, this.#chunkedToCaller, after)) return
+    this.#relay.callerFilled()
+    this.#channel?.pause()
   }
 
-  /** For the body reader. */
-  responseEnd(trailers: Fields): void {
-    if (this.#responsePhase !== 'body') return
-    if (this.#chunkedToCaller) this.#toCaller(writeLastChunk(trailers))
-    this.#responsePhase = 'done'
-    // Bytes after the end are only known once the reader has stopped.
-    queueMicrotask(() => this.#complete())
-  }
-
-  get #responseOrigin(): 'service' | 'peer-agent' {
-    const { steps } = this.#relay.parts
-    return steps.direction === 'outbound' && this.#upstream?.mtls === true
-      ? 'peer-agent'
-      : 'service'
+  get #responseOrigin(): 'service-response' | 'peer-response' {
+    return this.#upstream?.mtls === true ? 'peer-response' : 'service-response'
   }
 
   // ---- ends
 
   /** The response is whole. */
-  #complete(): void {
-    if (!this.#active || this.#responsePhase !== 'done') return
+  #complete(spoilt: boolean): void {
     const head = this.#response as ResponseHead
-    const channel = this.#channel
+    const request = this.#head as RequestHead
+    const channel = this.#channel as Channel
     const upstream = this.#upstream as Upstream
+    const isClean =
+      !spoilt &&
+      !this.#requestBody.open &&
+      !this.#channelFull &&
+      !head.connectionAuth &&
+      !request.connectionAuth &&
+      request.upgrade === ''
     this.#channel = null
-    if (channel !== null) {
-      const reusable =
-        head.keepAlive &&
-        this.#requestDone &&
-        !this.#poisoned &&
-        !head.connectionAuth &&
-        this.#head?.connectionAuth === false &&
-        !channel.closed
-      channel.sink = nobody
-      channel.resume()
-      if (reusable) upstream.release(channel)
-      else if (head.keepAlive) channel.abort()
-      else channel.end()
-    }
-    this.#finishAttempt(head.status >= 500 ? 'server-error' : 'ok')
+    if (!isClean) discard(channel)
+    else if (head.keepAlive) giveBack(channel, upstream)
+    else new Parting({ channel, watch: this.#relay.parts.watch }).start()
+    this.#finishAttempt(this.#verdict(head.status))
     this.#record(this.#peerReason, head.status)
     if (this.#keepCaller) this.#relay.next()
     else this.#relay.close()
   }
 
+  #verdict(status: number): AttemptResult {
+    if (status < 500) return 'ok'
+    return ownFault.has(this.#peerReason) ? 'abandoned' : 'server-error'
+  }
+
   /** Something went wrong: told to the caller if nothing was said yet, else by a reset. */
   #fail(reason: Reason, detail: string): void {
-    if (!this.#active) return
-    const said = this.#response !== null || this.#isBytes
-    this.#dropChannel(
-      reason === 'bad-response' || reason === 'response-timeout' ? 'reset' : 'abandoned',
-    )
-    if (!said) {
+    const isServices = reason === 'bad-response' || reason === 'response-timeout'
+    this.#dropChannel(isServices ? 'reset' : 'abandoned')
+    if (!this.#said) {
       this.#reply(reason, detail)
       return
     }
@@ -538,49 +466,46 @@ export class Exchange implements Opener {
 
   /** Answers in the mesh's own name. */
   #reply(reason: Reason, detail: string): void {
-    const status = this.#status === 0 ? statusOf(reason) : this.#status
     const head = this.#head
     const keep =
       head !== null &&
       head.keepAlive &&
-      head.body.kind === 'none' &&
+      head.http11 &&
+      !this.#requestBody.open &&
       head.upgrade === '' &&
-      !this.#relay.lastRequest &&
-      (this.#decision !== null || reason === 'method-refused')
+      !this.#relay.lastRequest
+    this.#chunkedToCaller = false
     this.#toCaller(
       writeReply({
         reason,
-        status,
         detail,
         requestId: this.#requestId,
         close: !keep,
         method: head?.method ?? '',
+        accept: head === null ? '' : valueOf(head.fields, 'accept'),
       }),
+      null,
+      '',
     )
-    this.#record(reason, status)
+    this.#record(reason, statusOf(reason))
     if (keep) this.#relay.next()
     else this.#relay.close()
   }
 
-  #toCaller(text: string): void {
-    this.#bytesOut += text.length
-    if (!this.#relay.parts.caller.writeText(text)) this.#channel?.pause()
-  }
-
   #finishAttempt(result: AttemptResult): void {
-    this.#upstream?.finished(result)
-    if (this.#upstream !== null) this.#lastUpstream = this.#upstream
+    const upstream = this.#upstream
+    if (upstream === null) return
     this.#upstream = null
+    this.#lastUpstream = upstream
+    upstream.finished(result)
   }
 
   #dropChannel(result: AttemptResult): void {
     const channel = this.#channel
     this.#channel = null
-    this.#opening = false
-    if (channel !== null) {
-      channel.sink = nobody
-      channel.abort()
-    }
+    this.#opening?.cancel()
+    this.#opening = null
+    if (channel !== null) discard(channel)
     this.#finishAttempt(result)
   }
 
@@ -588,8 +513,7 @@ export class Exchange implements Opener {
     this.#active = false
     const { steps, outcomes, clock } = this.#relay.parts
     const decision = this.#decision
-    const forward: Forward | null = decision?.kind === 'forward' ? decision : null
-    const upstream = forward === null ? null : (this.#upstream ?? this.#lastUpstream)
+    const upstream = this.#lastUpstream
     outcomes.record({
       direction: steps.direction,
       protocol: 'http',
@@ -612,34 +536,39 @@ export class Exchange implements Opener {
     })
   }
 
-  #reset(headBytes: number): void {
+  #reset(head: RequestHead | null, headBytes: number): void {
     const { clock } = this.#relay.parts
     this.#active = true
-    this.#head = null
-    this.#headText = ''
-    this.#decision = null
-    this.#upstream = null
-    this.#lastUpstream = null
-    this.#channel = null
-    this.#opening = false
-    this.#attempts = 0
+    this.#head = head
+    this.#requestId = this.#own.idOf(head)
     this.#startedAt = clock.now()
     this.#startedElapsed = clock.elapsed()
-    this.#requestDone = true
-    this.#held = []
+    this.#decision = null
+    this.#headText = ''
+    if (this.#held.length > 0) this.#held = []
     this.#heldBytes = 0
+    this.#repeatable = true
     this.#lastChunk = ''
-    this.#responsePhase = 'head'
-    this.#responseInput = null
+    this.#attempts = 0
+    this.#lastUpstream = null
     this.#response = null
-    this.#responseBytes = false
-    this.#chunkedToCaller = false
-    this.#keepCaller = true
-    this.#poisoned = false
-    this.#peerReason = 'ok'
-    this.#isBytes = false
+    this.#said = false
     this.#status = 0
+    this.#chunkedToCaller = false
+    this.#peerReason = 'ok'
     this.#bytesIn = headBytes
     this.#bytesOut = 0
   }
+}
+
+/** Whether every protocol of an answer was among those asked for. */
+function wasOffered(asked: string, answered: string): boolean {
+  const offers = asked.toLowerCase().split(', ')
+  return (
+    answered !== '' &&
+    answered
+      .toLowerCase()
+      .split(', ')
+      .every((protocol) => offers.includes(protocol))
+  )
 }

@@ -4,10 +4,11 @@
  * of the next one are held back, never forwarded early. It chooses no upstream.
  */
 
-import { readRequestHead, type HeadLimits } from '#agent/http1/head.ts'
-import type { Channel, ChannelError, ChannelSink, Clock, Random } from '#agent/platform.ts'
+import { headDefaults, type HeadLimits } from '#agent/http1/head-fault.ts'
+import { HeadInput } from '#agent/http1/head-input.ts'
+import { readRequestHead } from '#agent/http1/head.ts'
+import type { Channel, ChannelSink, Clock, Random } from '#agent/platform.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
-import type { Reason } from '#shared/model/reason.ts'
 import { Exchange } from './exchange.ts'
 import type { RelayWatch, Watched } from './relay-watch.ts'
 import type { HttpSteps } from './steps.ts'
@@ -29,10 +30,14 @@ export interface HttpRelaySettings {
   readonly headMs: number
   /** Between two requests. @default 300_000 */
   readonly idleMs: number
+  /** Between two requests once the connection is to end. @default 1000 */
+  readonly drainIdleMs: number
   /** Between two pieces of a request body. @default 60_000 */
   readonly bodyIdleMs: number
   /** Until the response begins, and between two pieces of it. @default 300_000 */
   readonly responseIdleMs: number
+  /** How long a caller is heard out that was told goodbye and does not say its own. @default 5000 */
+  readonly lingerMs: number
   /** Attempts at a request, the first one included. @default 3 */
   readonly maxAttempts: number
   /** Largest request body that is held for another attempt. @default 65_536 */
@@ -41,59 +46,64 @@ export interface HttpRelaySettings {
 
 /** The defaults of {@link HttpRelaySettings}. */
 export const httpRelayDefaults: HttpRelaySettings = {
-  head: { maxBytes: 65_536, maxFields: 100 },
+  head: headDefaults,
   headMs: 10_000,
   idleMs: 300_000,
+  drainIdleMs: 1000,
   bodyIdleMs: 60_000,
   responseIdleMs: 300_000,
+  lingerMs: 5000,
   maxAttempts: 3,
   maxHeldBytes: 65_536,
 }
 
-/** How long what is still on its way is read and thrown away before a connection ends. */
-const lingerMs = 2000
-const emptyLine = Buffer.from('\r\n\r\n')
+/** From so many bytes on that wait their turn, the caller waits too. */
+const mostWaiting = 65_536
 
 /** See the header. */
 export class HttpRelay implements ChannelSink, Watched {
   readonly parts: HttpRelayParts
   readonly settings: HttpRelaySettings
+  /** When the phase under way has lasted too long. */
+  deadline = Infinity
   readonly #exchange: Exchange
-  #phase: 'head' | 'exchange' | 'bytes' | 'linger' | 'closed' = 'head'
   /** Bytes not yet taken: part of a head, or of requests that wait their turn. */
-  #input: Buffer | null = null
-  #headSince = 0
+  readonly #input: HeadInput
+  #phase: 'head' | 'exchange' | 'upgraded' | 'linger' | 'closed' = 'head'
+  #headBegun = false
+  /** The caller takes no more for now. */
+  #full = false
   #callerEnded = false
   #draining = false
   #advancing = false
-  deadline = Infinity
 
   constructor(parts: HttpRelayParts, settings: HttpRelaySettings = httpRelayDefaults) {
     this.parts = parts
     this.settings = settings
+    this.#input = new HeadInput(settings.head)
     this.#exchange = new Exchange(this)
   }
 
   /** Begins to read; the caller's channel is its own from here on. */
   start(): void {
     const { watch, caller } = this.parts
-    this.#expectWithin(this.settings.idleMs)
-    watch.add(this)
+    if (caller.closed) return
+    this.expectWithin(this.settings.idleMs)
     caller.sink = this
+    watch.add(this)
   }
 
   onData(chunk: Buffer): void {
     switch (this.#phase) {
       case 'head':
-        this.#input = this.#input === null ? chunk : Buffer.concat([this.#input, chunk])
+        this.#input.push(chunk)
         this.#advance()
         break
       case 'exchange':
-        this.#exchange.fromCaller(chunk)
+        if (this.#exchange.takesBody) this.#exchange.fromCaller(chunk)
+        else this.holdBack(chunk)
         break
-      case 'bytes':
-        this.#exchange.bytesFromCaller(chunk)
-        break
+      case 'upgraded':
       case 'linger':
       case 'closed':
         break
@@ -104,178 +114,196 @@ export class HttpRelay implements ChannelSink, Watched {
     this.#callerEnded = true
     switch (this.#phase) {
       case 'head':
-        // A head cut short was never a request; nothing is owed.
-        this.close()
+        this.#advance()
         break
       case 'exchange':
         this.#exchange.callerEnded()
         break
-      case 'bytes':
-        this.#exchange.callerEnded()
-        break
+      case 'upgraded':
       case 'linger':
-        this.parts.caller.abort()
-        break
       case 'closed':
         break
     }
   }
 
   onDrain(): void {
-    this.#exchange.callerDrained()
-  }
-
-  onClose(_error: ChannelError | null): void {
-    if (this.#phase === 'exchange' || this.#phase === 'bytes') this.#exchange.callerGone()
-    this.#phase = 'closed'
-    this.#input = null
-    this.deadline = Infinity
-    this.parts.watch.remove(this)
-  }
-
-  /** Ends the connection after the request under way, or now when there is none. */
-  drain(): void {
-    this.#draining = true
-    if (this.#phase === 'head' && this.#input === null) this.close()
-  }
-
-  /** Whether the connection ends with the request under way. */
-  get lastRequest(): boolean {
-    return this.#draining || this.#callerEnded
-  }
-
-  expired(): void {
+    this.#full = false
     switch (this.#phase) {
       case 'head':
-        if (this.#input === null) this.close()
-        else this.#exchange.refuseHead('head-timeout', 408, 'the head of the request took too long')
+        this.#advance()
         break
       case 'exchange':
-        this.#exchange.timedOut()
-        break
-      case 'bytes':
-        this.deadline = Infinity
+        this.#exchange.callerDrained()
         break
       case 'linger':
-        this.parts.caller.abort()
+        this.expectWithin(this.settings.lingerMs)
         break
+      case 'upgraded':
       case 'closed':
         break
     }
   }
 
-  /** For the exchange: something is due within `ms`. */
+  onClose(): void {
+    if (this.#phase === 'exchange') this.#exchange.callerGone()
+    this.#leave()
+  }
+
+  /** Ends the connection after the request under way, or, when there is none, if none comes soon. */
+  drain(): void {
+    this.#draining = true
+    if (this.#phase === 'head' && this.#input.size === 0) {
+      this.expectWithin(this.settings.drainIdleMs)
+    }
+  }
+
+  expired(): void {
+    switch (this.#phase) {
+      case 'head':
+        if (this.#full) this.parts.caller.abort()
+        else if (this.#input.size === 0) this.close()
+        else {
+          this.#begin()
+          this.#exchange.refuse('head-timeout', 'the head of the request took too long')
+        }
+        break
+      case 'exchange':
+        this.#exchange.timedOut()
+        break
+      case 'linger':
+        this.parts.caller.abort()
+        break
+      case 'upgraded':
+      case 'closed':
+        break
+    }
+  }
+
+  // ---- for the exchange
+
+  /** Whether the connection ends with the request under way. */
+  get lastRequest(): boolean {
+    return this.#draining || (this.#callerEnded && this.#input.size === 0)
+  }
+
+  /** Whether the caller has ended its side. */
+  get callerHasEnded(): boolean {
+    return this.#callerEnded
+  }
+
+  /** Whether the caller takes no more for now. */
+  get callerIsFull(): boolean {
+    return this.#full
+  }
+
+  /** The caller's channel answered false to a write. */
+  callerFilled(): void {
+    this.#full = true
+  }
+
+  /** Something is due within `ms`. */
   expectWithin(ms: number): void {
-    this.#expectWithin(ms)
+    this.deadline = this.parts.watch.deadlineIn(ms)
   }
 
-  /** For the exchange: bytes beyond the request under way. They wait, and the caller with them. */
+  /** Bytes beyond the request under way, or of a body that cannot go on yet: they wait. */
   holdBack(bytes: Buffer): void {
-    this.#input = this.#input === null ? bytes : Buffer.concat([this.#input, bytes])
-    this.parts.caller.pause()
+    this.#input.push(bytes)
+    if (this.#input.size >= mostWaiting) this.parts.caller.pause()
   }
 
-  /** For the exchange: takes what waits, as the first part of a body. */
+  /** Takes what waits, as the first part of a body or of what follows an upgrade. */
   takeInput(): Buffer | null {
-    const input = this.#input
-    this.#input = null
-    return input
+    return this.#input.takeAll()
   }
 
-  /** For the exchange: whether bytes beyond the request have come. */
-  get hasInput(): boolean {
-    return this.#input !== null
+  /** Reads on, unless too much waits already. */
+  readOn(): void {
+    if (this.#input.size < mostWaiting) this.parts.caller.resume()
   }
 
-  /** For the exchange: the request is over and the connection stays. */
+  /** The request is over and the connection stays. */
   next(): void {
     if (this.#phase !== 'exchange') return
-    if (this.#draining || this.#callerEnded) {
-      this.close()
-      return
-    }
     this.#phase = 'head'
-    this.#expectWithin(this.settings.idleMs)
-    this.parts.caller.resume()
+    this.expectWithin(this.settings.idleMs)
     this.#advance()
   }
 
-  /** For the exchange: a 101 was answered, from here on bytes go both ways. */
-  becomeBytes(): void {
-    this.#phase = 'bytes'
+  /** A 101 was answered: the caller's channel is somebody else's from here on. */
+  handOver(): void {
+    this.#phase = 'upgraded'
     this.deadline = Infinity
-    this.parts.caller.resume()
+    this.parts.watch.remove(this)
   }
 
   /** Ends the connection: what was written still goes out, what still comes is thrown away. */
   close(): void {
     if (this.#phase === 'closed' || this.#phase === 'linger') return
     this.#phase = 'linger'
-    this.#input = null
-    this.#expectWithin(lingerMs)
+    this.#input.clear()
+    // A caller that is slow to read has as long as with any response; see `onDrain`.
+    this.expectWithin(this.settings.responseIdleMs)
     const { caller } = this.parts
     caller.resume()
     caller.end()
-    if (this.#callerEnded) this.deadline = this.parts.clock.elapsed() + lingerMs
   }
 
-  #expectWithin(ms: number): void {
-    this.deadline = this.parts.clock.elapsed() + ms
-  }
-
-  /** Takes heads off the input as long as there is a whole one and nothing under way. */
+  /** Takes heads as long as there is a whole one, nothing is under way and the caller reads. */
   #advance(): void {
     if (this.#advancing) return
     this.#advancing = true
-    while (this.#phase === 'head' && this.#input !== null) {
-      if (!this.#takeHead(this.#input)) break
-    }
+    let took = true
+    while (took && this.#phase === 'head' && !this.#full) took = this.#takeHead()
     this.#advancing = false
+    if (this.#phase !== 'head') return
+    if (this.#full) this.parts.caller.pause()
+    // What the caller sent before it ended was no whole request; nothing is owed.
+    else if (this.#callerEnded) this.close()
+    else this.parts.caller.resume()
   }
 
-  #takeHead(input: Buffer): boolean {
-    const { maxBytes } = this.settings.head
-    const end = input.indexOf(emptyLine)
-    if (end < 0 ? input.length > maxBytes : end > maxBytes) {
-      this.#begin()
-      this.#exchange.refuseHead('head-too-large', 431, `the head is larger than ${maxBytes} bytes`)
-      return true
-    }
-    if (end < 0) {
-      if (!startsLikeHttp(input)) {
+  #takeHead(): boolean {
+    const input = this.#input
+    if (input.size === 0) return false
+    if (!this.#headBegun) {
+      if (!input.skipEmptyLine()) return false
+      const { first } = input
+      if (first === undefined) return false
+      if (!canBeginMethod(first)) {
         this.#begin()
-        this.#exchange.refuseHead('not-http', 400, 'this service speaks HTTP/1.1 and nothing else')
+        this.#exchange.refuse('not-http', 'this service speaks HTTP/1.1 and nothing else')
         return true
       }
-      if (this.#headSince === 0) {
-        this.#headSince = this.parts.clock.elapsed()
-        this.#expectWithin(this.settings.headMs)
-      }
+    }
+    const { size } = input
+    const text = input.takeHead()
+    if (text === null) {
+      if (!this.#headBegun) this.expectWithin(this.settings.headMs)
+      this.#headBegun = true
       return false
     }
-    this.#input = input.length > end + 4 ? input.subarray(end + 4) : null
     this.#begin()
-    const head = readRequestHead(input.toString('latin1', 0, end), this.settings.head)
-    if (head.kind === 'fault') {
-      const reason: Reason =
-        head.status === 431
-          ? 'head-too-large'
-          : head.status === 405
-            ? 'method-refused'
-            : 'bad-request'
-      this.#exchange.refuseHead(reason, head.status, head.problem)
-    } else this.#exchange.begin(head, end + 4)
+    const head = typeof text === 'string' ? readRequestHead(text, this.settings.head) : text
+    if (head.kind === 'fault') this.#exchange.refuse(head.reason, head.problem)
+    else this.#exchange.begin(head, size - input.size)
     return true
   }
 
   #begin(): void {
     this.#phase = 'exchange'
-    this.#headSince = 0
+    this.#headBegun = false
+  }
+
+  #leave(): void {
+    this.#phase = 'closed'
+    this.#input.clear()
+    this.deadline = Infinity
+    this.parts.watch.remove(this)
   }
 }
 
-/** Whether the first byte can begin a method; a TLS hello or another protocol cannot. */
-function startsLikeHttp(input: Buffer): boolean {
-  const first = input[0] as number
-  return first > 0x20 && first < 0x7f
+/** Whether a byte can begin a method; a TLS hello's or another protocol's cannot. */
+function canBeginMethod(byte: number): boolean {
+  return byte > 0x20 && byte < 0x7f
 }

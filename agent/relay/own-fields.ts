@@ -5,39 +5,59 @@
 
 import type { Fields, RequestHead } from '#agent/http1/head.ts'
 import type { Random } from '#agent/platform.ts'
-import type { Direction } from '#shared/model/outcome.ts'
 import type { HttpSteps } from './steps.ts'
 
 /** Ids of one process: a random start and a count, unique without asking for randomness each time. */
 let prefix = ''
 let count = 0
 
-/** A request's id: the peer agent's on the inbound side, a new one on the outbound side. */
-export function requestIdOf(
-  head: RequestHead | null,
-  direction: Direction,
-  random: Random,
-): string {
-  if (direction === 'inbound' && head !== null) {
-    const given = valueOf(head.fields, 'x-request-id')
-    if (given !== '' && given.length <= 128) return given
-  }
-  if (prefix === '') prefix = random.bytes(10).toString('hex')
-  count++
-  return `${prefix}${count.toString(16).padStart(12, '0')}`
-}
+/** What a peer agent may give as an id: it goes into logs and replies. */
+const idShape = /^[\x21-\x7e]{1,128}$/
 
-/** The field lines of a request that goes on. */
-export function requestFields(head: RequestHead, steps: HttpSteps, requestId: string): string {
-  switch (steps.direction) {
-    case 'inbound':
-      return steps.source === null ? '' : `x-mesh-source: ${steps.source}\r\n`
-    case 'outbound': {
-      const source = steps.source === null ? '' : `x-mesh-source: ${steps.source}\r\n`
-      return (
-        `x-request-id: ${requestId}\r\nx-forwarded-for: ${steps.callerAddress}\r\n` +
-        `x-forwarded-proto: http\r\nx-forwarded-host: ${head.authority}\r\n${source}`
-      )
+/** The fields of one caller connection's requests. */
+export class OwnFields {
+  readonly #steps: HttpSteps
+  readonly #random: Random
+  /** The lines behind the id's, the same as long as requests name the same authority. */
+  #lines = ''
+  #authority: string | null = null
+
+  constructor(parts: { readonly steps: HttpSteps; readonly random: Random }) {
+    this.#steps = parts.steps
+    this.#random = parts.random
+  }
+
+  /** A request's id: the peer agent's on the inbound side, a new one on the outbound side. */
+  idOf(head: RequestHead | null): string {
+    if (this.#steps.direction === 'inbound' && head !== null) {
+      const given = valueOf(head.fields, 'x-request-id')
+      if (idShape.test(given)) return given
+    }
+    if (prefix === '') prefix = this.#random.bytes(10).toString('hex')
+    count++
+    return prefix + count.toString(16).padStart(12, '0')
+  }
+
+  /** The field lines of a request that goes on. */
+  linesOf(head: RequestHead, requestId: string): string {
+    if (head.authority !== this.#authority) {
+      this.#lines = this.#linesFor(head.authority)
+      this.#authority = head.authority
+    }
+    return `x-request-id: ${requestId}\r\n${this.#lines}`
+  }
+
+  #linesFor(authority: string): string {
+    const { direction, source, callerAddress } = this.#steps
+    const sourceLine = source === null ? '' : `x-mesh-source: ${source}\r\n`
+    switch (direction) {
+      case 'inbound':
+        return sourceLine
+      case 'outbound':
+        return (
+          `x-forwarded-for: ${callerAddress}\r\nx-forwarded-proto: http\r\n` +
+          `x-forwarded-host: ${authority}\r\n${sourceLine}`
+        )
     }
   }
 }

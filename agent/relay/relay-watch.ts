@@ -1,6 +1,6 @@
 /**
- * Owns the deadlines of all relays of a worker: one coarse sweep instead of a timer a request. A
- * deadline is met up to one sweep late, never early.
+ * Owns the deadlines of all relays of a worker: one coarse sweep instead of a timer a request, and
+ * no look at the clock to set one. A deadline is met up to two sweeps late, never early.
  */
 
 import type { Timer } from '#shared/lifecycle/clock.ts'
@@ -8,7 +8,7 @@ import type { Clock } from '#agent/platform.ts'
 
 /** Something with a deadline. */
 export interface Watched {
-  /** Monotonic milliseconds; Infinity for none. */
+  /** As `deadlineIn` says; Infinity for none. */
   readonly deadline: number
   /** The deadline has passed. */
   expired(): void
@@ -23,6 +23,9 @@ export class RelayWatch {
   readonly #clock: Clock
   readonly #watched = new Set<Watched>()
   #timer: Timer | null = null
+  /** Monotonic milliseconds at the last sweep. */
+  #sweptAt = 0
+  #draining = false
   #idle: (() => void) | null = null
 
   constructor(parts: { readonly clock: Clock }) {
@@ -34,11 +37,23 @@ export class RelayWatch {
     return this.#watched.size
   }
 
-  add(relay: Watched): void {
-    this.#watched.add(relay)
-    this.#timer ??= this.#clock.every(sweepMs, () => this.#sweep())
+  /** The deadline that is `ms` away. Infinity stays what it is. */
+  deadlineIn(ms: number): number {
+    if (this.#timer === null) this.#sweptAt = this.#clock.elapsed()
+    return this.#sweptAt + sweepMs + ms
   }
 
+  /** Watches over a relay; when all are asked to finish, so is this one. */
+  add(relay: Watched): void {
+    this.#watched.add(relay)
+    if (this.#timer === null) {
+      this.#sweptAt = this.#clock.elapsed()
+      this.#timer = this.#clock.every(sweepMs, () => this.#sweep())
+    }
+    if (this.#draining) relay.drain()
+  }
+
+  /** Lets go of a relay; twice does no harm. */
   remove(relay: Watched): void {
     this.#watched.delete(relay)
     if (this.#watched.size > 0) return
@@ -47,14 +62,15 @@ export class RelayWatch {
     this.#idle?.()
   }
 
-  /** Asks every relay to finish; resolves when the last one is gone. */
+  /** Asks every relay, also those to come, to finish; resolves when the last one is gone. */
   async drain(): Promise<void> {
+    this.#draining = true
     for (const relay of this.#watched) relay.drain()
     if (this.#watched.size > 0) await new Promise<void>((resolve) => (this.#idle = resolve))
   }
 
   #sweep(): void {
-    const now = this.#clock.elapsed()
-    for (const relay of this.#watched) if (relay.deadline <= now) relay.expired()
+    this.#sweptAt = this.#clock.elapsed()
+    for (const relay of this.#watched) if (relay.deadline <= this.#sweptAt) relay.expired()
   }
 }

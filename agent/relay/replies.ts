@@ -53,33 +53,41 @@ export const neverReached: ReadonlySet<string> = new Set<Reason>([
   'overloaded',
 ])
 
-/** Settings of a reply. */
+/** What a reply says. */
 export interface ReplySettings {
   readonly reason: Reason
-  /** @default the reason's own */
-  readonly status?: number
+  /** One sentence: what, which rule, what to do. */
   readonly detail: string
   readonly requestId: string
   readonly close: boolean
   /** HEAD gets no body. */
   readonly method: string
+  /** The caller's Accept field; whoever would rather read gets plain text. */
+  readonly accept: string
 }
 
-/** Writes a whole reply: head and a short JSON body. */
+/** Writes a whole reply: head and a short body, JSON unless the caller asks for text. */
 export function writeReply(settings: ReplySettings): string {
-  const { reason, detail, requestId, close, method } = settings
-  const { phrase, blame, status: usual } = answers[reason]
-  const status = settings.status ?? usual
-  const body = `${JSON.stringify({ reason, blame, detail: latin1(detail), requestId })}\n`
+  const { reason, requestId, close, method, accept } = settings
+  const { status, phrase, blame } = answers[reason]
+  const detail = ascii(settings.detail)
+  const isText = /\btext\/(?:plain|html)\b/i.test(accept) && !/\bjson\b/i.test(accept)
+  const body = isText
+    ? `${reason}: ${detail}\nat fault: ${blame}\nrequest: ${requestId}\n`
+    : `${JSON.stringify({ reason, blame, detail, requestId })}\n`
   const head =
-    `HTTP/1.1 ${status} ${status === usual ? phrase : 'Refused'}\r\n` +
-    `content-type: application/json\r\ncontent-length: ${body.length}\r\n` +
+    `HTTP/1.1 ${status} ${phrase}\r\n` +
+    `content-type: ${isText ? 'text/plain' : 'application/json'}\r\n` +
+    `content-length: ${body.length}\r\n` +
     `x-mesh-reason: ${reason}\r\nx-request-id: ${requestId}\r\n` +
-    `${close ? 'connection: close\r\n' : ''}\r\n`
+    `${reason === 'method-refused' ? allow : ''}${close ? 'connection: close\r\n' : ''}\r\n`
   return method === 'HEAD' ? head : head + body
 }
 
-/** Heads and bodies are written as latin-1; nothing else may get in. */
-function latin1(text: string): string {
+/** RFC 9110 §15.5.6: a 405 names what is allowed. */
+const allow = 'allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n'
+
+/** A reply's length is counted in characters, so nothing but single bytes may get in. */
+function ascii(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?')
 }

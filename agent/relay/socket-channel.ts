@@ -1,6 +1,7 @@
 /**
  * Owns a TCP socket as a channel. Writes are few and large (one system call a turn for what is big,
- * at once for what is small), and nothing is buffered past the socket's own mark.
+ * at once for what is small), and nothing is buffered past the socket's own mark. The socket must
+ * allow half-open connections.
  */
 
 import type { Socket } from 'node:net'
@@ -13,10 +14,8 @@ const most = 262_144
 
 /** Channels with gathered pieces, flushed together at the end of the turn. */
 let gathered: SocketChannel[] = []
-let armed = false
 
 function flushAll(): void {
-  armed = false
   const channels = gathered
   gathered = []
   for (const channel of channels) channel.flush()
@@ -28,9 +27,10 @@ export class SocketChannel implements Channel {
   readonly #socket: Socket
   #pieces: Buffer[] = []
   #size = 0
+  #gathered = false
   #full = false
-  #ended = false
-  #closed = false
+  #paused = false
+  #state: 'open' | 'ending' | 'ended' | 'closed' = 'open'
   #error: ChannelError | null = null
 
   constructor(socket: Socket, sink: ChannelSink) {
@@ -42,35 +42,40 @@ export class SocketChannel implements Channel {
       this.#full = false
       this.sink.onDrain()
     })
+    // All that was written before the goodbye is with the kernel, which delivers it by itself.
+    socket.on('finish', () => {
+      if (this.#state === 'ending') this.#state = 'ended'
+      this.#full = false
+      this.sink.onDrain()
+    })
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.#error = { code: error.code ?? 'UNKNOWN', message: error.message }
     })
     socket.on('close', () => {
-      this.#closed = true
-      this.#pieces = []
+      this.#close()
       this.sink.onClose(this.#error)
     })
   }
 
   get closed(): boolean {
-    return this.#closed
+    return this.#state === 'closed'
   }
 
   write(chunk: Buffer): boolean {
-    if (this.#closed || this.#ended) return true
+    if (this.#state !== 'open' || chunk.length === 0) return true
     if (this.#size === 0 && chunk.length < small) {
       if (!this.#socket.write(chunk)) this.#full = true
       return !this.#full
     }
-    if (this.#size === 0) this.#arm()
     this.#pieces.push(chunk)
     this.#size += chunk.length
     if (this.#size >= most) this.flush()
+    else this.#gather()
     return !this.#full
   }
 
   writeText(text: string): boolean {
-    if (this.#closed || this.#ended) return true
+    if (this.#state !== 'open') return true
     if (this.#size > 0) return this.write(Buffer.from(text, 'latin1'))
     if (!this.#socket.write(text, 'latin1')) this.#full = true
     return !this.#full
@@ -79,46 +84,57 @@ export class SocketChannel implements Channel {
   /** Writes what was gathered. */
   flush(): void {
     const pieces = this.#pieces
-    if (pieces.length === 0 || this.#closed) return
+    const socket = this.#socket
+    this.#gathered = false
+    if (pieces.length === 0) return
     this.#pieces = []
     this.#size = 0
-    let fits: boolean
-    if (pieces.length === 1) fits = this.#socket.write(pieces[0] as Buffer)
-    else {
-      fits = true
-      this.#socket.cork()
-      for (const piece of pieces) fits = this.#socket.write(piece)
-      this.#socket.uncork()
-    }
+    let fits = true
+    if (pieces.length > 1) socket.cork()
+    for (const piece of pieces) fits = socket.write(piece)
+    if (pieces.length > 1) socket.uncork()
     if (!fits) this.#full = true
   }
 
   end(): void {
-    if (this.#closed || this.#ended) return
+    if (this.#state !== 'open') return
     this.flush()
-    this.#ended = true
+    this.#state = 'ending'
     this.#socket.end()
   }
 
   abort(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#pieces = []
-    this.#socket.resetAndDestroy()
+    const { closed } = this
+    const saidAll = this.#state === 'ended'
+    this.#close()
+    if (closed) return
+    // A reset would take back what the kernel has yet to deliver.
+    if (saidAll) this.#socket.destroy()
+    else this.#socket.resetAndDestroy()
   }
 
   pause(): void {
+    if (this.#paused) return
+    this.#paused = true
     this.#socket.pause()
   }
 
   resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
     this.#socket.resume()
   }
 
-  #arm(): void {
+  #gather(): void {
+    if (this.#gathered) return
+    this.#gathered = true
+    if (gathered.length === 0) setImmediate(flushAll)
     gathered.push(this)
-    if (armed) return
-    armed = true
-    setImmediate(flushAll)
+  }
+
+  #close(): void {
+    this.#state = 'closed'
+    this.#pieces = []
+    this.#size = 0
   }
 }

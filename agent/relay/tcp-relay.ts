@@ -1,16 +1,17 @@
 /**
- * Owns a raw connection between a caller and an instance: bytes both ways as they come, half-closes
- * passed on, backpressure from the slower side, one record at the end. It demands a permit.
+ * Owns a raw connection between a caller and an instance: spliced as it is, with one record at the
+ * end. It demands a permit.
  */
 
-import type { Channel, ChannelError, ChannelSink, Clock } from '#agent/platform.ts'
+import type { Channel, Clock } from '#agent/platform.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { HostName, InstanceId, ServiceName } from '#shared/model/names.ts'
 import type { Direction } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Permit } from '#shared/policy/permit.ts'
-import type { RelayWatch, Watched } from './relay-watch.ts'
+import type { RelayWatch } from './relay-watch.ts'
+import { Splice, type SpliceEnd, type SpliceOwner } from './splice.ts'
 
 /** What is known of the connection, for its record. */
 export interface TcpRelayFacts {
@@ -24,51 +25,25 @@ export interface TcpRelayFacts {
   readonly attempts: number
 }
 
-class Side implements ChannelSink {
-  readonly relay: TcpRelay
-  readonly own: Channel
-  readonly other: Channel
-  readonly isCaller: boolean
-  bytes = 0
-  ended = false
-  gone = false
-  constructor(relay: TcpRelay, own: Channel, other: Channel, isCaller: boolean) {
-    this.relay = relay
-    this.own = own
-    this.other = other
-    this.isCaller = isCaller
-  }
-  onData(chunk: Buffer): void {
-    this.bytes += chunk.length
-    if (!this.other.write(chunk)) this.own.pause()
-  }
-  onEnd(): void {
-    this.ended = true
-    this.other.end()
-  }
-  onDrain(): void {
-    this.other.resume()
-  }
-  onClose(error: ChannelError | null): void {
-    this.gone = true
-    this.relay.sideClosed(this, error)
+/** The reason of a connection that ended so. */
+export function reasonOf(end: SpliceEnd, mtls: boolean): Reason {
+  switch (end) {
+    case 'clean':
+      return 'ok'
+    case 'caller-lost':
+      return 'caller-aborted'
+    case 'service-lost':
+      return mtls ? 'tunnel-lost' : 'instance-aborted'
   }
 }
 
 /** See the header. */
-export class TcpRelay implements Watched {
-  readonly #caller: Side
-  readonly #service: Side
-  readonly #parts: {
-    readonly outcomes: OutcomeSink
-    readonly watch: RelayWatch
-    readonly clock: Clock
-  }
+export class TcpRelay implements SpliceOwner {
+  readonly #splice: Splice
+  readonly #parts: { readonly outcomes: OutcomeSink; readonly clock: Clock }
   readonly #facts: TcpRelayFacts
   readonly #startedAt: number
   readonly #startedElapsed: number
-  #reason: Reason | null = null
-  readonly deadline = Infinity
 
   constructor(
     parts: {
@@ -85,57 +60,30 @@ export class TcpRelay implements Watched {
     this.#facts = facts
     this.#startedAt = parts.clock.now()
     this.#startedElapsed = parts.clock.elapsed()
-    this.#caller = new Side(this, parts.caller, parts.service, true)
-    this.#service = new Side(this, parts.service, parts.caller, false)
+    this.#splice = new Splice({ ...parts, owner: this })
   }
 
   /** Begins to copy; both channels are its own from here on. */
   start(): void {
-    this.#parts.watch.add(this)
-    this.#caller.own.sink = this.#caller
-    this.#service.own.sink = this.#service
-    this.#caller.own.resume()
+    this.#splice.start(null)
   }
 
-  expired(): void {}
-
-  /** A raw connection has no seam to end at: it goes on until its ends close it. */
-  drain(): void {}
-
-  /** For the sides: one of them is gone. */
-  sideClosed(side: Side, error: ChannelError | null): void {
-    const other = side === this.#caller ? this.#service : this.#caller
-    if (error !== null) {
-      this.#reason ??= side.isCaller
-        ? 'caller-aborted'
-        : this.#facts.mtls
-          ? 'tunnel-lost'
-          : 'instance-aborted'
-      other.own.abort()
-    } else if (!side.ended) other.own.end()
-    if (!other.gone && error === null) return
-    this.#finish()
-  }
-
-  #finish(): void {
-    const { outcomes, watch, clock } = this.#parts
-    watch.remove(this)
+  /** For the splice. */
+  spliceOver(end: SpliceEnd, bytesFromCaller: number, bytesToCaller: number): void {
+    const { outcomes, clock } = this.#parts
+    const { direction, mtls } = this.#facts
     outcomes.record({
       ...this.#facts,
       protocol: 'tcp',
       method: '',
       path: '',
       status: 0,
-      reason: this.#reason ?? 'ok',
-      bytesFromCaller: this.#caller.bytes,
-      bytesToCaller: this.#service.bytes,
+      reason: reasonOf(end, direction === 'outbound' && mtls),
+      bytesFromCaller,
+      bytesToCaller,
       startedAt: this.#startedAt,
       durationMs: clock.elapsed() - this.#startedElapsed,
       requestId: '',
     })
-    this.#caller.own.sink = nobody
-    this.#service.own.sink = nobody
   }
 }
-
-const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
