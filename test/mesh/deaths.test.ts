@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { ports } from '#cli/demo/demo-host.ts'
-import { Callers, type CallTarget } from '#test/support/callers.ts'
+import type { CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
+import { underLoad, type More } from '#test/support/under-load.ts'
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
@@ -38,31 +39,14 @@ function targets(host: typeof alpha): readonly CallTarget[] {
 const reads = (host: typeof alpha): readonly CallTarget[] =>
   targets(host).filter(({ method }) => method !== 'POST')
 
-/** Calls while something happens; answers how the callers fared. */
-async function under(
+const under = (
   t: Test,
   calls: readonly CallTarget[],
-  happens: (callers: Callers, more: (host?: string) => Promise<void>) => Promise<void>,
-): Promise<void> {
-  const callers = new Callers({ targets: calls })
-  const more = async (host?: string): Promise<void> => {
-    const enough = callers.answered(host) + 50
-    await mesh.until(`callers get on at ${host ?? 'any host'}`, () => {
-      return callers.answered(host) >= enough
-    })
-  }
-  await more()
-  try {
-    await happens(callers, more)
-    await more()
-  } finally {
-    await callers.stop()
-  }
-  t.same(callers.failures, [], `0 of ${callers.requests} requests failed`)
-}
+  happens: (more: More) => Promise<void>,
+): Promise<void> => underLoad(t, { mesh, targets: calls, happens })
 
 t.test('kill -9 of an instance fails no request that may be repeated', async (t) => {
-  await under(t, reads(alpha), async (_, more) => {
+  await under(t, reads(alpha), async (more) => {
     await more('beta')
     doomed.kill()
     await doomed.ended
@@ -75,7 +59,7 @@ t.test('kill -9 of an instance fails no request that may be repeated', async (t)
 })
 
 t.test('kill -9 of the control processes fails no request at all', async (t) => {
-  await under(t, [...targets(alpha), ...targets(beta)], async (_, more) => {
+  await under(t, [...targets(alpha), ...targets(beta)], async (more) => {
     for (const host of [alpha, beta]) {
       const { control, worker } = await mesh.pids(host)
       process.kill(control, 'SIGKILL')
@@ -89,7 +73,7 @@ t.test('kill -9 of the control processes fails no request at all', async (t) => 
 })
 
 t.test('SIGTERM of a control process leaves what it published where it is', async (t) => {
-  await under(t, [...targets(alpha), ...targets(beta)], async (_, more) => {
+  await under(t, [...targets(alpha), ...targets(beta)], async (more) => {
     const { control } = await mesh.pids(beta)
     const watching = watchService(alpha, 'orders', 'beta')
     process.kill(control, 'SIGTERM')
@@ -104,7 +88,7 @@ t.test('SIGTERM of a control process leaves what it published where it is', asyn
 })
 
 t.test('kill -9 of a worker costs its own connections, and another one serves', async (t) => {
-  await under(t, reads(alpha), async (_, more) => {
+  await under(t, reads(alpha), async (more) => {
     const { control, worker } = await mesh.pids(beta)
     process.kill(worker, 'SIGKILL')
     await mesh.until('another one serves', async () => {
@@ -120,7 +104,7 @@ t.test('kill -9 of a worker costs its own connections, and another one serves', 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   t.test(`${signal} of a whole agent fails no call of another host`, async (t) => {
     const { control, worker } = await mesh.pids(beta)
-    await under(t, targets(alpha), async (_, more) => {
+    await under(t, targets(alpha), async (more) => {
       await more('beta')
       const ending = await beta.endAgent(signal)
       t.same(ending, { code: 0, signal: null })
@@ -129,7 +113,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     })
     for (const pid of [control, worker]) t.notOk(thisMachine.isAlive(pid))
     for (const name of ['agent.sock', 'workers.sock']) t.notOk(existsSync(beta.path('run', name)))
-    await under(t, targets(alpha), async (_, more) => {
+    await under(t, targets(alpha), async (more) => {
       beta.startAgent()
       await mesh.ready(beta)
       await more('beta')
@@ -139,7 +123,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 
 t.test('kill -9 of a supervisor ends its programs, and withdraws what they offered', async (t) => {
   const { control, worker } = await mesh.pids(beta)
-  await under(t, reads(alpha), async (_, more) => {
+  await under(t, reads(alpha), async (more) => {
     await more('beta')
     await beta.endAgent('SIGKILL')
     await mesh.sees(alpha, 'orders', ['alpha'])

@@ -1,0 +1,127 @@
+import t from 'tap'
+import { ports } from '#cli/demo/demo-host.ts'
+import { call, type CallTarget } from '#test/support/callers.ts'
+import { MeshWorld } from '#test/support/mesh-world.ts'
+import { underLoad, type More } from '#test/support/under-load.ts'
+
+const mesh = await MeshWorld.raise(t)
+const { world, alpha, beta } = mesh
+const upstreams = { orders: 9001, solo: 9002 }
+
+for (const host of [alpha, beta]) {
+  mesh.serve(host, 'http', 'orders', 8080)
+  host.dropManifest('orders', { port: 8080, address: host.place.local })
+  host.dropManifest('web', { upstreams })
+}
+const solo = mesh.serve(beta, 'http', 'solo', 8081)
+beta.dropManifest('solo', { port: 8081, address: beta.place.local })
+for (const host of [alpha, beta]) {
+  await mesh.sees(host, 'orders', ['alpha', 'beta'])
+  await mesh.sees(host, 'solo', ['beta'])
+}
+
+const callsOf = (host: typeof alpha): readonly CallTarget[] => {
+  const { local } = host.place
+  return [
+    { host: local, port: upstreams.orders },
+    { host: local, port: upstreams.solo, fresh: true },
+    { host: local, port: upstreams.solo, method: 'POST' },
+  ]
+}
+const under = (t: Parameters<typeof underLoad>[0], happens: (more: More) => Promise<void>) =>
+  underLoad(t, { mesh, targets: [...callsOf(alpha), ...callsOf(beta)], happens })
+
+t.test('killing controller and store fails no request', async (t) => {
+  await under(t, async (more) => {
+    await world.endController('SIGKILL')
+    await mesh.until('both agents have noticed', async () => {
+      const contacts = await Promise.all(
+        world.hosts.map(async (host) => (await host.admin.ask('status')).store.kind),
+      )
+      return contacts.every((kind) => kind === 'down')
+    })
+    await more('alpha')
+    await more('beta')
+  })
+})
+
+t.test('with both away, pairs that never talked find each other', async (t) => {
+  const target = { host: alpha.place.local, port: ports.forwardProxy, path: 'http://solo.mesh/' }
+  t.match(await call(target), { status: 200, host: 'beta' })
+})
+
+t.test('with both away, a control process that is killed costs nothing', async (t) => {
+  await under(t, async (more) => {
+    for (const host of world.hosts) {
+      const { control } = await mesh.pids(host)
+      process.kill(control, 'SIGKILL')
+      await mesh.until('another one is there', async () => {
+        return (await mesh.pids(host)).control !== control
+      })
+      await mesh.ready(host)
+      t.equal((await host.admin.ask('status')).snapshot.source, 'disk')
+      await more('alpha')
+      await more('beta')
+    }
+  })
+})
+
+t.test('with both away, whole agents start again and serve and call from disk', async (t) => {
+  for (const host of world.hosts) {
+    await host.endAgent('SIGKILL')
+    await mesh.until('its programs have ended', () => {
+      return !mesh.processes().some((line) => line.includes(host.path('agent.json')))
+    })
+  }
+  for (const host of world.hosts) host.startAgent()
+  for (const host of world.hosts) {
+    await mesh.ready(host)
+    await mesh.sees(host, 'orders', ['alpha', 'beta'])
+    await mesh.sees(host, 'solo', ['beta'])
+  }
+  await under(t, async (more) => {
+    await more('alpha')
+    await more('beta')
+  })
+})
+
+t.test('with both away, an instance that dies is left alone by its callers', async (t) => {
+  const local = alpha.place.local
+  const targets = [{ host: local, port: upstreams.orders }]
+  const { worker } = await mesh.pids(beta)
+  await underLoad(t, {
+    mesh,
+    targets,
+    happens: async (more) => {
+      process.kill(worker, 'SIGKILL')
+      await more('alpha')
+    },
+  })
+  solo.kill()
+  await solo.ended
+  const reason = { status: 503, headers: { 'x-mesh-reason': /^(instance-refused|no-instances)$/ } }
+  await mesh.ready(beta)
+  t.match(await call({ host: beta.place.local, port: upstreams.solo }), reason)
+})
+
+t.test('when they are back, everything is as if nothing had been', async (t) => {
+  const targets = [{ host: alpha.place.local, port: upstreams.orders }]
+  await underLoad(t, {
+    mesh,
+    targets,
+    happens: async (more) => {
+      await world.startController()
+      for (const host of world.hosts) {
+        await mesh.until(`${host.name} has its store again`, async () => {
+          return (await host.admin.ask('status')).store.kind === 'up'
+        })
+      }
+      mesh.serve(alpha, 'http', 'late', 8082)
+      alpha.dropManifest('late', { port: 8082, address: alpha.place.local })
+      await mesh.sees(beta, 'late', ['alpha'])
+      await more('beta')
+    },
+  })
+  const target = { host: beta.place.local, port: ports.forwardProxy, path: 'http://late.mesh/' }
+  t.match(await call(target), { status: 200, host: 'alpha' })
+})
