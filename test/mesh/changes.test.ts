@@ -1,0 +1,128 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import t from 'tap'
+import { ports } from '#cli/demo/demo-host.ts'
+import type { CallTarget } from '#test/support/callers.ts'
+import { MeshWorld } from '#test/support/mesh-world.ts'
+import { underLoad, type More } from '#test/support/under-load.ts'
+
+// The shortest life a certificate may have: a new one every ten seconds or less.
+const mesh = await MeshWorld.raise(t, { leafTtlSeconds: 20 })
+const { alpha, beta } = mesh
+const upstreams = { orders: 9001, solo: 9002, echo: 9003 }
+
+/** The manifest of a service on one host, as it stands at first or changed. */
+function drop(host: typeof alpha, name: string, port: number, more = {}): void {
+  host.dropManifest(name, { port, address: host.place.local, ...more })
+}
+
+for (const host of [alpha, beta]) {
+  mesh.serve(host, 'http', 'orders', 8080)
+  drop(host, 'orders', 8080)
+}
+const solo = mesh.serve(beta, 'http', 'solo', 8081)
+mesh.serve(beta, 'echo', 'echo', 8082)
+drop(beta, 'solo', 8081)
+drop(beta, 'echo', 8082, { protocol: 'tcp' })
+alpha.dropManifest('web', { upstreams })
+await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
+await mesh.sees(alpha, 'solo', ['beta'])
+await mesh.sees(alpha, 'echo', ['beta'])
+
+const host = alpha.place.local
+const targets: readonly CallTarget[] = [
+  { host, port: upstreams.orders },
+  { host, port: upstreams.orders, fresh: true },
+  { host, port: upstreams.solo },
+  { host, port: upstreams.solo, method: 'POST' },
+  { host, port: ports.forwardProxy, path: 'http://orders.mesh/', method: 'POST' },
+]
+const under = (t: Parameters<typeof underLoad>[0], happens: (more: More) => Promise<void>) =>
+  underLoad(t, { mesh, targets, happens })
+
+t.test('every certificate is replaced under load, and a raw connection lives on', async (t) => {
+  const serials = async (): Promise<ReadonlyMap<string, string>> => {
+    const all = await Promise.all(mesh.world.hosts.map((one) => one.admin.ask('certificates')))
+    return new Map(
+      all.flatMap((list, at) => list.map((one) => [`${at} ${one.identity}`, one.serial])),
+    )
+  }
+  const socket = connect({ host, port: upstreams.echo })
+  await once(socket, 'connect')
+  const before = await serials()
+  t.equal(before.size, 2 + 2 + 2, 'two hosts, two instances of orders, solo and echo')
+  await under(t, async (more) => {
+    await mesh.until('every certificate is another one', async () => {
+      const now = await serials()
+      return [...before].every(([identity, serial]) => now.get(identity) !== serial)
+    })
+    await more('alpha')
+    await more('beta')
+  })
+  socket.write('still here?')
+  const [answer] = (await once(socket, 'data')) as [Buffer]
+  t.equal(answer.toString(), 'still here?')
+  socket.destroy()
+})
+
+t.test('a service moves to another port under load', async (t) => {
+  await under(t, async (more) => {
+    mesh.serve(beta, 'http', 'orders-new', 8090)
+    mesh.serve(beta, 'http', 'solo-new', 8091)
+    await mesh.until('the new program listens', () => listens(beta.place.local, 8091))
+    await mesh.until('the other one too', () => listens(beta.place.local, 8090))
+    drop(beta, 'orders', 8090)
+    drop(beta, 'solo', 8091)
+    await mesh.until('alpha is told of the new ports', async () => {
+      const services = await alpha.admin.ask('services')
+      const of = (service: string) =>
+        services
+          .find(({ name }) => name === service)
+          ?.instances.find((instance) => instance.host === 'beta')?.port
+      return of('orders') === 8090 && of('solo') === 8091
+    })
+    await more('beta')
+    await solo.stop(0)
+    await more('beta')
+  })
+})
+
+t.test('weights take effect under load', async (t) => {
+  await under(t, async () => {
+    drop(alpha, 'orders', 8080, { weight: 1 })
+    drop(beta, 'orders', 8090, { weight: 1000 })
+    await mesh.until('alpha is told of the new weights', async () => {
+      const services = await alpha.admin.ask('services')
+      const orders = services.find(({ name }) => name === 'orders')?.instances ?? []
+      return (
+        orders
+          .map(({ weight }) => weight)
+          .sort()
+          .join() === '1,1000'
+      )
+    })
+  })
+})
+
+t.test('a service whose manifest is removed under load is drained', async (t) => {
+  await under(t, async (more) => {
+    beta.removeManifest('orders')
+    await mesh.sees(alpha, 'orders', ['alpha'])
+    await more('alpha')
+    drop(beta, 'orders', 8090)
+    await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
+    alpha.removeManifest('orders')
+    await mesh.sees(alpha, 'orders', ['beta'])
+    await more('beta')
+  })
+})
+
+async function listens(address: string, port: number): Promise<boolean> {
+  const socket = connect({ host: address, port })
+  try {
+    await once(socket, 'connect')
+    return true
+  } finally {
+    socket.destroy()
+  }
+}
