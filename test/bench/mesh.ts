@@ -46,7 +46,7 @@ export class BenchMesh {
         say: () => {},
       },
       {
-        root: join(import.meta.dirname, '../..'),
+        root: join(import.meta.dirname, '#test/bench/..'),
         store: 'embedded',
         leafTtlSeconds: 86_400,
         agentConfig: { accessLog: 'off' },

@@ -3,10 +3,10 @@
 import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cores, type Bench, type Contender } from '../bench.ts'
-import type { Place } from '../peers/nginx.ts'
-import { wrk } from '../wrk.ts'
-import type { Result } from '../result.ts'
+import { cores, type Bench, type Contender } from '#test/bench/bench.ts'
+import type { Place } from '#test/bench/peers/nginx.ts'
+import { wrk } from '#test/bench/wrk.ts'
+import type { Result } from '#test/bench/result.ts'
 
 interface WrkScenario {
   readonly connections: number

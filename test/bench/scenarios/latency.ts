@@ -3,10 +3,10 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { cores, type Bench, type Contender } from '../bench.ts'
-import type { OpenLoopResult } from '../open-loop.ts'
-import type { Place } from '../peers/nginx.ts'
-import type { Result } from '../result.ts'
+import { cores, type Bench, type Contender } from '#test/bench/bench.ts'
+import type { OpenLoopResult } from '#test/bench/open-loop.ts'
+import type { Place } from '#test/bench/peers/nginx.ts'
+import type { Result } from '#test/bench/result.ts'
 
 /** A peer's added time counts as at least this, so that a ratio means something. */
 const floorMicros = 100
@@ -57,7 +57,7 @@ export async function latency(bench: Bench): Promise<Result[]> {
 }
 
 async function load(bench: Bench, at: Place): Promise<OpenLoopResult> {
-  const program = join(import.meta.dirname, '../open-loop.ts')
+  const program = join(import.meta.dirname, '#test/bench/open-loop.ts')
   const words = [program, at.address, String(at.port), String(bench.settings.seconds)]
   const { stdout } = await promisify(execFile)('taskset', [
     '-c',

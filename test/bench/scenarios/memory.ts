@@ -3,9 +3,9 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Bench } from '../bench.ts'
-import { commandOf, memoryMiB } from '../program.ts'
-import type { Result } from '../result.ts'
+import type { Bench } from '#test/bench/bench.ts'
+import { commandOf, memoryMiB } from '#test/bench/program.ts'
+import type { Result } from '#test/bench/result.ts'
 
 const connections = 2000
 
