@@ -15,7 +15,10 @@ export function serviceOfAuthority(authority: string): Parsed<ServiceName> {
     return { ok: false, problem: `${JSON.stringify(authority)} has no valid port` }
   }
   if (!host.endsWith(suffix)) {
-    return { ok: false, problem: `${JSON.stringify(host)} is not a name of the mesh (<service>.mesh)` }
+    return {
+      ok: false,
+      problem: `${JSON.stringify(host)} is not a name of the mesh (<service>.mesh)`,
+    }
   }
   return parseServiceName(host.slice(0, -suffix.length))
 }

@@ -52,15 +52,18 @@ t.test('Listeners opens what is desired and keeps connections of what is not', a
   server.destroy()
 })
 
-t.test('Listeners names the cause when a port is taken, and opens it once it is free', async (t) => {
-  const { listeners, until } = start()
-  const squatter = createServer().listen(0, '127.0.0.1')
-  await once(squatter, 'listening')
-  const { port } = squatter.address() as AddressInfo
-  listeners.apply([desired('a', port, (socket) => socket.destroy())])
-  await until(() => listeners.states[0]?.problem.includes('in use by another program') ?? false)
-  t.match(listeners.states, [{ name: 'a', address: '127.0.0.1', port }])
-  squatter.close()
-  await until(() => listeners.states[0]?.problem === '')
-  listeners.stop()
-})
+t.test(
+  'Listeners names the cause when a port is taken, and opens it once it is free',
+  async (t) => {
+    const { listeners, until } = start()
+    const squatter = createServer().listen(0, '127.0.0.1')
+    await once(squatter, 'listening')
+    const { port } = squatter.address() as AddressInfo
+    listeners.apply([desired('a', port, (socket) => socket.destroy())])
+    await until(() => listeners.states[0]?.problem.includes('in use by another program') ?? false)
+    t.match(listeners.states, [{ name: 'a', address: '127.0.0.1', port }])
+    squatter.close()
+    await until(() => listeners.states[0]?.problem === '')
+    listeners.stop()
+  },
+)
