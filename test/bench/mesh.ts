@@ -46,7 +46,7 @@ export class BenchMesh {
         say: () => {},
       },
       {
-        root: join(import.meta.dirname, '#test/bench/..'),
+        root: join(import.meta.dirname, '../..'),
         store: 'embedded',
         leafTtlSeconds: 86_400,
         agentConfig: { accessLog: 'off' },

@@ -57,7 +57,7 @@ export async function latency(bench: Bench): Promise<Result[]> {
 }
 
 async function load(bench: Bench, at: Place): Promise<OpenLoopResult> {
-  const program = join(import.meta.dirname, '#test/bench/open-loop.ts')
+  const program = join(import.meta.dirname, '../open-loop.ts')
   const words = [program, at.address, String(at.port), String(bench.settings.seconds)]
   const { stdout } = await promisify(execFile)('taskset', [
     '-c',
