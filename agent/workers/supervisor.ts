@@ -21,6 +21,8 @@ export interface Program {
 
 /** Settings of a supervisor. */
 export interface SupervisorSettings {
+  /** Of the programs. */
+  readonly environment: Readonly<Record<string, string | undefined>>
   /** In the order of starting; stopped in the same order, each after the one before has ended. */
   readonly programs: readonly Program[]
   /**
@@ -99,7 +101,11 @@ export class Supervisor {
     const startedAt = this.#clock.elapsed()
     // A group of its own, so that Ctrl-C reaches this supervisor alone; its standard input ends with
     // us, whatever ends us, and tells the program so.
-    const child = spawn(command, args, { stdio: ['pipe', 'inherit', 'inherit'], detached: true })
+    const child = spawn(command, args, {
+      stdio: ['pipe', 'inherit', 'inherit'],
+      detached: true,
+      env: this.#settings.environment,
+    })
     const ended = Promise.withResolvers<void>()
     post.child = child
     post.ended = ended.promise
