@@ -195,6 +195,9 @@ export class BodyReader {
     }
     this.#line += piece.toString('latin1', at, end)
     if (found < 0) return end
+    if (!this.#line.endsWith('\r\n')) {
+      return { kind: 'fault', problem: 'a trailer ends with a bare LF' }
+    }
     if (this.#line !== '\r\n') {
       this.#lines += this.#line
       this.#line = ''

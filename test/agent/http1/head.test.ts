@@ -1,0 +1,262 @@
+import t from 'tap'
+import { headDefaults } from '#agent/http1/head-fault.ts'
+import { readRequestHead, readResponseHead, readTrailers } from '#agent/http1/head.ts'
+
+const request = (...lines: string[]) =>
+  readRequestHead(lines.map((line) => `${line}\r\n`).join(''), headDefaults)
+const get = (...lines: string[]) => request('GET / HTTP/1.1', 'Host: orders.mesh', ...lines)
+const response = (...lines: string[]) =>
+  readResponseHead(lines.map((line) => `${line}\r\n`).join(''), 'GET', headDefaults)
+
+t.test('readRequestHead takes what is unambiguous', async (t) => {
+  t.match(request('GET /a?b=c%20d HTTP/1.1', 'Host: orders.mesh:80', 'X-A:  v w \t'), {
+    kind: 'request',
+    method: 'GET',
+    target: '/a?b=c%20d',
+    authority: 'orders.mesh:80',
+    absolute: false,
+    http11: true,
+    fields: ['host', 'orders.mesh:80', 'x-a', 'v w'],
+    body: { kind: 'none' },
+    keepAlive: true,
+    nominated: null,
+    upgrade: '',
+    expectsContinue: false,
+    connectionAuth: false,
+  })
+  t.match(request('OPTIONS * HTTP/1.1', 'Host: a'), { target: '*', absolute: false })
+  t.match(request('GET http://Orders.mesh/x HTTP/1.1', 'Host: orders.MESH'), {
+    target: '/x',
+    authority: 'Orders.mesh',
+    absolute: true,
+  })
+  t.match(request('GET http://a?b HTTP/1.1', 'Host: a'), { target: '/?b' })
+  t.match(request('GET http://a HTTP/1.1', 'Host: a'), { target: '/' })
+  t.match(request('OPTIONS http://a HTTP/1.1', 'Host: a'), { target: '*' })
+  t.match(request('GET / HTTP/1.1', 'Host: [::1]:8080'), { authority: '[::1]:8080' })
+  t.match(request('GET / HTTP/1.1', 'Host:'), { authority: '' })
+  t.match(request('PATCH //a/../b;c=d%2f HTTP/1.1', 'Host: a'), { target: '//a/../b;c=d%2f' })
+  t.match(get('X-Latin: caf\xe9'), { fields: ['host', 'orders.mesh', 'x-latin', 'caf\xe9'] })
+  t.match(get('X-Empty:', '__proto__: x'), {
+    fields: ['host', 'orders.mesh', 'x-empty', '', '__proto__', 'x'],
+  })
+})
+
+t.test('readRequestHead reads lengths, versions and the wish to stay', async (t) => {
+  t.match(get('Content-Length: 007'), { body: { kind: 'length', length: 7 } })
+  t.match(get('Content-Length: 0'), { body: { kind: 'none' } })
+  t.match(get('TRANSFER-ENCODING: Chunked'), { body: { kind: 'chunked' } })
+  t.match(get('Connection: close'), { keepAlive: false })
+  t.match(get('Connection: keep-alive, close'), { keepAlive: false })
+  t.match(request('GET / HTTP/1.0'), { http11: false, keepAlive: false, authority: '' })
+  t.match(request('GET / HTTP/1.0', 'Connection: Keep-Alive'), { keepAlive: true })
+  t.match(get('Expect: 100-Continue'), { expectsContinue: true })
+  t.match(request('GET / HTTP/1.0', 'Expect: 100-continue'), { expectsContinue: false })
+  const nominating = get('Connection: X-A, x-b ,, close')
+  t.same(nominating.kind === 'request' && nominating.nominated, new Set(['x-a', 'x-b']))
+})
+
+t.test('readRequestHead knows authentication that is bound to the connection', async (t) => {
+  for (const value of ['NTLM abc', 'Negotiate', 'negotiate YII=']) {
+    t.match(get(`Authorization: ${value}`), { connectionAuth: true }, value)
+  }
+  for (const value of ['Basic NTLM', 'Bearer x']) {
+    const bound = value === 'Basic NTLM'
+    t.match(get(`Authorization: ${value}`), { connectionAuth: bound }, value)
+  }
+  t.match(response('HTTP/1.1 401 No', 'WWW-Authenticate: Basic realm="x", Negotiate'), {
+    connectionAuth: true,
+  })
+})
+
+t.test('readRequestHead offers no other version of HTTP as an upgrade', async (t) => {
+  const up = (value: string) => get('Connection: Upgrade, HTTP2-Settings', `Upgrade: ${value}`)
+  t.match(up('websocket'), { upgrade: 'websocket' })
+  t.match(up('h2c'), { upgrade: '' })
+  t.match(up('h2c, websocket, HTTP/2.0, h2c-14'), { upgrade: 'websocket' })
+  t.match(get('Upgrade: websocket'), { upgrade: '' }, 'not without Connection: upgrade')
+  t.match(up('web socket'), { kind: 'fault' })
+  t.match(
+    request('GET / HTTP/1.0', 'Connection: upgrade', 'Upgrade: websocket'),
+    { upgrade: '' },
+    'not in HTTP/1.0',
+  )
+})
+
+t.test('readRequestHead refuses what two programs could read differently', async (t) => {
+  const host = 'Host: orders.mesh'
+  const ambiguous: readonly (readonly string[])[] = [
+    // request lines
+    [''],
+    ['GET /'],
+    ['GET  / HTTP/1.1', host],
+    ['GET / HTTP/1.1 ', host],
+    ['GET /  HTTP/1.1', host],
+    [' GET / HTTP/1.1', host],
+    ['GET\t/ HTTP/1.1', host],
+    ['GET / http/1.1', host],
+    ['GET / HTTP/1.10', host],
+    ['GET / HTTP/2.0', host],
+    ['GET / HTTP/1.2', host],
+    ['GET / HTTP/0.9', host],
+    ['G(T / HTTP/1.1', host],
+    ['GET /a b HTTP/1.1', host],
+    ['GET /\xe9 HTTP/1.1', host],
+    ['GET /\x00 HTTP/1.1', host],
+    ['GET /\x7f HTTP/1.1', host],
+    ['GET /a#b HTTP/1.1', host],
+    ['GET * HTTP/1.1', host],
+    ['GET a HTTP/1.1', host],
+    ['GET orders.mesh:80 HTTP/1.1', host],
+    ['GET https://orders.mesh/ HTTP/1.1', host],
+    ['GET http:///x HTTP/1.1', host],
+    ['GET http://user@orders.mesh/ HTTP/1.1', 'Host: user@orders.mesh'],
+    ['GET http://other.mesh/ HTTP/1.1', host],
+    ['GET http://orders.mesh:80/ HTTP/1.1', host],
+    ['GET http://orders.mesh/ HTTP/1.1', 'Host:'],
+    ['GET http://orders.mesh#a HTTP/1.1', host],
+    ['GET http://orders.mesh/ HTTP/1.1'],
+    // Host
+    ['GET / HTTP/1.1'],
+    ['GET / HTTP/1.1', host, host],
+    ['GET / HTTP/1.0', host, 'host: other.mesh'],
+    ['GET / HTTP/1.1', 'Host: a b'],
+    ['GET / HTTP/1.1', 'Host: a,b'],
+    ['GET / HTTP/1.1', 'Host: a/b'],
+    ['GET / HTTP/1.1', 'Host: a@b'],
+    ['GET / HTTP/1.1', 'Host: a:b'],
+    ['GET / HTTP/1.1', 'Host: a:123456'],
+    ['GET / HTTP/1.1', 'Host: \xe9'],
+    ['GET / HTTP/1.1', 'Host: a\xa0'],
+    // field lines
+    ['GET / HTTP/1.1', ' Host: a'],
+    ['GET / HTTP/1.1', host, 'X-A : b'],
+    ['GET / HTTP/1.1', host, 'X-A\t: b'],
+    ['GET / HTTP/1.1', host, ': b'],
+    ['GET / HTTP/1.1', host, 'X-A'],
+    ['GET / HTTP/1.1', host, 'X A: b'],
+    ['GET / HTTP/1.1', host, 'X\x00: b'],
+    ['GET / HTTP/1.1', host, 'X\xe9: b'],
+    ['GET / HTTP/1.1', host, 'X-A: b', ' folded'],
+    ['GET / HTTP/1.1', host, 'X-A: b', '\tfolded'],
+    ['GET / HTTP/1.1', host, 'X-A: \x00'],
+    ['GET / HTTP/1.1', host, 'X-A: b\rX-B: c'],
+    ['GET / HTTP/1.1', host, 'X-A: b\nX-B: c'],
+    ['GET / HTTP/1.1', host, 'X-A: b\r'],
+    ['GET / HTTP/1.1', host, 'X-A: \x7f'],
+    ['GET / HTTP/1.1', host, 'X-A: \x0b'],
+    // framing
+    ['POST / HTTP/1.1', host, 'Content-Length: 1', 'Content-Length: 1'],
+    ['POST / HTTP/1.1', host, 'Content-Length: 1, 1'],
+    ['POST / HTTP/1.1', host, 'Content-Length:'],
+    ['POST / HTTP/1.1', host, 'Content-Length: +1'],
+    ['POST / HTTP/1.1', host, 'Content-Length: -1'],
+    ['POST / HTTP/1.1', host, 'Content-Length: 0x1'],
+    ['POST / HTTP/1.1', host, 'Content-Length: 1 '.concat('2')],
+    ['POST / HTTP/1.1', host, 'Content-Length: 1.0'],
+    ['POST / HTTP/1.1', host, 'Content-Length: 1\xa0'],
+    ['POST / HTTP/1.1', host, `Content-Length: ${'9'.repeat(16)}`],
+    ['POST / HTTP/1.1', host, 'Content-Length: 1', 'Transfer-Encoding: chunked'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: chunked', 'Content-Length: 0'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: chunked', 'Transfer-Encoding: chunked'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: chunked, chunked'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: gzip, chunked'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: chunked, identity'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: identity'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: xchunked'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: chunked\xa0'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding: "chunked"'],
+    ['POST / HTTP/1.1', host, 'Transfer-Encoding:'],
+    ['POST / HTTP/1.0', host, 'Transfer-Encoding: chunked'],
+    // connection
+    ['GET / HTTP/1.1', host, 'Connection: close\xa0'],
+    ['GET / HTTP/1.1', host, 'Connection: a b'],
+    ['GET / HTTP/1.1', host, 'Expect: 200-ok'],
+  ]
+  for (const lines of ambiguous) {
+    t.match(request(...lines), { kind: 'fault', reason: 'bad-request' }, lines.join(' | '))
+  }
+})
+
+t.test('readRequestHead refuses CONNECT by its own reason, whatever its target', async (t) => {
+  for (const target of ['orders.mesh:80', '/', '*', 'http://orders.mesh/']) {
+    const head = request(`CONNECT ${target} HTTP/1.1`, 'Host: orders.mesh')
+    t.match(head, { kind: 'fault', reason: 'method-refused' }, target)
+  }
+})
+
+t.test('readRequestHead takes so many fields and no more', async (t) => {
+  const some = Array.from({ length: headDefaults.maxFields - 1 }, (_, i) => `X-${i}: v`)
+  t.match(get(...some), { kind: 'request' })
+  t.match(get(...some, 'X-More: v'), { kind: 'fault', reason: 'head-too-large' })
+})
+
+t.test('readResponseHead takes what is unambiguous', async (t) => {
+  t.match(response('HTTP/1.1 200 OK', 'Content-Length: 5'), {
+    kind: 'response',
+    status: 200,
+    reasonPhrase: 'OK',
+    body: { kind: 'length', length: 5 },
+    keepAlive: true,
+  })
+  t.match(response('HTTP/1.1 299 '), { status: 299, reasonPhrase: '' })
+  t.match(response('HTTP/1.1 200'), { status: 200, reasonPhrase: '' })
+  t.match(response('HTTP/1.1 200 G\xe9nial \t!'), { reasonPhrase: 'G\xe9nial \t!' })
+  t.match(response('HTTP/1.1 200 OK'), { body: { kind: 'until-close' }, keepAlive: false })
+  t.match(response('HTTP/1.0 200 OK', 'Content-Length: 0'), { keepAlive: false })
+  t.match(response('HTTP/1.0 200 OK', 'Content-Length: 0', 'Connection: keep-alive'), {
+    keepAlive: true,
+    body: { kind: 'length', length: 0 },
+  })
+  t.match(response('HTTP/1.1 200 OK', 'Connection: Upgrade', 'Upgrade: h2,h2c'), { upgrade: '' })
+})
+
+t.test('readResponseHead knows which responses have no content', async (t) => {
+  for (const status of [100, 101, 103, 199, 204, 304]) {
+    t.match(response(`HTTP/1.1 ${status} X`, 'Content-Length: 5'), { body: { kind: 'none' } })
+  }
+  const text = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n'
+  t.match(readResponseHead(text, 'HEAD', headDefaults), {
+    body: { kind: 'none' },
+    keepAlive: true,
+  })
+  t.match(readResponseHead(text, 'GET', headDefaults), { body: { kind: 'chunked' } })
+})
+
+t.test('readResponseHead refuses what is no strict response', async (t) => {
+  const wrong: readonly (readonly string[])[] = [
+    [''],
+    ['HTTP/1.1'],
+    ['HTTP/1.1 '],
+    ['HTTP/1.1 20'],
+    ['HTTP/1.1 2000 OK'],
+    ['HTTP/1.1 20a OK'],
+    ['HTTP/1.1 600 OK'],
+    ['HTTP/1.1 099 OK'],
+    ['HTTP/1.1  200 OK'],
+    ['HTTP/1.1\t200 OK'],
+    ['HTTP/1.1 200OK'],
+    ['HTTP/1.1 200\tOK'],
+    ['HTTP/2 200 OK'],
+    ['HTTP/1.2 200 OK'],
+    ['http/1.1 200 OK'],
+    ['ICY 200 OK'],
+    ['HTTP/1.1 200 \x00'],
+    ['HTTP/1.1 200 O\rK'],
+    ['HTTP/1.1 200 O\nK'],
+    ['HTTP/1.1 200 OK', 'Content-Length: 1', 'Content-Length: 2'],
+    ['HTTP/1.1 200 OK', 'Content-Length: 1', 'Transfer-Encoding: chunked'],
+    ['HTTP/1.1 200 OK', 'Transfer-Encoding: gzip'],
+    ['HTTP/1.0 200 OK', 'Transfer-Encoding: chunked'],
+    ['HTTP/1.1 200 OK', ' folded'],
+    ['HTTP/1.1 200 OK', 'A : b'],
+  ]
+  for (const lines of wrong) t.match(response(...lines), { kind: 'fault' }, lines.join(' | '))
+})
+
+t.test('readTrailers takes field lines and nothing else', async (t) => {
+  t.same(readTrailers('', headDefaults), [])
+  t.same(readTrailers('X-Sum: 1\r\nx-b: 2\r\n', headDefaults), ['x-sum', '1', 'x-b', '2'])
+  t.match(readTrailers('X-Sum 1\r\n', headDefaults), { kind: 'fault' })
+  t.match(readTrailers(' x: 1\r\n', headDefaults), { kind: 'fault' })
+})
