@@ -30,6 +30,7 @@ const proxyFlags = ['--external-memory-accounted-in-global-limit'] as const
  * a worker starts in a quarter of the time and takes 40 MiB less. Only the agent may write there.
  */
 function compileCache(state: string): { readonly NODE_COMPILE_CACHE?: string } {
+  if (process.env['NODE_COMPILE_CACHE'] !== undefined) return {}
   const directory = `${state}/compile-cache`
   try {
     mkdirSync(state, { recursive: true, mode: 0o700 })
@@ -62,7 +63,7 @@ function fail(line: string, code: number): never {
 /** One line for a failure of the world; for a bug, where it is. */
 function explain(error: unknown): string {
   if (!(error instanceof MeshError)) return (error as Error).stack ?? messageOf(error)
-  return error.hint === undefined ? error.message : `${error.message} (${error.hint})`
+  return error.hint ? `${error.message} (${error.hint})` : error.message
 }
 
 function readConfig(path: string, required: boolean): AgentConfig {

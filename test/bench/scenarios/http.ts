@@ -1,6 +1,6 @@
 /** Owns the scenarios whose load is wrk: local and cross-host HTTP, bulk, raw TCP, new connections. */
 
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { cores, type Bench, type Contender } from '#test/bench/bench.ts'
@@ -47,6 +47,7 @@ async function compare(
   }
   bench.settings.say(`${name}: ${metric}`)
   const medians = await bench.cpuPerWork(present, load)
+  if (scriptFile !== undefined) rmSync(scriptFile, { force: true })
   const ours = medians.get(present[0] as Contender) ?? Number.NaN
   return present.slice(1).map((contender) => {
     const peer = medians.get(contender) ?? Number.NaN
