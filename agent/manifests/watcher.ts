@@ -237,7 +237,8 @@ export class ManifestWatcher {
     else if (problems.length > 0) {
       const inForce = manifest === null ? 'nothing' : 'its last good version'
       const lines = problems.map(renderProblem)
-      logger.warn({ file: path, service, inForce, problems: lines }, 'manifest rejected')
+      const rules = problems.map(({ rule }) => rule)
+      logger.warn({ file: path, service, inForce, problems: lines, rules }, 'manifest rejected')
     }
   }
 }

@@ -96,10 +96,7 @@ t.test('weights take effect under load', async (t) => {
       const services = await alpha.admin.ask('services')
       const orders = services.find(({ name }) => name === 'orders')?.instances ?? []
       return (
-        orders
-          .map(({ weight }) => weight)
-          .sort()
-          .join() === '1,1000'
+        orders.some(({ weight }) => weight === 1) && orders.some(({ weight }) => weight === 1000)
       )
     })
   })

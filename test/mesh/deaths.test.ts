@@ -134,18 +134,16 @@ t.test('kill -9 of a supervisor ends its programs, and withdraws what they offer
 
 /** Asks again and again whether an instance is known; answers how to hear whether it always was. */
 function watchService(host: typeof alpha, service: string, on: string): () => Promise<boolean> {
-  let going = true
-  const watching = (async () => {
-    let always = true
-    while (going) {
-      const all = await host.admin.ask('services')
-      const found = all.find(({ name }) => name === service)?.instances
-      always &&= found?.some((instance) => instance.host === on) === true
-    }
-    return always
-  })()
+  const enough = new AbortController()
+  const watch = async (always: boolean): Promise<boolean> => {
+    if (enough.signal.aborted) return always
+    const all = await host.admin.ask('services')
+    const found = all.find(({ name }) => name === service)?.instances
+    return watch(always && found?.some((instance) => instance.host === on) === true)
+  }
+  const watching = watch(true)
   return () => {
-    going = false
+    enough.abort()
     return watching
   }
 }
