@@ -317,11 +317,11 @@ export class Http2Stream implements Channel {
   #took(bytes: number): void {
     this.#host.took(bytes)
     this.#window.take(bytes)
-    if (!this.#paused) this.#giveCredit()
+    this.#giveCredit()
   }
 
   #giveCredit(): void {
-    if (this.#remoteEnd !== 'open' || this.#closed) return
+    if (this.#paused || this.#remoteEnd !== 'open' || this.#closed) return
     const increment = this.#window.grant()
     if (increment > 0) this.#host.sendCredit(this, increment)
   }

@@ -370,6 +370,70 @@ t.test('Http2Stream holds back what a paused consumer has not taken, and its cre
   t.equal(await peer.resetCode(1), codes.flowControlError, 'the window was used up')
 })
 
+t.test(
+  'Http2Stream withholds credit for the very bytes that made its consumer pause',
+  async (t) => {
+    const peer = new RawPeer(
+      { role: 'server' },
+      {
+        onStream: (stream) => {
+          let bytes = 0
+          const sink = new RecordedSink()
+          sink.onData = (chunk) => {
+            bytes += chunk.length
+            if (bytes === 131_072) stream.pause()
+          }
+          stream.sink = sink
+        },
+      },
+    ).greet()
+    const piece = frame(types.data, 0, 1, Buffer.alloc(65_536))
+    const updated = (): boolean =>
+      peer.frames.some((one) => one.type === types.windowUpdate && one.streamId === 1)
+    peer.send(open(1), piece, piece)
+    await peer.settled()
+    t.notOk(updated())
+    peer.streams[0]?.resume()
+    await peer.frameOf(types.windowUpdate, 1)
+  },
+)
+
+t.test('Http2Stream that is over on the wire is aborted without a frame', async (t) => {
+  const peer = server().send(open(1))
+  await peer.settled()
+  const [stream, sink] = [peer.streams[0], peer.sinks[0]]
+  if (stream === undefined || sink === undefined) return
+  stream.pause()
+  stream.end()
+  peer.send(data(1, 'unread', endStream))
+  await peer.settled()
+  t.equal(peer.connection.streams.lingering, 1)
+  peer.frames.length = 0
+  stream.abort()
+  await sink.until((heard) => heard.closed === null)
+  await peer.settled()
+  t.notOk(peer.frames.some((one) => one.type === types.rstStream))
+  t.equal(peer.connection.streams.lingering, 0)
+})
+
+t.test('Http2Connection ends a peer that sends beyond the window of the connection', async (t) => {
+  const peer = new RawPeer({ role: 'server', connectionWindowBytes: 100_000 }).greet()
+  peer.send(open(1), open(3))
+  await peer.settled()
+  for (const stream of peer.streams) stream.pause()
+  const piece = Buffer.alloc(60_000)
+  peer.send(frame(types.data, 0, 1, piece), frame(types.data, 0, 3, piece))
+  t.equal(await peer.goawayCode(), codes.flowControlError)
+})
+
+t.test('Http2Connection keeps to the table the peer has room for', async (t) => {
+  const peer = new RawPeer({ role: 'server' }).greet(setting(1, 0)).send(open(1))
+  await peer.settled()
+  peer.streams[0]?.sendHeaders([headerField(':status', '200'), headerField('x-a', 'b')], false)
+  const { payload } = await peer.frameOf(types.headers, 1)
+  t.equal(payload.toString('hex').slice(0, 6), '208800', 'a table of 0, and nothing indexed')
+})
+
 t.test('Http2Stream gives what was held, then the end, once it is resumed', async (t) => {
   const peer = server().send(open(1))
   await peer.settled()

@@ -124,6 +124,20 @@ t.test('HpackEncoder writes the requests of appendix C.4 as the RFC does', async
   }
 })
 
+t.test(
+  'HpackEncoder tells the smallest table since the last block, then the present one',
+  async (t) => {
+    const encoder = new HpackEncoder()
+    const block = (): string => encoder.encode([headerField(':method', 'GET')]).toString('hex')
+    encoder.setPeerTableBytes(100)
+    encoder.setPeerTableBytes(200)
+    t.equal(block(), '3f453fa90182')
+    t.equal(block(), '82')
+    encoder.setPeerTableBytes(0)
+    t.equal(block(), '2082')
+  },
+)
+
 t.test('HpackEncoder keeps secrets out of the table, and marks them', async (t) => {
   const encoder = new HpackEncoder()
   const block = encoder.encode([headerField('authorization', 'x')])

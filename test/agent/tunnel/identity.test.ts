@@ -55,18 +55,18 @@ t.test('Tunnels demands TLS 1.3, HTTP/2 and TLS at all', async (t) => {
   const pair = await makeTunnelPair(t)
   const leaf = await pair.ca.issue({ id: id('service/orders') })
   const tls = { key: leaf.keyPem, cert: leaf.chainPem }
-  for (const options of [
-    { ...tls, maxVersion: 'TLSv1.2' as const, ALPNProtocols: ['h2'] },
-    { ...tls, ALPNProtocols: ['http/1.1'] },
-    tls,
-  ]) {
+  for (const [options, detail] of [
+    [{ ...tls, maxVersion: 'TLSv1.2' as const, ALPNProtocols: ['h2'] }, /protocol version/],
+    [{ ...tls, ALPNProtocols: ['http/1.1'] }, /application protocol/],
+    [tls, /does not speak HTTP\/2/],
+  ] as const) {
     const server = createTlsServer(options, (socket) => socket.on('error', () => {}))
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     t.teardown(() => server.close())
     const tunnelPort = must(parsePort((server.address() as AddressInfo).port))
     const result = await pair.open({ host: { ...pair.target.host, tunnelPort } })
-    t.match(result, { kind: 'failed', reason: 'tunnel-failed' })
+    t.match(result, { kind: 'failed', reason: 'tunnel-failed', detail })
   }
 })
 

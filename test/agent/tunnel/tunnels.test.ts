@@ -242,6 +242,7 @@ t.test('Tunnels finds a far agent dead that stays silent, and fails what waits',
   detour.freeze()
   const waiting = pair.open({ host })
   t.match(await waiting, { kind: 'failed', reason: 'tunnel-failed' })
+  t.equal(stream.sink.closed, undefined, 'who waits is sent elsewhere before all is lost')
   await stream.sink.until((heard) => heard.closed !== undefined)
   t.match(stream.sink.closed?.message, /does not answer/)
 })
