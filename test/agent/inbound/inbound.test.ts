@@ -1,0 +1,172 @@
+import { once } from 'node:events'
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { Inbound } from '#agent/inbound/inbound.ts'
+import { LocalInstances } from '#agent/inbound/local-instances.ts'
+import { LocalDialler } from '#agent/relay/dial-local.ts'
+import { RelayWatch } from '#agent/relay/relay-watch.ts'
+import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
+import type { IncomingCall } from '#agent/tunnel/tunnel-listener.ts'
+import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
+import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
+import type { Outcome } from '#shared/model/outcome.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import { hostId } from '#shared/model/spiffe-id.ts'
+import { FakeChannel } from '#test/support/fake-channel.ts'
+import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
+import { until } from '#test/support/until.ts'
+
+const peer = hostId(trustDomain, must(parseHostName('alice')))
+const orders = must(parseServiceName('orders'))
+
+/** A CONNECT stream that remembers how it was answered. */
+class FakeStream extends FakeChannel {
+  answer = ''
+  accept(): void {
+    this.answer = 'accepted'
+  }
+  refuse(status: number, reason: Reason, _detail: string): void {
+    this.answer = `${status} ${reason}`
+  }
+}
+
+/** A service that counts its connections and says hello. */
+async function serve(t: Test): Promise<{ readonly server: Server; readonly port: number }> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket.on('error', () => {}))
+    socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi'))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { server, port: (server.address() as AddressInfo).port }
+}
+
+function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
+  const outcomes: Outcome[] = []
+  const instances = new LocalInstances({
+    local: new LocalDialler({ clock }, { source: '127.0.0.6', timeoutMs: 1000 }),
+    makePool: () => new ChannelPool({ clock }),
+  })
+  instances.apply(snapshotOf(wishes))
+  const inbound = new Inbound({
+    instances,
+    outcomes: { record: (outcome) => void outcomes.push(outcome) },
+    watch: new RelayWatch({ clock }),
+    clock,
+    random,
+  })
+  const call = (authority: string, before = (_: FakeStream): void => {}): FakeStream => {
+    const stream = new FakeStream()
+    const incoming = { peer, service: orders, authority, stream }
+    inbound.accept(incoming as unknown as IncomingCall)
+    before(stream)
+    return stream
+  }
+  t.teardown(() => instances.apply(snapshotOf([])))
+  return { call, outcomes, instances }
+}
+
+t.test(
+  'Inbound reaches the instance that CONNECT names, and only then grants the stream',
+  async (t) => {
+    const { port } = await serve(t)
+    const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
+    const stream = call(`1.orders.mesh:${port}`)
+    t.equal(stream.answer, '', 'not before the instance has answered')
+    await until('it is granted', () => stream.answer === 'accepted')
+    stream.says('GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n')
+    await until('it is answered', () => stream.heard.endsWith('hi'))
+    t.match(outcomes, [
+      {
+        direction: 'inbound',
+        source: peer,
+        service: 'orders',
+        instance: '1',
+        status: 200,
+        mtls: true,
+      },
+    ])
+    const next = call(`1.orders.mesh:${port}`)
+    t.equal(next.answer, 'accepted', 'at once, while a connection to it is kept alive')
+    stream.close(null)
+    next.close(null)
+  },
+)
+
+t.test('Inbound refuses to reach another service than the certificate was for', async (t) => {
+  const { call, outcomes } = makeInbound(t, [
+    { service: 'orders', host: self },
+    { service: 'files', host: self },
+  ])
+  for (const authority of [
+    '1.files.mesh:8080',
+    'orders.mesh:8080',
+    '1.orders.mesh',
+    '1.orders.mesh.evil:80',
+    '1.1.orders.mesh:80',
+    '127.0.0.1:22',
+    '',
+  ])
+    t.equal(call(authority).answer, '400 bad-request', authority)
+  t.equal(outcomes.length, 7, 'each is recorded')
+  t.match(outcomes[0], { source: peer, service: 'orders', reason: 'bad-request' })
+})
+
+t.test('Inbound sends callers elsewhere from an instance that drains or is not here', async (t) => {
+  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, draining: true }])
+  t.equal(call('1.orders.mesh:8080').answer, '503 draining')
+  t.equal(call('2.orders.mesh:8080').answer, '503 draining')
+  t.match(outcomes, [
+    { reason: 'draining', instance: '1' },
+    { reason: 'draining', instance: null },
+  ])
+})
+
+t.test('Inbound tells when the instance does not take the connection', async (t) => {
+  const { server, port } = await serve(t)
+  server.close()
+  await once(server, 'close')
+  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const stream = call(`1.orders.mesh:${port}`)
+  await until('it is refused', () => stream.answer !== '')
+  t.equal(stream.answer, '503 instance-refused')
+  t.match(outcomes, [{ reason: 'instance-refused', host: self, instance: '1' }])
+})
+
+t.test('Inbound ends a stream that speaks before it is granted', async (t) => {
+  const { port } = await serve(t)
+  const { call } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const stream = call(`1.orders.mesh:${port}`, (early) => early.says('GET / HTTP/1.1\r\n'))
+  t.ok(stream.aborted)
+  const other = call(`1.orders.mesh:${port}`)
+  await until('a later one is granted', () => other.answer === 'accepted')
+  t.equal(stream.answer, '', 'the early one never is')
+  other.close(null)
+})
+
+t.test('Inbound carries raw bytes both ways where the manifest says tcp', async (t) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.write('ready')
+    socket.on('end', () => socket.end('bye'))
+    socket.resume()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const { call, outcomes } = makeInbound(t, [
+    { service: 'orders', host: self, port, protocol: 'tcp' },
+  ])
+  const stream = call(`1.orders.mesh:${port}`)
+  await until('the service has spoken first', () => stream.heard === 'ready')
+  stream.says('hello')
+  stream.saysEnd()
+  await until('it has said goodbye', () => stream.ended)
+  t.equal(stream.heard, 'readybye')
+  stream.close(null)
+  await until('it is recorded', () => outcomes.length === 1)
+  t.match(outcomes, [{ protocol: 'tcp', reason: 'ok', bytesFromCaller: 5, bytesToCaller: 8 }])
+})

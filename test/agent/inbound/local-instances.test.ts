@@ -1,0 +1,85 @@
+import t from 'tap'
+import { LocalInstances, type ReachableInstance } from '#agent/inbound/local-instances.ts'
+import type { Opener } from '#agent/platform.ts'
+import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
+import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
+import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
+import { FakeChannel } from '#test/support/fake-channel.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
+
+const alice = hostId(trustDomain, must(parseHostName('alice')))
+const bob = serviceId(trustDomain, must(parseServiceName('bob')))
+const here: InstanceWish = { service: 'orders', host: self, port: 8080 }
+
+function makeInstances(...wishes: readonly InstanceWish[]) {
+  const clock = new FakeClock()
+  const dialled: string[] = []
+  const instances = new LocalInstances({
+    local: {
+      dial: (address: string, port: number, _: Opener) => void dialled.push(`${address}:${port}`),
+    },
+    makePool: () => new ChannelPool({ clock }),
+  })
+  instances.apply(snapshotOf(wishes))
+  const orders = (): ReachableInstance => {
+    const found = instances.find('orders', '1')
+    if (found === null) throw new Error('no orders')
+    return found
+  }
+  return { instances, dialled, orders }
+}
+
+t.test('LocalInstances shares no connection between two peers', async (t) => {
+  const { orders } = makeInstances(here)
+  const channel = new FakeChannel()
+  orders().upstreamFor(alice).release(channel)
+  t.equal(orders().upstreamFor(bob).takeIdle(), null)
+  t.equal(orders().upstreamFor(alice).takeIdle(), channel)
+})
+
+t.test('LocalInstances keeps an instance and its channels through snapshots', async (t) => {
+  const { instances, orders } = makeInstances(here)
+  const known = orders()
+  const channel = new FakeChannel()
+  known.upstreamFor(alice).release(channel)
+  instances.apply(snapshotOf([here, { service: 'files', host: self }]))
+  instances.apply(snapshotOf([{ ...here, draining: true }]))
+  t.equal(orders(), known)
+  t.equal(known.view.draining, true)
+  t.equal(known.upstreamFor(alice).takeIdle(), channel)
+})
+
+t.test('LocalInstances goes where an instance has moved, with new channels', async (t) => {
+  const { instances, dialled, orders } = makeInstances(here)
+  const known = orders()
+  const channel = new FakeChannel()
+  known.upstreamFor(alice).release(channel)
+  instances.apply(snapshotOf([{ ...here, address: '127.0.0.9', port: 9090 }]))
+  t.equal(orders(), known)
+  t.ok(channel.ended, 'the idle channel to the old place is closed')
+  t.equal(known.upstreamFor(alice).takeIdle(), null)
+  known.upstreamFor(alice).open({ onOpen() {}, onOpenFailed() {} })
+  t.same(dialled, ['127.0.0.9:9090'])
+})
+
+t.test(
+  'LocalInstances closes what is idle when an instance goes, and says it is gone',
+  async (t) => {
+    const { instances, orders } = makeInstances(here)
+    const known = orders()
+    const [idle, busy] = [new FakeChannel(), new FakeChannel()]
+    const upstream = known.upstreamFor(alice)
+    upstream.release(busy)
+    t.equal(upstream.takeIdle(), busy)
+    upstream.release(idle)
+    instances.apply(snapshotOf([]))
+    t.ok(idle.ended)
+    t.notOk(busy.ended, 'what is in use may finish')
+    t.ok(known.gone)
+    t.equal(instances.find('orders', '1'), null)
+    upstream.release(busy)
+    t.ok(busy.ended, 'and is not kept')
+    for (const id of ['2', 'constructor', '']) t.equal(instances.find('orders', id), null)
+  },
+)

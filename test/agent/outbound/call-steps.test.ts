@@ -1,0 +1,163 @@
+import t from 'tap'
+import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
+import { CallSteps } from '#agent/outbound/call-steps.ts'
+import { ServiceTable } from '#agent/outbound/service-table.ts'
+import type { Decision, Upstream } from '#agent/relay/upstream.ts'
+import type { MeshEndpoint } from '#agent/outbound/mesh-endpoint.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
+
+const caller = hostId(trustDomain, self)
+const orders = must(parseServiceName('orders'))
+
+function headFor(authority: string): RequestHead {
+  const head = readRequestHead(`GET / HTTP/1.1\r\nhost: ${authority}\r\n`, {
+    maxBytes: 65_536,
+    maxFields: 100,
+  })
+  if (head.kind === 'fault') throw new Error(head.problem)
+  return head
+}
+
+function makeSteps(
+  wishes: readonly InstanceWish[],
+  settings: { readonly service?: typeof orders | null; readonly source?: SpiffeId | null } = {},
+) {
+  const clock = new FakeClock()
+  const tallies: (readonly [string, Readonly<Record<string, string>>])[] = []
+  const upstreams: MeshEndpoint[] = []
+  const services = new ServiceTable({
+    clock,
+    makeUpstream: (endpoint) => {
+      upstreams.push(endpoint)
+      const { host, id } = endpoint.instance
+      return {
+        host,
+        instance: id,
+        mtls: true,
+        takeIdle: () => null,
+        open() {},
+        release() {},
+        started() {},
+        finished() {},
+        close() {},
+      }
+    },
+  })
+  services.apply(snapshotOf(wishes))
+  const random = { fraction: () => 0, bytes: (count: number) => Buffer.alloc(count) }
+  const { service = orders, source = caller } = settings
+  const steps = new CallSteps(
+    { services, clock, random, counters: { tally: (...one) => void tallies.push(one) } },
+    { service, source, callerAddress: '127.0.0.1' },
+  )
+  return { steps, services, clock, tallies, upstreams }
+}
+
+const three = ['beta', 'delta', 'gamma'].map((host) => ({ service: 'orders', host }))
+
+function upstreamOf(decision: Decision): Upstream {
+  if (decision.kind === 'refuse') throw new Error(decision.detail)
+  return decision.upstream
+}
+
+t.test('CallSteps decides by the listener’s service, whatever the request names', async (t) => {
+  const { steps } = makeSteps(three)
+  t.match(steps.decide(headFor('files.mesh')), { kind: 'forward', service: 'orders' })
+})
+
+t.test('CallSteps decides by the name in the request where the listener has none', async (t) => {
+  const { steps } = makeSteps(three, { service: null })
+  t.match(steps.decide(headFor('orders.mesh')), {
+    kind: 'forward',
+    destination: 'spiffe://mesh.internal/service/orders',
+  })
+  for (const [authority, reason] of [
+    ['example.com', 'not-mesh-name'],
+    ['mesh', 'not-mesh-name'],
+    ['files.mesh', 'unknown-service'],
+    ['constructor.mesh', 'unknown-service'],
+    ['__proto__.mesh', 'not-mesh-name'],
+  ] as const)
+    t.match(steps.decide(headFor(authority)), { kind: 'refuse', reason }, authority)
+})
+
+t.test(
+  'CallSteps refuses without an identity or an instance, and says which service',
+  async (t) => {
+    t.match(makeSteps(three, { source: null }).steps.decideService(orders), {
+      reason: 'no-credential',
+      service: 'orders',
+      destination: 'spiffe://mesh.internal/service/orders',
+    })
+    const { steps, services } = makeSteps(three)
+    const { services: known, ...rest } = snapshotOf(three)
+    const view = { ...known['orders'], name: orders, protocol: 'http', instances: [] } as const
+    services.apply({ ...rest, services: { orders: view } })
+    t.match(steps.decideService(orders), { reason: 'no-instances', service: 'orders' })
+  },
+)
+
+t.test('CallSteps makes one decision for each instance and gives it out again', async (t) => {
+  const { steps, upstreams } = makeSteps([{ service: 'orders', host: 'beta' }])
+  const first = steps.decideService(orders)
+  for (let i = 0; i < 10; i++) t.equal(steps.decideService(orders), first)
+  t.equal(upstreams.length, 1)
+})
+
+t.test('CallSteps.again goes through all instances before it tries one twice', async (t) => {
+  const { steps, tallies } = makeSteps(three)
+  const first = upstreamOf(steps.decideService(orders))
+  const second = steps.again(first, 'tunnel-failed')
+  const third = steps.again(second as Upstream, 'instance-refused')
+  t.equal(new Set([first, second, third].map((one) => one?.host)).size, 3)
+  t.not(steps.again(third as Upstream, 'draining'), null, 'then any will do')
+  t.match(tallies, [
+    ['mesh_retries_total', { destination: /orders$/, reason: 'tunnel-failed' }],
+    ['mesh_retries_total', { reason: 'instance-refused' }],
+    ['mesh_retries_total', { reason: 'draining' }],
+  ])
+  const next = upstreamOf(steps.decideService(orders))
+  t.equal(next.host, first.host, 'the next request begins afresh')
+})
+
+t.test('CallSteps.again repeats only what another instance may do better', async (t) => {
+  const hopeless: readonly Reason[] = [
+    'no-credential',
+    'policy-denied',
+    'bad-request',
+    'not-http',
+    'bad-response',
+    'response-timeout',
+    'caller-aborted',
+  ]
+  const { steps } = makeSteps(three)
+  const first = upstreamOf(steps.decideService(orders))
+  for (const reason of hopeless) t.equal(steps.again(first, reason), null, reason)
+  const { steps: undecided } = makeSteps(three)
+  t.equal(undecided.again(first, 'tunnel-failed'), null, 'nothing to repeat')
+})
+
+t.test('CallSteps.again stops when the budget of the service is spent', async (t) => {
+  const { steps, services, clock } = makeSteps(three)
+  const first = upstreamOf(steps.decideService(orders))
+  let repeats = 0
+  while (steps.again(first, 'tunnel-failed') !== null) repeats++
+  t.equal(repeats, 10)
+  services.apply(snapshotOf(three))
+  t.equal(steps.again(first, 'tunnel-failed'), null, 'a new snapshot brings no new budget')
+  await clock.advance(1000)
+  t.not(steps.again(first, 'tunnel-failed'), null)
+})
+
+t.test('CallSteps.again finds the instances of the newest snapshot', async (t) => {
+  const { steps, services } = makeSteps([{ service: 'orders', host: 'beta' }])
+  const first = upstreamOf(steps.decideService(orders))
+  services.apply(snapshotOf([{ service: 'orders', host: 'gamma' }]))
+  t.equal(steps.again(first, 'tunnel-failed')?.host, 'gamma')
+  services.apply(snapshotOf([]))
+  t.doesNotThrow(() => steps.again(first, 'tunnel-failed'))
+})

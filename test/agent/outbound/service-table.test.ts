@@ -1,0 +1,153 @@
+import t from 'tap'
+import { must, parseServiceName, type ServiceName } from '#shared/model/names.ts'
+import type { InstanceId, HostName } from '#shared/model/names.ts'
+import { hostId } from '#shared/model/spiffe-id.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { MeshEndpoint, PooledUpstream } from '#agent/outbound/mesh-endpoint.ts'
+import { ServiceTable, type CallableService } from '#agent/outbound/service-table.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
+
+const caller = hostId(trustDomain, self)
+const name = (text: string): ServiceName => must(parseServiceName(text))
+
+/** An upstream that only remembers whether it was closed. */
+class FakeUpstream implements PooledUpstream {
+  readonly host: HostName
+  readonly instance: InstanceId
+  readonly mtls = true
+  isClosed = false
+  constructor(endpoint: MeshEndpoint) {
+    this.host = endpoint.instance.host
+    this.instance = endpoint.instance.id
+  }
+  takeIdle(): null {
+    return null
+  }
+  open(): void {}
+  release(): void {}
+  started(): void {}
+  finished(): void {}
+  close(): void {
+    this.isClosed = true
+  }
+}
+
+function makeTable(...snapshots: readonly Snapshot[]) {
+  const clock = new FakeClock()
+  const table = new ServiceTable({ clock, makeUpstream: (endpoint) => new FakeUpstream(endpoint) })
+  for (const snapshot of snapshots) table.apply(snapshot)
+  const find = (service: string): CallableService => {
+    const found = table.find(name(service))
+    if (found === null) throw new Error(`no ${service}`)
+    return found
+  }
+  const endpoints = (service: string): readonly MeshEndpoint[] => find(service).picker.endpoints
+  return { clock, table, find, endpoints }
+}
+
+const orders = [
+  { service: 'orders', host: 'beta' },
+  { service: 'orders', host: 'gamma' },
+]
+
+t.test(
+  'ServiceTable keeps an endpoint, its load and its channels, through snapshots',
+  async (t) => {
+    const { table, find, endpoints } = makeTable(snapshotOf(orders))
+    const [beta] = endpoints('orders')
+    const upstream = beta?.upstreamFor(caller) as FakeUpstream
+    beta?.upstreamFor(caller)
+    upstream.started()
+    const { budget } = find('orders')
+    table.apply(snapshotOf([{ ...orders[0], weight: 7 } as (typeof orders)[0], ...orders.slice(1)]))
+    t.equal(endpoints('orders')[0], beta)
+    t.equal(beta?.weight, 7, 'with its new weight')
+    t.equal(beta?.upstreamFor(caller), upstream)
+    t.equal(find('orders').budget, budget)
+    t.notOk(upstream.isClosed)
+  },
+)
+
+t.test('ServiceTable retires what is gone or has moved', async (t) => {
+  for (const after of [
+    [orders[1]],
+    [{ ...orders[0], port: 9090 }, orders[1]],
+  ] as (typeof orders)[]) {
+    const { table, endpoints } = makeTable(snapshotOf(orders))
+    const [beta, gamma] = endpoints('orders')
+    const gone = beta?.upstreamFor(caller) as FakeUpstream
+    const kept = gamma?.upstreamFor(caller) as FakeUpstream
+    table.apply(snapshotOf(after))
+    t.ok(gone.isClosed)
+    t.notOk(kept.isClosed)
+    t.notOk(endpoints('orders').includes(beta as MeshEndpoint))
+  }
+})
+
+t.test('ServiceTable knows services and hosts by any name a name may be', async (t) => {
+  const { table, endpoints } = makeTable(
+    snapshotOf(
+      [
+        { service: 'constructor', host: 'tostring' },
+        { service: 'orders', host: 'constructor' },
+        { service: 'orders', host: 'valueof' },
+      ],
+      ['constructor'],
+    ),
+  )
+  t.equal(endpoints('constructor').length, 1)
+  t.same(
+    endpoints('orders').map(({ instance }) => instance.host),
+    ['valueof'],
+    'a host that is not present is not called',
+  )
+  t.equal(table.find(name('tostring')), null)
+  t.equal(table.find('__proto__' as ServiceName), null)
+})
+
+t.test('ServiceTable calls a local instance directly, and none that drains', async (t) => {
+  const here = { service: 'orders', host: self, port: 8081 }
+  const { table, endpoints } = makeTable(snapshotOf([here, ...orders]))
+  t.match(
+    endpoints('orders').map(({ place }) => place.kind),
+    ['local', 'far', 'far'],
+  )
+  t.match(endpoints('orders')[0]?.place, { instance: { port: 8081, address: '127.0.0.1' } })
+  table.apply(snapshotOf([{ ...here, draining: true }, ...orders]))
+  t.match(
+    endpoints('orders').map(({ place }) => place.kind),
+    ['far', 'far'],
+  )
+})
+
+t.test(
+  'MeshEndpoint is ejected after failures in a row, unless too few would be left',
+  async (t) => {
+    const { clock, table, endpoints } = makeTable(snapshotOf(orders))
+    const [beta, gamma] = endpoints('orders') as [MeshEndpoint, MeshEndpoint]
+    const fails = (
+      endpoint: MeshEndpoint,
+      result: 'connect-failed' | 'reset',
+      times: number,
+    ): void => {
+      for (let i = 0; i < times; i++) {
+        endpoint.active++
+        endpoint.attempted(result)
+      }
+    }
+    fails(beta, 'connect-failed', 1)
+    t.equal(beta.ejectedUntil, 0)
+    fails(beta, 'connect-failed', 1)
+    t.equal(beta.ejectedUntil, 1000)
+    fails(gamma, 'reset', 50)
+    t.equal(gamma.ejectedUntil, 0, 'the last one stays, whatever it does')
+    t.equal(gamma.active, 0)
+    await clock.advance(1000)
+    fails(gamma, 'reset', 5)
+    t.equal(gamma.ejectedUntil, 2000)
+    table.apply(snapshotOf([{ service: 'orders', host: 'beta' }]))
+    fails(beta, 'connect-failed', 5)
+    t.equal(beta.ejectedUntil, 1000, 'alone, it is given up no more')
+  },
+)

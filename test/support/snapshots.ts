@@ -1,0 +1,85 @@
+/** Owns snapshots for tests, made from as little as a test wants to say. */
+
+import {
+  must,
+  parseHostName,
+  parseInstanceId,
+  parsePort,
+  parseServiceName,
+  parseTrustDomain,
+} from '#shared/model/names.ts'
+import type { Protocol } from '#shared/model/records.ts'
+import type { LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+
+/** One instance, as a test says it. */
+export interface InstanceWish {
+  readonly service: string
+  readonly host: string
+  /** @default 8080 */
+  readonly port?: number
+  /** @default 100 */
+  readonly weight?: number
+  /** @default 'http' */
+  readonly protocol?: Protocol
+  /** Where a local one listens. @default '127.0.0.1' */
+  readonly address?: string
+  /** @default false */
+  readonly draining?: boolean
+}
+
+/** The host whose snapshots these are. */
+export const self = must(parseHostName('self'))
+export const trustDomain = must(parseTrustDomain('mesh.internal'))
+
+/** A snapshot with these instances; every host but those `without` is present. */
+export function snapshotOf(
+  wishes: readonly InstanceWish[],
+  without: readonly string[] = [],
+): Snapshot {
+  const services: [string, ServiceView][] = []
+  for (const [name, group] of Map.groupBy(wishes, ({ service }) => service)) {
+    const instances = group.map(({ host, port = 8080, weight = 100 }) => ({
+      host: must(parseHostName(host)),
+      id: must(parseInstanceId('1')),
+      port: must(parsePort(port)),
+      weight,
+    }))
+    const protocol = group[0]?.protocol ?? 'http'
+    services.push([name, { name: must(parseServiceName(name)), protocol, instances }])
+  }
+  const far = new Set(wishes.map(({ host }) => host).filter((host) => host !== self))
+  return {
+    revision: 1,
+    sequence: 1,
+    trustDomain,
+    host: self,
+    services: Object.fromEntries(services),
+    hosts: Object.fromEntries(
+      [...far]
+        .filter((host) => !without.includes(host))
+        .map((host) => [
+          host,
+          {
+            name: must(parseHostName(host)),
+            address: '10.0.0.2',
+            tunnelPort: must(parsePort(15008)),
+          },
+        ]),
+    ),
+    local: wishes.filter(({ host }) => host === self).map(localOf),
+    listeners: [],
+  }
+}
+
+function localOf(wish: InstanceWish): LocalInstance {
+  const { service, port = 8080, protocol = 'http', address = '127.0.0.1', draining = false } = wish
+  return {
+    service: must(parseServiceName(service)),
+    id: must(parseInstanceId('1')),
+    protocol,
+    address,
+    port: must(parsePort(port)),
+    draining,
+    drainMs: 1000,
+  }
+}
