@@ -67,3 +67,30 @@ t.test(
     listeners.stop()
   },
 )
+
+t.test('Listeners gives a port to who asked first, and shows the other one why not', async (t) => {
+  const { listeners, until } = start()
+  const free = createServer().listen(0, '127.0.0.1')
+  await once(free, 'listening')
+  const { port } = free.address() as AddressInfo
+  free.close()
+  await once(free, 'close')
+  const firsts = Promise.withResolvers<Socket>()
+  const wishes = [
+    desired('forward proxy', port, firsts.resolve),
+    desired('orders (web.json)', port, (socket) => socket.destroy()),
+  ]
+  listeners.apply(wishes)
+  await until(() => listeners.states[0]?.problem === '')
+  t.match(listeners.states, [
+    { name: 'forward proxy', problem: '' },
+    { name: 'orders (web.json)', port, problem: /is taken by forward proxy/ },
+  ])
+  const client = connect(port, '127.0.0.1')
+  const socket = await firsts.promise
+  client.destroy()
+  socket.destroy()
+  listeners.apply(wishes.slice(1))
+  t.match(listeners.states, [{ name: 'orders (web.json)', problem: '' }], 'now it is theirs')
+  listeners.stop()
+})

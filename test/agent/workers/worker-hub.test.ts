@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import t from 'tap'
 import { shortDir } from '#test/support/short-dir.ts'
+import { until } from '#test/support/until.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
-import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
+import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { ControlLink } from '#agent/workers/control-link.ts'
 import type { ToWorker, WorkerSettings } from '#agent/workers/messages.ts'
@@ -155,3 +156,118 @@ t.test(
     await hub.stop()
   },
 )
+
+t.test('WorkerHub says nothing twice', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  const { link, heard, hears } = startLink(path)
+  await hears('welcome')
+  for (let i = 0; i < 3; i++) {
+    hub.setTrust('bundle', trustDomain)
+    hub.setCredentials([])
+  }
+  hub.setSnapshot(snapshot)
+  await hears('snapshot')
+  t.same(
+    heard.map(({ kind }) => kind),
+    ['welcome', 'trust', 'credentials', 'snapshot'],
+  )
+  link.stop()
+  await hub.stop()
+})
+
+t.test('WorkerHub keeps a provisional snapshot from workers that have a view', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const first = startHub(path)
+  await first.ready
+  const serving = startLink(path)
+  first.hub.setSnapshot(snapshot)
+  await serving.hears('snapshot')
+  serving.link.send({ kind: 'applied', sequence: snapshot.sequence })
+  await first.hub.stop()
+
+  const second = startHub(path)
+  await second.ready
+  second.hub.setSnapshot({ ...snapshot, revision: 8 }, true)
+  const fresh = startLink(path)
+  await fresh.hears('snapshot')
+  await serving.hears('welcome', 2)
+  second.hub.setSnapshot({ ...snapshot, revision: 9 }, true)
+  await fresh.hears('snapshot', 2)
+  second.hub.setSnapshot({ ...snapshot, revision: 9 })
+  await serving.hears('snapshot', 2)
+  const revisions = ({ heard }: typeof serving) =>
+    heard.flatMap((message) => (message.kind === 'snapshot' ? [message.snapshot.revision] : []))
+  t.same(revisions(serving), [7, 9])
+  t.same(revisions(fresh).slice(0, 2), [8, 9])
+  second.hub.setSnapshot({ ...snapshot, revision: 10 })
+  await serving.hears('snapshot', 3)
+  for (const { link } of [serving, fresh]) link.stop()
+  await second.hub.stop()
+})
+
+t.test('WorkerHub lets a worker that reads slowly skip what is out of date', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  const socket = connect(path)
+  socket.pause()
+  const hello = { kind: 'hello', newest: 1, oldest: 1, generation: 1, index: 0, pid: 1 }
+  socket.write(`${JSON.stringify({ ...hello, serving: false })}\n`)
+  await until('it is connected', () => hub.workers.length === 1)
+  const name = (i: number) => must(parseServiceName(`s${i}`))
+  const services = Object.fromEntries(
+    Array.from({ length: 5000 }, (_, i) => [
+      `s${i}`,
+      { name: name(i), protocol: 'http' as const, instances: [] },
+    ]),
+  )
+  for (let sequence = 1; sequence <= 50; sequence++)
+    hub.setSnapshot({ ...snapshot, sequence, services })
+  t.same((await hub.collect()).series, [], 'it is not even asked for counters')
+  let text = ''
+  const heard = (): number[] =>
+    [...text.matchAll(/"sequence":([0-9]+)/g)].map(([, sequence]) => Number(sequence))
+  socket.on('data', (chunk: Buffer) => (text += chunk.toString())).resume()
+  await until('it has heard the last one', () => heard().includes(50))
+  t.ok(heard().length <= 3, `${heard().length} of 50 snapshots were sent`)
+  socket.destroy()
+  await hub.stop()
+})
+
+t.test('WorkerHub agrees with newer and older workers on what both speak', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  const socket = connect(path)
+  socket.resume()
+  // A worker of the next version; it has a message and a field this one knows nothing of.
+  const hello = { kind: 'hello', newest: 2, oldest: 1, generation: 2, index: 0, pid: 7, more: true }
+  socket.write(`${JSON.stringify(hello)}\n${JSON.stringify({ kind: 'weather' })}\n`)
+  const listening = { kind: 'listening', state: { tunnelPort: 15008, listeners: [] } }
+  socket.write(`${JSON.stringify(listening)}\n`)
+  await until('it is known', () => hub.workers[0]?.listening.tunnelPort === 15008)
+  t.match(hub.workers, [{ generation: 2, protocol: 1 }])
+  socket.destroy()
+  await hub.stop()
+})
+
+t.test('WorkerHub drops a line that is JSON but no message', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  for (const line of ['null', '7', '{}', '[]', '{"kind":7}', '"hello"']) {
+    const socket = connect(path)
+    socket.resume()
+    socket.write(`${line}\n`)
+    await once(socket, 'close')
+    t.pass(line)
+  }
+  await hub.stop()
+})
+
+t.test('WorkerHub names the socket it cannot open', async (t) => {
+  const path = `${shortDir(t)}/no/such/directory/w.sock`
+  await t.rejects(startHub(path).ready, { code: 'worker-socket', message: path })
+})
