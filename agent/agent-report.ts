@@ -27,18 +27,22 @@ import type { ServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
+import { instanceKey } from '#shared/store/keys.ts'
 import type { StoreLink } from '#shared/store/link.ts'
 
 /** The rooms it asks. */
 export interface AgentReportParts {
-  readonly clock: Clock
-  readonly keeper: IdentityKeeper
-  readonly watcher: ManifestWatcher
-  readonly health: HealthBoard
-  readonly registrar: Registrar
-  readonly hub: WorkerHub
+  readonly clock: Pick<Clock, 'now'>
+  readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems'>
+  readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests'>
+  readonly health: Pick<HealthBoard, 'statusOf'>
+  readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
+  readonly hub: Pick<WorkerHub, 'workers' | 'collect'>
   /** Null until the host has enrolled. */
-  readonly membership: () => { readonly link: StoreLink; readonly discovery: Discovery } | null
+  readonly membership: () => {
+    readonly link: Pick<StoreLink, 'state' | 'publication'>
+    readonly discovery: Pick<Discovery, 'snapshot' | 'source' | 'builtAtMs'>
+  } | null
 }
 
 /** Settings of a report. */
@@ -190,10 +194,18 @@ export class AgentReport implements AdminSource, MetricsSource {
     }
     const link = this.#parts.membership()?.link
     if (link === undefined) return { ok: false, detail: 'this host has not enrolled yet' }
-    const state = link.state
-    return state.kind === 'connected'
-      ? { ok: true, detail: '' }
-      : { ok: false, detail: `the store is away: ${state.reason}` }
+    const { state } = link
+    if (state.kind === 'away') return { ok: false, detail: `the store is away: ${state.reason}` }
+    const publication = link.publication(instanceKey(service, record.host, record.id))
+    switch (publication.kind) {
+      case 'stored':
+        return { ok: true, detail: '' }
+      case 'refused':
+        return { ok: false, detail: `the store refuses it: ${publication.problem}` }
+      case 'pending':
+      case 'none':
+        return { ok: false, detail: 'on its way to the store' }
+    }
   }
 
   /** The first thing that is missing before traffic can flow. */

@@ -311,6 +311,7 @@ export class App {
       this.#handOut(discovery)
     })
     link.onPublished(() => this.#showReceipts())
+    link.onState(() => this.#showReceipts())
     await discovery.start()
     if (this.#stopping) return
     const { desired, farewells } = this.#published

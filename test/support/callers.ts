@@ -63,13 +63,13 @@ export class Callers {
   readonly failures: string[] = []
   requests = 0
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 })
-  readonly #loops: Promise<void>
+  readonly #loops: Promise<unknown>
   #stopped = false
 
   /** Begins: two callers a target. */
   constructor(settings: { readonly targets: readonly CallTarget[] }) {
     const loops = settings.targets.flatMap((target) => [this.#loop(target), this.#loop(target)])
-    this.#loops = Promise.all(loops).then(() => {})
+    this.#loops = Promise.all(loops)
   }
 
   /** Whole answers of a host, or of all. */

@@ -59,7 +59,7 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
     clock,
     random,
   })
-  const call = (authority: string, before = (_: FakeStream): void => {}): FakeStream => {
+  const call = (authority: string, before: (stream: FakeStream) => void = () => {}): FakeStream => {
     const stream = new FakeStream()
     const incoming = { peer, service: orders, authority, stream }
     inbound.accept(incoming as unknown as IncomingCall)

@@ -1,6 +1,5 @@
 import t from 'tap'
 import { LocalInstances, type ReachableInstance } from '#agent/inbound/local-instances.ts'
-import type { Opener } from '#agent/platform.ts'
 import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
@@ -17,7 +16,7 @@ function makeInstances(...wishes: readonly InstanceWish[]) {
   const dialled: string[] = []
   const instances = new LocalInstances({
     local: {
-      dial: (address: string, port: number, _: Opener) => void dialled.push(`${address}:${port}`),
+      dial: (address: string, port: number) => void dialled.push(`${address}:${port}`),
     },
     makePool: () => new ChannelPool({ clock }),
   })

@@ -10,6 +10,8 @@ import { until } from '#test/support/until.ts'
 /** Shortest waits between two starts. */
 const random = { fraction: () => 0, bytes: (count: number) => Buffer.alloc(count) }
 
+const environment = { PATH: '/usr/bin:/bin' }
+
 // The clock's timers keep no process alive.
 const alive = setInterval(() => {}, 60_000)
 t.teardown(() => clearInterval(alive))
@@ -30,7 +32,7 @@ function supervise(
   const { logger, lines } = logLines()
   const supervisor = new Supervisor(
     { clock, random, logger },
-    { programs, finalCodes: [78], killMs: 10_000, ...settings },
+    { environment, programs, finalCodes: [78], killMs: 10_000, ...settings },
   )
   t.teardown(() => supervisor.stop())
   const ended = supervisor.run()
@@ -130,7 +132,7 @@ t.test('Supervisor outlives a missing program, and starts nothing once it stops'
   const missing = { ...shell('m', ''), command: '/no/such/program' }
   const supervisor = new Supervisor(
     { clock: fake, random, logger },
-    { programs: [missing], finalCodes: [], killMs: 10_000 },
+    { environment, programs: [missing], finalCodes: [], killMs: 10_000 },
   )
   const ended = supervisor.run()
   await until('it waits to try again', () => fake.pending === 1)
