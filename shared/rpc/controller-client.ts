@@ -6,6 +6,7 @@
 import type { SecureContext } from 'node:tls'
 import { createSecureContext } from 'node:tls'
 import type { Clock } from '#shared/lifecycle/clock.ts'
+import { connectWords } from '#shared/lifecycle/connect-words.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { codeKey } from './api-service.ts'
 import { grpc } from './grpc.ts'
@@ -105,7 +106,7 @@ export class ControllerClient {
       return new MeshError(error.details, { code, retry, cause: error })
     }
     const known = failures.get(error.code)
-    return new MeshError(`controller ${this.#address}: ${error.details}`, {
+    return new MeshError(`controller ${this.#address}: ${connectWords(error.details)}`, {
       ...(known ?? { code: 'controller-failed', retry: false }),
       cause: error,
     })

@@ -1,5 +1,6 @@
 /** Owns the reading of a store's refusals: gRPC status and etcd's words in, MeshError out. */
 
+import { connectWords } from '#shared/lifecycle/connect-words.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { StoreErrorCode } from './key-value.ts'
 import { WireError } from './wire.ts'
@@ -91,5 +92,8 @@ export function storeError(doing: string, error: unknown): MeshError {
     byWords.find(([words]) => wire.message.includes(words))?.[1] ??
     byStatus.get(wire.code) ??
     refused
-  return new MeshError(`store: ${doing}: ${wire.message}`, { ...meaning, cause: error })
+  return new MeshError(`store: ${doing}: ${connectWords(wire.message)}`, {
+    ...meaning,
+    cause: error,
+  })
 }
