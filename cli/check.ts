@@ -5,30 +5,36 @@ import type { CheckReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
+import { clean } from './output/table.ts'
 
 const marks = { ok: 'ok  ', warning: 'WARN', failed: 'FAIL', skipped: '-   ' } as const
 
-/** Prints the checks; succeeds when none failed. */
+/** Prints the checks; succeeds when none failed. With nobody to ask, the question itself fails. */
 export async function check(parts: {
   readonly agent: AdminSocket
   readonly printer: Printer
 }): Promise<number> {
-  const reports = await allReports(parts.agent)
+  const { answered, reports } = await allReports(parts.agent)
   parts.printer.result(reports, () => render(reports))
+  if (!answered) return exitCodes.unreachable
   return reports.some(({ verdict }) => verdict === 'failed') ? exitCodes.notInOrder : exitCodes.ok
 }
 
-async function allReports(agent: AdminSocket): Promise<readonly CheckReport[]> {
+async function allReports(
+  agent: AdminSocket,
+): Promise<{ readonly answered: boolean; readonly reports: readonly CheckReport[] }> {
   const name = 'agent-socket'
   try {
     const reports = await agent.ask('checks')
     const finding = `the agent answers on ${agent.path}`
-    return [{ name, verdict: 'ok', finding, cause: '', fix: '' }, ...reports]
+    const own: CheckReport = { name, verdict: 'ok', finding, cause: '', fix: '' }
+    return { answered: true, reports: [own, ...reports] }
   } catch (error) {
     if (!(error instanceof MeshError)) throw error
     const { message, hint = '' } = error
     const finding = `no agent answers on ${agent.path}`
-    return [{ name, verdict: 'failed', finding, cause: message, fix: hint }]
+    const own: CheckReport = { name, verdict: 'failed', finding, cause: message, fix: hint }
+    return { answered: false, reports: [own] }
   }
 }
 
@@ -36,10 +42,15 @@ function render(reports: readonly CheckReport[]): string {
   const width = Math.max(...reports.map(({ name }) => name.length))
   const indent = ' '.repeat(width + 8)
   const lines = reports.map(({ name, verdict, finding, cause, fix }) => {
-    const line = `${marks[verdict]}  ${name.padEnd(width)}  ${finding}\n`
+    const line = `${marks[verdict]}  ${clean(name).padEnd(width)}  ${clean(finding)}\n`
     return verdict === 'ok' || verdict === 'skipped'
       ? line
-      : `${line}${indent}cause: ${cause}\n${indent}fix:   ${fix}\n${indent}more:  docs/checks.md#${name}\n`
+      : [
+          line,
+          `${indent}cause: ${clean(cause)}\n`,
+          `${indent}fix:   ${clean(fix)}\n`,
+          `${indent}more:  docs/checks.md#${clean(name)}\n`,
+        ].join('')
   })
   const count = (verdict: CheckReport['verdict']): number =>
     reports.filter((report) => report.verdict === verdict).length

@@ -15,7 +15,7 @@ export async function hostList(parts: {
     table(
       ['HOST', 'SERVICES', 'ENROLLED'],
       hosts.map(({ host, services, enrolledAt }) => [host, services.join(','), enrolledAt]),
-      'no host has joined yet; see meshctl token create',
+      "no host has joined yet; to let one in: meshctl token create HOST --service '*'",
     ),
   )
   return exitCodes.ok

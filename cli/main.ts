@@ -14,6 +14,7 @@ import { exitCodes } from './exit-codes.ts'
 import { hostList } from './host.ts'
 import { manifestStatus, manifestValidate } from './manifest.ts'
 import { Printer } from './output/printer.ts'
+import { clean } from './output/table.ts'
 import { schema } from './schema.ts'
 import { services } from './services.ts'
 import { status } from './status.ts'
@@ -146,8 +147,9 @@ try {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
   } else if (error instanceof MeshError) {
-    streams.err(`meshctl: ${error.message}\n`)
-    if (error.hint !== undefined) streams.err(`         ${error.hint}\n`)
+    const { message, hint = '' } = error
+    streams.err(`meshctl: ${clean(message)}\n`)
+    if (hint !== '') streams.err(`         ${clean(hint)}\n`)
     process.exitCode = exitCodes.unreachable
   } else throw error
 }

@@ -7,7 +7,7 @@ import { renderProblem } from '#shared/schema/problem.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
-import { table } from './output/table.ts'
+import { clean, table } from './output/table.ts'
 
 /** Prints the verdict on every manifest of this host; succeeds when all were accepted. */
 export async function manifestStatus(parts: {
@@ -30,7 +30,7 @@ export async function manifestStatus(parts: {
           upstreams.join(','),
         ]),
         'no manifests here',
-      ) + problems.map((problem) => `\n${problem}`).join(''),
+      ) + problems.map((problem) => `\n${clean(problem)}`).join(''),
   )
   const rejected = reports.some(({ verdict }) => verdict === 'rejected')
   return rejected ? exitCodes.notInOrder : exitCodes.ok
@@ -45,7 +45,9 @@ export function manifestValidate(
   parts.printer.result(reports, () =>
     reports
       .map(({ file, problems }) =>
-        problems.length === 0 ? `${file}: good\n` : `${problems.join('\n')}\n`,
+        (problems.length === 0 ? [`${file}: good`] : problems)
+          .map((line) => `${clean(line)}\n`)
+          .join(''),
       )
       .join(''),
   )

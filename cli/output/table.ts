@@ -40,8 +40,8 @@ export function duration(ms: number): string {
   return words.filter((word) => word !== '').join(' ')
 }
 
-/** Names come from files and far hosts: nothing in them may steer a terminal. */
-function clean(text: string): string {
+/** One line, made harmless: words come from files and far hosts, and none may steer a terminal. */
+export function clean(text: string): string {
   // oxlint-disable-next-line eslint/no-control-regex
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '?')
 }

@@ -99,12 +99,15 @@ t.test('check fails when one check does, with cause, fix and where to read on', 
   t.match(sick.out(), /cause: none was started[^]*fix: [^]*docs\/checks\.md#workers-connected/)
 })
 
-t.test('check reports an agent that does not answer as a failed check', async (t) => {
-  const agent = new AdminSocket({ socketPath: join(shortDir(t), 'none.sock') })
-  const { printer, out } = paper(true)
-  t.equal(await check({ agent, printer }), 1)
-  t.match(JSON.parse(out()), [{ name: 'agent-socket', verdict: 'failed', fix: /--socket/ }])
-})
+t.test(
+  'check reports an agent that does not answer, and exits as every verb does then',
+  async (t) => {
+    const agent = new AdminSocket({ socketPath: join(shortDir(t), 'none.sock') })
+    const { printer, out } = paper(true)
+    t.equal(await check({ agent, printer }), 3)
+    t.match(JSON.parse(out()), [{ name: 'agent-socket', verdict: 'failed', fix: /--socket/ }])
+  },
+)
 
 t.test('manifest status shows the rejected ones with every problem', async (t) => {
   const rejected = { verdict: 'rejected', problems: ['web.json:1:2: unknown key'] } as const
@@ -113,6 +116,25 @@ t.test('manifest status shows the rejected ones with every problem', async (t) =
   const { printer, out } = paper(false)
   t.equal(await manifestStatus({ agent, printer }), 1)
   t.match(out(), /^web\.json +web +rejected[^]*web\.json:1:2: unknown key/m)
+})
+
+t.test('no name of a file and no word of an agent steers the terminal', async (t) => {
+  const evil = 'a\u001b[2Jb\u009bc\u202e'
+  const rejected = { verdict: 'rejected', problems: [`${evil}:1:2: no`] } as const
+  const manifests = healthyFacts.manifests.map((one) => ({ ...one, file: evil, ...rejected }))
+  const agent = await agentWith(t, { ...healthyFacts, manifests })
+  const { printer, out } = paper(false)
+  await manifestStatus({ agent, printer })
+  await check({ agent, printer })
+  const dir = t.testdir({
+    [`${evil}.json`]: '{"port": 0}',
+    [`${evil}good.json`]: '{"name": "a", "port": 1}',
+  })
+  const files = [`${evil}.json`, `${evil}good.json`, `${evil}absent`].map((name) => join(dir, name))
+  manifestValidate({ printer }, { files })
+  // oxlint-disable-next-line eslint/no-control-regex
+  t.notMatch(out(), /[\u0000-\u0009\u000b-\u001f\u0080-\u009f\u202e]/)
+  t.match(out(), /a\?\[2Jb\?c\?:1:2: no[^]*\.json:1:10[^]*good\.json: good/)
 })
 
 t.test('manifest validate needs no agent and names the place of each fault', async (t) => {
