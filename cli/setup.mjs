@@ -60,6 +60,7 @@ async function installOnce() {
   const again = [process.execPath, fileURLToPath(import.meta.url), install]
   const taken = await run('flock', ['-F', '-n', '-E', '75', lock, ...again])
   if (taken === 0) return
+  if (taken === 127) fail('flock was not found; install util-linux')
   if (taken !== 75) process.exit(1)
   say('another command is setting up this checkout; waiting for it')
   if ((await run('flock', ['-F', lock, ...again])) !== 0) process.exit(1)

@@ -84,6 +84,10 @@ async function runFiles(files: readonly string[]): Promise<{ tests: TestResult[]
 }
 
 async function main(filters: readonly string[]): Promise<number> {
+  const files = testFiles(filters)
+  const barren = filters.filter((filter) => testFiles([filter]).length === 0)
+  for (const word of barren) console.log(`no test file has ${JSON.stringify(word)} in its path`)
+  if (barren.length > 0) return 1
   let failed = 0
   let passed = 0
   if (canInstall()) {
@@ -95,7 +99,6 @@ async function main(filters: readonly string[]): Promise<number> {
     failed += printChecks(results)
     passed += results.length - failed
   }
-  const files = testFiles(filters)
   const { tests, code } = await runFiles(files)
   printSkipped(tests)
   printFailures(tests)

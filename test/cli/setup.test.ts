@@ -19,8 +19,8 @@ interface Run {
   readonly code: Promise<number | string>
 }
 
-/** A fresh checkout whose npm is a script of ours. */
-function checkout(t: Test, npm: string): Checkout {
+/** A fresh checkout whose npm is a script of ours; `path` follows its directory in `PATH`. */
+function checkout(t: Test, npm: string, path = ':/usr/bin:/bin'): Checkout {
   const dir = t.testdir({
     'package.json': '{}',
     'package-lock.json': '{}',
@@ -42,7 +42,7 @@ function checkout(t: Test, npm: string): Checkout {
     start: (...words) => {
       const child = spawn(process.execPath, ['cli/setup.mjs', ...words], {
         cwd: dir,
-        env: { PATH: `${dir}/bin:/usr/bin:/bin`, RUNTIME: process.execPath },
+        env: { PATH: `${dir}/bin${path}`, RUNTIME: process.execPath },
         stdio: ['ignore', 'pipe', 'pipe'],
       })
       const code = new Promise<number | string>((resolve) =>
@@ -133,6 +133,12 @@ t.test('setup passes signals on and ends as its program did', async (t) => {
   await new Promise((resolve) => child.stdout?.once('data', resolve))
   child.kill('SIGTERM')
   t.equal(await code, 7)
+})
+
+t.test('setup names the program it needs for its lock', async (t) => {
+  const { code, err } = checkout(t, goodNpm, '').start('hello.ts')
+  t.equal(await code, 1)
+  t.match(await err, /flock was not found; install util-linux/)
 })
 
 t.test('setup needs a program to start', async (t) => {
