@@ -42,7 +42,7 @@ export class RigUpstream implements Upstream {
   readonly mtls: boolean
   readonly pool: ChannelPool
   readonly results: AttemptResult[] = []
-  started_ = 0
+  attempts = 0
   /** Channels opened. */
   opens = 0
   readonly #dialler: LocalDialler
@@ -73,7 +73,7 @@ export class RigUpstream implements Upstream {
   }
 
   started(): void {
-    this.started_++
+    this.attempts++
   }
 
   finished(result: AttemptResult): void {

@@ -33,7 +33,7 @@ t.test('HeadInput copies a head that comes byte by byte a bounded number of time
   const input = new HeadInput(limits)
   let copied = 0
   const { copy } = Buffer.prototype
-  Buffer.prototype.copy = function (...args) {
+  Buffer.prototype.copy = function (...args: Parameters<typeof copy>) {
     const count = copy.apply(this, args)
     copied += count
     return count

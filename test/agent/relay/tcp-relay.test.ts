@@ -1,0 +1,174 @@
+import t from 'tap'
+import { TcpRelay, type TcpRelayFacts } from '#agent/relay/tcp-relay.ts'
+import { RelayWatch } from '#agent/relay/relay-watch.ts'
+import { SocketChannel } from '#agent/relay/socket-channel.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import type { Clock } from '#shared/lifecycle/clock.ts'
+import type { Outcome } from '#shared/model/outcome.ts'
+import { mintPermit } from '#shared/policy/permit.ts'
+import type { Channel } from '#agent/platform.ts'
+import { FakeChannel } from '#test/support/fake-channel.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { RawPeer, RawServer } from '#test/support/raw-peer.ts'
+
+const facts: TcpRelayFacts = {
+  direction: 'outbound',
+  source: null,
+  destination: null,
+  service: null,
+  host: null,
+  instance: null,
+  mtls: false,
+  attempts: 1,
+}
+
+function relayOf(
+  caller: Channel,
+  service: Channel,
+  clock: Clock = systemClock,
+  more: Partial<TcpRelayFacts> = {},
+) {
+  const outcomes: Outcome[] = []
+  const watch = new RelayWatch({ clock })
+  const done = Promise.withResolvers<Outcome>()
+  const record = (outcome: Outcome) => {
+    outcomes.push(outcome)
+    done.resolve(outcome)
+  }
+  new TcpRelay(
+    { caller, service, outcomes: { record }, watch, clock },
+    { ...facts, ...more },
+    mintPermit('test'),
+  ).start()
+  return { outcomes, watch, over: done.promise }
+}
+
+const nobody = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
+
+/** Two raw ends with a relay between them. */
+async function spliced(t: { readonly teardown: (run: () => void) => void }) {
+  const front = await RawServer.listen()
+  const back = await RawServer.listen()
+  const [caller, way] = [await RawPeer.connect(front.port), await RawPeer.connect(back.port)]
+  const near = await front.peer(0)
+  const service = await back.peer(0)
+  near.socket.removeAllListeners()
+  way.socket.removeAllListeners()
+  t.teardown(() => {
+    front.stop()
+    back.stop()
+    for (const { socket } of [caller, way]) socket.destroy()
+  })
+  const relay = relayOf(
+    new SocketChannel(near.socket, nobody),
+    new SocketChannel(way.socket, nobody),
+  )
+  return { caller, service, ...relay }
+}
+
+t.test('bytes pass both ways, and each half-close on its own', async (t) => {
+  for (const first of ['caller', 'service'] as const) {
+    const { caller, service, over, outcomes, watch } = await spliced(t)
+    service.write('220 hello')
+    await caller.until('220 hello')
+    caller.write('EHLO')
+    await service.until('EHLO')
+    const [one, other] = first === 'caller' ? [caller, service] : [service, caller]
+    one.end()
+    await other.untilEnd()
+    other.write('there is more')
+    await one.until('there is more')
+    other.end()
+    await one.untilClosed()
+    t.match(await over, {
+      protocol: 'tcp',
+      reason: 'ok',
+      bytesFromCaller: first === 'caller' ? 4 : 17,
+      bytesToCaller: first === 'caller' ? 22 : 9,
+      status: 0,
+    })
+    t.equal(outcomes.length, 1)
+    t.equal(watch.size, 0)
+  }
+})
+
+t.test('a reset passes on, and tells whose it was', async (t) => {
+  for (const first of ['caller', 'service'] as const) {
+    const { caller, service, over } = await spliced(t)
+    caller.write('x')
+    await service.until('x')
+    const [one, other] = first === 'caller' ? [caller, service] : [service, caller]
+    one.reset()
+    await other.untilClosed()
+    t.equal(other.error, 'ECONNRESET')
+    t.match(await over, { reason: first === 'caller' ? 'caller-aborted' : 'instance-aborted' })
+  }
+})
+
+t.test(
+  '20 MiB pass each way at once, and a side that does not read holds the other up',
+  async (t) => {
+    const { caller, service } = await spliced(t)
+    const piece = Buffer.alloc(1024 * 1024, 'x')
+    service.socket.pause()
+    for (let i = 0; i < 20; i++) {
+      caller.write(piece)
+      service.write(piece)
+    }
+    await caller.until((one) => one.bytes === 20 * piece.length)
+    t.ok(caller.socket.writableLength > piece.length, 'most of it still waits at the caller')
+    service.socket.resume()
+    await service.until((one) => one.bytes === 20 * piece.length)
+  },
+)
+
+t.test('pauses and resumes come in pairs', async (t) => {
+  const [caller, service] = [new FakeChannel(), new FakeChannel()]
+  relayOf(caller, service)
+  service.full = true
+  caller.says('a')
+  t.ok(caller.paused)
+  service.drains()
+  t.notOk(caller.paused)
+  caller.full = true
+  service.says('b')
+  t.ok(service.paused)
+  caller.drains()
+  t.notOk(service.paused)
+})
+
+t.test('the loss of a tunnel is told apart from that of a service', async (t) => {
+  const cases = [
+    { direction: 'outbound', mtls: true, reason: 'tunnel-lost' },
+    { direction: 'outbound', mtls: false, reason: 'instance-aborted' },
+    { direction: 'inbound', mtls: true, reason: 'instance-aborted' },
+  ] as const
+  for (const { direction, mtls, reason } of cases) {
+    const [caller, service] = [new FakeChannel(), new FakeChannel()]
+    const { over } = relayOf(caller, service, systemClock, { direction, mtls })
+    service.close({ code: 'ECONNRESET', message: '' })
+    t.match(await over, { reason })
+    t.ok(caller.aborted)
+  }
+})
+
+t.test('a side that has gone for good is not waited for without end', async (t) => {
+  const clock = new FakeClock()
+  const [caller, service] = [new FakeChannel(), new FakeChannel()]
+  const { outcomes, watch } = relayOf(caller, service, clock)
+  service.close(null)
+  t.ok(caller.ended)
+  t.equal(outcomes.length, 0)
+  await clock.advance(7000)
+  t.ok(caller.aborted)
+  t.match(outcomes, [{ reason: 'ok' }])
+  t.equal(watch.size, 0)
+})
+
+t.test('a channel that was gone before the start is an end at once', async (t) => {
+  const [caller, service] = [new FakeChannel(), new FakeChannel()]
+  caller.closed = true
+  const { outcomes } = relayOf(caller, service)
+  t.match(outcomes, [{ reason: 'caller-aborted' }])
+  t.ok(service.aborted)
+})
