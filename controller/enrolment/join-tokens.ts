@@ -1,7 +1,7 @@
 /**
  * Owns join tokens in the store: making them, judging one that is presented, and using it up
  * together with the host's record in one transaction, so that no two hosts can ever share one.
- * Used and expired tokens are kept for a day, to be told apart from forged ones.
+ * Used and expired tokens are kept for a day from then on, to be told apart from forged ones.
  */
 
 import { timingSafeEqual } from 'node:crypto'
@@ -41,7 +41,6 @@ export type TokenVerdict =
   | { readonly kind: 'refused'; readonly reason: TokenRefusal; readonly detail: string }
 
 const keptMs = 86_400_000
-const maxTokens = 10_000
 
 /** See the header. */
 export class JoinTokens {
@@ -49,23 +48,30 @@ export class JoinTokens {
   readonly #clock: Clock
   readonly #random: Random
   readonly #rootHash: Buffer
+  readonly #maxWaiting: number
 
   constructor(
     parts: { readonly store: KeyValue; readonly clock: Clock; readonly random: Random },
-    settings: { readonly rootHash: Buffer },
+    settings: {
+      readonly rootHash: Buffer
+      /** Tokens neither used nor expired. @default 10_000 */
+      readonly maxWaiting?: number
+    },
   ) {
     this.#store = parts.store
     this.#clock = parts.clock
     this.#random = parts.random
     this.#rootHash = settings.rootHash
+    this.#maxWaiting = settings.maxWaiting ?? 10_000
   }
 
   /** Makes a token. Refuses when too many are waiting to be used. */
   async create(
     order: TokenOrder,
   ): Promise<Parsed<{ readonly token: string; readonly expiresAtMs: number }>> {
-    if ((await this.#sweep()) >= maxTokens) {
-      return { ok: false, problem: `${maxTokens} join tokens exist already; let some expire` }
+    if ((await this.#sweep()) >= this.#maxWaiting) {
+      const problem = `${this.#maxWaiting} join tokens wait to be used already; let some expire`
+      return { ok: false, problem }
     }
     const id = this.#random.bytes(12).toString('base64url')
     const secret = this.#random.bytes(32)
@@ -121,18 +127,22 @@ export class JoinTokens {
     return succeeded
   }
 
-  /** Forgets tokens long past; answers how many are left. */
+  /** Forgets tokens long past; answers how many wait to be used. */
   async #sweep(): Promise<number> {
     const { entries } = await this.#store.list(tokensPrefix)
-    const oldest = this.#clock.now() - keptMs
-    let left = entries.length
+    const now = this.#clock.now()
+    let waiting = 0
     for (const { key, value } of entries) {
       const record = decodeTokenRecord(value)
-      if (record.ok && record.value.expiresAtMs > oldest) continue
+      if (record.ok) {
+        const { usedAtMs, expiresAtMs } = record.value
+        const endedAtMs = usedAtMs > 0 ? usedAtMs : expiresAtMs
+        if (usedAtMs === 0 && expiresAtMs > now) waiting++
+        if (endedAtMs + keptMs > now) continue
+      }
       await this.#store.delete(key)
-      left--
     }
-    return left
+    return waiting
   }
 }
 

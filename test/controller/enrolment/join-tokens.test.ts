@@ -27,7 +27,10 @@ interface Bench {
   readonly clock: FakeClock
 }
 
-function setUp(t: { testdir(): string; teardown(fn: () => Promise<void>): void }): Bench {
+function setUp(
+  t: { testdir(): string; teardown(fn: () => Promise<void>): void },
+  settings: { readonly maxWaiting?: number } = {},
+): Bench {
   const clock = new FakeClock({ epoch: Date.now() })
   const embedded = EmbeddedStore.open(
     { clock, random, logger },
@@ -35,12 +38,15 @@ function setUp(t: { testdir(): string; teardown(fn: () => Promise<void>): void }
   )
   t.teardown(() => embedded.stop())
   const store = embedded.keyValue
-  const tokens = new JoinTokens({ store, clock, random }, { rootHash: randomBytes(32) })
+  const tokens = new JoinTokens(
+    { store, clock, random },
+    { rootHash: randomBytes(32), ...settings },
+  )
   return { tokens, store, clock }
 }
 
-async function create({ tokens }: Bench): Promise<string> {
-  const created = await tokens.create(order)
+async function create({ tokens }: Bench, ttlMs = order.ttlMs): Promise<string> {
+  const created = await tokens.create({ ...order, ttlMs })
   if (!created.ok) throw new Error(created.problem)
   return created.value.token
 }
@@ -77,6 +83,26 @@ t.test('redeem writes the host record and uses the token up, both or neither', a
   t.equal((await bench.store.get(hostKey(host))).entry?.modRevision, entry?.modRevision)
   t.equal(await reasonOf(bench, token), 'token-used')
 })
+
+t.test(
+  'only tokens that wait to be used count, and a used one is kept a day from use',
+  async (t) => {
+    const bench = setUp(t, { maxWaiting: 2 })
+    const used = await create(bench, 7 * day)
+    const verdict = await bench.tokens.judge(used)
+    if (verdict.kind !== 'good') throw new Error('not good')
+    await bench.tokens.redeem(verdict.token)
+    await create(bench)
+    await create(bench)
+    t.match(await bench.tokens.create(order), { ok: false, problem: /2 join tokens wait/ })
+    await bench.clock.advance(60_000)
+    await create(bench)
+    t.equal(await reasonOf(bench, used), 'token-used')
+    await bench.clock.advance(day - 60_000)
+    await create(bench)
+    t.equal(await reasonOf(bench, used), 'token-unknown')
+  },
+)
 
 t.test('the store never sees a secret, and a damaged record is as good as none', async (t) => {
   const bench = setUp(t)
