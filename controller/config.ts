@@ -36,7 +36,6 @@ export interface ControllerConfig {
   }
   readonly store: StoreChoice
   readonly state: string
-  readonly run: string
   readonly leafTtlMs: number
   readonly log: { readonly level: LogLevel }
 }
@@ -86,11 +85,6 @@ export const controllerConfigSchema = Type.Object(
       default: false,
     }),
     state: text(4096, 'directory of the CA and the embedded store', '/var/lib/mesh/controller'),
-    run: text(
-      4096,
-      'directory of what lives only while the controller runs',
-      '/run/mesh/controller',
-    ),
     leafTtlSeconds: Type.Integer({
       minimum: 20,
       maximum: 30 * 86_400,
@@ -134,7 +128,6 @@ export function readControllerConfig(
       },
       store: take('/store', parseStore(raw.store, raw.storeInsecure), { kind: 'embedded' }),
       state: absolute(raw.state, '/state', report),
-      run: absolute(raw.run, '/run', report),
       leafTtlMs: raw.leafTtlSeconds * 1000,
       log: { level: raw.log.level },
     }

@@ -93,7 +93,6 @@ export class World {
       store: store === 'etcd' ? `http://${address}:2379` : 'embedded',
       storeInsecure: true,
       state: join(at, 'state'),
-      run: join(at, 'run'),
       leafTtlSeconds: this.#settings.leafTtlSeconds,
     }
     writeFileSync(join(at, 'controller.json'), `${JSON.stringify(config, null, 2)}\n`)

@@ -30,7 +30,6 @@ t.test('an empty file gives the documented defaults', async (t) => {
     },
     store: { kind: 'embedded' },
     state: '/var/lib/mesh/controller',
-    run: '/run/mesh/controller',
     leafTtlMs: 86_400_000,
     log: { level: 'info' },
   })

@@ -34,7 +34,6 @@ export function runController(
       advertise: '127.0.0.1',
       listen: { api: free, store: free, metrics: free },
       state: `${directory}/state`,
-      run: `${directory}/run`,
       ...overrides,
     }),
   )

@@ -44,7 +44,6 @@ export async function startController(
       listen: { api: free, store: free, metrics: free },
       store: { kind: 'embedded' },
       state: `${directory}/state`,
-      run: `${directory}/run`,
       leafTtlMs: 3_600_000,
       log: { level: 'info' },
       ...overrides,
