@@ -64,8 +64,8 @@ const stopped = new Promise<string>((resolve) => {
 try {
   await controller.start()
 } catch (error) {
-  const hint = error instanceof MeshError && error.hint !== undefined ? ` (${error.hint})` : ''
-  fail(`${messageOf(error)}${hint}`)
+  const hint = error instanceof MeshError ? (error.hint ?? '') : ''
+  fail(hint === '' ? messageOf(error) : `${messageOf(error)} (${hint})`)
 }
 logger.info({ signal: await stopped }, 'stopping')
 await controller.stop()

@@ -5,6 +5,7 @@
  */
 
 import type { Logger } from '#shared/logging/logger.ts'
+import { parseHostName } from '#shared/model/names.ts'
 import { checkCsr } from '#shared/pki/csr.ts'
 import type { Answer } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
@@ -20,8 +21,6 @@ export interface EnrolmentParts {
   readonly logger: Logger
 }
 
-const advice = 'ask an operator for a new one: meshctl token create'
-
 /** See the header. */
 export class Enrolment {
   readonly #parts: EnrolmentParts
@@ -32,6 +31,8 @@ export class Enrolment {
 
   /** Trades a token and a CSR for a host credential; `from` is for the audit line. */
   async enrol(request: EnrolRequest, from: string): Promise<Answer<EnrolReply>> {
+    const asked = parseHostName(request.host)
+    const advice = newToken(asked.ok ? asked.value : 'HOST')
     const verdict = await this.#parts.tokens.judge(request.token)
     if (verdict.kind === 'refused') {
       return this.#refuse(from, verdict.reason, `${verdict.detail}; ${advice}`)
@@ -66,4 +67,8 @@ export class Enrolment {
     this.#parts.logger.warn({ audit: 'enrolment-refused', from, code }, message)
     return refuse(code === 'bad-csr' ? 'bad-request' : 'unauthenticated', code, message)
   }
+}
+
+function newToken(host: string): string {
+  return `ask an operator for a new one: meshctl token create ${host} --service '*'`
 }

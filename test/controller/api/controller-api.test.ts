@@ -72,6 +72,7 @@ t.test('a token enrols one host, once, and leaves an audit line', async (t) => {
     mesh: { trustDomain: 'mesh.internal', trustBundlePem: bundlePem, controller: 'c1' },
   })
   t.equal(await outcome(enrol(token)), 'token-used')
+  await t.rejects(enrol(token), { message: /: meshctl token create web1 --service '\*'$/ })
 
   const parts = must(parseJoinToken(token))
   const forged = formatJoinToken({ ...parts, secret: randomBytes(32) })
