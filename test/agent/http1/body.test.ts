@@ -86,6 +86,8 @@ t.test('BodyReader refuses chunk framing that is not exact', async (t) => {
     '1\r\nx\n0\r\n\r\n',
     '1\r\nx\rx0\r\n\r\n',
     '1\r\nx0\r\n\r\n',
+    '1\r\nx0\n0\r\n\r\n',
+    '1\r\nx\r00\r\n\r\n',
     '1000000000000\r\n',
     'fffffffffffffffff\r\n',
     '0\r\nX 1\r\n\r\n',

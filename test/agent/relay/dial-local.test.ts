@@ -1,0 +1,55 @@
+import t from 'tap'
+import { LocalDialler } from '#agent/relay/dial-local.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { RawServer } from '#test/support/raw-peer.ts'
+import { recordedOpen } from '#test/support/recorded-channel.ts'
+
+const settings = { source: '127.0.0.6', timeoutMs: 1000 }
+
+t.test('dial comes from an address that no service trusts as its local user', async (t) => {
+  const server = await RawServer.listen()
+  t.teardown(() => server.stop())
+  const dialler = new LocalDialler({ clock: systemClock }, settings)
+  const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', server.port, opener))
+  if (opened.kind !== 'open') throw new Error(opened.detail)
+  const peer = await server.peer(0)
+  t.equal(peer.socket.remoteAddress, '127.0.0.6')
+  opened.channel.writeText('hello')
+  await peer.until('hello')
+  peer.write('there')
+  await opened.sink.until(({ text }) => text === 'there')
+  peer.end()
+  await opened.sink.until(({ ended }) => ended)
+  opened.channel.writeText(', still here')
+  await peer.until('still here')
+  opened.channel.end()
+  await opened.sink.until(({ closed }) => closed === null)
+})
+
+t.test('dial names the instance that refused', async (t) => {
+  const server = await RawServer.listen()
+  const { port } = server
+  server.stop()
+  const dialler = new LocalDialler({ clock: systemClock }, settings)
+  const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', port, opener))
+  t.match(opened, { kind: 'failed', reason: 'instance-refused' })
+  t.match(opened.kind === 'failed' ? opened.detail : '', `127.0.0.1:${port} refused`)
+})
+
+t.test('dial gives up on an instance that does not answer, and answers once', async (t) => {
+  const clock = new FakeClock()
+  const dialler = new LocalDialler({ clock }, settings)
+  let answers = 0
+  // TEST-NET-1 (RFC 5737): nobody is there, and at once or never is all the same here.
+  dialler.dial('192.0.2.1', 9, {
+    onOpen: () => void answers++,
+    onOpenFailed: (reason) => {
+      answers++
+      t.equal(reason, 'instance-refused')
+    },
+  })
+  await clock.advance(1000)
+  t.equal(answers, 1)
+  t.equal(clock.pending, 0)
+})

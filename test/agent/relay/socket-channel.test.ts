@@ -1,0 +1,126 @@
+import { connect } from 'node:net'
+import { once } from 'node:events'
+import t from 'tap'
+import { SocketChannel } from '#agent/relay/socket-channel.ts'
+import { RawServer } from '#test/support/raw-peer.ts'
+import { RecordedSink } from '#test/support/recorded-channel.ts'
+
+async function pair(t: { readonly teardown: (run: () => void) => void }) {
+  const server = await RawServer.listen()
+  const options = { port: server.port, allowHalfOpen: true, highWaterMark: 262_144 }
+  const socket = connect({ ...options, host: '127.0.0.1' })
+  await once(socket, 'connect')
+  t.teardown(() => {
+    socket.destroy()
+    server.stop()
+  })
+  const sink = new RecordedSink()
+  const channel = new SocketChannel(socket, sink)
+  return { socket, sink, channel, peer: await server.peer(0) }
+}
+
+t.test('small and large pieces arrive in the order they were written', async (t) => {
+  const { channel, peer } = await pair(t)
+  let expected = ''
+  for (let i = 0; i < 50; i++) {
+    const large = String(i % 10).repeat(20_000)
+    channel.writeText(`<${i}>`)
+    channel.write(Buffer.from(large))
+    channel.write(Buffer.from('small'))
+    expected += `<${i}>${large}small`
+  }
+  channel.end()
+  t.ok((await peer.untilEnd()) === expected)
+})
+
+t.test('large pieces of a turn are written together', async (t) => {
+  const { channel, socket } = await pair(t)
+  let writes = 0
+  const { write } = socket
+  socket.write = (...args: readonly unknown[]) => {
+    writes++
+    return Reflect.apply(write, socket, args) as boolean
+  }
+  let corks = 0
+  const { cork } = socket
+  socket.cork = () => {
+    corks++
+    cork.call(socket)
+  }
+  for (let i = 0; i < 10; i++) channel.write(Buffer.alloc(16_384))
+  t.equal(writes, 0)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.same([writes, corks], [10, 1])
+})
+
+t.test('write says when to wait, and onDrain when to go on', async (t) => {
+  const { channel, sink, peer } = await pair(t)
+  peer.socket.pause()
+  const piece = Buffer.alloc(65_536)
+  let written = 0
+  while (channel.write(piece)) {
+    written += piece.length
+    if (written % (1 << 20) === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+  peer.socket.resume()
+  await sink.until(({ drains }) => drains > 0)
+  t.ok(channel.write(piece))
+})
+
+t.test('onDrain also tells that everything before a goodbye is out', async (t) => {
+  const { channel, sink, peer } = await pair(t)
+  channel.writeText('bye')
+  channel.end()
+  await sink.until(({ drains }) => drains === 1)
+  t.equal(await peer.untilEnd(), 'bye')
+  channel.writeText('too late')
+  t.notOk(channel.closed)
+  peer.end()
+  await sink.until(({ closed }) => closed === null)
+  t.ok(channel.closed)
+})
+
+t.test('abort resets; after a goodbye that is out it takes nothing back', async (t) => {
+  const one = await pair(t)
+  one.channel.writeText('x')
+  await one.peer.until('x')
+  one.channel.abort()
+  one.channel.abort()
+  t.ok(one.channel.closed)
+  await one.peer.untilClosed()
+  t.equal(one.peer.error, 'ECONNRESET')
+  await one.sink.until(({ closed }) => closed === null)
+  const two = await pair(t)
+  two.peer.socket.pause()
+  two.channel.write(Buffer.alloc(1 << 20))
+  two.channel.end()
+  await two.sink.until(({ drains }) => drains > 0)
+  two.channel.abort()
+  two.peer.socket.resume()
+  await two.peer.untilEnd()
+  t.equal(two.peer.bytes, 1 << 20)
+  t.equal(two.peer.error, '')
+})
+
+t.test('a reset by the far side is told with its code, once', async (t) => {
+  const { sink, peer } = await pair(t)
+  peer.reset()
+  await sink.until(({ closed }) => closed !== undefined)
+  t.match(sink.closed, { code: 'ECONNRESET' })
+})
+
+t.test('a paused channel delivers nothing until it is resumed', async (t) => {
+  const { channel, sink, peer } = await pair(t)
+  channel.pause()
+  channel.pause()
+  peer.write('x'.repeat(100))
+  peer.end()
+  const other = await pair(t)
+  other.peer.write('y')
+  await other.sink.until(({ text }) => text === 'y')
+  t.equal(sink.bytes, 0)
+  t.notOk(sink.ended)
+  channel.resume()
+  await sink.until(({ ended }) => ended)
+  t.equal(sink.bytes, 100)
+})
