@@ -1,6 +1,7 @@
 /**
- * Owns how the controller is put together: store, CA, API, metrics, in the order in which one needs
- * the other, and taken apart in reverse. The only controller file, beside main, that knows all rooms.
+ * Owns how the controller is put together: ports first, so that a start that cannot be leaves nothing
+ * behind, then store, CA and API; taken apart with the ports first. The only controller file, beside
+ * main, that knows all rooms.
  */
 
 import { mkdir } from 'node:fs/promises'
@@ -20,6 +21,7 @@ import type { MeshDescription, StoreDescription } from '#shared/rpc/mesh-api.ts'
 import { MtlsServer } from '#shared/rpc/mtls-server.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import { advertisedProblem } from './api/advertised-address.ts'
 import { certificatesApi } from './api/certificates-api.ts'
 import { enrolmentApi } from './api/enrolment-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
@@ -32,6 +34,7 @@ import type { ControllerConfig } from './config.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
 import { EmbeddedStore } from './store/embedded-store.ts'
+import { FirstAnswer } from './store/first-answer.ts'
 
 /** What the controller leans on. */
 export interface ControllerParts {
@@ -62,9 +65,12 @@ export class Controller {
   readonly #parts: ControllerParts
   readonly #config: ControllerConfig
   readonly #calls = new Map<string, MetricSeries>()
+  /** Ports that are open, to be closed before what stands behind them. */
+  readonly #open = new AsyncDisposableStack()
   /** What was started, to be stopped in reverse. */
   readonly #started = new AsyncDisposableStack()
-  #ready = false
+  #waitsFor: () => string = () => 'the start'
+  #certificates: () => readonly MetricSeries[] = () => []
 
   constructor(parts: ControllerParts, config: ControllerConfig) {
     this.#parts = parts
@@ -83,7 +89,8 @@ export class Controller {
 
   /** Stops everything; open calls get two seconds. Idempotent. */
   async stop(): Promise<void> {
-    this.#ready = false
+    this.#waitsFor = () => 'the end'
+    await this.#open.disposeAsync()
     await this.#started.disposeAsync()
   }
 
@@ -92,6 +99,16 @@ export class Controller {
     const { clock, random, logger } = this.#parts
     // Looked at before anything is made, so that a newer version's directory stays as it is.
     await readCaState(config.state)
+    const api = this.#server('api', config.listen.api, true)
+    const storeServer =
+      config.store.kind === 'embedded' ? this.#server('store', config.listen.store, false) : null
+    const metrics = this.#metricsServer({ api, store: storeServer })
+    // Bound before anything is written; until there is a credential, every handshake fails.
+    const ports = {
+      api: (await api.listen()).port,
+      store: (await storeServer?.listen())?.port ?? 0,
+      metrics: (await metrics.listen()).port,
+    }
     await makeDirectory(config.state)
     const embedded = this.#openEmbedded()
     const store = embedded?.keyValue ?? this.#openExternal()
@@ -103,11 +120,10 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
-    const api = this.#server('api', config.listen.api, true)
-    const storeServer = embedded === null ? null : this.#server('store', config.listen.store, false)
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
+    this.#serveApi(api, authority, store, this.#describe(authority, ports.store))
     const own = new OwnCredentials(
       {
         authority,
@@ -121,19 +137,37 @@ export class Controller {
       },
       { name: config.name, stateDirectory: config.state },
     )
+    this.#certificates = () => certificateSeries(authority, own)
     await own.start()
     this.#started.defer(() => own.stop())
-    const storePort = (await storeServer?.listen())?.port ?? 0
-    const describe = this.#describe(authority, storePort)
-    this.#serveApi(api, authority, store, describe)
-    const { port: apiPort } = await api.listen()
-    const metrics = this.#metricsServer(authority, own, { api, store: storeServer })
-    const { port: metricsPort } = await metrics.listen()
-    await own.writeOperatorFile(formatHostPort(config.advertise, apiPort))
-    this.#ready = true
-    const ports = { api: apiPort, store: storePort, metrics: metricsPort }
-    logger.info({ controller: config.name, trustDomain: config.trustDomain, ...ports }, 'ready')
+    await own.writeOperatorFile(formatHostPort(config.advertise, ports.api))
+    const ready = (): void => {
+      const { name, trustDomain } = config
+      logger.info({ controller: name, trustDomain, ...ports }, 'ready')
+    }
+    if (config.store.kind === 'etcd') await this.#awaitStore(store, config.store.endpoints, ready)
+    else {
+      this.#waitsFor = () => ''
+      ready()
+    }
+    // Not awaited: a name server that is away must delay no start.
+    void advertisedProblem(config.advertise).then((problem) => {
+      if (problem !== '') logger.warn({ advertise: config.advertise }, problem)
+    })
     return ports
+  }
+
+  /** An external store may come later than the controller; only readiness waits for it. */
+  async #awaitStore(
+    store: KeyValue,
+    endpoints: readonly string[],
+    onAnswer: () => void,
+  ): Promise<void> {
+    const { clock, random, logger } = this.#parts
+    const first = new FirstAnswer({ store, clock, random, logger, onAnswer }, { endpoints })
+    this.#started.defer(() => first.stop())
+    this.#waitsFor = () => first.waitsFor
+    await first.start()
   }
 
   #openEmbedded(): EmbeddedStore | null {
@@ -169,7 +203,7 @@ export class Controller {
         ...(component === 'store' ? { maxRequestBytes: maxStoreRequestBytes } : {}),
       },
     )
-    this.#started.defer(() => server.stop(component === 'store' ? storeGraceMs : apiGraceMs))
+    this.#open.defer(() => server.stop(component === 'store' ? storeGraceMs : apiGraceMs))
     return server
   }
 
@@ -222,39 +256,40 @@ export class Controller {
     this.#calls.set(key, { metric: controllerMetrics.calls.name, labels: { method, code }, value })
   }
 
-  #metricsServer(
-    authority: Authority,
-    own: OwnCredentials,
-    servers: { readonly api: MtlsServer; readonly store: MtlsServer | null },
-  ): MetricsServer {
+  #metricsServer(servers: {
+    readonly api: MtlsServer
+    readonly store: MtlsServer | null
+  }): MetricsServer {
     const open = (port: string, value: number): MetricSeries => ({
       metric: controllerMetrics.connectionsOpen.name,
       labels: { port },
       value,
     })
-    const ends = (certificate: string, ms: number): MetricSeries => ({
-      metric: controllerMetrics.certificateExpiry.name,
-      labels: { certificate },
-      value: ms / 1000,
-    })
     const series = (): MetricSeries[] => [
       ...this.#calls.values(),
       open('api', servers.api.connections),
       ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
-      ends('root', authority.ends.root),
-      ends('issuing', authority.ends.issuing),
-      ends('server', own.serverEndsMs),
+      ...this.#certificates(),
     ]
     const server = new MetricsServer(
       {
         render: () => renderMetrics(Object.values(controllerMetrics), series()),
-        ready: () => this.#ready,
+        waitsFor: () => this.#waitsFor(),
       },
       { listen: this.#config.listen.metrics },
     )
-    this.#started.defer(() => server.stop())
+    this.#open.defer(() => server.stop())
     return server
   }
+}
+
+function certificateSeries(authority: Authority, own: OwnCredentials): readonly MetricSeries[] {
+  const ends = { ...authority.ends, server: own.serverEndsMs }
+  return Object.entries(ends).map(([certificate, ms]) => ({
+    metric: controllerMetrics.certificateExpiry.name,
+    labels: { certificate },
+    value: ms / 1000,
+  }))
 }
 
 async function makeDirectory(path: string): Promise<void> {

@@ -12,7 +12,8 @@ import type { HostPort } from '#shared/rpc/host-port.ts'
 export interface MetricsServerParts {
   /** The whole exposition. */
   readonly render: () => Promise<string>
-  readonly ready: () => boolean
+  /** What the controller is not ready without; empty when it is ready. */
+  readonly waitsFor: () => string
 }
 
 /** See the header. */
@@ -78,10 +79,12 @@ export class MetricsServer {
       case '/healthz':
         text(200, 'ok\n')
         return
-      case '/readyz':
-        if (this.#parts.ready()) text(200, 'ready\n')
-        else text(503, 'not ready\n')
+      case '/readyz': {
+        const waitsFor = this.#parts.waitsFor()
+        if (waitsFor === '') text(200, 'ready\n')
+        else text(503, `not ready: waits for ${waitsFor}\n`)
         return
+      }
       default:
         text(404, 'here are /metrics, /healthz and /readyz\n')
     }

@@ -56,7 +56,7 @@ export interface IdentifiableCall {
 const anonymousLifeMs = 30_000
 const sweepMs = 1000
 
-/** See the header. Services are added to `identified` and `anonymous` before `listen`. */
+/** See the header. Services are added to `identified` and `anonymous` before `setCredential`. */
 export class MtlsServer {
   readonly identified: grpc.Server
   readonly anonymous: grpc.Server | null
@@ -117,7 +117,7 @@ export class MtlsServer {
     })
   }
 
-  /** Opens the port; `setCredential` comes first. Throws MeshError `port-unavailable`. */
+  /** Opens the port; handshakes fail until `setCredential`. Throws MeshError `port-unavailable`. */
   async listen(): Promise<AddressInfo> {
     const { host, port } = this.#settings.listen
     const { promise, resolve, reject } = Promise.withResolvers<AddressInfo>()

@@ -14,6 +14,7 @@ import { hostKey, tokensPrefix } from '#shared/store/keys.ts'
 import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
 import { TestEtcd, noEtcd } from '#test/support/etcd.ts'
+import { until } from '#test/support/until.ts'
 
 const host = must(parseHostName('h1'))
 
@@ -92,5 +93,31 @@ t.test(
     const client = openEtcd({ clock, random }, { endpoints: [etcd.url] })
     t.match((await client.get(hostKey(host))).entry, { value: /"h1"/ })
     client.close()
+  },
+)
+
+t.test('a controller whose store is away is not ready, says why, and goes on asking', async (t) => {
+  // Nobody listens on port 1 of loopback.
+  const store = { kind: 'etcd', endpoints: ['http://127.0.0.1:1'] } as const
+  const controller = await startController(t.testdir(), { store })
+  t.teardown(() => controller.stop())
+  const reply = await fetch(`http://127.0.0.1:${controller.ports.metrics}/readyz`)
+  t.equal(reply.status, 503)
+  t.match(await reply.text(), /waits for the store at http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/)
+  t.match(
+    controller.lines.find(({ level }) => level === 'warn'),
+    { msg: /http:\/\/127\.0\.0\.1:1 does not answer/ },
+  )
+  t.notOk(controller.lines.some(({ msg }) => msg === 'ready'))
+})
+
+t.test(
+  'a controller that advertises a name of loopback says that no host can reach it',
+  async (t) => {
+    const controller = await startController(t.testdir(), { advertise: 'localhost' })
+    t.teardown(() => controller.stop())
+    await until('it is said', () =>
+      controller.lines.some(({ msg }) => /localhost leads only to/.test(String(msg))),
+    )
   },
 )

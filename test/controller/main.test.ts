@@ -66,7 +66,7 @@ t.test('a port in use is one clear line', async (t) => {
     })
     await t.rejects(started, { code: 'port-unavailable' }, name)
   }
-  t.notOk(existsSync(`${directory}/state/operator.json`))
+  t.notOk(existsSync(`${directory}/state`), 'nothing was written')
   const controller = await startController(directory)
   await controller.stop()
 })
