@@ -13,7 +13,6 @@ const run = promisify(execFile)
 
 interface Test {
   readonly teardown: (run: () => Promise<void>) => void
-  readonly testdir: (fixture: { readonly html: object }) => string
 }
 
 async function freePort(): Promise<number> {
@@ -34,7 +33,7 @@ async function answers(port: number): Promise<boolean> {
   }
 }
 
-function start(t: Pick<Test, 'teardown'>, program: string, args: readonly string[]): void {
+function start(t: Test, program: string, args: readonly string[]): void {
   const child = spawn(program, args, { stdio: 'ignore' })
   t.teardown(async () => {
     child.kill()
@@ -43,12 +42,11 @@ function start(t: Pick<Test, 'teardown'>, program: string, args: readonly string
 }
 
 /** nginx with a small page, a large one, and one that wants an upload. */
-async function startNginx(t: Test): Promise<number> {
-  const dir = t.testdir({ html: {} })
+async function startNginx(t: Test, dir: string): Promise<number> {
   const port = await freePort()
+  for (const name of ['html', 'b', 'p', 'f', 'u', 's']) mkdirSync(`${dir}/${name}`)
   writeFileSync(`${dir}/html/index.html`, 'hello from nginx\n')
   writeFileSync(`${dir}/html/big`, Buffer.alloc(8 << 20, 'x'))
-  for (const name of ['b', 'p', 'f', 'u', 's']) mkdirSync(`${dir}/${name}`)
   writeFileSync(
     `${dir}/nginx.conf`,
     `daemon off; master_process off; pid ${dir}/pid; error_log stderr crit;
@@ -73,7 +71,7 @@ http {
 }
 
 t.test('curl and nginx understand each other', { skip: lacks('nginx', 'curl') }, async (t) => {
-  const rig = await RelayRig.start(t, { upstreams: [{ port: await startNginx(t) }] })
+  const rig = await RelayRig.start(t, { upstreams: [{ port: await startNginx(t, t.testdir({})) }] })
   const base = `http://127.0.0.1:${rig.port}`
   const curl = async (...args: string[]): Promise<string> => {
     const { stdout } = await run('curl', ['-sS', '--max-time', '20', ...args], {
