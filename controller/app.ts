@@ -151,10 +151,14 @@ export class Controller {
       ready()
     }
     // Not awaited: a name server that is away must delay no start.
-    void advertisedProblem(config.advertise).then((problem) => {
-      if (problem !== '') logger.warn({ advertise: config.advertise }, problem)
-    })
+    void this.#doubtAdvertised()
     return ports
+  }
+
+  async #doubtAdvertised(): Promise<void> {
+    const { advertise } = this.#config
+    const problem = await advertisedProblem(advertise)
+    if (problem !== '') this.#parts.logger.warn({ advertise }, problem)
   }
 
   /** An external store may come later than the controller; only readiness waits for it. */
