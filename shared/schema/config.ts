@@ -26,6 +26,9 @@ export type ConfigReading<T> =
   | { readonly ok: true; readonly config: T }
   | { readonly ok: false; readonly problems: readonly Problem[] }
 
+/** Stands for a text that is missing or wrong, so that all the others can still be tried. */
+const standIn = '-'
+
 /**
  * Reads a config. `build` turns checked raw values into the typed config, reporting what the schema
  * cannot say; its answer counts only if it reported nothing.
@@ -73,8 +76,16 @@ export function readConfig<S extends TObject, T>(
 
   const { rest } = check(schema, raw, report)
   // With every fault taken out, rules beyond the schema can be tried on what is left.
-  const complete = check(schema, withDefaults(schema, rest), () => {})
-  const config = complete.sound ? build(complete.rest as Static<S>, report) : null
+  const missing = new Set<string>()
+  const filled = withDefaults(schema, rest)
+  check(schema, filled, (pointer) => missing.add(pointer))
+  for (const pointer of missing) assign(filled, splitPointer(pointer), standIn)
+  const complete = check(schema, filled, () => {})
+  const config = complete.sound
+    ? build(complete.rest as Static<S>, (pointer, fault) => {
+        if (!missing.has(pointer)) report(pointer, fault)
+      })
+    : null
   return problems.length > 0 || config === null
     ? { ok: false, problems: inOrder(problems) }
     : { ok: true, config: deepFreeze(config) }

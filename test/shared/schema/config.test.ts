@@ -84,6 +84,26 @@ void t.test('a missing key and a file that is no JSON are told', (t) => {
   t.end()
 })
 
+void t.test('a missing or wrong key hides no fault of another', (t) => {
+  const strict = Type.Object({ host: Type.String({ minLength: 1 }), port: Type.String() })
+  const reading = (text: string) => {
+    const file = { path: 'a.json', bytes: Buffer.from(text) }
+    return readConfig(strict, { file, environment: {}, prefix: 'X_' }, (raw, report) => {
+      if (raw.host !== 'a') report('/host', { rule: 'bad', message: 'host is bad' })
+      if (raw.port !== '1') report('/port', { rule: 'bad', message: 'port is bad' })
+    })
+  }
+  for (const text of ['{"port": "x"}', '{"host": 5, "port": "x"}']) {
+    const { ok, problems } = { problems: [], ...reading(text) }
+    t.notOk(ok)
+    t.strictSame(
+      problems.map(({ path }) => path),
+      ['/host', '/port'],
+    )
+  }
+  t.end()
+})
+
 void t.test('variablesOf names the variable of every key', (t) => {
   t.strictSame(
     [...variablesOf(schema, 'MESH_')],
