@@ -3,7 +3,7 @@
  * the workers' hub, wired together. It carries no traffic; when it ends, workers go on.
  */
 
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { AdminServer } from './admin/admin-server.ts'
 import { MetricsServer } from './admin/metrics-server.ts'
 import type { AgentConfig } from './config.ts'
@@ -13,8 +13,10 @@ import { listenersOf } from './discovery/listeners.ts'
 import { AgentReport } from './agent-report.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { GrpcControllerPort } from './identity/controller-port.ts'
+import { waitsForHelp } from './identity/identity-errors.ts'
 import { IdentityFiles } from './identity/identity-files.ts'
 import { IdentityKeeper } from './identity/identity-keeper.ts'
+import { readJoinToken } from './identity/join-token-file.ts'
 import type { MeshFacts } from './identity/mesh-facts.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
@@ -23,6 +25,7 @@ import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import { Registrar } from './registration/registrar.ts'
+import { workerSocketPath } from './workers/socket-path.ts'
 import { WorkerHub } from './workers/worker-hub.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -61,13 +64,6 @@ interface Published {
   readonly desired: ReadonlyMap<string, string>
   readonly farewells: ReadonlyMap<string, string>
 }
-
-/** Failures of the host's identity that waiting may mend: a token or a controller may still come. */
-const waitsForHelp: ReadonlySet<string> = new Set([
-  'not-enrolled',
-  'host-certificate-ended',
-  'host-file-damaged',
-])
 
 /** See the header. */
 export class App {
@@ -136,7 +132,7 @@ export class App {
     this.#hub = new WorkerHub(
       { clock, logger },
       {
-        socketPath: `${paths.run}/workers.sock`,
+        socketPath: workerSocketPath(paths.run),
         worker: {
           tunnel: listen.tunnel,
           forwardProxy: listen.forwardProxy,
@@ -216,6 +212,8 @@ export class App {
       this.#metrics.stop(),
       this.#hub.stop(),
     ])
+    // Nothing is in force any more; before a restart the receipts stay, like all that is published.
+    if (this.#leave) this.#receipts.show([], () => ({}))
     await Promise.all([this.#versions.stop(), this.#receipts.stop()])
   }
 
@@ -384,21 +382,6 @@ export class App {
 function showsOwn({ services, host }: Snapshot, service: ServiceName): boolean {
   if (!Object.hasOwn(services, service)) return false
   return services[service]?.instances.some((instance) => instance.host === host) === true
-}
-
-/** The token, or null while there is none. */
-async function readJoinToken(file: string | null): Promise<string | null> {
-  if (file === null) return null
-  try {
-    return readFileSync(file, 'utf8').trim() || null
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw new MeshError(`cannot read the join token ${file}: ${messageOf(error)}`, {
-      code: 'token-unreadable',
-      hint: 'the file must be readable by the agent’s user',
-      cause: error,
-    })
-  }
 }
 
 function makeDirectory(path: string, mode: number): void {

@@ -9,6 +9,7 @@ import { Type } from '#shared/schema/type.ts'
 import { parseHostName, type HostName } from '#shared/model/names.ts'
 import type { LogLevel } from '#shared/logging/logger.ts'
 import { parseHostPort, type HostPort } from '#shared/rpc/host-port.ts'
+import { workerSocketPath } from './workers/socket-path.ts'
 import { readConfig, type ConfigReading, type ConfigSources } from '#shared/schema/config.ts'
 import type { Report } from '#shared/schema/problem.ts'
 
@@ -112,7 +113,7 @@ export const agentConfigSchema = Type.Object(
         }),
         forwardProxy: Type.String({
           maxLength: 60,
-          description: 'where local programs with http_proxy connect, "address:port"',
+          description: 'loopback "address:port" where local programs with http_proxy connect',
           default: '127.0.0.1:15002',
         }),
         metrics: Type.String({
@@ -198,11 +199,11 @@ export function readAgentConfig(
       paths: {
         manifests: absolute(raw.paths.manifests, '/paths/manifests', report),
         state: absolute(raw.paths.state, '/paths/state', report),
-        run: absolute(raw.paths.run, '/paths/run', report),
+        run: runDirectory(raw.paths.run, report),
       },
       listen: {
         tunnel: listenAddress(raw.listen.tunnel, '/listen/tunnel', report),
-        forwardProxy: listenAddress(raw.listen.forwardProxy, '/listen/forwardProxy', report),
+        forwardProxy: localListenAddress(raw.listen.forwardProxy, '/listen/forwardProxy', report),
         metrics: listenAddress(raw.listen.metrics, '/listen/metrics', report),
         explicit: loopback(raw.listen.explicit, '/listen/explicit', report),
       },
@@ -244,6 +245,13 @@ function listenAddress(value: string, pointer: string, report: Report): ListenAd
   return { address: '', port: 0 }
 }
 
+/** The forward proxy asks nobody who they are: whoever reaches it speaks for this host. */
+function localListenAddress(value: string, pointer: string, report: Report): ListenAddress {
+  const listen = listenAddress(value, pointer, report)
+  if (listen.address !== '') loopback(listen.address, pointer, report)
+  return listen
+}
+
 function loopback(value: string, pointer: string, report: Report): string {
   if (isIP(value) === 0 || !(value.startsWith('127.') || value === '::1')) {
     const name = pointer.slice(1).replace('/', '.')
@@ -266,6 +274,21 @@ function inboundSource(value: string, report: Report): string {
     return value
   }
   return loopback(value, '/inboundSource', report)
+}
+
+/** Linux takes no longer path of a unix socket. */
+const maxSocketPathBytes = 107
+
+function runDirectory(path: string, report: Report): string {
+  const bytes = Buffer.byteLength(workerSocketPath(path))
+  if (bytes > maxSocketPathBytes) {
+    report('/paths/run', {
+      rule: 'path-too-long',
+      message: `paths.run is ${bytes - maxSocketPathBytes} bytes too long: its sockets have paths of ${bytes} bytes, and the system allows ${maxSocketPathBytes}`,
+      hint: 'take a shorter directory, such as /run/mesh/agent',
+    })
+  }
+  return absolute(path, '/paths/run', report)
 }
 
 function absolute(path: string, pointer: string, report: Report): string {

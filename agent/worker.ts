@@ -22,6 +22,7 @@ import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
 import { ControlLink } from './workers/control-link.ts'
 import type { ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
+import { workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -88,7 +89,7 @@ export class ProxyWorker {
     const { generation, index, runDirectory } = settings
     this.#link = new ControlLink(
       { ...parts, hear: (message) => this.#hear(message) },
-      { socketPath: `${runDirectory}/workers.sock`, generation, index, pid: parts.pid },
+      { socketPath: workerSocketPath(runDirectory), generation, index, pid: parts.pid },
     )
   }
 

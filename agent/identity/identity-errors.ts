@@ -16,7 +16,14 @@ export function accepted<T>(parsed: Parsed<T>): T {
 export function hostLost(code: string, message: string): MeshError {
   return new MeshError(message, {
     code,
-    hint: 'make a join token (meshctl token create) and put it into the file that joinTokenFile names',
+    hint: 'make a join token (meshctl token create HOST --service …) and put it into the file that joinTokenFile names',
     retry: true,
   })
 }
+
+/** Failures of the host's identity that waiting may mend: a token or a controller may still come. */
+export const waitsForHelp: ReadonlySet<string> = new Set([
+  'not-enrolled',
+  'host-certificate-ended',
+  'host-file-damaged',
+])

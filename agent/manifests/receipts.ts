@@ -36,7 +36,7 @@ export class Receipts {
     return this.#mirror.settled()
   }
 
-  /** Stops writing. The receipts stay: the manifests still stand as they say. */
+  /** Stops writing, after what was shown last. The receipts stay: whoever leaves shows none before. */
   stop(): Promise<void> {
     return this.#mirror.stop()
   }

@@ -4,9 +4,10 @@
  * come and go by themselves; the hub starts and ends none.
  */
 
-import { chmodSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { dirname } from 'node:path'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
@@ -90,6 +91,7 @@ export class WorkerHub {
   /** Opens the socket; a leftover of a process that died is replaced. */
   async start(): Promise<void> {
     const { socketPath } = this.#settings
+    makePrivate(socketPath)
     rmSync(socketPath, { force: true })
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', (cause) =>
@@ -251,5 +253,20 @@ export class WorkerHub {
 
   #changed(): void {
     for (const listener of this.#listeners) listener()
+  }
+}
+
+/** Keys pass over the socket: nobody else may reach it, not even before its own mode is set. */
+function makePrivate(socketPath: string): void {
+  const directory = dirname(socketPath)
+  try {
+    if (!existsSync(directory)) mkdirSync(directory, { mode: 0o700 })
+    chmodSync(directory, 0o700)
+  } catch (cause) {
+    throw new MeshError(`cannot open the worker socket ${socketPath}: ${messageOf(cause)}`, {
+      code: 'worker-socket',
+      hint: 'check that the run directory exists and belongs to the agent’s user',
+      cause,
+    })
   }
 }

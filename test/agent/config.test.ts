@@ -67,7 +67,7 @@ void t.test('every fault is reported together', (t) => {
       host: 'A_b',
       address: 'web.example.net',
       paths: { run: 'run' },
-      listen: { tunnel: 'localhost:15008', explicit: '0.0.0.0' },
+      listen: { tunnel: 'localhost:15008', forwardProxy: '0.0.0.0:1', explicit: '0.0.0.0' },
       inboundSource: '127.0.0.1',
     },
     { MESH_LISTEN_METRICS: '15020', MESH_LISTEN_METRIC: '1' },
@@ -83,11 +83,23 @@ void t.test('every fault is reported together', (t) => {
       'agent.json /host bad-name',
       'agent.json /inboundSource trusted-source',
       'agent.json /listen/explicit not-loopback',
+      'agent.json /listen/forwardProxy not-loopback',
       'agent.json /listen/tunnel not-an-address',
       'agent.json /paths/run relative-path',
     ],
     problems.map(renderProblem).join('\n'),
   )
+  t.end()
+})
+
+void t.test('a run directory too long for its sockets is told as such', (t) => {
+  const run = (bytes: number) =>
+    read({ controller: 'c:1', paths: { run: `/${'é'.repeat(bytes)}` } })
+  t.match(run(42), { ok: true })
+  t.match(run(43), {
+    ok: false,
+    problems: [{ path: '/paths/run', rule: 'path-too-long', message: /1 bytes too long/ }],
+  })
   t.end()
 })
 

@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import t from 'tap'
 import { shortDir } from '#test/support/short-dir.ts'
 import { until } from '#test/support/until.ts'
@@ -73,6 +74,7 @@ t.test('WorkerHub hands a worker that connects late the newest of everything', a
   const path = `${shortDir(t)}/w.sock`
   const { hub, ready } = startHub(path)
   await ready
+  t.equal((await stat(dirname(path))).mode & 0o777, 0o700, 'nor even look for it')
   t.equal((await stat(path)).mode & 0o777, 0o600, 'only this user may open the socket')
   hub.setTrust('old', trustDomain)
   hub.setTrust('bundle', trustDomain)
