@@ -56,6 +56,8 @@ export class StoreLink {
   #running: Promise<void> | null = null
   #stopping = new AbortController()
   #wake = new AbortController()
+  /** Whether the session ends because a new one is wanted. */
+  #renewing = false
 
   constructor(parts: StoreLinkParts, settings: StoreLinkSettings) {
     this.#parts = parts
@@ -115,6 +117,7 @@ export class StoreLink {
 
   /** Ends the session and starts a new one at once, as a renewed credential asks for. */
   renew(reason: string): void {
+    this.#renewing = this.#session !== null
     this.#session?.end(new Error(reason))
     this.#wake.abort()
   }
@@ -206,8 +209,10 @@ export class StoreLink {
     if (state.kind === 'away') {
       const fields = { reason: state.reason }
       if (this.#stopping.signal.aborted) logger.info(fields, 'store: stopped')
-      else if (before.kind === 'connected') logger.warn(fields, 'store: connected -> away')
-      else logger.debug(fields, 'store: still away')
+      else if (before.kind !== 'connected') logger.debug(fields, 'store: still away')
+      else if (this.#renewing) logger.info(fields, 'store: connected -> away')
+      else logger.warn(fields, 'store: connected -> away')
+      this.#renewing = false
     } else {
       logger.info({ revision: state.revision }, 'store: away -> connected')
     }
