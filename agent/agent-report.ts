@@ -33,7 +33,7 @@ import type { StoreLink } from '#shared/store/link.ts'
 /** The rooms it asks. */
 export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
-  readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems'>
+  readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
   readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests'>
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
@@ -89,7 +89,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       store: this.#storeContact(),
       controller: {
         address: formatHostPort(config.controller.host, config.controller.port),
-        contact: this.#controllerContact(),
+        contact: keeper.contact,
       },
       snapshot: {
         revision: snapshot?.revision ?? 0,
@@ -236,13 +236,6 @@ export class AgentReport implements AdminSource, MetricsSource {
     return state.kind === 'connected'
       ? { kind: 'up' }
       : { kind: 'down', sinceMs: state.since, reason: state.reason }
-  }
-
-  #controllerContact(): Contact {
-    const { problems, host } = this.#parts.keeper
-    const away = problems.find(({ code }) => code.startsWith('controller-'))
-    if (away !== undefined) return { kind: 'down', sinceMs: away.atMs, reason: away.message }
-    return host === null ? { kind: 'unknown' } : { kind: 'up' }
   }
 
   #idOf(identity: 'host' | ServiceName): SpiffeId | string {

@@ -21,6 +21,8 @@ import { parseMesh } from './mesh-facts.ts'
 export interface HostFile {
   readonly credential: HeldCredential
   readonly mesh: MeshFacts
+  /** Public id of the token the host enrolled with; null where it is not known. */
+  readonly tokenId: string | null
 }
 
 /** What was found on disk. */
@@ -70,7 +72,8 @@ export class IdentityFiles {
   }
 
   async saveHost(file: HostFile): Promise<void> {
-    await this.#write('host.json', { ...fieldsOf(file.credential), mesh: file.mesh })
+    const { credential, mesh, tokenId } = file
+    await this.#write('host.json', { ...fieldsOf(credential), mesh, tokenId })
   }
 
   async saveService(service: ServiceName, credential: HeldCredential): Promise<void> {
@@ -97,7 +100,9 @@ export class IdentityFiles {
     if (!mesh.ok) return mesh
     const credential = credentialOf(fields, hostId(mesh.value.trustDomain, this.#host))
     if (!credential.ok) return credential
-    return { ok: true, value: { credential: credential.value, mesh: mesh.value } }
+    const known = fields['tokenId']
+    const tokenId = typeof known === 'string' ? known : null
+    return { ok: true, value: { credential: credential.value, mesh: mesh.value, tokenId } }
   }
 
   /** Null where there is no such file; no fields at all where it is not JSON. */

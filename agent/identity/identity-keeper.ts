@@ -1,19 +1,22 @@
 /**
  * Owns the identities of this host: enrols it once, keeps its credential and one per wanted local
  * service fresh, each with a new key, and knows the mesh it belongs to. The rules of renewal are in
- * `renewal.ts`; what is held serves until its end, whatever the controller does.
+ * `renewal.ts`; what is held serves until its end, whatever the controller does. It is longer than
+ * others because each step of a round reads and changes the same few things.
  */
 
 import type { CredentialMessage } from '#agent/workers/messages.ts'
 import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { Contact } from '#shared/model/admin.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
 import { makeCsr } from '#shared/pki/csr.ts'
 import { generateKey, keyToPem } from '#shared/pki/keys.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
+import { ControllerContact } from './controller-contact.ts'
 import type { ControllerPort, ControllerSession } from './controller-port.ts'
 import type { HeldCredential } from './held-credential.ts'
 import { holdCredential } from './held-credential.ts'
@@ -23,6 +26,7 @@ import { parseMesh } from './mesh-facts.ts'
 import { accepted, hostLost } from './identity-errors.ts'
 import type { IdentityProblem } from './identity-slot.ts'
 import { IdentitySlot } from './identity-slot.ts'
+import { idOfToken, NewToken } from './new-token.ts'
 import { dueAtMs, isValid } from './renewal.ts'
 
 /** What the keeper leans on. */
@@ -41,8 +45,8 @@ export interface IdentityKeeperSettings {
   readonly host: HostName
 }
 
-/** A round with nothing due in sight still looks at the mesh this often. */
-const longestWaitMs = 3_600_000
+/** With nothing else due, the controller is asked about the mesh, and the token looked at, this often. */
+const lookEveryMs = 60_000
 /** Failures that every other call of the round would meet too. */
 const roundEnding: ReadonlySet<string> = new Set([
   'controller-unavailable',
@@ -59,8 +63,14 @@ export class IdentityKeeper {
   readonly #listeners = new Set<() => void>()
   #wanted: ReadonlySet<ServiceName> = new Set()
   #mesh: MeshFacts | null = null
-  /** Whether the mesh is still to be asked about since the start. */
-  #describeDue = true
+  /** What came of asking about the mesh. */
+  readonly #meshSlot: IdentitySlot
+  readonly #newToken: NewToken
+  readonly #contact: ControllerContact
+  /** Public id of the token this host enrolled with. */
+  #enrolledWith: string | null = null
+  /** When to ask about the mesh. */
+  #describeAtMs = 0
   /** Why the host's file could not be read. */
   #damage: MeshError | null = null
   #session: ControllerSession | null = null
@@ -74,6 +84,13 @@ export class IdentityKeeper {
     this.#parts = parts
     this.#host = settings.host
     this.#hostSlot = new IdentitySlot(parts, { identity: 'host' })
+    this.#meshSlot = new IdentitySlot(parts, { identity: 'host', lastMs: lookEveryMs })
+    this.#newToken = new NewToken({
+      ...parts,
+      enrol: (token) => this.#enrol(token),
+      signal: this.#stopping.signal,
+    })
+    this.#contact = new ControllerContact(parts)
   }
 
   /**
@@ -136,8 +153,15 @@ export class IdentityKeeper {
 
   /** The last failure of each identity whose last try failed. */
   get problems(): readonly IdentityProblem[] {
-    const slots = [this.#hostSlot, ...this.#wantedSlots().map(([, slot]) => slot)]
+    const own = [this.#hostSlot, this.#newToken, this.#meshSlot]
+    const host = own.find(({ problem }) => problem !== null) ?? this.#hostSlot
+    const slots = [host, ...this.#wantedSlots().map(([, slot]) => slot)]
     return slots.flatMap(({ problem }) => (problem === null ? [] : [problem]))
+  }
+
+  /** Whether the controller answers; `sinceMs` is the first failure of the outage. */
+  get contact(): Contact {
+    return this.#contact.state
   }
 
   /** Calls `listener` after every change of the above. Answers how to stop listening. */
@@ -164,6 +188,15 @@ export class IdentityKeeper {
     for (const listener of this.#listeners) listener()
   }
 
+  get #nextDescribeMs(): number {
+    return Math.max(this.#describeAtMs, this.#meshSlot.retryAtMs)
+  }
+
+  #describeLater(): void {
+    const jitter = 0.75 + this.#parts.random.fraction() / 2
+    this.#describeAtMs = this.#parts.clock.now() + lookEveryMs * jitter
+  }
+
   /** Starts a round now, or another one right after the one under way. */
   #wake(): void {
     if (this.#stopped || !this.#started) return
@@ -186,11 +219,11 @@ export class IdentityKeeper {
     const now = this.#parts.clock.now()
     const times = [dueAtMs(this.#hostSlot)]
     if (isValid(this.#hostSlot, now)) {
-      if (this.#describeDue) times.push(this.#hostSlot.retryAtMs)
+      times.push(this.#nextDescribeMs)
       times.push(...this.#wantedSlots().map(([, slot]) => dueAtMs(slot)))
     }
     const next = Math.min(...times)
-    const waitMs = Math.min(longestWaitMs, Math.max(0, next - now))
+    const waitMs = Math.min(lookEveryMs, Math.max(0, next - now))
     this.#timer = this.#parts.clock.after(waitMs, () => this.#wake())
   }
 
@@ -198,12 +231,13 @@ export class IdentityKeeper {
     const now = this.#parts.clock.now()
     await this.#forgetEnded(now)
     const due = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now
-    if (!isValid(this.#hostSlot, now) && due(this.#hostSlot)) await this.#enrol()
+    if (isValid(this.#hostSlot, now)) await this.#lookAtToken(now)
+    else if (due(this.#hostSlot)) await this.#enrolAtLast()
     if (this.#stopped || this.#mesh === null) return
     if (!isValid(this.#hostSlot, this.#parts.clock.now())) return
     const services = this.#wantedSlots().filter(([, slot]) => due(slot))
     const host = due(this.#hostSlot)
-    const describe = this.#describeDue && this.#hostSlot.retryAtMs <= now
+    const describe = this.#nextDescribeMs <= now
     if (host || describe || services.length > 0) await this.#ask(host, services)
   }
 
@@ -215,7 +249,7 @@ export class IdentityKeeper {
     const { held } = this.#hostSlot
     if (held === null || this.#mesh === null) return
     const mesh = this.#mesh
-    const opened = open(this.#parts.controller, { credential: held, mesh })
+    const opened = open(this.#parts.controller, this.#fileOf(held, mesh))
     this.#session = opened.ok ? opened.session : null
     let ended: unknown = opened.ok ? null : opened.error
     for (const { slot, run } of this.#steps(hostDue, services, mesh)) {
@@ -224,7 +258,9 @@ export class IdentityKeeper {
         if (ended !== null || !opened.ok) throw ended
         await run(opened.session)
         slot.succeed()
+        this.#contact.heard(null)
       } catch (error) {
+        if (opened.ok && !this.#stopped) this.#contact.heard(error)
         if (error instanceof MeshError && roundEnding.has(error.code)) ended = error
         if (!this.#stopped) slot.fail(error)
       }
@@ -241,7 +277,7 @@ export class IdentityKeeper {
   ): readonly Step[] {
     const slot = this.#hostSlot
     return [
-      { slot, run: (session) => this.#describe(session, mesh) },
+      { slot: this.#meshSlot, run: (session) => this.#describe(session, mesh) },
       ...(hostDue ? [{ slot, run: this.#renewHost.bind(this, mesh) }] : []),
       ...services.map(([service, slot]) => ({
         slot,
@@ -250,28 +286,46 @@ export class IdentityKeeper {
     ]
   }
 
-  async #enrol(): Promise<void> {
+  /** Enrols a host that has no valid certificate. */
+  async #enrolAtLast(): Promise<void> {
     try {
       const token = await this.#parts.joinToken()
       if (token === null) throw this.#noToken()
-      const key = await generateKey()
-      const csr = await makeCsr(key)
-      const { signal } = this.#stopping
-      const reply = await this.#parts.controller.enrol(token, csr, this.#host, signal)
-      const mesh = accepted(parseMesh(reply.mesh))
-      const id = hostId(mesh.trustDomain, this.#host)
-      const credential = this.#accept(reply.certificate, keyToPem(key), id)
-      this.#takeHost({ credential, mesh })
-      this.#dropForeign(mesh)
-      this.#describeDue = false
-      await this.#parts.files.saveHost({ credential, mesh })
+      await this.#enrol(token)
       this.#hostSlot.succeed()
-      const { serial } = credential
-      this.#parts.logger.info({ id, serial, controller: mesh.controller }, 'host enrolled')
     } catch (error) {
       if (!this.#stopped) this.#hostSlot.fail(error)
     }
     this.#changed()
+  }
+
+  async #lookAtToken(now: number): Promise<void> {
+    const outcome = await this.#newToken.look(now, this.#enrolledWith)
+    if (outcome === 'enrolled') for (const [, slot] of this.#wantedSlots()) slot.again()
+    if (outcome !== 'nothing') this.#changed()
+  }
+
+  async #enrol(token: string): Promise<void> {
+    const key = await generateKey()
+    const csr = await makeCsr(key)
+    const { signal } = this.#stopping
+    const reply = await this.#parts.controller
+      .enrol(token, csr, this.#host, signal)
+      .catch((error: unknown) => {
+        if (!this.#stopped) this.#contact.heard(error)
+        throw error
+      })
+    this.#contact.heard(null)
+    const mesh = accepted(parseMesh(reply.mesh))
+    const id = hostId(mesh.trustDomain, this.#host)
+    const credential = this.#accept(reply.certificate, keyToPem(key), id)
+    const file: HostFile = { credential, mesh, tokenId: idOfToken(token) }
+    this.#takeHost(file)
+    this.#dropForeign(mesh)
+    this.#describeLater()
+    await this.#parts.files.saveHost(file)
+    const { serial } = credential
+    this.#parts.logger.info({ id, serial, controller: mesh.controller }, 'host enrolled')
   }
 
   async #describe(session: ControllerSession, known: MeshFacts): Promise<void> {
@@ -282,11 +336,11 @@ export class IdentityKeeper {
         { code: 'trust-domain-changed', hint: 'is the controller address right?' },
       )
     }
-    this.#describeDue = false
+    this.#describeLater()
     const { held } = this.#hostSlot
     if (held === null || JSON.stringify(mesh) === JSON.stringify(known)) return
     this.#mesh = mesh
-    await this.#parts.files.saveHost({ credential: held, mesh })
+    await this.#parts.files.saveHost(this.#fileOf(held, mesh))
   }
 
   async #renewHost(mesh: MeshFacts, session: ControllerSession): Promise<void> {
@@ -296,7 +350,7 @@ export class IdentityKeeper {
     const credential = this.#accept(issued, keyToPem(key), id)
     this.#hostSlot.held = credential
     this.#rotated(credential)
-    await this.#parts.files.saveHost({ credential, mesh: this.#mesh ?? mesh })
+    await this.#parts.files.saveHost(this.#fileOf(credential, this.#mesh ?? mesh))
   }
 
   async #renewService(
@@ -318,8 +372,13 @@ export class IdentityKeeper {
     return accepted(holdCredential(this.#parts, issued.chainPem, keyPem, expected))
   }
 
+  #fileOf(credential: HeldCredential, mesh: MeshFacts): HostFile {
+    return { credential, mesh, tokenId: this.#enrolledWith }
+  }
+
   #takeHost(file: HostFile): void {
     this.#mesh = file.mesh
+    this.#enrolledWith = file.tokenId
     this.#hostSlot.held = file.credential
   }
 

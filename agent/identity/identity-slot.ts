@@ -38,12 +38,16 @@ export class IdentitySlot implements Standing {
 
   constructor(
     parts: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
-    settings: { readonly identity: 'host' | ServiceName },
+    settings: {
+      readonly identity: 'host' | ServiceName
+      /** Longest wait between two tries. @default 150000 */
+      readonly lastMs?: number
+    },
   ) {
     this.identity = settings.identity
     this.#clock = parts.clock
     this.#logger = parts.logger
-    this.#backoff = new Backoff(parts, { firstMs: 500, lastMs: 150_000 })
+    this.#backoff = new Backoff(parts, { firstMs: 500, lastMs: settings.lastMs ?? 150_000 })
   }
 
   get retryAtMs(): number {
@@ -62,6 +66,12 @@ export class IdentitySlot implements Standing {
     this.#problem = null
   }
 
+  /** Something has changed: what was refused before may be tried at once. */
+  again(): void {
+    this.#backoff.reset()
+    this.#retryAtMs = 0
+  }
+
   /** The last try failed. */
   fail(error: unknown): void {
     const known = error instanceof MeshError
@@ -75,9 +85,11 @@ export class IdentitySlot implements Standing {
     const hint = known ? (error.hint ?? '') : ''
     const { identity } = this
     const retry = !known || error.retry
+    const before = this.#problem
     this.#problem = { identity, code, message: messageOf(error), hint, retry, atMs }
     const facts = { identity, code, retryInMs: Math.round(this.#retryAtMs - atMs) }
-    if (known) this.#logger.warn({ ...facts, hint }, error.message)
+    if (known && before?.code === code) this.#logger.debug({ ...facts, hint }, error.message)
+    else if (known) this.#logger.warn({ ...facts, hint }, error.message)
     else this.#logger.error({ ...facts, err: error }, 'an identity was not renewed')
   }
 }

@@ -5,7 +5,8 @@
 
 /** Whether something works, and since when it does not. */
 export type Contact =
-  | { readonly kind: 'up' }
+  /** `atMs` is when it answered last, where that is known. */
+  | { readonly kind: 'up'; readonly atMs?: number }
   | { readonly kind: 'down'; readonly sinceMs: number; readonly reason: string }
   /** Not tried yet, or not needed. */
   | { readonly kind: 'unknown' }

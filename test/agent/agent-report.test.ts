@@ -78,6 +78,7 @@ function makeReport(
         mesh: { trustDomain } as never,
         credentials: [hostCredential, credential(serviceId(trustDomain, orders), now + 500)],
         problems: [],
+        contact: { kind: 'up', atMs: now },
       },
       watcher: { verdicts: [verdict], manifests: [manifest] },
       health: { statusOf: () => passing },
@@ -123,7 +124,8 @@ t.test('AgentReport tells a healthy host as it is', async (t) => {
 })
 
 t.test('AgentReport names the first thing that readiness waits for', async (t) => {
-  const keeper = { mesh: null, credentials: [], problems: [] }
+  const contact = { kind: 'unknown' } as const
+  const keeper = { mesh: null, credentials: [], problems: [], contact }
   const listening = { tunnelPort: 0, listeners: [] }
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
@@ -194,6 +196,7 @@ t.test(
           { identity: 'host', ...problem, code: 'controller-unavailable', message: 'is away' },
           { identity: files, ...problem },
         ],
+        contact: { kind: 'down', sinceMs: now - 5, reason: 'is away' },
       },
     })
     const certificates = report.certificates()
@@ -202,7 +205,11 @@ t.test(
       { identity: /service\/files$/, serial: '', notAfterMs: 0, problem: 'no' },
     ])
     t.notMatch(JSON.stringify(certificates), /secret|PEM/)
-    t.match(report.status().controller.contact, { kind: 'down', reason: 'is away' })
+    t.match(report.status().controller.contact, {
+      kind: 'down',
+      sinceMs: now - 5,
+      reason: 'is away',
+    })
   },
 )
 

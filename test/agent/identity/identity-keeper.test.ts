@@ -25,6 +25,7 @@ import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import { checkCsr, makeCsr } from '#shared/pki/csr.ts'
+import { formatJoinToken } from '#shared/pki/join-token.ts'
 import { generateKey, keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
 import type { Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
@@ -39,16 +40,17 @@ const hostIdText = 'spiffe://mesh.internal/host/h1'
 interface KeeperSettings {
   readonly controller: ControllerPort
   readonly state: string
+  /** Read anew at every look. */
   readonly token?: string | null
   readonly clock?: Clock
   readonly host?: HostName
 }
 
 function makeKeeper(settings: KeeperSettings): IdentityKeeper {
-  const { controller, state, token = null, clock = systemClock } = settings
+  const { controller, state, clock = systemClock } = settings
   const name = settings.host ?? host
   const files = new IdentityFiles({ stateDirectory: state, host: name })
-  const joinToken = (): Promise<string | null> => Promise.resolve(token)
+  const joinToken = (): Promise<string | null> => Promise.resolve(settings.token ?? null)
   return new IdentityKeeper({ controller, files, joinToken, clock, random, logger }, { host: name })
 }
 
@@ -188,6 +190,91 @@ t.test('a service the record does not allow is a problem of its own', async (t) 
   await keeper.start()
   await until(keeper, () => keeper.credentials.length === 2 && keeper.problems.length === 1)
   t.match(keeper.problems, [{ identity: 'admin', code: 'service-not-allowed' }])
+})
+
+t.test('a new token widens what an enrolled host may speak for', async (t) => {
+  const directory = t.testdir()
+  const running = await startController(directory)
+  t.teardown(() => running.stop())
+  const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+  const admin = service('admin')
+  const settings = {
+    controller,
+    state: `${directory}/agent`,
+    token: await running.token({ services: ['orders'] }),
+  }
+  const keeper = makeKeeper(settings)
+  t.teardown(() => keeper.stop())
+  const wake = (): void => keeper.want(new Set([admin, orders]))
+  wake()
+  await keeper.start()
+  await until(keeper, () => codes(keeper).includes('service-not-allowed'))
+  const before = keeper.host?.serial
+
+  settings.token = await running.token({ host: 'h2' })
+  wake()
+  await until(keeper, () => codes(keeper).includes('token-for-another-host'))
+  t.equal(keeper.host?.serial, before, 'a refused token costs nothing')
+
+  settings.token = await running.token({ services: ['orders', 'admin'] })
+  await until(keeper, () => {
+    if (codes(keeper).includes('token-for-another-host')) setImmediate(wake)
+    return keeper.credentials.length === 3
+  })
+  t.not(keeper.host?.serial, before)
+  await until(keeper, () => keeper.problems.length === 0)
+  await keeper.stop()
+
+  const again = makeKeeper(settings)
+  t.teardown(() => again.stop())
+  await again.start()
+  await until(again, () => again.contact.kind === 'up')
+  t.same(again.problems, [], 'the token it enrolled with is not tried again')
+  t.equal(again.host?.serial, keeper.host?.serial)
+})
+
+t.test('the token is looked at, and the controller asked, about once a minute', async (t) => {
+  const directory = t.testdir()
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const tokenOf = (seed: number): string =>
+    formatJoinToken({
+      id: Buffer.alloc(12, seed).toString('base64url'),
+      secret: Buffer.alloc(32, seed),
+      rootHash: Buffer.alloc(32, seed),
+    })
+  const settings = { controller, clock, state: `${directory}/agent`, token: tokenOf(1) }
+  const keeper = makeKeeper(settings)
+  t.teardown(() => keeper.stop())
+  await keeper.start()
+  await until(keeper, () => keeper.host !== null)
+  const enrolments = (): number => controller.calls.filter((call) => call === 'enrol').length
+  const describes = (): number => controller.calls.filter((call) => call === 'describe').length
+  const begin = clock.now()
+  await turnUntil(clock, 1000, () => describes() === 3)
+  t.ok(clock.now() - begin <= 300_000, `three looks in ${clock.now() - begin} ms`)
+  t.equal(enrolments(), 1)
+
+  controller.failure = new MeshError('no', { code: 'token-expired' })
+  settings.token = tokenOf(2)
+  await turnUntil(clock, 1000, () => codes(keeper).includes('token-expired'))
+  controller.failure = null
+  const seen = describes()
+  await turnUntil(clock, 1000, () => describes() > seen + 2)
+  t.equal(enrolments(), 2, 'a refused token is not tried again')
+  t.same(codes(keeper), ['token-expired'])
+
+  settings.token = tokenOf(3)
+  await turnUntil(clock, 1000, () => enrolments() === 3 && keeper.problems.length === 0)
+
+  controller.failure = new MeshError('away', { code: 'controller-unavailable', retry: true })
+  await turnUntil(clock, 1000, () => keeper.contact.kind === 'down')
+  const { contact } = keeper
+  const later = clock.now() + 200_000
+  await turnUntil(clock, 5000, () => clock.now() >= later)
+  t.same(keeper.contact, contact, 'the outage began with its first failure')
+  controller.failure = null
+  await turnUntil(clock, 1000, () => keeper.contact.kind === 'up')
 })
 
 t.test('a token for another host, and one of another mesh, are problems that say so', async (t) => {
