@@ -1,5 +1,4 @@
-import { existsSync, readdirSync, watch } from 'node:fs'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, watch } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { AdminSocket } from '#cli/client/admin-socket.ts'
@@ -12,6 +11,9 @@ import {
 import { shortDir } from '#test/support/short-dir.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { until } from '#test/support/until.ts'
+
+// Programs start here; on a busy machine each takes seconds.
+t.setTimeout(120_000)
 
 /** A host that has not joined any mesh: enough to see how its programs live and die. */
 function place(t: Test): AgentPlace & { readonly run: string; readonly admin: AdminSocket } {
@@ -31,7 +33,9 @@ function run(t: Test, role: string, at: AgentPlace): AgentProcess {
 }
 
 const sockets = (directory: string): readonly string[] =>
-  readdirSync(directory).filter((name) => name.endsWith('.sock'))
+  readdirSync(directory, { encoding: 'utf8', recursive: true }).filter((name) =>
+    name.endsWith('.sock'),
+  )
 
 async function workers(admin: AdminSocket): Promise<readonly number[]> {
   try {
@@ -80,7 +84,7 @@ t.test('a supervisor starts both again when both were killed at once', async (t)
 })
 
 t.test('a control process that is stopped while it starts leaves nothing behind', async (t) => {
-  for (const name of ['agent.sock', 'workers.sock', 'status']) {
+  for (const name of ['agent.sock', 'workers', 'status']) {
     const at = place(t)
     const control = runAgent(['control', '--config', at.configPath])
     const watcher = watch(at.run, () => {

@@ -7,6 +7,9 @@ import { ports, type DemoHost } from '#cli/demo/demo-host.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 
+// Programs start here; on a busy machine each takes seconds.
+t.setTimeout(120_000)
+
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
 const upstream = { orders: 9001, files: 9002, echo: 9003, greeter: 9004, solo: 9005 }

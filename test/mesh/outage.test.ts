@@ -4,6 +4,9 @@ import { call, type CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { underLoad, type More } from '#test/support/under-load.ts'
 
+// Programs start here; on a busy machine each takes seconds.
+t.setTimeout(120_000)
+
 const mesh = await MeshWorld.raise(t)
 const { world, alpha, beta } = mesh
 const upstreams = { orders: 9001, solo: 9002 }
