@@ -34,7 +34,7 @@ import type { StoreLink } from '#shared/store/link.ts'
 export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
   readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
-  readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests'>
+  readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests' | 'directoryProblem'>
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
   readonly hub: Pick<WorkerHub, 'workers' | 'collect'>
@@ -57,6 +57,12 @@ const withheldWords = {
   'not-healthy': 'its health check does not pass',
   'no-tunnel': 'no worker takes tunnels yet',
 } as const
+
+const noProblem: Pick<CertificateReport, 'problem' | 'code' | 'hint'> = {
+  problem: '',
+  code: '',
+  hint: '',
+}
 
 /** See the header. */
 export class AgentReport implements AdminSource, MetricsSource {
@@ -100,6 +106,10 @@ export class AgentReport implements AdminSource, MetricsSource {
         instances: services.reduce((sum, { instances }) => sum + instances.length, 0),
         hosts: Object.keys(snapshot?.hosts ?? {}).length,
       },
+      manifestDirectory: {
+        path: config.paths.manifests,
+        problem: this.#parts.watcher.directoryProblem,
+      },
       workers: hub.workers.map(({ listening, ...worker }) => ({ ...worker, ...listening })),
     }
   }
@@ -142,13 +152,13 @@ export class AgentReport implements AdminSource, MetricsSource {
       serial,
       notBeforeMs: Date.parse(new X509Certificate(chainPem).validFrom),
       notAfterMs,
-      problem: '',
+      ...noProblem,
     }))
     const byId = new Map(held.map((report) => [report.identity, report]))
-    for (const { identity, message } of keeper.problems) {
+    for (const { identity, message: problem, code, hint } of keeper.problems) {
       const id = this.#idOf(identity)
-      const none = { identity: id, serial: '', notBeforeMs: 0, notAfterMs: 0 }
-      byId.set(id, { ...(byId.get(id) ?? none), problem: message })
+      const none = { identity: id, serial: '', notBeforeMs: 0, notAfterMs: 0, ...noProblem }
+      byId.set(id, { ...(byId.get(id) ?? none), problem, code, hint })
     }
     return [...byId.values()]
   }

@@ -15,7 +15,12 @@ export async function manifestStatus(parts: {
   readonly printer: Printer
 }): Promise<number> {
   const reports = await parts.agent.ask('manifests')
-  const problems = reports.flatMap((report) => report.problems)
+  const { manifestDirectory } = await parts.agent.ask('status')
+  const { path, problem } = manifestDirectory
+  const problems = [
+    ...(problem === '' ? [] : [`${path}: ${problem}`]),
+    ...reports.flatMap((report) => report.problems),
+  ]
   parts.printer.result(
     reports,
     () =>
@@ -29,11 +34,11 @@ export async function manifestStatus(parts: {
           published ? 'yes' : 'no',
           upstreams.join(','),
         ]),
-        'no manifests here',
+        `no manifests in ${clean(path)}`,
       ) + problems.map((problem) => `\n${clean(problem)}`).join(''),
   )
   const rejected = reports.some(({ verdict }) => verdict === 'rejected')
-  return rejected ? exitCodes.notInOrder : exitCodes.ok
+  return rejected || problem !== '' ? exitCodes.notInOrder : exitCodes.ok
 }
 
 /** Reads files as an agent would, without an agent; succeeds when all would be accepted. */

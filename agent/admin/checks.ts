@@ -3,7 +3,8 @@
  * the likely cause and what to do. Names are stable; `docs/checks.md` has a section for each.
  */
 
-import type { AgentFacts, CheckReport, Contact } from '#shared/model/admin.ts'
+import { newToken, remedyOf } from './certificate-remedies.ts'
+import type { AgentFacts, CertificateReport, CheckReport, Contact } from '#shared/model/admin.ts'
 
 type Judgement = Omit<CheckReport, 'name'>
 
@@ -63,7 +64,11 @@ function contact(
 ): Judgement {
   switch (state.kind) {
     case 'up':
-      return ok(`${what} answers`)
+      return ok(
+        state.atMs === undefined
+          ? `${what} answers`
+          : `${what} answered ${ago(facts, state.atMs)} ago`,
+      )
     case 'unknown':
       return skipped(`${what} has not been asked yet`)
     case 'down':
@@ -88,6 +93,10 @@ function listeners(facts: AgentFacts, wanted: (name: string) => boolean): Judgem
   )
 }
 
+function remedies(facts: AgentFacts, some: readonly CertificateReport[]): string {
+  return list([...new Set(some.map((one) => remedyOf(facts.status.host, one)))])
+}
+
 function expiry(facts: AgentFacts, kind: 'host' | 'service'): Judgement {
   const mine = facts.certificates.filter(({ identity }) => identity.includes(`/${kind}/`))
   if (mine.length === 0) return skipped(`this host holds no ${kind} certificate`)
@@ -100,13 +109,18 @@ function expiry(facts: AgentFacts, kind: 'host' | 'service'): Judgement {
   )
   const words = (some: typeof mine): string =>
     list(some.map(({ identity, problem }) => `${identity}${problem && `: ${problem}`}`))
-  const fix = 'see controller-reachable; the controller’s log names each refusal'
   if (gone.length > 0) {
     const finding = `${gone.length} of ${mine.length} missing or expired`
-    return bad('failed', finding, words(gone), fix)
+    const mend = kind === 'host' ? newToken(facts.status.host) : remedies(facts, gone)
+    return bad('failed', finding, words(gone), mend)
   }
   if (late.length > 0)
-    return bad('warning', `${late.length} of ${mine.length} overdue for renewal`, words(late), fix)
+    return bad(
+      'warning',
+      `${late.length} of ${mine.length} overdue for renewal`,
+      words(late),
+      remedies(facts, late),
+    )
   const next = Math.min(...mine.map(({ notAfterMs }) => notAfterMs)) - nowMs
   return ok(`${mine.length} valid, the first for ${duration(next)}`)
 }
@@ -134,7 +148,7 @@ const checks: readonly Check[] = [
             'failed',
             `host ${status.host} holds no credential`,
             own?.problem || 'it has not enrolled',
-            `meshctl token create ${status.host}, put the token into joinTokenFile`,
+            newToken(status.host),
           )
     },
   },
@@ -148,7 +162,8 @@ const checks: readonly Check[] = [
   },
   {
     name: 'certificate-renewal',
-    judge: ({ certificates }) => {
+    judge: (facts) => {
+      const { certificates } = facts
       const stuck = certificates.filter(({ problem }) => problem !== '')
       return stuck.length === 0
         ? ok('no certificate was refused')
@@ -156,7 +171,7 @@ const checks: readonly Check[] = [
             'warning',
             `${stuck.length} of ${certificates.length} could not be issued or renewed`,
             list(stuck.map(({ identity, problem }) => `${identity}: ${problem}`)),
-            'let the host record name the service (meshctl token create --service), or rename it',
+            remedies(facts, stuck),
           )
     },
   },
@@ -286,10 +301,18 @@ const checks: readonly Check[] = [
   },
   {
     name: 'manifests',
-    judge: ({ manifests }) => {
+    judge: ({ manifests, status: { manifestDirectory } }) => {
+      const { path, problem } = manifestDirectory
       const rejected = manifests.filter(({ verdict }) => verdict === 'rejected')
+      if (rejected.length === 0 && problem !== '')
+        return bad(
+          'warning',
+          `${path}: ${problem}`,
+          'the agent’s user cannot read the directory of manifests, or nobody has made it',
+          `mkdir -p ${path}, readable by the agent’s user, or set paths.manifests in agent.json`,
+        )
       return rejected.length === 0
-        ? ok(`${manifests.length} accepted`)
+        ? ok(`${manifests.length} accepted from ${path}`)
         : bad(
             'failed',
             `${rejected.length} of ${manifests.length} rejected`,

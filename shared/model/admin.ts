@@ -30,7 +30,15 @@ export interface StatusReport {
   readonly store: Contact
   readonly controller: { readonly address: string; readonly contact: Contact }
   readonly snapshot: SnapshotReport
+  readonly manifestDirectory: ManifestDirectoryReport
   readonly workers: readonly WorkerReport[]
+}
+
+/** Where the manifests are read. */
+export interface ManifestDirectoryReport {
+  readonly path: string
+  /** Why it cannot be read; empty while it can. */
+  readonly problem: string
 }
 
 /** The view in use. */
@@ -113,6 +121,10 @@ export interface CertificateReport {
   readonly notAfterMs: number
   /** The last refusal or failure to get or renew it; empty otherwise. */
   readonly problem: string
+  /** Stable code of the problem; empty where there is none. */
+  readonly code: string
+  /** What to do about the problem; may be empty. */
+  readonly hint: string
 }
 
 /** One line of `GET /v1/checks`. */

@@ -19,6 +19,7 @@ const config = {
   zone: 'z1',
   address: '10.0.0.1',
   controller: { host: '10.0.0.9', port: 15010 },
+  paths: { manifests: '/etc/mesh.d' },
 } as unknown as AgentConfig
 const manifest = manifestOf({ port: 8080, upstreams: { files: 9001 } })
 const verdict: Verdict = {
@@ -80,7 +81,11 @@ function makeReport(
         problems: [],
         contact: { kind: 'up', atMs: now },
       },
-      watcher: { verdicts: [verdict], manifests: [manifest] },
+      watcher: {
+        verdicts: [verdict],
+        manifests: [manifest],
+        directoryProblem: 'cannot be read (EACCES)',
+      },
       health: { statusOf: () => passing },
       registrar: { offer: { presence: null, offered: [offered], local: [] }, withheld: () => null },
       hub: { workers: [worker], collect: async () => ({ series: [] }) },
@@ -102,6 +107,7 @@ t.test('AgentReport tells a healthy host as it is', async (t) => {
     controller: { address: '10.0.0.9:15010', contact: { kind: 'up' } },
     snapshot: { source: 'store', services: 1, instances: 2, hosts: 1 },
     workers: [{ pid: 7, tunnelPort: 15008 }],
+    manifestDirectory: { path: '/etc/mesh.d', problem: 'cannot be read (EACCES)' },
   })
   t.match(report.services(), [
     {
@@ -202,7 +208,7 @@ t.test(
     const certificates = report.certificates()
     t.match(certificates, [
       { identity: /host\/self$/, serial: '0a', notAfterMs: now - 1, problem: 'is away' },
-      { identity: /service\/files$/, serial: '', notAfterMs: 0, problem: 'no' },
+      { identity: /service\/files$/, serial: '', notAfterMs: 0, problem: 'no', code: 'refused' },
     ])
     t.notMatch(JSON.stringify(certificates), /secret|PEM/)
     t.match(report.status().controller.contact, {

@@ -31,6 +31,7 @@ export const healthyFacts: AgentFacts = {
       instances: 3,
       hosts: 2,
     },
+    manifestDirectory: { path: '/etc/mesh.d', problem: '' },
     workers: [
       {
         generation: 1,
@@ -71,6 +72,8 @@ export const healthyFacts: AgentFacts = {
     notBeforeMs: now - 3_600_000,
     notAfterMs: now + 23 * 3_600_000,
     problem: '',
+    code: '',
+    hint: '',
   })),
 }
 

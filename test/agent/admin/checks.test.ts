@@ -59,6 +59,11 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['explicit-listeners', 'failed', listenerProblem('orders (web.json)')],
   ['advertised-address', 'warning', withStatus({ address: '127.0.0.1' })],
   ['manifests', 'failed', manifests({ verdict: 'rejected', problems: ['web.json:1:2 bad'] })],
+  [
+    'manifests',
+    'warning',
+    withStatus({ manifestDirectory: { path: '/m', problem: 'cannot be read' } }),
+  ],
   ['instances-healthy', 'failed', manifests({ health: 'failing', healthDetail: 'refused' })],
   ['instances-published', 'warning', manifests({ published: false })],
   ['upstreams-known', 'warning', { ...healthyFacts, services: [] }],
@@ -82,6 +87,25 @@ t.test('judge sees each fault, and says cause and fix', async (t) => {
     t.equal(report?.verdict, verdict, `${check} is ${verdict}`)
     t.ok(report?.cause && report.fix, `${check} has cause and fix`)
   }
+})
+
+t.test('the fix of a refused certificate goes by its code', async (t) => {
+  const fixOf = (check: string, code: string, hint = ''): string | undefined =>
+    judge(certificates({}, { serial: '', notAfterMs: 0, problem: 'no', code, hint })).find(
+      ({ name }) => name === check,
+    )?.fix
+  for (const check of ['certificate-renewal', 'service-certificates']) {
+    t.match(fixOf(check, 'service-not-allowed'), /^meshctl token create alpha --service NAME/)
+    t.equal(fixOf(check, 'controller-timeout'), 'see controller-reachable')
+    t.match(fixOf(check, 'token-used'), "meshctl token create alpha --service '*'")
+    t.equal(fixOf(check, 'state-unusable', 'free the disk'), 'free the disk')
+    t.ok(fixOf(check, ''))
+  }
+  const ended = judge(certificates({ notAfterMs: now - 1 }))
+  t.match(
+    ended.find(({ name }) => name === 'host-certificate')?.fix,
+    "meshctl token create alpha --service '*'",
+  )
 })
 
 t.test('every check has a case here that fails it', async (t) => {
