@@ -132,6 +132,7 @@ t.test('no name of a file and no word of an agent steers the terminal', async (t
   })
   const files = [`${evil}.json`, `${evil}good.json`, `${evil}absent`].map((name) => join(dir, name))
   manifestValidate({ printer }, { files })
+  await check({ agent: new AdminSocket({ socketPath: join(dir, evil) }), printer })
   // oxlint-disable-next-line eslint/no-control-regex
   t.notMatch(out(), /[\u0000-\u0009\u000b-\u001f\u0080-\u009f\u202e]/)
   t.match(out(), /a\?\[2Jb\?c\?:1:2: no[^]*\.json:1:10[^]*good\.json: good/)
@@ -195,7 +196,7 @@ t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async
   writeFileSync(join(dir, 'operator.json'), '{}')
   const runs = await Promise.all([
     run(['no-such-verb']),
-    run(['status', '--socket', join(dir, 'agent.sock'), '--json']),
+    run(['status', '--socket', join(dir, 'agent\u001b[2J.sock'), '--json']),
     run(['host', 'list', '--credential', join(dir, 'operator.json')]),
     run(['--help']),
   ])
@@ -203,5 +204,5 @@ t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async
     runs.map(({ code }) => code),
     [2, 3, 3, 0],
   )
-  t.match(runs[1]?.err, /no agent answers[^]*--socket/)
+  t.match(runs[1]?.err, /no agent answers on .*agent\?\[2J\.sock[^]*--socket/)
 })
