@@ -1,0 +1,126 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import type { MeshEndpoint } from '#agent/outbound/mesh-endpoint.ts'
+import { Outbound } from '#agent/outbound/outbound.ts'
+import { ServiceTable } from '#agent/outbound/service-table.ts'
+import type { Opener } from '#agent/platform.ts'
+import { RelayWatch } from '#agent/relay/relay-watch.ts'
+import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
+import type { Outcome } from '#shared/model/outcome.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import { hostId } from '#shared/model/spiffe-id.ts'
+import { FakeChannel } from '#test/support/fake-channel.ts'
+import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
+import { until } from '#test/support/until.ts'
+
+const echo = must(parseServiceName('echo'))
+const hosts = ['beta', 'delta', 'gamma'].map((host) => ({
+  service: 'echo',
+  host,
+  protocol: 'tcp' as const,
+}))
+
+/** A listener for the raw service `echo`, whose instances answer as the test says. */
+async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
+  const outcomes: Outcome[] = []
+  const results: string[] = []
+  const services = new ServiceTable({
+    clock,
+    makeUpstream: (endpoint: MeshEndpoint) => ({
+      host: endpoint.instance.host,
+      instance: endpoint.instance.id,
+      mtls: true,
+      takeIdle: () => null,
+      open: (opener: Opener) => setImmediate(answer, endpoint.instance.host, opener),
+      release() {},
+      started: () => void results.push('started'),
+      finished: (result: string) => void results.push(result),
+      close() {},
+    }),
+  })
+  services.apply(snapshotOf(hosts))
+  const outbound = new Outbound({
+    services,
+    outcomes: { record: (outcome) => void outcomes.push(outcome) },
+    watch: new RelayWatch({ clock }),
+    clock,
+    random,
+    counters: { tally() {} },
+    callerOf: () => hostId(trustDomain, self),
+  })
+  const server = createServer({ allowHalfOpen: true }, (socket) => outbound.acceptFor(echo, socket))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const dial = (): Socket => {
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    return socket.on('error', () => {})
+  }
+  return { dial, outcomes, results }
+}
+
+/** Waits for the end of a connection; answers whether it was a reset. */
+function closed(socket: Socket): Promise<boolean> {
+  return new Promise((resolve) => {
+    socket.once('close', resolve)
+  })
+}
+
+const refusing =
+  (reason: Reason) =>
+  (_: string, opener: Opener): void =>
+    opener.onOpenFailed(reason, 'no')
+
+t.test('a raw connection goes to another instance when one cannot be reached', async (t) => {
+  const channel = new FakeChannel()
+  const tried: string[] = []
+  const { dial, outcomes, results } = await listen(t, (host, opener) => {
+    tried.push(host)
+    if (tried.length < 3) opener.onOpenFailed('tunnel-failed', 'no')
+    else opener.onOpen(channel)
+  })
+  dial().end('hello')
+  await until('the instance was told', () => channel.heard === 'hello' && channel.ended)
+  t.equal(new Set(tried).size, 3)
+  channel.saysEnd()
+  channel.close(null)
+  await until('it is recorded', () => outcomes.length === 1)
+  t.match(outcomes, [{ protocol: 'tcp', reason: 'ok', attempts: 3, host: tried[2], mtls: true }])
+  t.same(results, ['started', 'connect-failed', 'started', 'connect-failed', 'started', 'ok'])
+})
+
+t.test(
+  'a raw connection that reaches nobody is reset, with its reason recorded once',
+  async (t) => {
+    const { dial, outcomes, results } = await listen(t, refusing('instance-refused'))
+    t.ok(await closed(dial()), 'a reset, not an end that looks like an answer')
+    t.match(outcomes, [{ reason: 'instance-refused', attempts: 3, bytesFromCaller: 0 }])
+    t.equal(outcomes.length, 1)
+    t.equal(results.filter((one) => one === 'connect-failed').length, 3)
+  },
+)
+
+t.test('a refusal for this side’s sake says nothing against the instance', async (t) => {
+  const { dial, outcomes, results } = await listen(t, refusing('no-credential'))
+  await closed(dial())
+  t.same(results, ['started', 'abandoned'])
+  t.match(outcomes, [{ reason: 'no-credential', attempts: 1 }])
+})
+
+t.test('a caller that resets while its instance is dialled leaves nothing open', async (t) => {
+  const openers: Opener[] = []
+  const { dial, outcomes, results } = await listen(t, (_, opener) => void openers.push(opener))
+  const caller = dial()
+  await until('it is dialled', () => openers.length === 1)
+  caller.resetAndDestroy()
+  await closed(caller)
+  const channel = new FakeChannel()
+  openers[0]?.onOpen(channel)
+  await until('it is over', () => outcomes.length === 1)
+  t.ok(channel.aborted)
+  t.match(outcomes, [{ reason: 'caller-aborted' }])
+  t.same(results, ['started', 'abandoned'])
+})
