@@ -1,10 +1,13 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { ports } from '#cli/demo/demo-host.ts'
 import type { CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { underLoad, type More } from '#test/support/under-load.ts'
+
+// Programs start here; on a busy machine each takes seconds.
+t.setTimeout(120_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
@@ -112,7 +115,10 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       await more('alpha')
     })
     for (const pid of [control, worker]) t.notOk(thisMachine.isAlive(pid))
-    for (const name of ['agent.sock', 'workers.sock']) t.notOk(existsSync(beta.path('run', name)))
+    for (const name of ['agent.sock', 'workers/control.sock']) {
+      t.notOk(existsSync(beta.path('run', name)))
+    }
+    t.same(readdirSync(beta.path('run', 'status')), [], 'nothing is in force any more')
     await under(t, targets(alpha), async (more) => {
       beta.startAgent()
       await mesh.ready(beta)

@@ -72,7 +72,9 @@ function place(t: Test, more: Readonly<Record<string, unknown>> = {}): AgentPlac
 
 const supervise = (at: AgentPlace): readonly string[] => ['supervise', '--config', at.configPath]
 const sockets = (at: AgentPlace): readonly string[] =>
-  readdirSync(join(at.directory, 'run')).filter((name) => name.endsWith('.sock'))
+  readdirSync(join(at.directory, 'run'), { encoding: 'utf8', recursive: true }).filter((name) =>
+    name.endsWith('.sock'),
+  )
 
 t.test('a command line that makes no sense is answered with the usage', async (t) => {
   for (const words of [[], ['serve'], ['proxy', '--bogus'], ['proxy', '--index', 'x']]) {
@@ -174,12 +176,14 @@ t.test('a second agent on one run directory is refused, and the first goes on', 
     first.child.kill('SIGKILL')
     await first.ended
   })
-  await until('its socket is there', () => existsSync(join(at.directory, 'run/workers.sock')))
+  await until('its socket is there', () =>
+    existsSync(join(at.directory, 'run/workers/control.sock')),
+  )
   await refused(t, ['control', '--config', at.configPath], {
     code: 69,
     line: /another agent answers/,
   })
-  t.same([...sockets(at)].sort(), ['agent.sock', 'workers.sock'])
+  t.same([...sockets(at)].sort(), ['agent.sock', 'workers/control.sock'])
 })
 
 t.test('a bad manifest is told once, and nothing else suffers', async (t) => {
