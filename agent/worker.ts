@@ -246,7 +246,11 @@ export class ProxyWorker {
     const plane = { listeners, tunnelListener, tunnels, services, instances, outbound }
     this.#measure(plane)
     void tunnelListener.listen().then(
-      () => this.#report(),
+      () => {
+        const { address } = worker.tunnel
+        logger.info({ address, port: tunnelListener.port }, 'listening for tunnels')
+        this.#report()
+      },
       (error: unknown) => this.#ended.reject(error),
     )
     return plane
