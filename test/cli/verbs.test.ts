@@ -118,6 +118,15 @@ t.test('manifest status shows the rejected ones with every problem', async (t) =
   t.match(out(), /^web\.json +web +rejected[^]*web\.json:1:2: unknown key/m)
 })
 
+t.test('manifest status names a directory that cannot be read', async (t) => {
+  const manifestDirectory = { path: '/etc/mesh.d', problem: 'cannot be read (EACCES)' }
+  const status = { ...healthyFacts.status, manifestDirectory }
+  const agent = await agentWith(t, { ...healthyFacts, status, manifests: [] })
+  const { printer, out } = paper(false)
+  t.equal(await manifestStatus({ agent, printer }), 1)
+  t.match(out(), '/etc/mesh.d: cannot be read (EACCES)')
+})
+
 t.test('no name of a file and no word of an agent steers the terminal', async (t) => {
   const evil = 'a\u001b[2Jb\u009bc\u202e'
   const rejected = { verdict: 'rejected', problems: [`${evil}:1:2: no`] } as const

@@ -13,6 +13,7 @@ import { StoreLink } from '#shared/store/link.ts'
 import type { StoreChange } from '#shared/store/view.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { logLines } from '#test/support/log-lines.ts'
 import { waitFor } from '#test/support/wait-for.ts'
 
 const prefix = '/mesh/v1/'
@@ -24,14 +25,16 @@ function open(url: string): KeyValue {
   return openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [url] })
 }
 
+const silent = createLogger({ name: 'test', level: 'silent' })
+
 /** A link with short times, stopped at the end of the test. */
-function makeLink(t: Test, connect: () => KeyValue): StoreLink {
+function makeLink(t: Test, connect: () => KeyValue, logger = silent): StoreLink {
   const link = new StoreLink(
     {
       connect: async () => connect(),
       clock: systemClock,
       random: systemRandom,
-      logger: createLogger({ name: 'test', level: 'silent' }),
+      logger,
     },
     { prefix, leaseTtlMs: 3000, backoff: { firstMs: 20, lastMs: 200 } },
   )
@@ -323,11 +326,16 @@ t.test('a key the store refuses holds up no other key, and is tried again', asyn
 t.test('a renewed credential makes a new session with a new client', async (t) => {
   const served = await serveStore(join(t.testdir(), 'store.db'))
   t.teardown(() => served.stop())
+  const { logger, lines } = logLines()
   let sessions = 0
-  const link = makeLink(t, () => {
-    sessions += 1
-    return open(served.url)
-  })
+  const link = makeLink(
+    t,
+    () => {
+      sessions += 1
+      return open(served.url)
+    },
+    logger,
+  )
   link.publish(new Map([[mine, 'a1']]))
   link.start()
   await connected(link)
@@ -336,6 +344,11 @@ t.test('a renewed credential makes a new session with a new client', async (t) =
   link.renew('the credential was renewed')
   await until(link, () => states.includes('connected'))
   t.strictSame(states, ['away', 'connected'])
+  t.match(
+    lines.find(({ msg }) => msg === 'store: connected -> away'),
+    { level: 'info' },
+    'what was planned warns nobody',
+  )
   t.equal(sessions, 2)
   t.equal(link.view.entries.get(mine), 'a1')
 })
