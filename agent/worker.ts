@@ -245,15 +245,16 @@ export class ProxyWorker {
     })
     const plane = { listeners, tunnelListener, tunnels, services, instances, outbound }
     this.#measure(plane)
-    void tunnelListener.listen().then(
-      () => {
-        const { address } = worker.tunnel
-        logger.info({ address, port: tunnelListener.port }, 'listening for tunnels')
-        this.#report()
-      },
-      (error: unknown) => this.#ended.reject(error),
+    this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
+      this.#ended.reject(error),
     )
     return plane
+  }
+
+  async #takeTunnels(listener: TunnelListener, address: string): Promise<void> {
+    await listener.listen()
+    this.#parts.logger.info({ address, port: listener.port }, 'listening for tunnels')
+    this.#report()
   }
 
   #measure({ listeners, tunnelListener, tunnels }: Plane): void {
