@@ -10,10 +10,13 @@ import {
 } from '#test/support/agent-process.ts'
 import { shortDir } from '#test/support/short-dir.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
-import { until } from '#test/support/until.ts'
+import { until as untilWithin } from '#test/support/until.ts'
 
 // Programs start here; on a busy machine each takes seconds.
 t.setTimeout(120_000)
+
+const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
+  untilWithin(what, ask, { withinMs: 60_000 })
 
 /** A host that has not joined any mesh: enough to see how its programs live and die. */
 function place(t: Test): AgentPlace & { readonly run: string; readonly admin: AdminSocket } {

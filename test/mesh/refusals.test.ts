@@ -18,9 +18,12 @@ import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import { placeAgent, runAgent, type AgentPlace } from '#test/support/agent-process.ts'
 import { runController, type ControllerProcess } from '#test/support/controller-process.ts'
 import { shortDir } from '#test/support/short-dir.ts'
-import { until } from '#test/support/until.ts'
+import { until as untilWithin } from '#test/support/until.ts'
 
 t.setTimeout(120_000)
+
+const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
+  untilWithin(what, ask, { withinMs: 60_000 })
 
 const home = mkdtempSync(join(tmpdir(), 'hm-'))
 const controllers: ControllerProcess[] = []

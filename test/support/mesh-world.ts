@@ -25,7 +25,7 @@ export type MeshWorldSettings = Partial<WorldSettings> & {
 }
 
 /** How long anything may take that only a broken mesh does not do. */
-const patience = { withinMs: 30_000 }
+const patience = { withinMs: 60_000 }
 const service = join(import.meta.dirname, 'service-program.ts')
 
 /** See the header. */
