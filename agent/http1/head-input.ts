@@ -1,125 +1,68 @@
 /**
- * Owns the bytes of a connection that nobody has taken yet, and finds where the next head in them
- * ends. A head may come in any number of pieces: each byte is looked at once and copied a bounded
- * number of times.
+ * Owns the bytes of a head that came in pieces: gathered at a cost that grows with their number, not
+ * with its square, and searched for the end once. It does not interpret them.
  */
 
-import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
+import { cr, lf } from './bytes.ts'
 
-const emptyLine = Buffer.from('\r\n\r\n')
-const cr = 0x0d
-const lf = 0x0a
-const firstStore = 1024
+/** What is known of a head in pieces. */
+export type Gathered =
+  | 'partial'
+  /** Its end has come, or a byte that no head holds: reading it will tell. */
+  | 'ready'
+  | 'too-large'
+
+const firstBytes = 1024
 
 /** See the header. */
 export class HeadInput {
-  readonly #limits: HeadLimits
+  readonly #maxBytes: number
   #bytes: Buffer | null = null
-  #from = 0
-  #end = 0
-  /** Up to where no head ends. */
-  #seen = 0
-  /** Whether there may be written behind `#end`. */
-  #own = false
+  #used = 0
 
-  constructor(limits: HeadLimits) {
-    this.#limits = limits
+  constructor(settings: { readonly maxBytes: number }) {
+    this.#maxBytes = settings.maxBytes
   }
 
-  /** Bytes that wait. */
-  get size(): number {
-    return this.#end - this.#from
+  /** Whether nothing waits. */
+  get isEmpty(): boolean {
+    return this.#bytes === null
   }
 
-  /** The first byte that waits; undefined when none does. */
-  get first(): number | undefined {
-    return this.#bytes?.[this.#from]
-  }
-
-  /** Takes over a piece. */
-  push(piece: Buffer): void {
-    const { size } = this
-    if (this.#bytes === null || size === 0) {
-      this.#set(piece, 0, false)
-      this.#end = piece.length
-      return
+  /** Adds bytes; past a head's end they may hold more than it. */
+  add(piece: Buffer): Gathered {
+    const searched = this.#used
+    const bytes = this.#room(piece.length)
+    bytes.set(piece, this.#used)
+    this.#used += piece.length
+    for (let at = bytes.indexOf(lf, searched); at >= 0 && at < this.#used;) {
+      if (at === 0 || bytes[at - 1] !== cr) return 'ready'
+      if (at >= 3 && bytes[at - 2] === lf && bytes[at - 3] === cr) return 'ready'
+      at = bytes.indexOf(lf, at + 1)
     }
-    if (!this.#own || this.#end + piece.length > this.#bytes.length) {
-      const store = Buffer.allocUnsafe(Math.max(firstStore, 2 * (size + piece.length)))
-      this.#bytes.copy(store, 0, this.#from, this.#end)
-      this.#set(store, this.#seen - this.#from, true)
-      this.#end = size
-    }
-    piece.copy(this.#bytes, this.#end)
-    this.#end += piece.length
+    if (bytes.subarray(searched, this.#used).includes(0)) return 'ready'
+    return this.#used > this.#maxBytes ? 'too-large' : 'partial'
   }
 
-  /**
-   * Takes the next head: latin-1, with the CRLF of each line and without the empty line that ends
-   * it. Null while it is not whole; a fault when it is too large or holds a line that does not end
-   * with CRLF (RFC 9112 §2.2).
-   */
-  takeHead(): string | HeadFault | null {
-    const bytes = this.#bytes
-    if (bytes === null) return null
-    const { maxBytes } = this.#limits
-    const filled = this.#own ? bytes.subarray(0, this.#end) : bytes
-    const found = filled.indexOf(emptyLine, Math.max(this.#from, this.#seen - 3))
-    if (found >= 0) {
-      if (found - this.#from > maxBytes) return tooLarge(maxBytes)
-      const text = bytes.toString('latin1', this.#from, found + 2)
-      this.#advance(found + 4)
-      return text
-    }
-    for (let at = this.#seen; at < this.#end; at++) {
-      if (bytes[at] === lf && (at === this.#from || bytes[at - 1] !== cr)) {
-        return fault('bad-request', 'a line of the head ends with a bare LF')
-      }
-    }
-    this.#seen = this.#end
-    return this.size > maxBytes ? tooLarge(maxBytes) : null
-  }
-
-  /** Passes over an empty line before a request (RFC 9112 §2.2); false while it is cut in two. */
-  skipEmptyLine(): boolean {
-    if (this.first !== cr) return true
-    if (this.size < 2) return false
-    if (this.#bytes?.[this.#from + 1] === lf) this.#advance(this.#from + 2)
-    return true
-  }
-
-  /** Takes everything that waits; null when nothing does. */
-  takeAll(): Buffer | null {
-    const bytes = this.#bytes
-    const all = bytes === null ? null : bytes.subarray(this.#from, this.#end)
+  /** Hands over what was gathered. */
+  take(): Buffer {
+    const bytes = (this.#bytes as Buffer).subarray(0, this.#used)
     this.clear()
-    return all
+    return bytes
   }
 
-  /** Throws away what waits. */
   clear(): void {
     this.#bytes = null
-    this.#from = 0
-    this.#end = 0
-    this.#seen = 0
+    this.#used = 0
   }
 
-  #set(bytes: Buffer, seen: number, own: boolean): void {
+  #room(more: number): Buffer {
+    const needed = this.#used + more
+    if (this.#bytes !== null && this.#bytes.length >= needed) return this.#bytes
+    const size = Math.max(firstBytes, needed, (this.#bytes?.length ?? 0) * 2)
+    const bytes = Buffer.allocUnsafeSlow(size)
+    if (this.#bytes !== null) bytes.set(this.#bytes.subarray(0, this.#used))
     this.#bytes = bytes
-    this.#from = 0
-    this.#seen = seen
-    this.#own = own
+    return bytes
   }
-
-  #advance(to: number): void {
-    if (to === this.#end) this.clear()
-    else {
-      this.#from = to
-      this.#seen = to
-    }
-  }
-}
-
-function tooLarge(maxBytes: number): HeadFault {
-  return fault('head-too-large', `the head is larger than ${maxBytes} bytes`)
 }

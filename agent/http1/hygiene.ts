@@ -1,93 +1,81 @@
 /**
- * Owns which field lines may pass: hop-by-hop ones never do (RFC 9110 §7.6.1), identity and
- * forwarding ones only where the mesh itself has set them. Pure tables; one look-up a field.
+ * Owns which fields may pass, as plans: tables by kind that say what is left out. Hop-by-hop fields
+ * never pass (RFC 9110 §7.6.1); fields that identify or tell the way are believed from a peer agent
+ * only, and otherwise left out before the mesh sets its own. Pure.
  */
 
-/** Which message a field stands in, and who sent it. */
-export type Origin = 'caller-request' | 'peer-request' | 'service-response' | 'peer-response'
+import { kinds, type FieldKind } from './field-kinds.ts'
 
-const bits: Readonly<Record<Origin, number>> = {
-  'caller-request': 1,
-  'peer-request': 2,
-  'service-response': 4,
-  'peer-response': 8,
-}
-const anywhere = 15
-const responses = bits['service-response'] | bits['peer-response']
+/** 1 at each kind that is left out. */
+export type Plan = Uint8Array
 
-/** Ends at this hop: the mesh frames and connects anew. */
-const hop = 0
-/** Says on what way a request came: believed of peer agents alone. */
-const forwarding = responses | bits['peer-request']
-/** Says who the caller is, or by which name its request is told from others: set by each agent. */
-const identity = responses
-
-const rules = new Map<string, number>([
-  ['connection', hop],
-  ['keep-alive', hop],
-  ['proxy-connection', hop],
-  ['proxy-authenticate', hop],
-  ['proxy-authorization', hop],
-  ['te', hop],
-  ['trailer', hop],
-  ['transfer-encoding', hop],
-  ['upgrade', hop],
-  ['content-length', hop],
-  ['http2-settings', hop],
-  ['forwarded', forwarding],
-  ['x-forwarded-for', forwarding],
-  ['x-forwarded-proto', forwarding],
-  ['x-forwarded-host', forwarding],
-  ['x-forwarded-port', forwarding],
-  ['x-real-ip', forwarding],
-  ['x-forwarded-client-cert', identity],
-  ['x-request-id', identity],
-  // The reason of a refusal; of the other x-mesh-* fields none passes.
-  ['x-mesh-reason', bits['peer-response']],
-])
-
-/**
- * Whether a field line goes on. `_` counts as `-`, because many services cannot tell them apart.
- * @param name in lower case
- */
-export function passes(name: string, origin: Origin): boolean {
-  return ((rules.get(name) ?? judge(name)) & bits[origin]) !== 0
+function without(...left: readonly FieldKind[]): Plan {
+  const plan = new Uint8Array(32)
+  for (const kind of left) plan[kind] = 1
+  return plan
 }
 
-/** Whether a trailer may go on: nothing that frames, routes, authenticates or identifies. */
-export function trailerPasses(name: string): boolean {
-  return passes(name, 'caller-request') && !forbiddenTrailers.has(plainly(name))
-}
+/** Every message: framing is said anew, connections end here. */
+const always = [
+  kinds.transferEncoding,
+  kinds.connection,
+  kinds.upgrade,
+  kinds.hop,
+  kinds.nominated,
+  kinds.mesh,
+  kinds.disguise,
+  kinds.lookalike,
+] as const
 
-/** The verdict on a name that is not in the table. */
-function judge(name: string): number {
-  const plain = plainly(name)
-  if (plain.startsWith('x-mesh-')) return 0
-  const rule = plain === name ? undefined : rules.get(plain)
-  return rule === undefined ? anywhere : rule & responses
-}
+/** From a caller nothing is believed about itself or the way it came. */
+const unproven = [
+  ...always,
+  kinds.requestId,
+  kinds.forwarding,
+  kinds.identity,
+  kinds.meshReason,
+] as const
 
-function plainly(name: string): string {
-  return name.includes('_') ? name.replaceAll('_', '-') : name
-}
+/** Plans of heads, by who sent them. */
+export const plans = {
+  requestOfCaller: without(...unproven),
+  requestOfCallerWithoutExpect: without(...unproven, kinds.expect),
+  /** The agent on the caller's side has told the way; who calls is proven by mTLS alone. */
+  requestOfPeer: without(...always, kinds.requestId, kinds.identity, kinds.meshReason),
+  requestOfPeerWithoutExpect: without(
+    ...always,
+    kinds.requestId,
+    kinds.identity,
+    kinds.meshReason,
+    kinds.expect,
+  ),
+  responseOfService: without(...always, kinds.meshReason),
+  /** The peer agent may say why it answered itself. */
+  responseOfPeer: without(...always),
+  /** RFC 9110 §8.6: 1xx and 204 have no length. */
+  bodylessResponse: without(...always, kinds.meshReason, kinds.contentLength),
+} as const satisfies Record<string, Plan>
 
-const forbiddenTrailers: ReadonlySet<string> = new Set([
-  'host',
-  'authorization',
-  'cookie',
-  'set-cookie',
-  'content-encoding',
-  'content-type',
-  'content-range',
+/** Fields that change how a message is read, and so come too late in trailers (RFC 9110 §6.5.1). */
+const headOnly: ReadonlySet<string> = new Set([
+  'age',
   'cache-control',
-  'expect',
+  'content-encoding',
+  'content-range',
+  'content-type',
+  'cookie',
+  'date',
+  'expires',
+  'location',
   'max-forwards',
   'range',
-  'age',
-  'expires',
-  'date',
-  'location',
   'retry-after',
+  'set-cookie',
+  'trailer',
   'vary',
-  'www-authenticate',
 ])
+
+/** Whether a trailer may go on: nothing that frames, routes, authenticates or identifies. */
+export function trailerPasses(kind: FieldKind, name: string): boolean {
+  return kind === kinds.plain && !headOnly.has(name.replace(/[^a-z0-9]/g, '-'))
+}

@@ -1,107 +1,94 @@
 /**
- * Owns the writing of heads: from what was parsed, never from the bytes that came, in one pass.
- * Pure. Framing and connection fields are made anew; what may pass is `hygiene.ts`'s matter.
+ * Owns the writing of heads in one pass: runs of lines that are already what the parser understood
+ * are taken as they are, all others are left out or written anew, so that what goes on is exactly
+ * what was parsed. Which lines pass is `hygiene.ts`'s matter. Pure.
  */
 
-import type { BodyFraming, Fields, RequestHead, ResponseHead } from './head.ts'
-import { passes, trailerPasses } from './hygiene.ts'
+import type { FieldSection } from './field-section.ts'
+import type { ParsedRequest } from './parsed-request.ts'
+import type { ParsedResponse } from './parsed-response.ts'
+import { plans, type Plan } from './hygiene.ts'
 
 /** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
 export type OwnFields = string
 
-/** What a response tells the caller about its connection. */
-export type ConnectionWord = 'keep-alive' | 'close' | 'upgrade' | 'none'
-
 /** Writes a request's head for the next hop, which keeps the connection. */
 export function writeRequestHead(
-  head: RequestHead,
-  origin: 'caller-request' | 'peer-request',
+  head: ParsedRequest,
+  from: 'caller' | 'peer-agent',
   own: OwnFields,
 ): string {
-  const { fields, nominated } = head
-  let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
-  for (let i = 0; i < fields.length; i += 2) {
-    const name = fields[i] as string
-    if (name !== 'host' && passes(name, origin) && nominated?.has(name) !== true) {
-      text += `${name}: ${fields[i + 1]}\r\n`
-    }
-  }
-  text += requestFraming(head.body, head.method)
-  if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
-  return `${text}${own}\r\n`
+  const { fields } = head
+  const text = head.tidyLine
+    ? passing(fields, 0, requestPlan(head, from))
+    : `${head.method} ${head.target} HTTP/1.1\r\n${passing(fields, fields.start, requestPlan(head, from))}`
+  const framing = head.framing === 'chunked' ? chunkedField : ''
+  const upgrade = head.upgrade === '' ? '' : upgradeFields(head.upgrade)
+  return `${text}${framing}${upgrade}${own}\r\n`
 }
 
-/** Writes a response's head for the caller of `request`. */
+function requestPlan(head: ParsedRequest, from: 'caller' | 'peer-agent'): Plan {
+  switch (from) {
+    case 'caller':
+      return head.expectsContinue ? plans.requestOfCaller : plans.requestOfCallerWithoutExpect
+    case 'peer-agent':
+      return head.expectsContinue ? plans.requestOfPeer : plans.requestOfPeerWithoutExpect
+  }
+}
+
+/** What a response tells the caller about its connection. */
+export type ConnectionWord = 'close' | 'keep-alive' | 'upgrade' | 'nothing'
+
+/** Writes a response's head for the caller. `isChunked`: whether its body goes on in chunks. */
 export function writeResponseHead(
-  head: ResponseHead,
-  origin: 'service-response' | 'peer-response',
-  connection: ConnectionWord,
-  request: RequestHead,
+  head: ParsedResponse,
+  from: 'service' | 'peer-agent',
+  word: ConnectionWord,
+  isChunked: boolean,
 ): string {
-  const { fields, nominated, body } = head
-  let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
-  for (let i = 0; i < fields.length; i += 2) {
-    const name = fields[i] as string
-    if (passes(name, origin) && nominated?.has(name) !== true) {
-      text += `${name}: ${fields[i + 1]}\r\n`
-    }
-  }
-  if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(fields)
-  else if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
-  else if (isChunkedFor(body, request.http11)) text += 'transfer-encoding: chunked\r\n'
-  switch (connection) {
+  const { fields, status } = head
+  const plan =
+    status < 200 || status === 204
+      ? plans.bodylessResponse
+      : from === 'service'
+        ? plans.responseOfService
+        : plans.responseOfPeer
+  const text = head.tidyLine
+    ? passing(fields, 0, plan)
+    : `HTTP/1.1 ${status} ${head.phrase}\r\n${passing(fields, fields.start, plan)}`
+  const framing = isChunked ? chunkedField : ''
+  switch (word) {
+    case 'nothing':
+      return `${text}${framing}\r\n`
     case 'close':
-      text += 'connection: close\r\n'
-      break
+      return `${text}${framing}connection: close\r\n\r\n`
     case 'keep-alive':
-      if (!request.http11) text += 'connection: keep-alive\r\n'
-      break
+      return `${text}${framing}connection: keep-alive\r\n\r\n`
     case 'upgrade':
-      text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
-      break
-    case 'none':
-      break
-  }
-  return `${text}\r\n`
-}
-
-/** Whether a response body goes on in chunks: unknown lengths do, where the caller speaks 1.1. */
-export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean {
-  return (body.kind === 'chunked' || body.kind === 'until-close') && callerHttp11
-}
-
-/** The end of a chunked body with those trailers that may pass. */
-export function writeLastChunk(trailers: Fields, nominated: ReadonlySet<string> | null): string {
-  if (trailers.length === 0) return '0\r\n\r\n'
-  let text = '0\r\n'
-  for (let i = 0; i < trailers.length; i += 2) {
-    const name = trailers[i] as string
-    if (trailerPasses(name) && nominated?.has(name) !== true) {
-      text += `${name}: ${trailers[i + 1]}\r\n`
-    }
-  }
-  return `${text}\r\n`
-}
-
-function requestFraming(body: BodyFraming, method: string): string {
-  switch (body.kind) {
-    case 'none':
-    case 'until-close':
-      // RFC 9110 §8.6: a method that anticipates content says so even when there is none.
-      return method === 'POST' || method === 'PUT' || method === 'PATCH'
-        ? 'content-length: 0\r\n'
-        : ''
-    case 'length':
-      return `content-length: ${body.length}\r\n`
-    case 'chunked':
-      return 'transfer-encoding: chunked\r\n'
+      return `${text}${upgradeFields(head.upgrade)}\r\n`
   }
 }
 
-/** HEAD and 304 answers tell the length a GET would have had. */
-function lengthAsIs(fields: Fields): string {
-  for (let i = 0; i < fields.length; i += 2) {
-    if (fields[i] === 'content-length') return `content-length: ${fields[i + 1]}\r\n`
+const chunkedField = 'transfer-encoding: chunked\r\n'
+
+function upgradeFields(protocol: string): string {
+  return `connection: upgrade\r\nupgrade: ${protocol}\r\n`
+}
+
+/** The lines from `from` on that pass, without the empty line. */
+function passing(fields: FieldSection, from: number, plan: Plan): string {
+  const { text, noted } = fields
+  let passed = ''
+  let run = from
+  for (let i = 0; i < noted; i++) {
+    const isLeftOut = plan[fields.kindAt(i)] === 1
+    if (!isLeftOut && fields.isTidy(i)) continue
+    const start = fields.lineStartAt(i)
+    if (start > run) passed += text.slice(run, start)
+    run = fields.lineEndAt(i)
+    if (isLeftOut) continue
+    const value = fields.valueAt(i)
+    passed += `${text.slice(start, text.indexOf(':', start))}:${value === '' ? '' : ` ${value}`}\r\n`
   }
-  return ''
+  return passed + text.slice(run, -2)
 }

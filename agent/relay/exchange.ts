@@ -1,574 +1,458 @@
 /**
- * Owns one request at a time of a caller connection: sends it to the upstream the journey chose,
- * again to another where that is safe, and its response back, both under backpressure; keeps or
- * drops the upstream's channel; writes the one record. One object serves a connection's whole life.
- * Longer than most: every way an exchange can end stands here, so that none can end it twice.
+ * Owns one request at a time of a caller connection: has it attempted at the upstream the journey
+ * chose, again at another where that is safe, and gives the response back, both under backpressure.
+ * One object serves a connection's whole life. It reads no bytes: heads and bodies come to it parsed.
  */
 
-import { BodyReader } from '#agent/http1/body.ts'
-import { HeadInput } from '#agent/http1/head-input.ts'
-import { readResponseHead, type RequestHead, type ResponseHead } from '#agent/http1/head.ts'
-import {
-  isChunkedFor,
-  writeLastChunk,
-  writeRequestHead,
-  writeResponseHead,
-} from '#agent/http1/serialise.ts'
-import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
+import type { BodyForm, BodySink } from '#agent/http1/body-reader.ts'
+import type { ParsedRequest } from '#agent/http1/parsed-request.ts'
+import type { ParsedResponse } from '#agent/http1/parsed-response.ts'
+import { writeRequestHead, writeResponseHead } from '#agent/http1/serialise.ts'
+import type { Channel, ChannelError } from '#agent/platform.ts'
 import type { Reason } from '#shared/model/reason.ts'
-import { giveBack } from './giving-back.ts'
-import type { HttpRelay } from './http-relay.ts'
-import { Opening, type Waiting } from './opening.ts'
-import { OwnFields, valueOf } from './own-fields.ts'
-import { Parting } from './parting.ts'
+import { Attempt, type AttemptOwner, type ChannelFate } from './attempt.ts'
+import { HeldRequest } from './held-request.ts'
+import type { HttpRelayParts, HttpRelaySettings } from './http-relay.ts'
+import type { JoinedWriter } from './joined-writer.ts'
+import { connectionFields, requestFields, requestIdOf } from './own-fields.ts'
 import { answers, neverReached, statusOf, writeReply } from './replies.ts'
-import { discard } from './silence.ts'
+import { RequestRecord } from './request-record.ts'
 import { Splice, type SpliceEnd, type SpliceOwner } from './splice.ts'
 import { reasonOf } from './tcp-relay.ts'
 import type { AttemptResult, Decision, Upstream } from './upstream.ts'
-import { writePiece } from './write-piece.ts'
+
+/** The caller's connection, as its exchange sees it. */
+export interface ExchangeOwner {
+  /** The response is written here. */
+  readonly out: JoinedWriter
+  /** Whether the connection ends with the request under way. */
+  readonly isLast: boolean
+  /** Whether the caller has sent bytes beyond the request. */
+  readonly hasMore: boolean
+  /** Something is due within `ms`. */
+  expectWithin(ms: number): void
+  /** The caller shall send no more of the body for now, or go on. */
+  holdBody(): void
+  goOnWithBody(): void
+  /** The request is over and the connection stays. */
+  next(): void
+  /** The request is over and the connection ends in order. */
+  close(): void
+  /** The connection breaks off. */
+  abort(): void
+  /** Gives the connection away for a switch of protocols, with bytes that wait. */
+  surrender(): Buffer | null
+  /** A switched connection has ended. */
+  switchedEnds(): void
+}
 
 /** Methods whose repetition does no more than one execution (RFC 9110 §9.2.2). */
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 /** Reasons that are the caller's or this side's, not the instance's. */
 const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
-/** A body that came in more pieces is not held: each costs more than its bytes. */
-const mostHeldPieces = 256
 
 /** See the header. */
-export class Exchange implements ChannelSink, Waiting, SpliceOwner {
-  readonly #relay: HttpRelay
-  readonly #own: OwnFields
-  readonly #requestBody: BodyReader
-  readonly #responseBody: BodyReader
-  readonly #responseInput: HeadInput
-  #active = false
-  // the request
-  #head: RequestHead | null = null
-  #requestId = ''
-  #startedAt = 0
-  #startedElapsed = 0
-  #decision: Decision | null = null
-  #headText = ''
-  /** What was sent of the body, as long as it may have to be sent again. */
-  #held: Buffer[] = []
-  #heldBytes = 0
-  /** Whether everything sent so far could be sent again. */
-  #repeatable = true
-  #lastChunk = ''
-  // the attempt
-  #attempts = 0
-  #upstream: Upstream | null = null
-  /** The upstream of the last attempt, for the record. */
-  #lastUpstream: Upstream | null = null
-  #opening: Opening | null = null
-  #channel: Channel | null = null
-  /** The channel takes no more for now. */
-  #channelFull = false
-  /** Whether anything has come back. */
-  #answered = false
-  // the response
-  #response: ResponseHead | null = null
-  /** Whether the caller has got the head of a final response. */
-  #said = false
-  #status = 0
-  #chunkedToCaller = false
-  #keepCaller = false
-  /** Why a peer agent answered in its own name; ok for the service's answer. */
-  #peerReason: Reason = 'ok'
-  #bytesIn = 0
-  #bytesOut = 0
+export class Exchange implements AttemptOwner, BodySink, SpliceOwner {
+  readonly #owner: ExchangeOwner
+  readonly #parts: HttpRelayParts
+  readonly #settings: HttpRelaySettings
+  readonly #record: RequestRecord
+  readonly #held: HeldRequest
+  readonly #fixedFields: string
+  #attempt: Attempt | null = null
+  #head: ParsedRequest | null = null
+  /** Whether the last byte of the request has been read. */
+  #isSent = false
+  #hasResponse = false
+  #keepsCaller = true
+  /** Whether a body without a length goes on in chunks of our own. */
+  #isChunking = false
+  /** What the response means for the record: `ok`, or why the peer agent answered itself. */
+  #reason: Reason = 'ok'
 
-  constructor(relay: HttpRelay) {
-    const { head } = relay.settings
-    this.#relay = relay
-    this.#own = new OwnFields(relay.parts)
-    this.#requestBody = new BodyReader(head)
-    this.#responseBody = new BodyReader(head)
-    this.#responseInput = new HeadInput(head)
+  constructor(
+    parts: { readonly owner: ExchangeOwner; readonly relay: HttpRelayParts },
+    settings: HttpRelaySettings,
+  ) {
+    this.#owner = parts.owner
+    this.#parts = parts.relay
+    this.#settings = settings
+    this.#record = new RequestRecord(parts.relay)
+    this.#held = new HeldRequest({ mostBytes: settings.maxHeldBytes })
+    this.#fixedFields = connectionFields(parts.relay.steps)
   }
 
-  // ---- from the caller's side
+  // ---- from the caller
 
   /** A request begins. */
-  begin(head: RequestHead, headBytes: number): void {
-    const { steps } = this.#relay.parts
-    this.#reset(head, headBytes)
-    this.#requestBody.begin(head.body)
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-    if (head.method === 'TRACE') {
-      this.#reply('method-refused', 'TRACE is not carried by the mesh')
-      return
-    }
-    if (head.upgrade !== '' && head.body.kind !== 'none') {
+  begin(head: ParsedRequest, headBytes: number): void {
+    const { steps, random } = this.#parts
+    const record = this.#record
+    record.begin(headBytes)
+    record.requestId = requestIdOf(head, steps, random)
+    this.#head = head
+    this.#isSent = head.framing === 'none'
+    this.#hasResponse = false
+    this.#reason = 'ok'
+    if (head.upgrade !== '' && head.framing !== 'none') {
       this.#reply('upgrade-refused', 'a request that asks for an upgrade must not carry a body')
       return
     }
     const decision = steps.decide(head)
-    this.#decision = decision
-    if (decision.kind === 'refuse') {
-      this.#reply(decision.reason, decision.detail)
-      return
+    record.decision = decision
+    switch (decision.kind) {
+      case 'refuse':
+        this.#reply(decision.reason, decision.detail)
+        break
+      case 'forward':
+        this.#forward(head, decision)
+        break
     }
-    this.#headText = writeRequestHead(
-      head,
-      steps.direction === 'outbound' ? 'caller-request' : 'peer-request',
-      this.#own.linesOf(head, this.#requestId),
-    )
-    this.#attempt(decision.upstream)
   }
 
   /** Bytes that are no request are answered and recorded all the same. */
-  refuse(reason: Reason, detail: string): void {
-    this.#reset(null, 0)
+  refuse(reason: Reason, detail: string, bytes: number): void {
+    this.#record.begin(bytes)
+    this.#record.requestId = requestIdOf(null, this.#parts.steps, this.#parts.random)
+    this.#head = null
+    this.#isSent = false
+    this.#hasResponse = false
     this.#reply(reason, detail)
   }
 
-  /** Whether bytes from the caller are for `fromCaller` now. */
-  get takesBody(): boolean {
-    return this.#channel !== null && this.#requestBody.open
+  onBody(piece: Buffer): void {
+    this.#record.bytesFromCaller += piece.length
+    this.#held.add(piece)
+    if (this.#attempt?.isOpen === true) this.#attempt.out.piece(piece)
   }
 
-  /** Bytes of the request's body, and perhaps beyond it. */
-  fromCaller(piece: Buffer): void {
-    this.#feedRequest('', piece)
+  onBodyText(text: string): void {
+    this.#record.bytesFromCaller += text.length
+    this.#held.add(text)
+    if (this.#attempt?.isOpen === true) this.#attempt.out.text(text)
   }
 
-  /** The caller has ended its side; it may still read. */
-  callerEnded(): void {
-    if (this.takesBody) this.callerGone()
+  /** What came in one piece has been read; `isWhole` when it was the last of the request. */
+  bodyPauses(isWhole: boolean): void {
+    if (!this.#record.isOpen) return
+    const attempt = this.#attempt as Attempt
+    this.#isSent = isWhole
+    if (attempt.isOpen) {
+      attempt.out.flush()
+      this.#held.dropExcess()
+      if (attempt.out.isFull && !isWhole) this.#owner.holdBody()
+    } else if (this.#held.isFull && !isWhole) this.#owner.holdBody()
+    const { bodyIdleMs, responseIdleMs } = this.#settings
+    const isCallersTurn = !isWhole && !this.#attemptIsSlow
+    this.#owner.expectWithin(isCallersTurn ? bodyIdleMs : responseIdleMs)
   }
 
+  bodyIsBad(problem: string): void {
+    this.#fail('bad-request', problem, 'abandoned')
+  }
+
+  /** Whether the caller still owes a part of the request. */
+  get wantsBody(): boolean {
+    return !this.#isSent
+  }
+
+  /** The caller takes more. */
   callerDrained(): void {
-    this.#channel?.resume()
+    this.#attempt?.resume()
   }
 
   /** The caller is gone: nobody waits for an answer. */
   callerGone(): void {
-    if (!this.#active) return
-    this.#dropChannel('abandoned')
-    this.#record('caller-aborted', this.#said ? this.#status : statusOf('caller-aborted'))
-    this.#relay.parts.caller.abort()
+    if (!this.#record.isOpen) return
+    this.#abortAttempt('abandoned')
+    const { status } = this.#record
+    this.#end('caller-aborted', this.#hasResponse ? status : statusOf('caller-aborted'))
   }
 
-  /** Nothing has moved for too long: whose turn was it? */
   timedOut(): void {
-    if (!this.#active) return
-    if (this.takesBody && !this.#channelFull) {
-      this.#fail('body-timeout', 'the body of the request stalled')
-    } else if (this.#relay.callerIsFull) this.callerGone()
-    else this.#fail('response-timeout', 'the service did not answer in time')
+    if (this.#hasResponse && this.#owner.out.isFull) {
+      this.callerGone()
+      this.#owner.abort()
+    } else if (!this.#isSent && !this.#hasResponse && !this.#attemptIsSlow) {
+      this.#fail('body-timeout', 'the body of the request stalled', 'abandoned')
+    } else this.#fail('response-timeout', 'the service did not answer in time', 'reset')
+  }
+
+  /** Whether it is the upstream that does not take the body. */
+  get #attemptIsSlow(): boolean {
+    const attempt = this.#attempt
+    return attempt !== null && (attempt.isOpening || attempt.out.isFull)
+  }
+
+  #forward(head: ParsedRequest, decision: Extract<Decision, { kind: 'forward' }>): void {
+    const { steps } = this.#parts
+    const own = requestFields(head, steps, this.#fixedFields, this.#record.requestId)
+    const from = steps.direction === 'outbound' ? 'caller' : 'peer-agent'
+    const host = head.hasHost ? '' : `host: ${head.authority || `${decision.service}.mesh`}\r\n`
+    this.#held.begin(writeRequestHead(head, from, host + own))
+    this.#owner.expectWithin(this.#settings.responseIdleMs)
+    this.#try(decision.upstream)
   }
 
   // ---- attempts
 
-  /** For the opening. */
-  opened(channel: Channel): void {
-    this.#opening = null
-    this.#send(channel)
+  #try(upstream: Upstream): void {
+    const record = this.#record
+    record.attempted(upstream)
+    const attempt = (this.#attempt ??= new Attempt(
+      { owner: this, watch: this.#parts.watch },
+      this.#settings.head,
+    ))
+    // After one stale channel others are likely to be stale too.
+    attempt.start(upstream, (this.#head as ParsedRequest).method, record.attempts === 1)
   }
 
-  /** For the opening. */
-  openFailed(reason: Reason, detail: string): void {
-    this.#opening = null
-    const failed = this.#upstream as Upstream
-    // A refusal for the caller's sake says nothing against the instance.
-    this.#finishAttempt(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
-    const next = this.#elsewhere(failed, reason)
-    if (next === null) this.#reply(reason, detail)
-    else this.#attempt(next)
-  }
-
-  #attempt(upstream: Upstream): void {
-    this.#attempts++
-    this.#upstream = upstream
-    this.#answered = false
-    upstream.started()
-    // A kept channel may have failed for being old; the next attempt does not take that risk again.
-    const idle = this.#attempts === 1 ? upstream.takeIdle() : null
-    if (idle !== null) {
-      this.#send(idle)
-      return
-    }
-    const opening = new Opening(this)
-    this.#opening = opening
-    upstream.open(opening)
-  }
-
-  /** Where the request may go after a failure; null where it must not be sent again. */
-  #elsewhere(failed: Upstream, reason: Reason): Upstream | null {
-    return this.#repeatable && this.#attempts < this.#relay.settings.maxAttempts
-      ? this.#relay.parts.steps.again(failed, reason)
-      : null
-  }
-
-  #send(channel: Channel): void {
-    this.#channel = channel
-    this.#channelFull = false
-    this.#responseInput.clear()
-    channel.sink = this
-    let text = this.#headText
-    for (const piece of this.#held) {
-      this.#toUpstream(text, piece, '')
-      text = ''
-    }
-    if (!this.#requestBody.open) {
-      this.#toUpstream(text, null, this.#lastChunk)
-      return
-    }
-    const input = this.#relay.takeInput()
-    if (input === null) this.#toUpstream(text, null, '')
-    else this.#feedRequest(text, input)
-    if (!this.#active) return
-    if (this.#relay.callerHasEnded) this.callerEnded()
-    else if (!this.#channelFull) this.#relay.readOn()
-  }
-
-  /** Takes a piece from the caller; `before` goes out with it. */
-  #feedRequest(before: string, piece: Buffer): void {
-    const body = this.#requestBody
-    const { bodyIdleMs, responseIdleMs } = this.#relay.settings
-    const fed = body.feed(piece)
-    if (typeof fed !== 'number') {
-      this.#fail('bad-request', fed.problem)
-      return
-    }
-    const { content, open } = body
-    if (content !== null) this.#hold(content)
-    const head = this.#head as RequestHead
-    if (!open && head.body.kind === 'chunked') {
-      this.#lastChunk = writeLastChunk(body.trailers, head.nominated)
-    }
-    this.#relay.expectWithin(open ? bodyIdleMs : responseIdleMs)
-    this.#toUpstream(before, content, this.#lastChunk)
-    if (fed < piece.length) this.#relay.holdBack(piece.subarray(fed))
-  }
-
-  #hold(content: Buffer): void {
-    this.#bytesIn += content.length
-    if (!this.#repeatable) return
-    this.#heldBytes += content.length
-    this.#repeatable =
-      this.#heldBytes <= this.#relay.settings.maxHeldBytes && this.#held.length < mostHeldPieces
-    if (this.#repeatable) this.#held.push(content)
-    else this.#held = []
-  }
-
-  #toUpstream(before: string, content: Buffer | null, after: string): void {
-    const chunked = this.#head?.body.kind === 'chunked'
-    if (writePiece(this.#channel as Channel, before, content, chunked, after)) return
-    this.#channelFull = true
-    this.#relay.parts.caller.pause()
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-  }
-
-  // ---- from the upstream's side
-
-  onData(chunk: Buffer): void {
-    this.#answered = true
-    if (this.#response === null) {
-      this.#responseInput.push(chunk)
-      this.#takeResponseHeads()
-    } else this.#feedResponse('', chunk)
-  }
-
-  onEnd(): void {
-    if (this.#response !== null && this.#responseBody.endOfInput()) this.#endResponse('', null, 0)
-    else this.#lost()
-  }
-
-  onDrain(): void {
-    this.#channelFull = false
-    this.#relay.readOn()
-  }
-
-  onClose(error: ChannelError | null): void {
-    if (error === null) this.onEnd()
-    else this.#lost()
-  }
-
-  /** The channel ended before the response was whole. */
-  #lost(): void {
-    const failed = this.#upstream as Upstream
-    const reason: Reason = failed.mtls ? 'tunnel-lost' : 'instance-aborted'
-    const safe = !this.#answered && idempotent.has(this.#head?.method ?? '')
-    this.#dropChannel('reset')
-    const next = safe ? this.#elsewhere(failed, reason) : null
-    if (next === null) this.#fail(reason, 'the connection ended before the service had answered')
-    else this.#attempt(next)
-  }
-
-  #takeResponseHeads(): void {
-    while (this.#response === null && this.#channel !== null) {
-      const text = this.#responseInput.takeHead()
-      if (text === null) return
-      const { method } = this.#head as RequestHead
-      const head =
-        typeof text === 'string' ? readResponseHead(text, method, this.#relay.settings.head) : text
-      if (head.kind === 'fault') this.#fail('bad-response', head.problem)
-      else if (head.status === 101) this.#switchProtocols(head)
-      else if (head.status < 200) this.#inform(head)
-      else this.#respond(head)
-    }
-  }
-
-  /** 100, 103 and the like go on to callers that know them. */
-  #inform(head: ResponseHead): void {
-    const request = this.#head as RequestHead
-    if (!request.http11) return
-    this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'none', request), null, '')
-  }
-
-  #switchProtocols(head: ResponseHead): void {
-    const request = this.#head as RequestHead
-    if (!wasOffered(request.upgrade, head.upgrade)) {
-      this.#fail('bad-response', 'the service switched to a protocol that nobody asked for')
-      return
-    }
-    const { caller, watch } = this.#relay.parts
-    const service = this.#channel as Channel
-    this.#status = 101
-    this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'upgrade', request), null, '')
-    this.#channel = null
-    const fromCaller = this.#relay.takeInput()
-    const fromService = this.#responseInput.takeAll()
-    const splice = new Splice({ caller, service, watch, owner: this })
-    splice.start({ fromCaller, fromService })
-    if (this.#relay.callerHasEnded) service.end()
-    this.#relay.handOver()
-  }
-
-  /** For the splice: the connection after a 101 is over. */
-  spliceOver(end: SpliceEnd, bytesFromCaller: number, bytesToCaller: number): void {
-    const mtls = this.#upstream?.mtls === true
-    this.#bytesIn += bytesFromCaller
-    this.#bytesOut += bytesToCaller
-    this.#finishAttempt(end === 'clean' ? 'ok' : end === 'service-lost' ? 'reset' : 'abandoned')
-    this.#record(reasonOf(end, mtls), this.#status)
-  }
-
-  #respond(head: ResponseHead): void {
-    const request = this.#head as RequestHead
-    const upstream = this.#upstream as Upstream
-    if (upstream.mtls && this.#wentElsewhere(head, upstream)) return
-    const { steps } = this.#relay.parts
-    const isFramed = head.body.kind === 'length' || head.body.kind === 'none'
-    this.#response = head
-    this.#status = head.status
-    this.#chunkedToCaller = isChunkedFor(head.body, request.http11)
-    this.#keepCaller =
-      request.keepAlive &&
-      !this.#requestBody.open &&
-      !this.#relay.lastRequest &&
-      (request.http11 || isFramed) &&
-      // What came early, or comes late, of a refused upgrade is no next request.
-      request.upgrade === '' &&
-      // Towards a peer agent `close` says that this stream must not be used again.
-      (steps.direction === 'outbound' || !head.connectionAuth)
-    const text = writeResponseHead(
-      head,
-      this.#responseOrigin,
-      this.#keepCaller ? 'keep-alive' : 'close',
-      request,
-    )
-    const rest = this.#responseInput.takeAll()
-    this.#responseBody.begin(head.body)
-    if (rest === null) this.#endResponse(text, null, 0)
-    else this.#feedResponse(text, rest)
-  }
-
-  /** Whether a peer agent says that the instance got nothing, and the request went elsewhere. */
-  #wentElsewhere(head: ResponseHead, upstream: Upstream): boolean {
-    const word = valueOf(head.fields, 'x-mesh-reason')
-    if (word === '' || !Object.hasOwn(answers, word)) return false
-    const reason = word as Reason
-    const unsent = head.status === statusOf(reason) && neverReached.has(reason)
-    const next = unsent ? this.#elsewhere(upstream, reason) : null
-    if (next === null) {
-      this.#peerReason = reason
-      return false
-    }
-    this.#dropChannel(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
-    this.#attempt(next)
+  /** Tries again if it may and the journey knows where. */
+  #tryAgain(failed: Upstream, reason: Reason): boolean {
+    if (!this.#mayTryAgain()) return false
+    const next = this.#parts.steps.again(failed, reason)
+    if (next === null) return false
+    this.#try(next)
     return true
   }
 
-  #feedResponse(before: string, piece: Buffer): void {
-    const fed = this.#responseBody.feed(piece)
-    if (typeof fed !== 'number') this.#fail('bad-response', fed.problem)
-    else this.#endResponse(before, this.#responseBody.content, piece.length - fed)
+  attemptOpened(): void {
+    const attempt = this.#attempt as Attempt
+    const { out } = attempt
+    this.#held.writeTo(out)
+    // A body that follows in this turn flushes with it.
+    if (this.#isSent || !attempt.isReused) out.flush()
+    this.#held.dropExcess()
+    if (!out.isFull && !this.#isSent) this.#owner.goOnWithBody()
   }
 
-  /** Passes on what a piece became; completes the exchange when the body is over with it. */
-  #endResponse(before: string, content: Buffer | null, bytesTooMany: number): void {
-    const { open, trailers } = this.#responseBody
-    const isLast = !open && this.#chunkedToCaller
-    const after = isLast ? writeLastChunk(trailers, this.#response?.nominated ?? null) : ''
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
-    this.#said = true
-    this.#toCaller(before, content, after)
-    if (!open) this.#complete(bytesTooMany > 0)
+  attemptFailed(reason: Reason, detail: string): void {
+    const attempt = this.#attempt as Attempt
+    // A refusal for the caller's sake says nothing against the instance.
+    attempt.finish(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
+    if (!this.#tryAgain(attempt.upstream, reason)) this.#reply(reason, detail)
   }
 
-  #toCaller(before: string, content: Buffer | null, after: string): void {
-    this.#bytesOut += before.length + (content?.length ?? 0) + after.length
-    const { caller } = this.#relay.parts
-    if (writePiece(caller, before, content, this.#chunkedToCaller, after)) return
-    this.#relay.callerFilled()
-    this.#channel?.pause()
+  attemptDrained(): void {
+    this.#attempt?.out.drained()
+    if (this.#isSent) return
+    if (!this.#hasResponse) this.#owner.expectWithin(this.#settings.bodyIdleMs)
+    this.#owner.goOnWithBody()
   }
 
-  get #responseOrigin(): 'service-response' | 'peer-response' {
-    return this.#upstream?.mtls === true ? 'peer-response' : 'service-response'
+  attemptLost(error: ChannelError | null): void {
+    const attempt = this.#attempt as Attempt
+    const { upstream, isReused, hasAnswered } = attempt
+    // A far agent resets a stream when its instance broke off; anything else is the tunnel's end.
+    const byInstance = !upstream.mtls || error === null || error.code === 'H2_CANCEL'
+    const reason: Reason = byInstance ? 'instance-aborted' : 'tunnel-lost'
+    // That a kept-alive channel had gone stale says nothing against the instance.
+    this.#abortAttempt(isReused && !hasAnswered ? 'abandoned' : 'reset')
+    const { method } = this.#head as ParsedRequest
+    if (!hasAnswered && idempotent.has(method) && this.#tryAgain(upstream, reason)) return
+    this.#fail(reason, 'the connection ended before the service had answered', 'reset')
+  }
+
+  // ---- from the upstream
+
+  responseBegins(response: ParsedResponse): BodyForm | null {
+    const request = this.#head as ParsedRequest
+    const { upstream } = this.#attempt as Attempt
+    const { steps } = this.#parts
+    const isPeer = steps.direction === 'outbound' && upstream.mtls
+    const { meshReason } = response
+    if (isPeer && isReason(meshReason)) {
+      const isRefusal = neverReached.has(meshReason) && response.status === statusOf(meshReason)
+      const next = isRefusal && this.#mayTryAgain() ? steps.again(upstream, meshReason) : null
+      if (next !== null) {
+        this.#abortAttempt(ownFault.has(meshReason) ? 'abandoned' : 'connect-failed')
+        this.#try(next)
+        return null
+      }
+      this.#reason = meshReason
+    }
+    this.#hasResponse = true
+    this.#record.status = response.status
+    const hasBody = response.framing !== 'none'
+    this.#isChunking = response.framing === 'until-close' && request.http11
+    this.#keepsCaller =
+      request.keepAlive &&
+      this.#isSent &&
+      !this.#owner.isLast &&
+      (request.http11 || response.framing === 'length' || !hasBody) &&
+      // What came early for a protocol that was not switched to is no next request.
+      !(request.upgrade !== '' && this.#owner.hasMore) &&
+      // Towards a peer agent this says that the stream must not be used again.
+      !(steps.direction === 'inbound' && (response.connectionAuth || request.connectionAuth))
+    const isChunked = request.http11 && (response.framing === 'chunked' || this.#isChunking)
+    const word = !this.#keepsCaller ? 'close' : request.http11 ? 'nothing' : 'keep-alive'
+    const from = isPeer ? 'peer-agent' : 'service'
+    this.#owner.out.text(writeResponseHead(response, from, word, isChunked))
+    return isChunked && !this.#isChunking ? 'framed' : 'content'
+  }
+
+  responseInforms(response: ParsedResponse): void {
+    const request = this.#head as ParsedRequest
+    this.#owner.expectWithin(this.#settings.responseIdleMs)
+    if (!request.http11) return
+    this.#owner.out.text(writeResponseHead(response, 'service', 'nothing', false))
+    this.#owner.out.flush()
+  }
+
+  responseBytes(piece: Buffer): void {
+    const { out } = this.#owner
+    if (!this.#isChunking) {
+      out.piece(piece)
+      return
+    }
+    out.text(`${piece.length.toString(16)}\r\n`)
+    out.piece(piece)
+    out.text('\r\n')
+  }
+
+  responseText(text: string): void {
+    this.#owner.out.text(text)
+  }
+
+  responsePauses(): void {
+    const { out } = this.#owner
+    out.flush()
+    if (!this.#record.isOpen) return
+    // Half a head is no answer.
+    if (this.#hasResponse) this.#owner.expectWithin(this.#settings.responseIdleMs)
+    if (out.isFull) this.#attempt?.pause()
+  }
+
+  responseEnds(channel: ChannelFate): void {
+    const attempt = this.#attempt as Attempt
+    const { out } = this.#owner
+    if (this.#isChunking) out.text('0\r\n\r\n')
+    out.flush()
+    const request = this.#head as ParsedRequest
+    attempt.finish(this.#record.status >= 500 ? 'server-error' : 'ok')
+    if (!this.#isSent || channel === 'spoilt') {
+      attempt.abort()
+      this.#attempt = null
+    } else if (channel === 'fit' && !request.connectionAuth && request.upgrade === '')
+      attempt.release()
+    else {
+      attempt.close()
+      this.#attempt = null
+    }
+    this.#end(this.#reason, this.#record.status)
+    if (this.#keepsCaller) this.#owner.next()
+    else this.#owner.close()
+  }
+
+  responseIsBad(problem: string): void {
+    this.#fail('bad-response', problem, 'reset')
+  }
+
+  responseSwitches(response: ParsedResponse, rest: Buffer | null): void {
+    const request = this.#head as ParsedRequest
+    const attempt = this.#attempt as Attempt
+    if (!isAmong(response.upgrade, request.upgrade)) {
+      this.#fail('bad-response', 'the service switched to a protocol nobody asked for', 'reset')
+      return
+    }
+    const owner = this.#owner
+    this.#hasResponse = true
+    this.#record.status = response.status
+    owner.out.text(writeResponseHead(response, 'service', 'upgrade', false))
+    owner.out.flush()
+    const service = attempt.surrender() as Channel
+    const { caller, watch } = this.#parts
+    new Splice({ caller, service, watch, owner: this }).start({
+      fromCaller: owner.surrender(),
+      fromService: rest,
+    })
+  }
+
+  spliceOver(end: SpliceEnd, bytesFromCaller: number, bytesToCaller: number): void {
+    const attempt = this.#attempt as Attempt
+    const { steps } = this.#parts
+    this.#record.bytesFromCaller += bytesFromCaller
+    this.#owner.out.bytes += bytesToCaller
+    this.#attempt = null
+    attempt.finish(end === 'service-lost' ? 'reset' : 'ok')
+    const { mtls } = attempt.upstream
+    this.#end(reasonOf(end, steps.direction === 'outbound' && mtls), this.#record.status)
+    this.#owner.switchedEnds()
   }
 
   // ---- ends
 
-  /** The response is whole. */
-  #complete(spoilt: boolean): void {
-    const head = this.#response as ResponseHead
-    const request = this.#head as RequestHead
-    const channel = this.#channel as Channel
-    const upstream = this.#upstream as Upstream
-    const isClean =
-      !spoilt &&
-      !this.#requestBody.open &&
-      !this.#channelFull &&
-      !head.connectionAuth &&
-      !request.connectionAuth &&
-      request.upgrade === ''
-    this.#channel = null
-    if (!isClean) discard(channel)
-    else if (head.keepAlive) giveBack(channel, upstream)
-    else new Parting({ channel, watch: this.#relay.parts.watch }).start()
-    this.#finishAttempt(this.#verdict(head.status))
-    this.#record(this.#peerReason, head.status)
-    if (this.#keepCaller) this.#relay.next()
-    else this.#relay.close()
-  }
-
-  #verdict(status: number): AttemptResult {
-    if (status < 500) return 'ok'
-    return ownFault.has(this.#peerReason) ? 'abandoned' : 'server-error'
-  }
-
-  /** Something went wrong: told to the caller if nothing was said yet, else by a reset. */
-  #fail(reason: Reason, detail: string): void {
-    const isServices = reason === 'bad-response' || reason === 'response-timeout'
-    this.#dropChannel(isServices ? 'reset' : 'abandoned')
-    if (!this.#said) {
+  /** Something went wrong: told to the caller if nothing was said yet, else by breaking off. */
+  #fail(reason: Reason, detail: string, result: AttemptResult): void {
+    if (!this.#record.isOpen) return
+    this.#abortAttempt(result)
+    if (!this.#hasResponse) {
       this.#reply(reason, detail)
       return
     }
-    this.#record(reason, this.#status)
-    this.#relay.parts.caller.abort()
+    this.#end(reason, this.#record.status)
+    this.#owner.abort()
   }
 
   /** Answers in the mesh's own name. */
   #reply(reason: Reason, detail: string): void {
     const head = this.#head
-    const keep =
-      head !== null &&
-      head.keepAlive &&
-      head.http11 &&
-      !this.#requestBody.open &&
-      head.upgrade === '' &&
-      !this.#relay.lastRequest
-    this.#chunkedToCaller = false
-    this.#toCaller(
+    const { out } = this.#owner
+    const keeps = head !== null && head.keepAlive && this.#isSent && !this.#owner.isLast
+    const { requestId } = this.#record
+    const status = statusOf(reason)
+    out.text(
       writeReply({
         reason,
         detail,
-        requestId: this.#requestId,
-        close: !keep,
+        requestId,
+        connection: !keeps ? 'close' : head.http11 ? 'nothing' : 'keep-alive',
         method: head?.method ?? '',
-        accept: head === null ? '' : valueOf(head.fields, 'accept'),
+        accept: head?.value('accept') ?? '',
       }),
-      null,
-      '',
     )
-    this.#record(reason, statusOf(reason))
-    if (keep) this.#relay.next()
-    else this.#relay.close()
+    out.flush()
+    this.#end(reason, status)
+    if (keeps) this.#owner.next()
+    else this.#owner.close()
   }
 
-  #finishAttempt(result: AttemptResult): void {
-    const upstream = this.#upstream
-    if (upstream === null) return
-    this.#upstream = null
-    this.#lastUpstream = upstream
-    upstream.finished(result)
+  #mayTryAgain(): boolean {
+    return this.#record.attempts < this.#settings.maxAttempts && this.#held.canRepeat
   }
 
-  #dropChannel(result: AttemptResult): void {
-    const channel = this.#channel
-    this.#channel = null
-    this.#opening?.cancel()
-    this.#opening = null
-    if (channel !== null) discard(channel)
-    this.#finishAttempt(result)
+  #abortAttempt(result: AttemptResult): void {
+    const attempt = this.#attempt
+    if (attempt === null) return
+    this.#attempt = null
+    attempt.abort()
+    attempt.finish(result)
   }
 
-  #record(reason: Reason, status: number): void {
-    this.#active = false
-    const { steps, outcomes, clock } = this.#relay.parts
-    const decision = this.#decision
-    const upstream = this.#lastUpstream
-    outcomes.record({
-      direction: steps.direction,
-      protocol: 'http',
-      source: steps.source,
-      destination: decision?.destination ?? null,
-      service: decision?.service ?? null,
-      host: upstream?.host ?? null,
-      instance: upstream?.instance ?? null,
-      method: this.#head?.method ?? '',
-      path: this.#head?.target ?? '',
-      status,
-      reason,
-      bytesFromCaller: this.#bytesIn,
-      bytesToCaller: this.#bytesOut,
-      startedAt: this.#startedAt,
-      durationMs: clock.elapsed() - this.#startedElapsed,
-      attempts: this.#attempts,
-      mtls: steps.direction === 'inbound' ? steps.mtls : (upstream?.mtls ?? false),
-      requestId: this.#requestId,
-    })
-  }
-
-  #reset(head: RequestHead | null, headBytes: number): void {
-    const { clock } = this.#relay.parts
-    this.#active = true
-    this.#head = head
-    this.#requestId = this.#own.idOf(head)
-    this.#startedAt = clock.now()
-    this.#startedElapsed = clock.elapsed()
-    this.#decision = null
-    this.#headText = ''
-    if (this.#held.length > 0) this.#held = []
-    this.#heldBytes = 0
-    this.#repeatable = true
-    this.#lastChunk = ''
-    this.#attempts = 0
-    this.#lastUpstream = null
-    this.#response = null
-    this.#said = false
-    this.#status = 0
-    this.#chunkedToCaller = false
-    this.#peerReason = 'ok'
-    this.#bytesIn = headBytes
-    this.#bytesOut = 0
+  /** Writes the record and lets go of what the request held. */
+  #end(reason: Reason, status: number): void {
+    const record = this.#record
+    record.status = status
+    record.bytesToCaller = this.#owner.out.bytes
+    this.#owner.out.bytes = 0
+    record.end(this.#head, reason)
+    this.#held.forget()
+    this.#head?.fields.forget()
   }
 }
 
-/** Whether every protocol of an answer was among those asked for. */
-function wasOffered(asked: string, answered: string): boolean {
-  const offers = asked.toLowerCase().split(', ')
+/** Whether a service may switch to `chosen`, of the protocols that were asked for. */
+function isAmong(chosen: string, asked: string): boolean {
+  const wanted = chosen.toLowerCase()
   return (
-    answered !== '' &&
-    answered
+    wanted !== '' &&
+    asked
       .toLowerCase()
-      .split(', ')
-      .every((protocol) => offers.includes(protocol))
+      .split(/[ \t]*,[ \t]*/)
+      .includes(wanted)
   )
+}
+
+function isReason(text: string): text is Reason {
+  return Object.hasOwn(answers, text)
 }

@@ -1,16 +1,21 @@
 /**
- * Owns one caller connection that speaks HTTP/1.1: takes heads off it, one after the other, has each
- * request carried by its exchange, and keeps or ends the connection. Requests wait their turn; bytes
- * of the next one are held back, never forwarded early. It chooses no upstream.
+ * Owns one caller connection that speaks HTTP/1.1: reads requests off it, one after the other, has
+ * each carried by its exchange, and keeps or ends the connection. Requests wait their turn; bytes of
+ * the next one are held back, never forwarded early. It chooses no upstream.
  */
 
-import { headDefaults, type HeadLimits } from '#agent/http1/head-fault.ts'
+import { BodyReader } from '#agent/http1/body-reader.ts'
+import { tokenBytes } from '#agent/http1/bytes.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
-import { readRequestHead } from '#agent/http1/head.ts'
-import type { Channel, ChannelSink, Clock, Random } from '#agent/platform.ts'
+import { headDefaults, needsMore, refused, type HeadLimits } from '#agent/http1/head.ts'
+import { ParsedRequest, skipEmptyLines } from '#agent/http1/parsed-request.ts'
+import type { Channel, ChannelError, ChannelSink, Clock, Random } from '#agent/platform.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
-import { Exchange } from './exchange.ts'
+import type { Reason } from '#shared/model/reason.ts'
+import { Exchange, type ExchangeOwner } from './exchange.ts'
+import { JoinedWriter } from './joined-writer.ts'
 import type { RelayWatch, Watched } from './relay-watch.ts'
+import { nobody } from './silence.ts'
 import type { HttpSteps } from './steps.ts'
 
 /** What a relay leans on. */
@@ -28,15 +33,15 @@ export interface HttpRelaySettings {
   readonly head: HeadLimits
   /** From a head's first byte to its last. @default 10_000 */
   readonly headMs: number
-  /** Between two requests. @default 300_000 */
+  /** Between two requests, and before the first. @default 300_000 */
   readonly idleMs: number
-  /** Between two requests once the connection is to end. @default 1000 */
+  /** Between two requests of a connection that is to end. @default 1000 */
   readonly drainIdleMs: number
   /** Between two pieces of a request body. @default 60_000 */
   readonly bodyIdleMs: number
   /** Until the response begins, and between two pieces of it. @default 300_000 */
   readonly responseIdleMs: number
-  /** How long a caller is heard out that was told goodbye and does not say its own. @default 5000 */
+  /** Until the caller ends a connection that we have ended, once all has gone out. @default 5000 */
   readonly lingerMs: number
   /** Attempts at a request, the first one included. @default 3 */
   readonly maxAttempts: number
@@ -57,53 +62,53 @@ export const httpRelayDefaults: HttpRelaySettings = {
   maxHeldBytes: 65_536,
 }
 
-/** From so many bytes on that wait their turn, the caller waits too. */
-const mostWaiting = 65_536
-
 /** See the header. */
-export class HttpRelay implements ChannelSink, Watched {
-  readonly parts: HttpRelayParts
-  readonly settings: HttpRelaySettings
-  /** When the phase under way has lasted too long. */
+export class HttpRelay implements ChannelSink, Watched, ExchangeOwner {
   deadline = Infinity
+  readonly out = new JoinedWriter()
+  readonly #parts: HttpRelayParts
+  readonly #settings: HttpRelaySettings
+  readonly #request = new ParsedRequest()
   readonly #exchange: Exchange
-  /** Bytes not yet taken: part of a head, or of requests that wait their turn. */
+  readonly #body: BodyReader
   readonly #input: HeadInput
-  #phase: 'head' | 'exchange' | 'upgraded' | 'linger' | 'closed' = 'head'
-  #headBegun = false
-  /** The caller takes no more for now. */
-  #full = false
+  #phase: 'head' | 'exchange' | 'switched' | 'linger' | 'closed' = 'head'
+  /** Bytes that wait: of later requests, or of this one until the caller has taken a response. */
+  #waiting: Buffer | null = null
+  #isReading = false
+  #isHolding = false
   #callerEnded = false
-  #draining = false
-  #advancing = false
+  #isDraining = false
+  /** Whether the deadline of the head under way is set. */
+  #hasFirstByte = false
 
   constructor(parts: HttpRelayParts, settings: HttpRelaySettings = httpRelayDefaults) {
-    this.parts = parts
-    this.settings = settings
+    this.#parts = parts
+    this.#settings = settings
+    this.#exchange = new Exchange({ owner: this, relay: parts }, settings)
+    this.#body = new BodyReader({ sink: this.#exchange }, settings.head)
     this.#input = new HeadInput(settings.head)
-    this.#exchange = new Exchange(this)
   }
 
-  /** Begins to read; the caller's channel is its own from here on. */
+  /** Begins to read; the channel is the relay's own from here on. */
   start(): void {
-    const { watch, caller } = this.parts
-    if (caller.closed) return
-    this.expectWithin(this.settings.idleMs)
+    const { caller, watch } = this.#parts
+    this.out.attach(caller)
     caller.sink = this
+    this.expectWithin(this.#settings.idleMs)
     watch.add(this)
   }
+
+  // ---- what the caller does
 
   onData(chunk: Buffer): void {
     switch (this.#phase) {
       case 'head':
-        this.#input.push(chunk)
-        this.#advance()
-        break
       case 'exchange':
-        if (this.#exchange.takesBody) this.#exchange.fromCaller(chunk)
-        else this.holdBack(chunk)
+        if (this.#waiting === null && !this.#isReading && !this.out.isFull) this.#read(chunk)
+        else this.#keepWaiting(chunk)
         break
-      case 'upgraded':
+      case 'switched':
       case 'linger':
       case 'closed':
         break
@@ -114,12 +119,15 @@ export class HttpRelay implements ChannelSink, Watched {
     this.#callerEnded = true
     switch (this.#phase) {
       case 'head':
-        this.#advance()
+        // A head cut short was never a request; nothing is owed.
+        if (this.#waiting === null) this.close()
         break
       case 'exchange':
-        this.#exchange.callerEnded()
+        if (!this.#exchange.wantsBody) break
+        this.#exchange.callerGone()
+        this.abort()
         break
-      case 'upgraded':
+      case 'switched':
       case 'linger':
       case 'closed':
         break
@@ -127,183 +135,243 @@ export class HttpRelay implements ChannelSink, Watched {
   }
 
   onDrain(): void {
-    this.#full = false
+    this.out.drained()
     switch (this.#phase) {
       case 'head':
-        this.#advance()
+        this.#takeUp()
         break
       case 'exchange':
         this.#exchange.callerDrained()
         break
       case 'linger':
-        this.expectWithin(this.settings.lingerMs)
+        this.expectWithin(this.#settings.lingerMs)
         break
-      case 'upgraded':
+      case 'switched':
       case 'closed':
         break
     }
   }
 
-  onClose(): void {
-    if (this.#phase === 'exchange') this.#exchange.callerGone()
+  onClose(_error: ChannelError | null): void {
+    const wasBusy = this.#phase === 'exchange'
     this.#leave()
+    if (wasBusy) this.#exchange.callerGone()
   }
 
-  /** Ends the connection after the request under way, or, when there is none, if none comes soon. */
+  // ---- what time does
+
+  /** Ends the connection after the request under way, or soon when there is none. */
   drain(): void {
-    this.#draining = true
-    if (this.#phase === 'head' && this.#input.size === 0) {
-      this.expectWithin(this.settings.drainIdleMs)
+    this.#isDraining = true
+    if (this.#phase === 'head' && !this.#hasFirstByte) {
+      this.expectWithin(this.#settings.drainIdleMs)
     }
   }
 
   expired(): void {
     switch (this.#phase) {
       case 'head':
-        if (this.#full) this.parts.caller.abort()
-        else if (this.#input.size === 0) this.close()
-        else {
-          this.#begin()
-          this.#exchange.refuse('head-timeout', 'the head of the request took too long')
-        }
+        if (this.out.isFull) this.abort()
+        else if (this.#hasFirstByte) {
+          this.#refuse('head-timeout', 'the head of the request took too long', 0)
+        } else this.close()
         break
       case 'exchange':
         this.#exchange.timedOut()
         break
       case 'linger':
-        this.parts.caller.abort()
+        this.abort()
         break
-      case 'upgraded':
+      case 'switched':
       case 'closed':
         break
     }
   }
 
+  // ---- reading
+
+  #keepWaiting(bytes: Buffer): void {
+    this.#waiting = this.#waiting === null ? bytes : Buffer.concat([this.#waiting, bytes])
+    this.#parts.caller.pause()
+  }
+
+  /** Reads what waited, as far as it may now. */
+  #takeUp(): void {
+    if (this.#isReading) return
+    while (this.#phase === 'head' && this.#waiting !== null && !this.out.isFull) {
+      const bytes = this.#waiting
+      this.#waiting = null
+      this.#read(bytes)
+    }
+    if (this.#waiting === null) this.#flow()
+    if (this.#callerEnded && this.#phase === 'head' && this.#waiting === null) this.close()
+  }
+
+  #flow(): void {
+    const isReadable = this.#phase === 'head' || this.#phase === 'exchange'
+    if (isReadable && !this.#isHolding) this.#parts.caller.resume()
+  }
+
+  /** Reads heads and bodies; what belongs to a later request waits. */
+  #read(chunk: Buffer): void {
+    this.#isReading = true
+    let at = 0
+    let bytes = chunk
+    if (!this.#input.isEmpty) {
+      bytes = this.#gather(chunk)
+    }
+    while (at < bytes.length) {
+      if (this.#phase === 'head' && !this.out.isFull) at = this.#readHead(bytes, at)
+      else if (this.#phase === 'exchange' && !this.#body.isWhole) at = this.#readBody(bytes, at)
+      else break
+    }
+    this.#isReading = false
+    if (at < bytes.length && this.#phase !== 'linger' && this.#phase !== 'closed') {
+      this.#keepWaiting(at === 0 ? bytes : bytes.subarray(at))
+    }
+  }
+
+  /** Adds to a head that comes in pieces; answers what can be read now. */
+  #gather(piece: Buffer): Buffer {
+    switch (this.#input.add(piece)) {
+      case 'partial':
+        return nothing
+      case 'ready':
+        return this.#input.take()
+      case 'too-large':
+        this.#refuse('head-too-large', tooLarge(this.#settings.head), piece.length)
+        return nothing
+    }
+  }
+
+  /** Reads a head and begins its request; answers where it ends. */
+  #readHead(bytes: Buffer, from: number): number {
+    const request = this.#request
+    const at = skipEmptyLines(bytes, from)
+    if (at === bytes.length) return at
+    const end = request.read(bytes, at, this.#settings.head)
+    if (end === refused) {
+      const isHttp = tokenBytes[bytes[at] as number] === 1
+      if (isHttp) this.#refuse(request.fault.reason, request.fault.problem, bytes.length - at)
+      else this.#refuse('not-http', 'this service speaks HTTP/1.1 and nothing else', 0)
+      return bytes.length
+    }
+    if (end === needsMore) {
+      if (!this.#hasFirstByte) {
+        this.#hasFirstByte = true
+        this.expectWithin(this.#settings.headMs)
+      }
+      this.#gather(bytes.subarray(at))
+      return bytes.length
+    }
+    this.#phase = 'exchange'
+    this.#hasFirstByte = false
+    // A request without content is whole before its exchange may come to an end.
+    this.#body.begin(request.framing, request.contentLength, 'framed', request.connection.nominated)
+    this.#exchange.begin(request, end - at)
+    if (request.framing !== 'none' && end === bytes.length) this.#exchange.bodyPauses(false)
+    return end
+  }
+
+  #readBody(bytes: Buffer, from: number): number {
+    const end = this.#body.read(bytes, from)
+    if (end < 0) {
+      this.#exchange.bodyIsBad(this.#body.problem)
+      return bytes.length
+    }
+    this.#exchange.bodyPauses(this.#body.isWhole)
+    return end
+  }
+
+  /** Answers what is no request. */
+  #refuse(reason: Reason, problem: string, bytes: number): void {
+    this.#phase = 'exchange'
+    this.#input.clear()
+    this.#exchange.refuse(reason, problem, bytes)
+  }
+
   // ---- for the exchange
 
-  /** Whether the connection ends with the request under way. */
-  get lastRequest(): boolean {
-    return this.#draining || (this.#callerEnded && this.#input.size === 0)
+  get isLast(): boolean {
+    return this.#isDraining || (this.#callerEnded && this.#waiting === null)
   }
 
-  /** Whether the caller has ended its side. */
-  get callerHasEnded(): boolean {
-    return this.#callerEnded
+  get hasMore(): boolean {
+    return this.#waiting !== null
   }
 
-  /** Whether the caller takes no more for now. */
-  get callerIsFull(): boolean {
-    return this.#full
-  }
-
-  /** The caller's channel answered false to a write. */
-  callerFilled(): void {
-    this.#full = true
-  }
-
-  /** Something is due within `ms`. */
   expectWithin(ms: number): void {
-    this.deadline = this.parts.watch.deadlineIn(ms)
+    this.deadline = this.#parts.watch.deadlineIn(ms)
   }
 
-  /** Bytes beyond the request under way, or of a body that cannot go on yet: they wait. */
-  holdBack(bytes: Buffer): void {
-    this.#input.push(bytes)
-    if (this.#input.size >= mostWaiting) this.parts.caller.pause()
+  holdBody(): void {
+    if (this.#isHolding) return
+    this.#isHolding = true
+    this.#parts.caller.pause()
   }
 
-  /** Takes what waits, as the first part of a body or of what follows an upgrade. */
-  takeInput(): Buffer | null {
-    return this.#input.takeAll()
+  goOnWithBody(): void {
+    if (!this.#isHolding) return
+    this.#isHolding = false
+    if (this.#waiting === null) this.#flow()
   }
 
-  /** Reads on, unless too much waits already. */
-  readOn(): void {
-    if (this.#input.size < mostWaiting) this.parts.caller.resume()
-  }
-
-  /** The request is over and the connection stays. */
   next(): void {
     if (this.#phase !== 'exchange') return
+    if (this.isLast) {
+      this.close()
+      return
+    }
     this.#phase = 'head'
-    this.expectWithin(this.settings.idleMs)
-    this.#advance()
+    this.#isHolding = false
+    this.#hasFirstByte = false
+    // A caller that does not take its response is no idle one.
+    this.expectWithin(this.out.isFull ? this.#settings.responseIdleMs : this.#settings.idleMs)
+    if (this.#waiting !== null) this.#takeUp()
   }
 
-  /** A 101 was answered: the caller's channel is somebody else's from here on. */
-  handOver(): void {
-    this.#phase = 'upgraded'
-    this.deadline = Infinity
-    this.parts.watch.remove(this)
-  }
-
-  /** Ends the connection: what was written still goes out, what still comes is thrown away. */
   close(): void {
     if (this.#phase === 'closed' || this.#phase === 'linger') return
     this.#phase = 'linger'
+    this.#waiting = null
     this.#input.clear()
-    // A caller that is slow to read has as long as with any response; see `onDrain`.
-    this.expectWithin(this.settings.responseIdleMs)
-    const { caller } = this.parts
+    // What was written may still be on its way to a slow reader; `onDrain` tells when it has gone.
+    this.expectWithin(this.#settings.responseIdleMs)
+    const { caller } = this.#parts
     caller.resume()
     caller.end()
   }
 
-  /** Takes heads as long as there is a whole one, nothing is under way and the caller reads. */
-  #advance(): void {
-    if (this.#advancing) return
-    this.#advancing = true
-    let took = true
-    while (took && this.#phase === 'head' && !this.#full) took = this.#takeHead()
-    this.#advancing = false
-    if (this.#phase !== 'head') return
-    if (this.#full) this.parts.caller.pause()
-    // What the caller sent before it ended was no whole request; nothing is owed.
-    else if (this.#callerEnded) this.close()
-    else this.parts.caller.resume()
+  abort(): void {
+    const { caller } = this.#parts
+    this.#leave()
+    caller.sink = nobody
+    caller.abort()
   }
 
-  #takeHead(): boolean {
-    const input = this.#input
-    if (input.size === 0) return false
-    if (!this.#headBegun) {
-      if (!input.skipEmptyLine()) return false
-      const { first } = input
-      if (first === undefined) return false
-      if (!canBeginMethod(first)) {
-        this.#begin()
-        this.#exchange.refuse('not-http', 'this service speaks HTTP/1.1 and nothing else')
-        return true
-      }
-    }
-    const { size } = input
-    const text = input.takeHead()
-    if (text === null) {
-      if (!this.#headBegun) this.expectWithin(this.settings.headMs)
-      this.#headBegun = true
-      return false
-    }
-    this.#begin()
-    const head = typeof text === 'string' ? readRequestHead(text, this.settings.head) : text
-    if (head.kind === 'fault') this.#exchange.refuse(head.reason, head.problem)
-    else this.#exchange.begin(head, size - input.size)
-    return true
+  surrender(): Buffer | null {
+    const waiting = this.#waiting
+    this.#waiting = null
+    this.#phase = 'switched'
+    this.deadline = Infinity
+    return waiting
   }
 
-  #begin(): void {
-    this.#phase = 'exchange'
-    this.#headBegun = false
+  switchedEnds(): void {
+    this.#leave()
   }
 
   #leave(): void {
     this.#phase = 'closed'
+    this.#waiting = null
     this.#input.clear()
     this.deadline = Infinity
-    this.parts.watch.remove(this)
+    this.#parts.watch.remove(this)
   }
 }
 
-/** Whether a byte can begin a method; a TLS hello's or another protocol's cannot. */
-function canBeginMethod(byte: number): boolean {
-  return byte > 0x20 && byte < 0x7f
+const nothing = Buffer.alloc(0)
+
+function tooLarge(limits: HeadLimits): string {
+  return `the head is larger than ${limits.maxBytes} bytes`
 }

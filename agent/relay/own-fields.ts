@@ -3,67 +3,52 @@
  * They replace whatever the caller sent under those names (`http1/hygiene.ts` takes that out).
  */
 
-import type { Fields, RequestHead } from '#agent/http1/head.ts'
+import type { RequestHead } from '#agent/http1/head.ts'
+import type { ParsedRequest } from '#agent/http1/parsed-request.ts'
 import type { Random } from '#agent/platform.ts'
 import type { HttpSteps } from './steps.ts'
 
 /** Ids of one process: a random start and a count, unique without asking for randomness each time. */
 let prefix = ''
-let count = 0
+let count = 0x1000_0000_0000
 
-/** What a peer agent may give as an id: it goes into logs and replies. */
-const idShape = /^[\x21-\x7e]{1,128}$/
+/** Ids that do in a log line. */
+const loggable = /^[\x21-\x7e]{1,128}$/
 
-/** The fields of one caller connection's requests. */
-export class OwnFields {
-  readonly #steps: HttpSteps
-  readonly #random: Random
-  /** The lines behind the id's, the same as long as requests name the same authority. */
-  #lines = ''
-  #authority: string | null = null
-
-  constructor(parts: { readonly steps: HttpSteps; readonly random: Random }) {
-    this.#steps = parts.steps
-    this.#random = parts.random
+/** A request's id: the peer agent's on the inbound side, a new one on the outbound side. */
+export function requestIdOf(head: ParsedRequest | null, steps: HttpSteps, random: Random): string {
+  if (head !== null && steps.direction === 'inbound') {
+    const { requestId } = head
+    if (loggable.test(requestId)) return requestId
   }
+  if (prefix === '') prefix = random.bytes(10).toString('hex')
+  return prefix + (++count).toString(16)
+}
 
-  /** A request's id: the peer agent's on the inbound side, a new one on the outbound side. */
-  idOf(head: RequestHead | null): string {
-    if (this.#steps.direction === 'inbound' && head !== null) {
-      const given = valueOf(head.fields, 'x-request-id')
-      if (idShape.test(given)) return given
-    }
-    if (prefix === '') prefix = this.#random.bytes(10).toString('hex')
-    count++
-    return prefix + count.toString(16).padStart(12, '0')
-  }
-
-  /** The field lines of a request that goes on. */
-  linesOf(head: RequestHead, requestId: string): string {
-    if (head.authority !== this.#authority) {
-      this.#lines = this.#linesFor(head.authority)
-      this.#authority = head.authority
-    }
-    return `x-request-id: ${requestId}\r\n${this.#lines}`
-  }
-
-  #linesFor(authority: string): string {
-    const { direction, source, callerAddress } = this.#steps
-    const sourceLine = source === null ? '' : `x-mesh-source: ${source}\r\n`
-    switch (direction) {
-      case 'inbound':
-        return sourceLine
-      case 'outbound':
-        return (
-          `x-forwarded-for: ${callerAddress}\r\nx-forwarded-proto: http\r\n` +
-          `x-forwarded-host: ${authority}\r\n${sourceLine}`
-        )
+/** The field lines that are the same for every request of a connection. */
+export function connectionFields(steps: HttpSteps): string {
+  const source = steps.source === null ? '' : `x-mesh-source: ${steps.source}\r\n`
+  switch (steps.direction) {
+    case 'inbound':
+      return source
+    case 'outbound': {
+      const { callerAddress } = steps
+      const address = callerAddress === '' ? '' : `x-forwarded-for: ${callerAddress}\r\n`
+      return `${source}${address}x-forwarded-proto: http\r\n`
     }
   }
 }
 
-/** The first value of a field; empty where there is none. */
-export function valueOf(fields: Fields, name: string): string {
-  for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) return fields[i + 1] as string
-  return ''
+/** The field lines of one request; `fixed` are those of its connection. */
+export function requestFields(
+  head: RequestHead,
+  steps: HttpSteps,
+  fixed: string,
+  requestId: string,
+): string {
+  const way =
+    steps.direction === 'outbound' && head.authority !== ''
+      ? `x-forwarded-host: ${head.authority}\r\n`
+      : ''
+  return `${fixed}${way}x-request-id: ${requestId}\r\n`
 }

@@ -59,7 +59,7 @@ export interface ReplySettings {
   /** One sentence: what, which rule, what to do. */
   readonly detail: string
   readonly requestId: string
-  readonly close: boolean
+  readonly connection: 'close' | 'keep-alive' | 'nothing'
   /** HEAD gets no body. */
   readonly method: string
   /** The caller's Accept field; whoever would rather read gets plain text. */
@@ -68,7 +68,7 @@ export interface ReplySettings {
 
 /** Writes a whole reply: head and a short body, JSON unless the caller asks for text. */
 export function writeReply(settings: ReplySettings): string {
-  const { reason, requestId, close, method, accept } = settings
+  const { reason, requestId, connection, method, accept } = settings
   const { status, phrase, blame } = answers[reason]
   const detail = ascii(settings.detail)
   const isText = /\btext\/(?:plain|html)\b/i.test(accept) && !/\bjson\b/i.test(accept)
@@ -80,7 +80,7 @@ export function writeReply(settings: ReplySettings): string {
     `content-type: ${isText ? 'text/plain' : 'application/json'}\r\n` +
     `content-length: ${body.length}\r\n` +
     `x-mesh-reason: ${reason}\r\nx-request-id: ${requestId}\r\n` +
-    `${reason === 'method-refused' ? allow : ''}${close ? 'connection: close\r\n' : ''}\r\n`
+    `${reason === 'method-refused' ? allow : ''}${connection === 'nothing' ? '' : `connection: ${connection}\r\n`}\r\n`
   return method === 'HEAD' ? head : head + body
 }
 

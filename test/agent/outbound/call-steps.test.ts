@@ -1,5 +1,6 @@
 import t from 'tap'
-import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
+import { headDefaults, type RequestHead } from '#agent/http1/head.ts'
+import { ParsedRequest } from '#agent/http1/parsed-request.ts'
 import { CallSteps } from '#agent/outbound/call-steps.ts'
 import { ServiceTable } from '#agent/outbound/service-table.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
@@ -14,11 +15,13 @@ const caller = hostId(trustDomain, self)
 const orders = must(parseServiceName('orders'))
 
 function headFor(authority: string): RequestHead {
-  const head = readRequestHead(`GET / HTTP/1.1\r\nhost: ${authority}\r\n`, {
-    maxBytes: 65_536,
-    maxFields: 100,
-  })
-  if (head.kind === 'fault') throw new Error(head.problem)
+  const head = new ParsedRequest()
+  const end = head.read(
+    Buffer.from(`GET / HTTP/1.1\r\nhost: ${authority}\r\n\r\n`),
+    0,
+    headDefaults,
+  )
+  if (end < 0) throw new Error(head.fault.problem)
   return head
 }
 

@@ -23,18 +23,18 @@ t.test('a request goes on with the mesh’s own fields, its response comes back'
   const lines = (await peer.until('\r\n\r\n')).split('\r\n')
   t.match(lines, [
     'GET /a?b HTTP/1.1',
-    'host: orders',
-    'x-own: 1',
-    /^x-request-id: [0-9a-f]{32}$/,
+    'Host: orders',
+    'X-Own: 1',
+    'x-mesh-source: spiffe://mesh.internal/service/web',
     'x-forwarded-for: 127.0.0.1',
     'x-forwarded-proto: http',
     'x-forwarded-host: orders',
-    'x-mesh-source: spiffe://mesh.internal/service/web',
+    /^x-request-id: [0-9a-f]{32}$/,
     '',
     '',
   ])
   peer.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Mesh-Reason: draining\r\n\r\nhello')
-  t.equal(await caller.until('hello'), 'HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello')
+  t.equal(await caller.until('hello'), 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello')
   t.match(await rig.recorded(1), {
     direction: 'outbound',
     protocol: 'http',
@@ -44,12 +44,12 @@ t.test('a request goes on with the mesh’s own fields, its response comes back'
     host: 'beta',
     instance: 'i1',
     method: 'GET',
-    path: '/a?b',
+    path: '/a',
     status: 200,
     reason: 'ok',
     attempts: 1,
     mtls: false,
-    requestId: lines[3]?.slice(14),
+    requestId: lines[7]?.slice(14),
   })
   t.same(rig.upstreams[0]?.results, ['ok'])
 })
@@ -63,10 +63,10 @@ t.test('the inbound side keeps the id of a peer agent, and what it forwards', as
   const heard = await (await service.peer(0)).until('\r\n\r\n')
   t.match(heard.split('\r\n'), [
     'GET / HTTP/1.1',
-    'host: orders',
-    'x-forwarded-for: 10.0.0.1',
-    'x-request-id: abc',
+    'Host: orders',
+    'X-Forwarded-For: 10.0.0.1',
     'x-mesh-source: spiffe://mesh.internal/service/web',
+    'x-request-id: abc',
     '',
     '',
   ])
@@ -81,7 +81,7 @@ t.test('the inbound side takes no id that would not do in a log', async (t) => {
   }
 })
 
-t.test('chunks and trailers pass both ways, framed anew', async (t) => {
+t.test('chunks and trailers pass both ways, trailers sifted', async (t) => {
   const { service, rig } = await rigWith(t)
   const caller = await rig.call(
     'POST / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\nConnection: x-hop\r\n\r\n' +
@@ -90,18 +90,15 @@ t.test('chunks and trailers pass both ways, framed anew', async (t) => {
   const peer = await service.peer(0)
   await peer.until('3\r\nabc\r\n')
   caller.write('1\r\nd\r\n2\r\nef\r\n0\r\nX-Sum: 6\r\nX-Hop: 1\r\nx_mesh_source: evil\r\n\r\n')
-  const heard = await peer.until('0\r\n')
+  const heard = await peer.until('x-sum: 6\r\n\r\n')
   t.equal(
     heard.slice(heard.indexOf('\r\n\r\n') + 4),
-    '3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\n\r\n',
+    '3\r\nabc\r\n1\r\nd\r\n2\r\nef\r\n0\r\nx-sum: 6\r\n\r\n',
   )
   peer.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe')
-  await caller.until('2\r\nhe\r\n')
+  await caller.until('5\r\nhe')
   peer.write('llo\r\n0\r\nx-mesh-source: evil\r\nX-Sum: 5\r\n\r\n')
-  t.match(
-    await caller.until('x-sum: 5\r\n\r\n'),
-    '\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nx-sum: 5\r\n\r\n',
-  )
+  t.match(await caller.until('x-sum: 5\r\n\r\n'), '\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 5\r\n\r\n')
   t.match(await rig.recorded(1), { reason: 'ok', status: 200 })
 })
 
@@ -148,7 +145,7 @@ t.test('an HTTP/1.0 caller may keep its connection where lengths are known', asy
   const { service, rig } = await rigWith(t)
   const caller = await rig.call('GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n')
   const peer = await service.peer(0)
-  t.match(await peer.until('\r\n\r\n'), 'GET / HTTP/1.1\r\nhost: \r\n')
+  t.match(await peer.until('\r\n\r\n'), 'GET / HTTP/1.1\r\nhost: orders.mesh\r\n')
   peer.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
   t.match(await caller.until('ok'), 'connection: keep-alive\r\n')
   await rig.until(() => rig.upstreams[0]?.pool.idle === 1)
@@ -187,7 +184,7 @@ t.test('100 Continue and 103 go on, to callers that know them', async (t) => {
     'POST / HTTP/1.1\r\nHost: orders\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n',
   )
   const peer = await service.peer(0)
-  t.match(await peer.until('\r\n\r\n'), 'expect: 100-continue\r\n')
+  t.match(await peer.until('\r\n\r\n'), 'Expect: 100-continue\r\n')
   peer.write('HTTP/1.1 100 Continue\r\n\r\n')
   await caller.until('HTTP/1.1 100 Continue\r\n\r\n')
   caller.write('body')
@@ -197,11 +194,11 @@ t.test('100 Continue and 103 go on, to callers that know them', async (t) => {
   )
   t.match(
     await caller.until('200 OK'),
-    '100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n',
+    '100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n',
   )
   const old = await rig.call('GET / HTTP/1.0\r\n\r\n')
   const second = service.peers[1] ?? peer
-  await second.until('x-forwarded-host: \r\n')
+  await second.until('host: orders.mesh\r\n')
   second.write('HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')
   t.match(await old.untilEnd(), /^HTTP\/1\.1 200 OK\r\n/)
 })
@@ -218,7 +215,7 @@ t.test(
     peer.write('HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n')
     t.match(
       await caller.untilEnd(),
-      'HTTP/1.1 417 No\r\ncontent-length: 0\r\nconnection: close\r\n',
+      'HTTP/1.1 417 No\r\nContent-Length: 0\r\nconnection: close\r\n',
     )
     await peer.untilClosed()
     t.match(await rig.recorded(1), { status: 417, reason: 'ok' })

@@ -6,7 +6,7 @@ const settings = {
   reason: 'policy-denied',
   detail: 'rule “a”\r\nX: y',
   requestId: 'id1',
-  close: false,
+  connection: 'nothing',
   method: 'GET',
   accept: '*/*',
 } as const
@@ -45,7 +45,7 @@ t.test('writeReply writes text for readers', async (t) => {
 })
 
 t.test('writeReply gives HEAD the head alone, and says close where that is so', async (t) => {
-  const { head, body } = split(writeReply({ ...settings, method: 'HEAD', close: true }))
+  const { head, body } = split(writeReply({ ...settings, method: 'HEAD', connection: 'close' }))
   t.equal(body, '')
   t.equal(head.at(-1), 'connection: close')
 })

@@ -1,35 +1,41 @@
 /**
- * Owns a channel to a service that is done with: half-closed, so that the service hears a goodbye
- * and no reset, and ended for good when it does not say its own in time.
+ * Owns the goodbye of a channel that nobody will use again: what was written still goes out, nothing
+ * more is taken, and a far side that does not say goodbye in time is cut off.
  */
 
 import type { Channel, ChannelSink } from '#agent/platform.ts'
 import type { RelayWatch, Watched } from './relay-watch.ts'
 import { nobody } from './silence.ts'
 
-const partingMs = 5000
-
 /** See the header. */
-export class Parting implements ChannelSink, Watched {
+export class Farewell implements ChannelSink, Watched {
   readonly deadline: number
   readonly #channel: Channel
   readonly #watch: RelayWatch
 
-  constructor(parts: { readonly channel: Channel; readonly watch: RelayWatch }) {
+  constructor(
+    parts: { readonly channel: Channel; readonly watch: RelayWatch },
+    settings: { readonly withinMs: number },
+  ) {
     this.#channel = parts.channel
     this.#watch = parts.watch
-    this.deadline = parts.watch.deadlineIn(partingMs)
+    this.deadline = parts.watch.deadlineIn(settings.withinMs)
   }
 
+  /** Says goodbye. */
   start(): void {
-    if (this.#channel.closed) return
+    const channel = this.#channel
+    if (channel.closed) return
+    channel.sink = this
     this.#watch.add(this)
-    this.#channel.sink = this
-    this.#channel.resume()
-    this.#channel.end()
+    channel.resume()
+    channel.end()
   }
 
-  onData(): void {}
+  onData(): void {
+    this.expired()
+  }
+
   onEnd(): void {}
   onDrain(): void {}
 
