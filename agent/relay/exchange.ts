@@ -2,6 +2,7 @@
  * Owns one request at a time of a caller connection: has it attempted at the upstream the journey
  * chose, again at another where that is safe, and gives the response back, both under backpressure.
  * One object serves a connection's whole life. It reads no bytes: heads and bodies come to it parsed.
+ * It is longer than others because every way in which one request can end is told here, once.
  */
 
 import type { BodyForm, BodySink } from '#agent/http1/body-reader.ts'
