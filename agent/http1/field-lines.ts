@@ -4,12 +4,30 @@
  */
 
 import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
+import { verdictOn } from './hygiene.ts'
 import { afterToken, afterValue, trimBlanks } from './octets.ts'
+import { RecentMap } from './recent-map.ts'
+
+/** A field line as parsed. */
+export interface FieldLine {
+  /** In lower case. */
+  readonly name: string
+  /** Without outer blanks. */
+  readonly value: string
+  /** As it goes on: name, value and CRLF. */
+  readonly wire: string
+  /** Where it may pass; see `hygiene.ts`. */
+  readonly verdict: number
+  /** What it says about its message, if anything. */
+  readonly note: Note | undefined
+}
+
+/** Takes note of a field's value, or answers what is wrong with it. */
+type Note = (reading: FieldReading, value: string) => HeadFault | null
 
 /** What field lines say about their message. */
 export class FieldReading {
-  /** Name, value, name, value …; names in lower case. */
-  readonly fields: string[] = []
+  readonly fields: FieldLine[] = []
   host: string | null = null
   /** -1 where there is none. */
   contentLength = -1
@@ -23,10 +41,8 @@ export class FieldReading {
   nominated: Set<string> | null = null
 }
 
-/** Takes note of a field's value, or answers what is wrong with it. */
-type Note = (reading: FieldReading, value: string) => HeadFault | null
-
 const colon = 0x3a
+const lf = 0x0a
 const digits = /^[0-9]{1,15}$/
 const connectionBound = /(?:^|[,\t ])(?:ntlm|negotiate)(?![^\t ,])/i
 const protocol = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?$/
@@ -44,29 +60,19 @@ const notes: ReadonlyMap<string, Note> = new Map<string, Note>([
   ['www-authenticate', noteAuthentication],
 ])
 
-/** A field name as it is often spelt. */
-interface Known {
-  readonly name: string
-  readonly note: Note | undefined
-}
-
-/** Spares the usual names the making of another string. */
-const known: ReadonlyMap<string, Known> = new Map(
-  `Accept Accept-Encoding Accept-Language Accept-Ranges Age Authorization Cache-Control Connection
-  Content-Encoding Content-Length Content-Type Cookie Date ETag Expect Expires Host
-  If-Modified-Since If-None-Match Keep-Alive Last-Modified Location Origin Range Referer Server
-  Set-Cookie Transfer-Encoding Upgrade User-Agent Vary X-Forwarded-For X-Forwarded-Host
-  X-Forwarded-Proto X-Mesh-Reason X-Mesh-Source X-Powered-By X-Request-Id Traceparent Tracestate`
-    .split(/\s+/)
-    .flatMap((spelling) => {
-      const name = spelling.toLowerCase()
-      const entry: Known = { name, note: notes.get(name) }
-      return [
-        [spelling, entry],
-        [name, entry],
-      ]
-    }),
-)
+/**
+ * Lines seen of late, of all connections: most lines of most messages are the same from one to the
+ * next, and parsing one costs more than finding it. Secrets do not stay here.
+ */
+const recent = new RecentMap<FieldLine>(1024)
+const secret: ReadonlySet<string> = new Set([
+  'authorization',
+  'proxy-authorization',
+  'cookie',
+  'set-cookie',
+])
+/** A line that is kept keeps the text it was cut from. */
+const longestKeptText = 4096
 
 /**
  * Reads field lines.
@@ -80,32 +86,55 @@ export function readFields(
 ): FieldReading | HeadFault {
   const reading = new FieldReading()
   const { fields } = reading
-  for (let at = from; at < text.length;) {
-    const nameEnd = afterToken(text, at)
-    if (nameEnd === at || text.charCodeAt(nameEnd) !== colon) {
-      return fault('bad-request', 'a field line does not begin with a name and a colon')
-    }
-    const end = afterValue(text, nameEnd + 1)
-    if (!text.startsWith('\r\n', end)) {
-      return fault('bad-request', 'a control character, bare CR or bare LF in a field line')
-    }
-    if (fields.length >= limits.maxFields * 2) {
+  const { length } = text
+  for (let at = from; at < length;) {
+    const end = text.indexOf('\r', at)
+    if (text.charCodeAt(end + 1) !== lf) return fault('bad-request', 'a bare CR in a field line')
+    if (fields.length >= limits.maxFields) {
       return fault('head-too-large', `more than ${limits.maxFields} header fields`)
     }
-    const spelling = text.slice(at, nameEnd)
-    const entry = known.get(spelling)
-    const name = entry === undefined ? spelling.toLowerCase() : entry.name
-    const note = entry === undefined ? notes.get(name) : entry.note
-    const value = trimBlanks(text, nameEnd + 1, end)
-    const problem = note === undefined ? null : note(reading, value)
+    const raw = text.slice(at, end)
+    let line = recent.get(raw)
+    if (line === undefined) {
+      const parsed = parseLine(raw)
+      if ('kind' in parsed) return parsed
+      line = parsed
+      if (length <= longestKeptText && !secret.has(line.name)) recent.set(raw, line)
+    }
+    const problem = line.note === undefined ? null : line.note(reading, line.value)
     if (problem !== null) return problem
-    fields.push(name, value)
+    fields.push(line)
     at = end + 2
   }
   if (reading.chunked && reading.contentLength >= 0) {
     return fault('bad-request', 'both Content-Length and Transfer-Encoding')
   }
   return reading
+}
+
+/** The value of the first line of that name; empty where there is none. */
+export function valueOf(fields: readonly FieldLine[], name: string): string {
+  for (const line of fields) if (line.name === name) return line.value
+  return ''
+}
+
+function parseLine(raw: string): FieldLine | HeadFault {
+  const nameEnd = afterToken(raw, 0)
+  if (nameEnd === 0 || raw.charCodeAt(nameEnd) !== colon) {
+    return fault('bad-request', 'a field line does not begin with a name and a colon')
+  }
+  if (afterValue(raw, nameEnd + 1) < raw.length) {
+    return fault('bad-request', 'a control character or bare LF in a field line')
+  }
+  const name = raw.slice(0, nameEnd).toLowerCase()
+  const value = trimBlanks(raw, nameEnd + 1, raw.length)
+  return {
+    name,
+    value,
+    wire: `${name}: ${value}\r\n`,
+    verdict: verdictOn(name),
+    note: notes.get(name),
+  }
 }
 
 function noteHost(reading: FieldReading, value: string): HeadFault | null {
@@ -133,8 +162,9 @@ function noteTransferEncoding(reading: FieldReading, value: string): HeadFault |
 }
 
 function noteConnection(reading: FieldReading, value: string): HeadFault | null {
-  for (const part of value.toLowerCase().split(',')) {
-    const option = trimBlanks(part, 0, part.length)
+  const options = value.includes(',') ? value.split(',') : [value]
+  for (const part of options) {
+    const option = trimBlanks(part, 0, part.length).toLowerCase()
     switch (option) {
       case '':
         break

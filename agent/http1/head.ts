@@ -3,7 +3,7 @@
  * ambiguous is refused, never repaired; field names come out in lower case. It moves no bytes.
  */
 
-import { FieldReading, readFields } from './field-lines.ts'
+import { FieldReading, readFields, type FieldLine } from './field-lines.ts'
 import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
 import { afterTarget, afterToken, afterValue } from './octets.ts'
 
@@ -15,8 +15,8 @@ export type BodyFraming =
   /** Responses only: until the connection ends. */
   | { readonly kind: 'until-close' }
 
-/** Field lines as name, value, name, value …; names in lower case, values without outer spaces. */
-export type Fields = readonly string[]
+/** Field lines in the order they came. */
+export type Fields = readonly FieldLine[]
 
 /** A request's head. */
 export interface RequestHead {

@@ -23,6 +23,8 @@ const forwarding = responses | bits['peer-request']
 const identity = responses
 
 const rules = new Map<string, number>([
+  // Written anew from the authority.
+  ['host', responses],
   ['connection', hop],
   ['keep-alive', hop],
   ['proxy-connection', hop],
@@ -47,24 +49,26 @@ const rules = new Map<string, number>([
 ])
 
 /**
- * Whether a field line goes on. `_` counts as `-`, because many services cannot tell them apart.
+ * Where a field may go on, for `passes`. `_` counts as `-`, because many services cannot tell them
+ * apart.
  * @param name in lower case
  */
-export function passes(name: string, origin: Origin): boolean {
-  return ((rules.get(name) ?? judge(name)) & bits[origin]) !== 0
+export function verdictOn(name: string): number {
+  const plain = plainly(name)
+  const rule = rules.get(plain)
+  if (rule === undefined) return plain.startsWith('x-mesh-') ? 0 : anywhere
+  if (plain === name) return rule
+  return plain.startsWith('x-mesh-') ? 0 : rule & responses
+}
+
+/** Whether a field with that verdict goes on in a message of that origin. */
+export function passes(verdict: number, origin: Origin): boolean {
+  return (verdict & bits[origin]) !== 0
 }
 
 /** Whether a trailer may go on: nothing that frames, routes, authenticates or identifies. */
 export function trailerPasses(name: string): boolean {
-  return passes(name, 'caller-request') && !forbiddenTrailers.has(plainly(name))
-}
-
-/** The verdict on a name that is not in the table. */
-function judge(name: string): number {
-  const plain = plainly(name)
-  if (plain.startsWith('x-mesh-')) return 0
-  const rule = plain === name ? undefined : rules.get(plain)
-  return rule === undefined ? anywhere : rule & responses
+  return passes(verdictOn(name), 'caller-request') && !forbiddenTrailers.has(plainly(name))
 }
 
 function plainly(name: string): string {
@@ -72,7 +76,6 @@ function plainly(name: string): string {
 }
 
 const forbiddenTrailers: ReadonlySet<string> = new Set([
-  'host',
   'authorization',
   'cookie',
   'set-cookie',

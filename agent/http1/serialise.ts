@@ -4,7 +4,7 @@
  */
 
 import type { BodyFraming, Fields, RequestHead, ResponseHead } from './head.ts'
-import { passes, trailerPasses } from './hygiene.ts'
+import { passes, trailerPasses, type Origin } from './hygiene.ts'
 
 /** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
 export type OwnFields = string
@@ -20,12 +20,7 @@ export function writeRequestHead(
 ): string {
   const { fields, nominated } = head
   let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
-  for (let i = 0; i < fields.length; i += 2) {
-    const name = fields[i] as string
-    if (name !== 'host' && passes(name, origin) && nominated?.has(name) !== true) {
-      text += `${name}: ${fields[i + 1]}\r\n`
-    }
-  }
+  text += passing(fields, nominated, origin)
   text += requestFraming(head.body, head.method)
   if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
   return `${text}${own}\r\n`
@@ -40,12 +35,7 @@ export function writeResponseHead(
 ): string {
   const { fields, nominated, body } = head
   let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
-  for (let i = 0; i < fields.length; i += 2) {
-    const name = fields[i] as string
-    if (passes(name, origin) && nominated?.has(name) !== true) {
-      text += `${name}: ${fields[i + 1]}\r\n`
-    }
-  }
+  text += passing(fields, nominated, origin)
   if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(fields)
   else if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
   else if (isChunkedFor(body, request.http11)) text += 'transfer-encoding: chunked\r\n'
@@ -74,13 +64,18 @@ export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean 
 export function writeLastChunk(trailers: Fields, nominated: ReadonlySet<string> | null): string {
   if (trailers.length === 0) return '0\r\n\r\n'
   let text = '0\r\n'
-  for (let i = 0; i < trailers.length; i += 2) {
-    const name = trailers[i] as string
-    if (trailerPasses(name) && nominated?.has(name) !== true) {
-      text += `${name}: ${trailers[i + 1]}\r\n`
-    }
+  for (const { name, wire } of trailers) {
+    if (trailerPasses(name) && nominated?.has(name) !== true) text += wire
   }
   return `${text}\r\n`
+}
+
+function passing(fields: Fields, nominated: ReadonlySet<string> | null, origin: Origin): string {
+  let text = ''
+  for (const { name, wire, verdict } of fields) {
+    if (passes(verdict, origin) && nominated?.has(name) !== true) text += wire
+  }
+  return text
 }
 
 function requestFraming(body: BodyFraming, method: string): string {
@@ -100,8 +95,5 @@ function requestFraming(body: BodyFraming, method: string): string {
 
 /** HEAD and 304 answers tell the length a GET would have had. */
 function lengthAsIs(fields: Fields): string {
-  for (let i = 0; i < fields.length; i += 2) {
-    if (fields[i] === 'content-length') return `content-length: ${fields[i + 1]}\r\n`
-  }
-  return ''
+  return fields.find(({ name }) => name === 'content-length')?.wire ?? ''
 }

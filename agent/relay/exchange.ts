@@ -6,6 +6,7 @@
  */
 
 import { BodyReader } from '#agent/http1/body.ts'
+import { valueOf } from '#agent/http1/field-lines.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
 import { readResponseHead, type RequestHead, type ResponseHead } from '#agent/http1/head.ts'
 import {
@@ -19,7 +20,7 @@ import type { Reason } from '#shared/model/reason.ts'
 import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
 import { Opening, type Waiting } from './opening.ts'
-import { OwnFields, valueOf } from './own-fields.ts'
+import { OwnFields } from './own-fields.ts'
 import { Parting } from './parting.ts'
 import { answers, neverReached, statusOf, writeReply } from './replies.ts'
 import { discard } from './silence.ts'

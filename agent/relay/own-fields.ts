@@ -3,13 +3,19 @@
  * They replace whatever the caller sent under those names (`http1/hygiene.ts` takes that out).
  */
 
-import type { Fields, RequestHead } from '#agent/http1/head.ts'
+import { valueOf } from '#agent/http1/field-lines.ts'
+import type { RequestHead } from '#agent/http1/head.ts'
 import type { Random } from '#agent/platform.ts'
 import type { HttpSteps } from './steps.ts'
 
-/** Ids of one process: a random start and a count, unique without asking for randomness each time. */
+/**
+ * Ids of one process: random for the process, counted for the request. They are made of parts that
+ * stay, so that most cost no conversion of a number.
+ */
+let processPart = ''
 let prefix = ''
 let count = 0
+const pairs = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 
 /** What a peer agent may give as an id: it goes into logs and replies. */
 const idShape = /^[\x21-\x7e]{1,128}$/
@@ -33,9 +39,11 @@ export class OwnFields {
       const given = valueOf(head.fields, 'x-request-id')
       if (idShape.test(given)) return given
     }
-    if (prefix === '') prefix = this.#random.bytes(10).toString('hex')
+    if (processPart === '') processPart = this.#random.bytes(10).toString('hex')
+    if ((count & 0xffff) === 0) prefix = processPart + (count >>> 16).toString(16).padStart(8, '0')
+    const low = count & 0xffff
     count++
-    return prefix + count.toString(16).padStart(12, '0')
+    return prefix + pairs[low >> 8] + pairs[low & 0xff]
   }
 
   /** The field lines of a request that goes on. */
@@ -60,10 +68,4 @@ export class OwnFields {
         )
     }
   }
-}
-
-/** The first value of a field; empty where there is none. */
-export function valueOf(fields: Fields, name: string): string {
-  for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) return fields[i + 1] as string
-  return ''
 }

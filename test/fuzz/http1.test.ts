@@ -88,9 +88,9 @@ function readRequests(text: string): Accepted[] {
     accepted.push({
       start: `${head.method} ${head.target}`,
       original: `${head.method} ${url}`,
-      fields: head.fields,
+      fields: flat(head.fields),
       body: content,
-      trailers: body.trailers,
+      trailers: flat(body.trailers),
       isForwarded: head.method !== 'TRACE' && head.upgrade === '',
     })
     if (!head.keepAlive || head.upgrade !== '') return accepted
@@ -98,8 +98,17 @@ function readRequests(text: string): Accepted[] {
   }
 }
 
+/** Names and values in turn, as Node gives them. */
+function flat(fields: Fields): string[] {
+  return fields.flatMap(({ name, value }) => [name, value])
+}
+
 /** The fields of a message that are nobody's business on the way, sorted. */
-function endToEnd(fields: Fields, nominated: ReadonlySet<string>, isRequest: boolean): string[] {
+function endToEnd(
+  fields: readonly string[],
+  nominated: ReadonlySet<string>,
+  isRequest: boolean,
+): string[] {
   const kept: string[] = []
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] as string
@@ -110,7 +119,7 @@ function endToEnd(fields: Fields, nominated: ReadonlySet<string>, isRequest: boo
   return kept
 }
 
-function nominatedBy(fields: Fields): Set<string> {
+function nominatedBy(fields: readonly string[]): Set<string> {
   const named = new Set<string>()
   for (let i = 0; i < fields.length; i += 2) {
     if (fields[i] !== 'connection') continue
@@ -289,9 +298,9 @@ function readResponse(method: string, text: string): Understood | null {
     if (rest !== null) body.feed(rest)
     return {
       start: String(head.status),
-      fields: head.fields,
+      fields: flat(head.fields),
       body: body.content?.toString('latin1') ?? '',
-      trailers: body.trailers,
+      trailers: flat(body.trailers),
     }
   }
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { passes, trailerPasses, type Origin } from '#agent/http1/hygiene.ts'
+import { passes, trailerPasses, verdictOn, type Origin } from '#agent/http1/hygiene.ts'
 
 const origins: readonly Origin[] = [
   'caller-request',
@@ -9,7 +9,7 @@ const origins: readonly Origin[] = [
 ]
 
 function verdict(name: string): string {
-  return origins.filter((origin) => passes(name, origin)).join(' ')
+  return origins.filter((origin) => passes(verdictOn(name), origin)).join(' ')
 }
 
 t.test('passes lets hop-by-hop fields end here', async (t) => {
@@ -39,6 +39,10 @@ t.test('passes takes identity and ids from nobody', async (t) => {
   }
   t.equal(verdict('x-mesh-reason'), 'peer-response')
   t.equal(verdict('x_mesh_reason'), '')
+})
+
+t.test('passes takes Host of no request: it is written from the authority', async (t) => {
+  t.equal(verdict('host'), 'service-response peer-response')
 })
 
 t.test('passes leaves the rest alone', async (t) => {
