@@ -115,6 +115,7 @@ t.test('a join token that does not serve is refused, whatever is wrong with it',
   const used = place(t)
   writeFileSync(used.tokenPath, good)
   const first = runAgent(supervise(used))
+  t.teardown(() => void first.child.kill('SIGKILL'))
   await until('it has enrolled', () => first.output().includes('"host enrolled"'))
   first.child.kill('SIGINT')
   t.same(await first.ended, { code: 0, stderr: '' })
