@@ -1,8 +1,10 @@
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
+import { FakeChannel } from '#test/support/fake-channel.ts'
 import { RawServer } from '#test/support/raw-peer.ts'
 import { RelayRig, type RigSettings } from '#test/support/relay-rig.ts'
+import { until } from '#test/support/until.ts'
 
 type Test = Parameters<typeof RelayRig.start>[0]
 
@@ -282,4 +284,22 @@ t.test('a peer agent’s refusal with nowhere to go is passed on whole, counted 
   t.match(await rig.recorded(1), { reason: 'draining', status: 503, attempts: 1 })
   t.equal(rig.upstreams[0]?.attempts, 1)
   t.equal(rig.upstreams[0]?.results.length, 1)
+})
+
+t.test('a repeat takes no kept channel, which may be as old as the one that failed', async (t) => {
+  const [good] = await servers(t, 1)
+  const rig = await rigOf(t, [1, good?.port ?? 0])
+  const [first, second] = rig.upstreams
+  const [stale, alsoStale] = [new FakeChannel(), new FakeChannel()]
+  if (first !== undefined) first.takeIdle = () => stale
+  if (second !== undefined) second.takeIdle = () => alsoStale
+  const caller = await rig.call(request('GET'))
+  await until('the kept channel is used', () => stale.heard !== '')
+  stale.close(null)
+  const peer = await good?.peer(0)
+  await peer?.until('\r\n\r\n')
+  peer?.write(ok)
+  await caller.until('ok')
+  t.equal(alsoStale.heard, '')
+  t.match(await rig.recorded(1), { attempts: 2, reason: 'ok' })
 })
