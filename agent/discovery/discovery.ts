@@ -67,6 +67,7 @@ export class Discovery {
   #snapshot: Snapshot
   #gathering: Timer | null = null
   #saving: Timer | null = null
+  #savedAtMs = -Infinity
   #expiring: Timer | null = null
   #writing: Promise<void> = Promise.resolve()
   #unsubscribe: (() => void) | null = null
@@ -165,9 +166,18 @@ export class Discovery {
     this.#source = 'store'
     this.#revision = change.revision
     this.#gather()
-    // The larger the file, the less often it is written: at most a few per cent of the time.
-    const saveMs = Math.max(this.#settings.saveMs ?? 1000, entries.size)
-    this.#saving ??= this.#parts.clock.after(saveMs, () => this.#save())
+    this.#saving ??= this.#parts.clock.after(this.#saveInMs(), () => this.#save())
+  }
+
+  /**
+   * At once after a quiet time, so that the disk has what the mesh was before it broke. The larger
+   * the file, the less often it is written: at most a few per cent of the time.
+   */
+  #saveInMs(): number {
+    const { clock, store } = this.#parts
+    const pauseMs = Math.max(this.#settings.saveMs ?? 1000, store.view.entries.size)
+    const gatherMs = this.#settings.gatherMs ?? 10
+    return Math.max(gatherMs, this.#savedAtMs + pauseMs - clock.elapsed())
   }
 
   /** The keys to drop now. */
@@ -252,7 +262,8 @@ export class Discovery {
   #save(): void {
     this.#saving?.stop()
     this.#saving = null
-    const { cache, logger } = this.#parts
+    const { cache, clock, logger } = this.#parts
+    this.#savedAtMs = clock.elapsed()
     const view = { revision: this.#revision, entries: new Map(this.#catalog.texts) }
     this.#writing = this.#writing
       .then(() => cache.save(view))

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { ports } from '#cli/demo/demo-host.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
@@ -21,6 +22,16 @@ beta.dropManifest('solo', { port: 8081, address: beta.place.local })
 for (const host of [alpha, beta]) {
   await mesh.sees(host, 'orders', ['alpha', 'beta'])
   await mesh.sees(host, 'solo', ['beta'])
+}
+
+// The disk follows within a second, as the agent promises; what happens before is not its matter.
+for (const [host, record] of [
+  [alpha, '/solo/beta/'],
+  [beta, '/orders/alpha/'],
+] as const) {
+  await mesh.until(`${host.name} keeps what it sees`, () => {
+    return readFileSync(host.path('state/snapshot.json'), 'utf8').includes(record)
+  })
 }
 
 const callsOf = (host: typeof alpha): readonly CallTarget[] => {

@@ -137,12 +137,12 @@ t.test('TunnelListener stops listening without touching its tunnels', async (t) 
 })
 
 t.test('TunnelListener gives up a tunnel whose caller vanished without a word', async (t) => {
-  const pair = await makeTunnelPair(t, { listener: { pingEveryMs: 20 } })
+  const pair = await makeTunnelPair(t, { listener: { pingEveryMs: 250 } })
   const detour = await makeDetour(t, pair.listener.port)
   const host = { ...pair.target.host, tunnelPort: detour.port }
   t.equal((await pair.open({ host })).kind, 'open')
   let rounds = 0
-  await until('some rounds have passed', () => ++rounds > 30)
+  await until('some rounds have passed', () => ++rounds > 160)
   t.equal(pair.listener.openTunnels, 1, 'silence alone ends nothing')
   detour.freeze()
   await until('the tunnel is gone', () => pair.listener.openTunnels === 0)

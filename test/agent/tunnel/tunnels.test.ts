@@ -10,6 +10,9 @@ import type { Opened } from '#test/support/recorded-channel.ts'
 import { echo, makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
 import { until } from '#test/support/until.ts'
 
+/** Long enough that a far agent on a crowded machine answers within a round. */
+const roundMs = 250
+
 type Open = Extract<Opened, { kind: 'open' }>
 
 function opened(result: Opened): Open {
@@ -234,7 +237,7 @@ t.test('Tunnels fails its streams when the far agent dies', async (t) => {
 })
 
 t.test('Tunnels finds a far agent dead that stays silent, and fails what waits', async (t) => {
-  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: 20 } })
+  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: roundMs } })
   const detour = await makeDetour(t, pair.listener.port)
   const host = { ...pair.target.host, tunnelPort: detour.port }
   const stream = opened(await pair.open({ host }))
@@ -248,16 +251,16 @@ t.test('Tunnels finds a far agent dead that stays silent, and fails what waits',
 })
 
 t.test('Tunnels keeps a silent tunnel whose far agent answers', async (t) => {
-  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: 20 } })
+  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: roundMs } })
   const stream = opened(await pair.open())
   let rounds = 0
-  await until('many rounds have passed', () => ++rounds > 40)
+  await until('many rounds have passed', () => ++rounds > 160)
   await says(stream, 'still here')
   t.equal(pair.tunnels.openTunnels, 1)
 })
 
 t.test('Tunnels closes a tunnel that has been idle', async (t) => {
-  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: 5, idleMs: 20 } })
+  const pair = await makeTunnelPair(t, { tunnels: { pingEveryMs: roundMs, idleMs: roundMs } })
   const stream = opened(await pair.open())
   stream.channel.end()
   await stream.sink.until((heard) => heard.closed === null)
@@ -269,7 +272,7 @@ t.test('Tunnels closes a tunnel that has been idle', async (t) => {
 t.test('Tunnels gives up on a far agent that never answers CONNECT', async (t) => {
   const pair = await makeTunnelPair(t, {
     onStream() {},
-    tunnels: { pingEveryMs: 5, openTimeoutMs: 20 },
+    tunnels: { pingEveryMs: roundMs, openTimeoutMs: roundMs },
   })
   t.match(await pair.open(), { kind: 'failed', reason: 'tunnel-failed', detail: /in time/ })
 })
