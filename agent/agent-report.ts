@@ -138,6 +138,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         verdict,
         problems: problems.map(renderProblem),
         upstreams: manifest?.upstreams.map(({ service }) => service) ?? [],
+        requires: manifest?.requires ?? [],
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
         published: manifest?.port !== undefined && this.#publication(manifest.service).ok,

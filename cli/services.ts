@@ -13,18 +13,23 @@ export async function services(parts: {
   const reports = await parts.agent.ask('services')
   parts.printer.result(reports, () =>
     table(
-      ['SERVICE', 'PROTOCOL', 'HOST', 'INSTANCE', 'PORT', 'WEIGHT'],
+      ['SERVICE', 'PROTOCOL', 'HOST', 'INSTANCE', 'PORT', 'WEIGHT', 'VERSION', 'ZONE', 'TAGS'],
       reports.flatMap(({ name, protocol, instances }) =>
         instances.length === 0
           ? [[name, protocol, 'no instance']]
-          : instances.map(({ host, id, port, weight, local }) => [
-              name,
-              protocol,
-              local ? `${host} (here)` : host,
-              id,
-              String(port),
-              String(weight),
-            ]),
+          : instances.map(
+              ({ host, id, port, weight, local, version = '', zone = '', tags = [] }) => [
+                name,
+                protocol,
+                local ? `${host} (here)` : host,
+                id,
+                String(port),
+                String(weight),
+                version,
+                zone,
+                tags.join(','),
+              ],
+            ),
       ),
       'no services are known; drop a manifest into the manifest directory',
     ),

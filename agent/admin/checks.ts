@@ -4,56 +4,14 @@
  */
 
 import { newToken, remedyOf } from './certificate-remedies.ts'
+import { ago, bad, duration, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
+import { manifestChecks } from './manifest-checks.ts'
 import type { AgentFacts, CertificateReport, CheckReport, Contact } from '#shared/model/admin.ts'
 
-type Judgement = Omit<CheckReport, 'name'>
-
-interface Check {
-  readonly name: string
-  readonly judge: (facts: AgentFacts) => Judgement
-}
-
-const hour = 3_600_000
-const day = 24 * hour
 /** Certificates begin this much before they are made, for clocks that are behind. */
 const backdatedMs = 60_000
 /** What workers call the listener of the forward proxy. */
 const forwardProxy = 'forward proxy'
-
-function ok(finding: string): Judgement {
-  return { verdict: 'ok', finding, cause: '', fix: '' }
-}
-
-function skipped(finding: string): Judgement {
-  return { verdict: 'skipped', finding, cause: '', fix: '' }
-}
-
-function bad(
-  verdict: 'warning' | 'failed',
-  finding: string,
-  cause: string,
-  fix: string,
-): Judgement {
-  return { verdict, finding, cause, fix }
-}
-
-/** The first few of a list, in words. */
-function list(items: readonly string[]): string {
-  const shown = items.slice(0, 5).join('; ')
-  return items.length > 5 ? `${shown}; and ${items.length - 5} more` : shown
-}
-
-function ago(facts: AgentFacts, sinceMs: number): string {
-  return duration(Math.max(0, facts.status.nowMs - sinceMs))
-}
-
-/** Milliseconds in words, in the largest unit that fits. */
-function duration(ms: number): string {
-  if (ms >= 2 * day) return `${Math.floor(ms / day)} days`
-  if (ms >= 2 * hour) return `${Math.floor(ms / hour)} hours`
-  if (ms >= 120_000) return `${Math.floor(ms / 60_000)} minutes`
-  return `${Math.floor(ms / 1000)} s`
-}
 
 function contact(
   facts: AgentFacts,
@@ -299,79 +257,7 @@ const checks: readonly Check[] = [
           )
         : ok(`other hosts reach this one at ${status.address}`),
   },
-  {
-    name: 'manifests',
-    judge: ({ manifests, status: { manifestDirectory } }) => {
-      const { path, problem } = manifestDirectory
-      const rejected = manifests.filter(({ verdict }) => verdict === 'rejected')
-      if (rejected.length === 0 && problem !== '')
-        return bad(
-          'warning',
-          `${path}: ${problem}`,
-          'the agent’s user cannot read the directory of manifests, or nobody has made it',
-          `mkdir -p ${path}, readable by the agent’s user, or set paths.manifests in agent.json`,
-        )
-      return rejected.length === 0
-        ? ok(`${manifests.length} accepted from ${path}`)
-        : bad(
-            'failed',
-            `${rejected.length} of ${manifests.length} rejected`,
-            list(rejected.flatMap(({ problems }) => problems)),
-            'correct the file; it is read again by itself (meshctl manifest validate FILE)',
-          )
-    },
-  },
-  {
-    name: 'instances-healthy',
-    judge: ({ manifests }) => {
-      const served = manifests.filter(({ health }) => health !== 'none')
-      const failing = served.filter(({ health }) => health === 'failing')
-      return failing.length === 0
-        ? ok(`${served.length} local instances, none failing`)
-        : bad(
-            'failed',
-            `${failing.length} of ${served.length} local instances fail their check`,
-            list(failing.map(({ service, healthDetail }) => `${service}: ${healthDetail}`)),
-            'start the service, or correct "port" and "health" in its manifest',
-          )
-    },
-  },
-  {
-    name: 'instances-published',
-    judge: ({ manifests }) => {
-      const hidden = manifests.filter(
-        ({ verdict, health, published }) =>
-          verdict === 'accepted' && health === 'passing' && !published,
-      )
-      return hidden.length === 0
-        ? ok('every healthy instance is published')
-        : bad(
-            'warning',
-            `${hidden.length} healthy instances are not published`,
-            list(hidden.map(({ service }) => service)),
-            'see service-certificates and store-session: both must be in order first',
-          )
-    },
-  },
-  {
-    name: 'upstreams-known',
-    judge: ({ manifests, services }) => {
-      const known = new Set(
-        services.filter(({ instances }) => instances.length > 0).map(({ name }) => name),
-      )
-      const lost = manifests.flatMap(({ file, upstreams }) =>
-        upstreams.filter((name) => !known.has(name)).map((name) => `${name} (${file})`),
-      )
-      return lost.length === 0
-        ? ok('every upstream has an instance')
-        : bad(
-            'warning',
-            `${lost.length} upstreams have no instance`,
-            list(lost),
-            'check the name, and meshctl check on the host that should serve it',
-          )
-    },
-  },
+  ...manifestChecks,
 ]
 
 /** The names of all checks of the agent, in the order they are shown. */

@@ -4,6 +4,7 @@
  * good one under its key stays. Pure.
  */
 
+import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import type { HostPresence, InstanceRecord, Protocol } from '#shared/model/records.ts'
 import type { HostView, InstanceView, ServiceView } from '#shared/model/snapshot.ts'
@@ -175,7 +176,10 @@ export class Catalog {
       return isEmpty ? before : deepFreeze({ ...before, instances: [] })
     }
     const instances = records
-      .map(({ host, id, port, weight }): InstanceView => ({ host, id, port, weight }))
+      .map((record): InstanceView => {
+        const { host, id, port, weight } = record
+        return { host, id, port, weight, ...labelsOf(record) }
+      })
       .sort((a, b) => order(a.host, b.host) || order(a.id, b.id))
     const view: ServiceView = { name, protocol: protocolOf(records), instances }
     return JSON.stringify(before) === JSON.stringify(view) ? before : deepFreeze(view)

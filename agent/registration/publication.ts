@@ -3,6 +3,7 @@
  * Pure.
  */
 
+import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
@@ -45,7 +46,8 @@ export function publicationOf(
   const offered: InstanceRecord[] = []
   const withheld = new Map<ServiceName, Withheld>()
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
-  for (const { service, protocol, port, weight } of manifests) {
+  for (const manifest of manifests) {
+    const { service, protocol, port, weight } = manifest
     const reason = withholding(fitnessOf(service), presence)
     if (reason !== null) {
       withheld.set(service, reason)
@@ -59,6 +61,7 @@ export function publicationOf(
       port,
       weight,
       state: 'up',
+      ...labelsOf(manifest),
     }
     const key = instanceKey(service, host, onlyInstance)
     offered.push(record)

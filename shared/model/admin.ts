@@ -3,6 +3,8 @@
  * the checks judge. Facts only: no advice, no secrets.
  */
 
+import type { InstanceLabels } from './instance-labels.ts'
+
 /** Whether something works, and since when it does not. */
 export type Contact =
   /** `atMs` is when it answered last, where that is known. */
@@ -83,7 +85,7 @@ export interface ServiceReport {
 }
 
 /** One instance of a service. */
-export interface InstanceReport {
+export interface InstanceReport extends InstanceLabels {
   readonly host: string
   readonly id: string
   readonly port: number
@@ -102,6 +104,8 @@ export interface ManifestReport {
   readonly problems: readonly string[]
   /** Services it calls through explicit listeners. */
   readonly upstreams: readonly string[]
+  /** Services it cannot do without, beside its upstreams. */
+  readonly requires: readonly string[]
   /** What the health check says; `none` for a pure caller. */
   readonly health: 'passing' | 'failing' | 'starting' | 'none'
   /** Why the check fails; empty otherwise. */

@@ -3,6 +3,7 @@
  * defaults. `shared/schema/manifest.ts` reads it from JSON.
  */
 
+import type { InstanceLabels } from './instance-labels.ts'
 import type { Port, ServiceName } from './names.ts'
 import type { Protocol } from './records.ts'
 
@@ -26,7 +27,7 @@ export interface Upstream {
 }
 
 /** One local service, or, without a port, only the upstreams of a pure caller. */
-export interface Manifest {
+export interface Manifest extends InstanceLabels {
   /** The file it came from, for error messages. */
   readonly file: string
   readonly service: ServiceName
@@ -38,6 +39,8 @@ export interface Manifest {
   readonly weight: number
   readonly health: HealthCheck
   readonly upstreams: readonly Upstream[]
+  /** Services it cannot do without, beside its upstreams. */
+  readonly requires: readonly ServiceName[]
   /** How long open connections may live on after the manifest is gone. */
   readonly drainMs: number
 }

@@ -3,6 +3,7 @@
  * writes. Plain readonly data; `shared/schema` checks it at the border.
  */
 
+import type { InstanceLabels } from './instance-labels.ts'
 import type { HostName, InstanceId, Port, ServiceName } from './names.ts'
 
 /** How bytes of a service are understood. The callee's manifest decides it, never the caller. */
@@ -12,7 +13,7 @@ export type Protocol = 'http' | 'tcp'
  * One running copy of a service, published by its host under the host's lease. `left` is written
  * just before a deliberate delete, so that a delete nobody announced can be told apart.
  */
-export interface InstanceRecord {
+export interface InstanceRecord extends InstanceLabels {
   readonly service: ServiceName
   readonly host: HostName
   readonly id: InstanceId

@@ -3,11 +3,12 @@
  * readonly data: printable, cloneable, cacheable on disk. A new one replaces the old one whole.
  */
 
+import type { InstanceLabels } from './instance-labels.ts'
 import type { HostName, InstanceId, Port, ServiceName, TrustDomain } from './names.ts'
 import type { Protocol } from './records.ts'
 
 /** One instance a caller may pick. */
-export interface InstanceView {
+export interface InstanceView extends InstanceLabels {
   readonly host: HostName
   readonly id: InstanceId
   readonly port: Port

@@ -167,9 +167,15 @@ function valueAt(value: JsonValue, pointer: string): JsonValue | undefined {
 function without(value: JsonValue, pointer: string, faulty: ReadonlySet<string>): JsonValue {
   if (typeof value !== 'object' || value === null) return value
   const kept = Object.entries(value)
-    .filter(([key]) => !faulty.has(joinPointer(pointer, key)))
+    .filter(([key, part]) => !isFaulty(part, joinPointer(pointer, key), faulty))
     .map(([key, part]) => [key, without(part, joinPointer(pointer, key), faulty)] as const)
   return Array.isArray(value) ? kept.map(([, part]) => part) : Object.fromEntries(kept)
+}
+
+/** A list with a faulty item goes as a whole, so that what is left has the places it had. */
+function isFaulty(value: JsonValue, pointer: string, faulty: ReadonlySet<string>): boolean {
+  if (faulty.has(pointer)) return true
+  return Array.isArray(value) && value.some((_, index) => faulty.has(`${pointer}/${index}`))
 }
 
 function own<T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined {

@@ -5,6 +5,7 @@
 
 import { isIP } from 'node:net'
 import { Type, type Static } from 'typebox'
+import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { HealthCheck, Manifest, Upstream } from '#shared/model/manifest.ts'
 import { parsePort, parseServiceName, type Port, type ServiceName } from '#shared/model/names.ts'
 import { check, show } from './check.ts'
@@ -118,6 +119,45 @@ export const manifestSchema = Type.Object(
         },
       ),
     ),
+    requires: Type.Optional(
+      Type.Array(Type.String({ pattern: label, maxLength: 63 }), {
+        maxItems: 256,
+        description:
+          'services it cannot do without, beside its upstreams; `meshctl check` tells when one has no instance',
+      }),
+    ),
+    version: Type.Optional(
+      Type.String({
+        pattern: '^[!-~]{1,63}$',
+        maxLength: 63,
+        description: 'release of the service, published with the instance',
+      }),
+    ),
+    tags: Type.Optional(
+      Type.Array(Type.String({ pattern: '^[!-~]{1,63}$', maxLength: 63 }), {
+        maxItems: 32,
+        description: 'words published with the instance, such as "canary"; without spaces',
+      }),
+    ),
+    metadata: Type.Optional(
+      Type.Record(
+        Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$' }),
+        Type.String({ maxLength: 256, description: 'a text of at most 256 characters' }),
+        {
+          additionalProperties: false,
+          maxProperties: 32,
+          description:
+            'texts published with the instance, by name (letters, digits, ".", "_", "-", "/"): {"team": "payments"}',
+        },
+      ),
+    ),
+    zone: Type.Optional(
+      Type.String({
+        pattern: '^[!-~]{1,63}$',
+        maxLength: 63,
+        description: 'zone of this instance, where it is not that of its host',
+      }),
+    ),
     drainMs: Type.Optional(
       Type.Integer({
         minimum: 0,
@@ -166,6 +206,9 @@ export function readManifest(file: string, bytes: Uint8Array): ManifestReading {
 function build(document: JsonDocument, raw: RawManifest, report: Report): Manifest | null {
   const service = serviceOf(document, raw, report)
   const upstreams = upstreamsOf(raw, service, report)
+  const requires = requiresOf(raw, service, report)
+  const tags = tagsOf(raw, report)
+  if (!document.has('/port')) reportUnserved(document, report)
   const address = raw.address ?? '127.0.0.1'
   if (isIP(address) === 0) {
     report('/address', {
@@ -191,20 +234,49 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     weight: raw.weight ?? 100,
     health,
     upstreams,
+    requires,
+    ...labelsOf({ ...raw, tags }),
     drainMs: raw.drainMs ?? 30_000,
+  }
+}
+
+/** Keys that say how a service is served, and so nothing where none is. */
+const servingKeys = [
+  'protocol',
+  'weight',
+  'health',
+  'version',
+  'tags',
+  'metadata',
+  'zone',
+  'drainMs',
+] as const
+
+function reportUnserved(document: JsonDocument, report: Report): void {
+  for (const key of servingKeys) {
+    if (!document.has(`/${key}`)) continue
+    report(`/${key}`, {
+      rule: 'unused-key',
+      message: `${key} has no effect without a port`,
+      hint: 'add "port": 8080, or remove it',
+      at: 'key',
+    })
   }
 }
 
 /** Judged by the file itself: what is given but wrong was reported already. */
 function asksForNothing(document: JsonDocument): boolean {
-  const { upstreams } = document.value as { readonly upstreams?: JsonValue }
-  return !document.has('/port') && (upstreams === undefined || show(upstreams) === '{}')
+  const { upstreams = {}, requires = [] } = document.value as {
+    readonly upstreams?: JsonValue
+    readonly requires?: JsonValue
+  }
+  return !document.has('/port') && show(upstreams) === '{}' && show(requires) === '[]'
 }
 
 function reportNothing(report: Report): void {
   report('', {
     rule: 'nothing-to-do',
-    message: 'neither a port nor an upstream is given',
+    message: 'neither a port nor an upstream nor a required service is given',
     hint: 'add "port": 8080 for a service, or "upstreams": {"orders": 9001} for a caller',
   })
 }
@@ -255,6 +327,35 @@ function upstreamsOf(
     }
   }
   return upstreams
+}
+
+function requiresOf(
+  { requires = [] }: RawManifest,
+  self: ServiceName | null,
+  report: Report,
+): readonly ServiceName[] {
+  const services = new Set<ServiceName>()
+  for (const [index, name] of requires.entries()) {
+    const service = parseServiceName(name)
+    const fault = !service.ok
+      ? service.problem
+      : service.value === self
+        ? `${self} cannot require itself`
+        : services.has(service.value)
+          ? `${show(name)} is given twice`
+          : ''
+    if (fault !== '') report(`/requires/${index}`, { rule: 'bad-name', message: fault })
+    else if (service.ok) services.add(service.value)
+  }
+  return [...services]
+}
+
+function tagsOf({ tags = [] }: RawManifest, report: Report): readonly string[] {
+  for (const [index, tag] of tags.entries()) {
+    if (tags.indexOf(tag) === index) continue
+    report(`/tags/${index}`, { rule: 'duplicate-tag', message: `tag ${show(tag)} is given twice` })
+  }
+  return tags
 }
 
 function healthOf(raw: RawManifest, report: Report): HealthCheck {

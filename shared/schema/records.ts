@@ -6,6 +6,7 @@
 
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
+import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Parsed } from '#shared/model/names.ts'
 import {
   must,
@@ -35,6 +36,14 @@ const instance = Compile(
     port,
     weight: Type.Integer({ minimum: 1, maximum: 1000 }),
     state: Type.Union([Type.Literal('up'), Type.Literal('left')]),
+    zone: Type.Optional(Type.String({ maxLength: 253 })),
+    version: Type.Optional(Type.String({ maxLength: 100 })),
+    tags: Type.Optional(Type.Array(Type.String({ maxLength: 100 }), { maxItems: 100 })),
+    metadata: Type.Optional(
+      Type.Record(Type.String({ maxLength: 100 }), Type.String({ maxLength: 1000 }), {
+        maxProperties: 100,
+      }),
+    ),
   }),
 )
 const presence = Compile(
@@ -71,6 +80,7 @@ export function decodeInstance(text: string): Parsed<InstanceRecord> {
     port: must(parsePort(raw.port)),
     weight: raw.weight,
     state: raw.state,
+    ...labelsOf(raw),
   }))
 }
 
@@ -129,7 +139,12 @@ export function decodeMeshEntry(key: string, text: string): Parsed<MeshEntry> {
 
 /** Writes a record; members in one order, so that equal records are equal texts. */
 export function encodeRecord(record: InstanceRecord | HostPresence | HostRecord): string {
-  return JSON.stringify(record, Object.keys(record).sort())
+  return JSON.stringify(record, (_, value: unknown) => inOneOrder(value))
+}
+
+function inOneOrder(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 function under(key: string, problem: string): { readonly ok: false; readonly problem: string } {

@@ -31,6 +31,10 @@ t.test('docs/manifest.md has exactly the keys there are', async (t) => {
   t.same(rowsOf('docs/manifest.md'), manifestRows(manifestSchema))
 })
 
+t.test('docs/manifest.schema.json is what `meshctl schema` prints', async (t) => {
+  t.same(JSON.parse(readProjectFile('docs/manifest.schema.json')), manifestSchema)
+})
+
 t.test(
   'docs/reasons.md has a row for every reason, with its status and who is at fault',
   async (t) => {

@@ -60,6 +60,7 @@ export const healthyFacts: AgentFacts = {
       service: 'web',
       verdict: 'accepted',
       problems: [],
+      requires: [],
       upstreams: ['orders'],
       health: 'passing',
       healthDetail: '',

@@ -57,6 +57,7 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['tunnel-listener', 'failed', withWorker({ tunnelPort: 0 })],
   ['forward-proxy-listener', 'failed', listenerProblem('forward proxy')],
   ['explicit-listeners', 'failed', listenerProblem('orders (web.json)')],
+  ['requirements-met', 'failed', manifests({ requires: ['lost'] })],
   ['advertised-address', 'warning', withStatus({ address: '127.0.0.1' })],
   ['manifests', 'failed', manifests({ verdict: 'rejected', problems: ['web.json:1:2 bad'] })],
   [

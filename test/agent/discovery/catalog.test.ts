@@ -20,6 +20,12 @@ const places = (catalog: Catalog): string =>
     .sort()
     .join(' ')
 
+t.test('what instances say of themselves is seen by those who choose', async (t) => {
+  const said = { zone: 'r7', version: '1.2', tags: ['canary'], metadata: { team: 'x' } }
+  const catalog = catalogOf(presenceOf('a'), instanceOf('orders', 'a', said))
+  t.match(catalog.services()['orders']?.instances, [{ host: 'a', ...said }])
+})
+
 t.test('services and hosts follow from the records', async (t) => {
   const catalog = catalogOf(
     presenceOf('b', { address: '10.0.0.2' }),

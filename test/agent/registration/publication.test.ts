@@ -34,6 +34,18 @@ t.test('a fit instance and the presence are published in records that can be rea
   t.match(offered, [{ service: 'orders', state: 'up' }])
 })
 
+t.test('what a manifest says of its instance is published with it', async (t) => {
+  const said = { zone: 'r7', version: '1.2', tags: ['canary'], metadata: { team: 'x' } }
+  const { desired, offered } = publicationOf(
+    host,
+    presence,
+    [manifestOf({ port: 8080, ...said })],
+    () => fit,
+  )
+  t.match(offered, [said])
+  t.match(JSON.parse(desired.get('/mesh/v1/instances/orders/a/1') ?? ''), said)
+})
+
 t.test('an instance that is not fit is withheld, with the reason', async (t) => {
   const cases = [
     [{ healthy: true, certified: false }, presence, 'no-certificate'],

@@ -23,6 +23,7 @@ void t.test('the smallest manifest is a port; the file names the service', (t) =
     weight: 100,
     health: { kind: 'tcp', path: '/', intervalMs: 1000, timeoutMs: 1000, rise: 1, fall: 2 },
     upstreams: [],
+    requires: [],
     drainMs: 30_000,
   })
   t.ok(reading.ok && Object.isFrozen(reading.manifest) && Object.isFrozen(reading.manifest.health))
@@ -55,6 +56,11 @@ void t.test('every key is taken over', (t) => {
     weight: 7,
     health: { kind: 'http', path: '/up?deep=1', intervalMs: 500, timeoutMs: 50, rise: 3, fall: 4 },
     upstreams: { audit: 7001 },
+    requires: ['users'],
+    version: '1.4.2-rc1',
+    tags: ['canary', 'eu'],
+    metadata: { team: 'payments', constructor: 'x', 'a.b/c': '' },
+    zone: 'rack-7',
     drainMs: 0,
   })
   t.match(read(text), {
@@ -74,6 +80,11 @@ void t.test('every key is taken over', (t) => {
         fall: 4,
       },
       upstreams: [{ service: 'audit', port: 7001 }],
+      requires: ['users'],
+      version: '1.4.2-rc1',
+      tags: ['canary', 'eu'],
+      metadata: { team: 'payments', constructor: 'x', 'a.b/c': '' },
+      zone: 'rack-7',
       drainMs: 0,
     },
   })
@@ -121,6 +132,16 @@ void t.test('single mistakes have one problem each', (t) => {
     ['{"port": 80, "health": "http"}', 'wrong-value', /health must be an object/],
     ['{"port": 80, "health": {"path": "/up"}}', 'unused-key', /no effect on a tcp check/],
     ['{"port": 80, "weight": 0}', 'wrong-value', /from 1 to 1000/],
+    ['{"port": 80, "requires": ["a", "b", "a"]}', 'bad-name', /"a" is given twice/],
+    ['{"port": 80, "requires": ["orders"]}', 'bad-name', /orders cannot require itself/],
+    ['{"port": 80, "requires": ["A"]}', 'wrong-value', /requires.0 must be/],
+    ['{"port": 80, "tags": ["a", "a"]}', 'duplicate-tag', /"a" is given twice/],
+    ['{"port": 80, "tags": ["a b"]}', 'wrong-value', /tags.0 must be/],
+    ['{"port": 80, "version": "1 2"}', 'wrong-value', /version must be/],
+    ['{"port": 80, "zone": ""}', 'wrong-value', /zone must be/],
+    ['{"port": 80, "metadata": {"": "x"}}', 'bad-key', /cannot be a key of metadata/],
+    ['{"port": 80, "metadata": {"a": 1}}', 'wrong-value', /metadata.a must be a text/],
+    ['{"requires": ["a"], "weight": 5}', 'unused-key', /weight has no effect without a port/],
     ['{"port": 80, "upstreams": [9001]}', 'wrong-value', /upstreams must be an object/],
     ['{"port": 80, "upstreams": {"a\\nb": 81}}', 'bad-key', /cannot be a key/],
     ['{"port": 80, "upstreams": {"users": 80}}', 'port-taken', /orders itself listens/],

@@ -17,6 +17,13 @@ const instance = {
   weight: 100,
   state: 'up',
 }
+const labelled = {
+  ...instance,
+  zone: 'rack-7',
+  version: '1.4.2',
+  tags: ['canary'],
+  metadata: { team: 'payments', a: 'b' },
+}
 const presence = {
   host: 'a',
   address: '10.0.0.1',
@@ -29,11 +36,15 @@ const host = { host: 'a', services: ['orders', 'web-*'], enrolledAt: '2026-01-01
 t.test('records are read back as they were written', async (t) => {
   const records = {
     '/mesh/v1/instances/orders/a/1': ['instance', must(decodeInstance(JSON.stringify(instance)))],
+    '/mesh/v1/instances/orders/a/1 ': ['instance', must(decodeInstance(JSON.stringify(labelled)))],
     '/mesh/v1/presence/a': ['presence', must(decodePresence(JSON.stringify(presence)))],
     '/mesh/v1/hosts/a': ['host', must(decodeHost(JSON.stringify(host)))],
   } as const
   for (const [key, [kind, record]] of Object.entries(records)) {
-    t.strictSame(decodeMeshEntry(key, encodeRecord(record)), { ok: true, value: { kind, record } })
+    t.strictSame(decodeMeshEntry(key.trim(), encodeRecord(record)), {
+      ok: true,
+      value: { kind, record },
+    })
   }
 })
 
@@ -41,10 +52,15 @@ t.test('equal records are equal texts, whatever the order of their members', asy
   const record = must(decodeInstance(JSON.stringify(instance)))
   const turned = Object.fromEntries(Object.entries(record).reverse()) as unknown as typeof record
   t.equal(encodeRecord(turned), encodeRecord(record))
+  const other = { ...labelled, metadata: { a: 'b', team: 'payments' } }
+  t.equal(
+    encodeRecord(must(decodeInstance(JSON.stringify(other)))),
+    encodeRecord(must(decodeInstance(JSON.stringify(labelled)))),
+  )
 })
 
 t.test('members of newer versions are dropped', async (t) => {
-  const text = JSON.stringify({ ...instance, tags: ['x'], __proto__: { polluted: true } })
+  const text = JSON.stringify({ ...instance, colour: 'x', __proto__: { polluted: true } })
   t.strictSame(must(decodeInstance(text)), instance)
 })
 
