@@ -4,13 +4,13 @@
  * so that what goes on is framed anew.
  */
 
+import { noFields, type Fields } from './field-lines.ts'
 import type { HeadLimits } from './head-fault.ts'
-import { readTrailers, type BodyFraming, type Fields } from './head.ts'
+import { readTrailers, type BodyFraming } from './head.ts'
 
 /** What feeding answered: where the body's bytes stop in the piece, or what was wrong. */
 export type Fed = number | { readonly kind: 'fault'; readonly problem: string }
 
-const noFields: Fields = []
 const cr = 0x0d
 const lf = 0x0a
 /** 16^12 bytes are more than any service sends, and far from where numbers lose precision. */

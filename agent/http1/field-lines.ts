@@ -4,30 +4,35 @@
  */
 
 import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
-import { verdictOn } from './hygiene.ts'
-import { afterToken, afterValue, trimBlanks } from './octets.ts'
-import { RecentMap } from './recent-map.ts'
+import { passes, plainRule, ruleFor, type Origin } from './hygiene.ts'
+import { afterBlanks, afterToken, afterValue, beforeBlanks, trimBlanks } from './octets.ts'
 
-/** A field line as parsed. */
-export interface FieldLine {
-  /** In lower case. */
-  readonly name: string
-  /** Without outer blanks. */
-  readonly value: string
-  /** As it goes on: name, value and CRLF. */
-  readonly wire: string
-  /** Where it may pass; see `hygiene.ts`. */
-  readonly verdict: number
-  /** What it says about its message, if anything. */
-  readonly note: Note | undefined
+/**
+ * A field section as it was read. Lines that mean nothing to the mesh and are plainly written cost
+ * no more than being looked at; only the others are marked.
+ */
+export interface Fields {
+  /** Latin-1, each line with its CRLF; the section is its end. */
+  readonly text: string
+  /** Where the section begins. */
+  readonly from: number
+  /** Per marked line, `stride` numbers. */
+  readonly marks: readonly number[]
 }
+
+/** A mark: the verdict, then where the line and its value begin, and where they end. */
+const stride = 5
+/** In a mark's verdict: the line is written anew, its white space being unusual. */
+const untidy = 16
 
 /** Takes note of a field's value, or answers what is wrong with it. */
 type Note = (reading: FieldReading, value: string) => HeadFault | null
 
 /** What field lines say about their message. */
-export class FieldReading {
-  readonly fields: FieldLine[] = []
+export class FieldReading implements Fields {
+  readonly text: string
+  readonly from: number
+  readonly marks: number[] = []
   host: string | null = null
   /** -1 where there is none. */
   contentLength = -1
@@ -38,11 +43,18 @@ export class FieldReading {
   upgrade = ''
   expectsContinue = false
   connectionAuth = false
+  requestId = ''
+  meshReason = ''
   nominated: Set<string> | null = null
+
+  constructor(text: string, from: number) {
+    this.text = text
+    this.from = from
+  }
 }
 
 const colon = 0x3a
-const lf = 0x0a
+const space = 0x20
 const digits = /^[0-9]{1,15}$/
 const connectionBound = /(?:^|[,\t ])(?:ntlm|negotiate)(?![^\t ,])/i
 const protocol = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?$/
@@ -58,21 +70,9 @@ const notes: ReadonlyMap<string, Note> = new Map<string, Note>([
   ['authorization', noteAuthentication],
   ['proxy-authenticate', noteAuthentication],
   ['www-authenticate', noteAuthentication],
+  ['x-request-id', noteRequestId],
+  ['x-mesh-reason', noteMeshReason],
 ])
-
-/**
- * Lines seen of late, of all connections: most lines of most messages are the same from one to the
- * next, and parsing one costs more than finding it. Secrets do not stay here.
- */
-const recent = new RecentMap<FieldLine>(1024)
-const secret: ReadonlySet<string> = new Set([
-  'authorization',
-  'proxy-authorization',
-  'cookie',
-  'set-cookie',
-])
-/** A line that is kept keeps the text it was cut from. */
-const longestKeptText = 4096
 
 /**
  * Reads field lines.
@@ -84,27 +84,37 @@ export function readFields(
   from: number,
   limits: HeadLimits,
 ): FieldReading | HeadFault {
-  const reading = new FieldReading()
-  const { fields } = reading
-  const { length } = text
-  for (let at = from; at < length;) {
-    const end = text.indexOf('\r', at)
-    if (text.charCodeAt(end + 1) !== lf) return fault('bad-request', 'a bare CR in a field line')
-    if (fields.length >= limits.maxFields) {
-      return fault('head-too-large', `more than ${limits.maxFields} header fields`)
+  const reading = new FieldReading(text, from)
+  const { marks } = reading
+  let left = limits.maxFields
+  for (let at = from; at < text.length;) {
+    const nameEnd = afterToken(text, at)
+    if (nameEnd === at || text.charCodeAt(nameEnd) !== colon) {
+      return fault('bad-request', 'a field line does not begin with a name and a colon')
     }
-    const raw = text.slice(at, end)
-    let line = recent.get(raw)
-    if (line === undefined) {
-      const parsed = parseLine(raw)
-      if ('kind' in parsed) return parsed
-      line = parsed
-      if (length <= longestKeptText && !secret.has(line.name)) recent.set(raw, line)
+    const valueFrom = afterBlanks(text, nameEnd + 1)
+    const valueEnd = afterValue(text, valueFrom)
+    if (!text.startsWith('\r\n', valueEnd)) {
+      return fault('bad-request', 'a control character, bare CR or bare LF in a field line')
     }
-    const problem = line.note === undefined ? null : line.note(reading, line.value)
-    if (problem !== null) return problem
-    fields.push(line)
-    at = end + 2
+    if (--left < 0) return fault('head-too-large', `more than ${limits.maxFields} header fields`)
+    const valueTo = beforeBlanks(text, valueFrom, valueEnd)
+    const isTidy =
+      valueTo === valueEnd && valueFrom === nameEnd + 2 && text.charCodeAt(nameEnd + 1) === space
+    const rule = ruleFor(text, at, nameEnd)
+    if (rule !== plainRule || !isTidy) {
+      marks.push(
+        isTidy ? rule.verdict : rule.verdict | untidy,
+        at,
+        valueFrom,
+        valueTo,
+        valueEnd + 2,
+      )
+      const note = rule.name === '' ? undefined : notes.get(rule.name)
+      const problem = note?.(reading, text.slice(valueFrom, valueTo)) ?? null
+      if (problem !== null) return problem
+    }
+    at = valueEnd + 2
   }
   if (reading.chunked && reading.contentLength >= 0) {
     return fault('bad-request', 'both Content-Length and Transfer-Encoding')
@@ -112,30 +122,55 @@ export function readFields(
   return reading
 }
 
-/** The value of the first line of that name; empty where there is none. */
-export function valueOf(fields: readonly FieldLine[], name: string): string {
-  for (const line of fields) if (line.name === name) return line.value
-  return ''
+/** The lines that may pass, as they came or, where that was unusual, written anew. */
+export function passingLines(fields: Fields, origin: Origin): string {
+  const { text, marks } = fields
+  let passing = ''
+  let run = fields.from
+  for (let i = 0; i < marks.length; i += stride) {
+    const verdict = marks[i] as number
+    const stays = !passes(verdict, origin)
+    if (!stays && verdict < untidy) continue
+    const start = marks[i + 1] as number
+    if (start > run) passing += text.slice(run, start)
+    run = marks[i + 4] as number
+    if (stays) continue
+    const name = text.slice(start, text.indexOf(':', start))
+    passing += `${name}: ${text.slice(marks[i + 2], marks[i + 3])}\r\n`
+  }
+  return passing + text.slice(run)
 }
 
-function parseLine(raw: string): FieldLine | HeadFault {
-  const nameEnd = afterToken(raw, 0)
-  if (nameEnd === 0 || raw.charCodeAt(nameEnd) !== colon) {
-    return fault('bad-request', 'a field line does not begin with a name and a colon')
+/** Every line: its name in lower case, and its value. Not for the hot path. */
+export function linesOf(fields: Fields): readonly (readonly [name: string, value: string])[] {
+  const lines: (readonly [string, string])[] = []
+  const { text } = fields
+  for (let at = fields.from; at < text.length;) {
+    const nameEnd = text.indexOf(':', at)
+    const end = text.indexOf('\r', nameEnd)
+    lines.push([text.slice(at, nameEnd).toLowerCase(), trimBlanks(text, nameEnd + 1, end)])
+    at = end + 2
   }
-  if (afterValue(raw, nameEnd + 1) < raw.length) {
-    return fault('bad-request', 'a control character or bare LF in a field line')
-  }
-  const name = raw.slice(0, nameEnd).toLowerCase()
-  const value = trimBlanks(raw, nameEnd + 1, raw.length)
-  return {
-    name,
-    value,
-    wire: `${name}: ${value}\r\n`,
-    verdict: verdictOn(name),
-    note: notes.get(name),
-  }
+  return lines
 }
+
+/** The first value of a field; empty where there is none. Not for the hot path. */
+export function valueOf(fields: Fields, name: string): string {
+  return linesOf(fields).find(([known]) => known === name)?.[1] ?? ''
+}
+
+/** A section without the lines that have one of these names. */
+export function without(fields: Fields, names: ReadonlySet<string>): Fields {
+  let text = ''
+  for (const [name, value] of linesOf(fields)) {
+    if (!names.has(name)) text += `${name}: ${value}\r\n`
+  }
+  const kept = readFields(text, 0, { maxBytes: Infinity, maxFields: Infinity })
+  return kept instanceof FieldReading ? kept : noFields
+}
+
+/** A section without lines. */
+export const noFields: Fields = { text: '', from: 0, marks: [] }
 
 function noteHost(reading: FieldReading, value: string): HeadFault | null {
   if (reading.host !== null) return fault('bad-request', 'more than one Host field')
@@ -167,6 +202,8 @@ function noteConnection(reading: FieldReading, value: string): HeadFault | null 
     const option = trimBlanks(part, 0, part.length).toLowerCase()
     switch (option) {
       case '':
+      // Hop-by-hop in any case.
+      case 'te':
         break
       case 'close':
         reading.close = true
@@ -210,5 +247,15 @@ function noteExpect(reading: FieldReading, value: string): HeadFault | null {
 
 function noteAuthentication(reading: FieldReading, value: string): HeadFault | null {
   if (connectionBound.test(value)) reading.connectionAuth = true
+  return null
+}
+
+function noteRequestId(reading: FieldReading, value: string): HeadFault | null {
+  if (reading.requestId === '') reading.requestId = value
+  return null
+}
+
+function noteMeshReason(reading: FieldReading, value: string): HeadFault | null {
+  if (reading.meshReason === '') reading.meshReason = value
   return null
 }

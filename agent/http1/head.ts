@@ -1,9 +1,9 @@
 /**
  * Owns the reading of HTTP/1.1 heads (RFC 9112 §2 to §6) from text: one pass, strict, pure. What is
- * ambiguous is refused, never repaired; field names come out in lower case. It moves no bytes.
+ * ambiguous is refused, never repaired. It moves no bytes.
  */
 
-import { FieldReading, readFields, type FieldLine } from './field-lines.ts'
+import { FieldReading, noFields, readFields, without, type Fields } from './field-lines.ts'
 import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
 import { afterTarget, afterToken, afterValue } from './octets.ts'
 
@@ -14,9 +14,6 @@ export type BodyFraming =
   | { readonly kind: 'chunked' }
   /** Responses only: until the connection ends. */
   | { readonly kind: 'until-close' }
-
-/** Field lines in the order they came. */
-export type Fields = readonly FieldLine[]
 
 /** A request's head. */
 export interface RequestHead {
@@ -30,12 +27,15 @@ export interface RequestHead {
   readonly absolute: boolean
   /** HTTP/1.0 has false. */
   readonly http11: boolean
+  /** Those that `Connection` named are left out. */
   readonly fields: Fields
   readonly body: BodyFraming
   /** Whether the sender wants to keep the connection. */
   readonly keepAlive: boolean
   /** Field names that `Connection` named, hop-by-hop by this message's own word. */
   readonly nominated: ReadonlySet<string> | null
+  /** `x-request-id` as it came; empty where there is none. */
+  readonly requestId: string
   /**
    * The protocols of the Upgrade field where `Connection: upgrade` asks for it; empty otherwise.
    * Other versions of HTTP are never among them: that is no upgrade, but a way around policy.
@@ -59,6 +59,10 @@ export interface ResponseHead {
   readonly upgrade: string
   /** NTLM and Negotiate authenticate the connection: it must never serve another request. */
   readonly connectionAuth: boolean
+  /** `x-mesh-reason` as it came; empty where there is none. */
+  readonly meshReason: string
+  /** `content-length` as it came, which answers to HEAD and 304 keep; -1 where there is none. */
+  readonly contentLength: number
 }
 
 /** A name, IPv4 or bracketed IPv6, and a port (RFC 3986 §3.2) without what no host has. */
@@ -122,7 +126,7 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
     authority,
     absolute,
     http11,
-    fields: reading.fields,
+    fields: endToEnd(reading),
     body: reading.chunked
       ? chunked
       : reading.contentLength > 0
@@ -130,6 +134,7 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
         : none,
     keepAlive: reading.close ? false : http11 || reading.keepAlive,
     nominated: reading.nominated,
+    requestId: reading.requestId,
     upgrade: reading.upgradeNamed && http11 ? reading.upgrade : '',
     expectsContinue: reading.expectsContinue && http11,
     connectionAuth: reading.connectionAuth,
@@ -166,19 +171,25 @@ export function readResponseHead(
     status,
     reasonPhrase: text.slice(13, phraseEnd),
     http11,
-    fields: reading.fields,
+    fields: endToEnd(reading),
     body,
     keepAlive: keepAlive && body.kind !== 'until-close',
     nominated: reading.nominated,
     upgrade: reading.upgradeNamed ? reading.upgrade : '',
     connectionAuth: reading.connectionAuth,
+    meshReason: reading.meshReason,
+    contentLength: reading.contentLength,
   }
 }
 
 /** Field lines alone, each with its CRLF, as trailers have them (RFC 9112 §7.1.2). */
 export function readTrailers(text: string, limits: HeadLimits): Fields | HeadFault {
-  const reading = readFields(text, 0, limits)
-  return reading instanceof FieldReading ? reading.fields : reading
+  return text === '' ? noFields : readFields(text, 0, limits)
+}
+
+/** The fields without those that `Connection` named. */
+function endToEnd(reading: FieldReading): Fields {
+  return reading.nominated === null ? reading : without(reading, reading.nominated)
 }
 
 function badRequestLine(text: string): HeadFault {

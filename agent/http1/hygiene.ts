@@ -3,8 +3,18 @@
  * forwarding ones only where the mesh itself has set them. Pure tables; one look-up a field.
  */
 
+import { begins, isPlainlySpelt, NameShelf } from './name-shelf.ts'
+
 /** Which message a field stands in, and who sent it. */
 export type Origin = 'caller-request' | 'peer-request' | 'service-response' | 'peer-response'
+
+/** What is known of a field by its name. */
+export interface FieldRule {
+  /** In lower case; empty for a name that means nothing here, or not what it looks like. */
+  readonly name: string
+  /** Where it may pass; for `passes`. */
+  readonly verdict: number
+}
 
 const bits: Readonly<Record<Origin, number>> = {
   'caller-request': 1,
@@ -22,7 +32,7 @@ const forwarding = responses | bits['peer-request']
 /** Says who the caller is, or by which name its request is told from others: set by each agent. */
 const identity = responses
 
-const rules = new Map<string, number>([
+const verdicts: readonly (readonly [string, number])[] = [
   // Written anew from the authority.
   ['host', responses],
   ['connection', hop],
@@ -46,19 +56,51 @@ const rules = new Map<string, number>([
   ['x-request-id', identity],
   // The reason of a refusal; of the other x-mesh-* fields none passes.
   ['x-mesh-reason', bits['peer-response']],
-])
+  // Pass, but say something about their message.
+  ['expect', anywhere],
+  ['authorization', anywhere],
+  ['www-authenticate', anywhere],
+]
+
+/** A rule, and what becomes of a name that services may take for its own. */
+interface Shelved {
+  readonly rule: FieldRule
+  readonly disguised: FieldRule
+}
+
+const meshPrefix = 'x-mesh-'
+const letterX = 0x78
+
+/** For any field that nothing is known of. */
+export const plainRule: FieldRule = { name: '', verdict: anywhere }
+const refusedRule: FieldRule = { name: '', verdict: 0 }
+
+const shelf = new NameShelf<Shelved>(
+  verdicts.map(([name, verdict]) => [
+    name,
+    { rule: { name, verdict }, disguised: disguiseOf(name, verdict) },
+  ]),
+)
+
+function disguiseOf(name: string, verdict: number): FieldRule {
+  if (verdict === anywhere) return plainRule
+  return name.startsWith(meshPrefix) ? refusedRule : { name: '', verdict: verdict & responses }
+}
 
 /**
- * Where a field may go on, for `passes`. `_` counts as `-`, because many services cannot tell them
- * apart.
- * @param name in lower case
+ * What is known of the field whose name stands from `start` to before `end`. Names that services
+ * may take for one another, such as with `_` for `-`, are not told apart.
  */
-export function verdictOn(name: string): number {
-  const plain = plainly(name)
-  const rule = rules.get(plain)
-  if (rule === undefined) return plain.startsWith('x-mesh-') ? 0 : anywhere
-  if (plain === name) return rule
-  return plain.startsWith('x-mesh-') ? 0 : rule & responses
+export function ruleFor(text: string, start: number, end: number): FieldRule {
+  const found = shelf.find(text, start, end)
+  if (found !== undefined) {
+    return isPlainlySpelt(text, start, end) ? found.rule : found.disguised
+  }
+  const isMesh =
+    (text.charCodeAt(start) | 0x20) === letterX &&
+    end - start >= meshPrefix.length &&
+    begins(text, start, meshPrefix)
+  return isMesh ? refusedRule : plainRule
 }
 
 /** Whether a field with that verdict goes on in a message of that origin. */
@@ -68,29 +110,15 @@ export function passes(verdict: number, origin: Origin): boolean {
 
 /** Whether a trailer may go on: nothing that frames, routes, authenticates or identifies. */
 export function trailerPasses(name: string): boolean {
-  return passes(verdictOn(name), 'caller-request') && !forbiddenTrailers.has(plainly(name))
+  const { verdict } = ruleFor(name, 0, name.length)
+  return (
+    passes(verdict, 'caller-request') && forbiddenTrailers.find(name, 0, name.length) === undefined
+  )
 }
 
-function plainly(name: string): string {
-  return name.includes('_') ? name.replaceAll('_', '-') : name
-}
-
-const forbiddenTrailers: ReadonlySet<string> = new Set([
-  'authorization',
-  'cookie',
-  'set-cookie',
-  'content-encoding',
-  'content-type',
-  'content-range',
-  'cache-control',
-  'expect',
-  'max-forwards',
-  'range',
-  'age',
-  'expires',
-  'date',
-  'location',
-  'retry-after',
-  'vary',
-  'www-authenticate',
-])
+const forbiddenTrailers = new NameShelf<true>(
+  `authorization cookie set-cookie content-encoding content-type content-range cache-control expect
+  max-forwards range age expires date location retry-after vary www-authenticate`
+    .split(/\s+/)
+    .map((name) => [name, true]),
+)

@@ -3,8 +3,9 @@
  * Pure. Framing and connection fields are made anew; what may pass is `hygiene.ts`'s matter.
  */
 
-import type { BodyFraming, Fields, RequestHead, ResponseHead } from './head.ts'
-import { passes, trailerPasses, type Origin } from './hygiene.ts'
+import { linesOf, passingLines, type Fields } from './field-lines.ts'
+import type { BodyFraming, RequestHead, ResponseHead } from './head.ts'
+import { trailerPasses } from './hygiene.ts'
 
 /** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
 export type OwnFields = string
@@ -18,9 +19,8 @@ export function writeRequestHead(
   origin: 'caller-request' | 'peer-request',
   own: OwnFields,
 ): string {
-  const { fields, nominated } = head
   let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
-  text += passing(fields, nominated, origin)
+  text += passingLines(head.fields, origin)
   text += requestFraming(head.body, head.method)
   if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
   return `${text}${own}\r\n`
@@ -33,10 +33,10 @@ export function writeResponseHead(
   connection: ConnectionWord,
   request: RequestHead,
 ): string {
-  const { fields, nominated, body } = head
+  const { body } = head
   let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
-  text += passing(fields, nominated, origin)
-  if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(fields)
+  text += passingLines(head.fields, origin)
+  if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(head.contentLength)
   else if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
   else if (isChunkedFor(body, request.http11)) text += 'transfer-encoding: chunked\r\n'
   switch (connection) {
@@ -62,20 +62,12 @@ export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean 
 
 /** The end of a chunked body with those trailers that may pass. */
 export function writeLastChunk(trailers: Fields, nominated: ReadonlySet<string> | null): string {
-  if (trailers.length === 0) return '0\r\n\r\n'
+  if (trailers.text === '') return '0\r\n\r\n'
   let text = '0\r\n'
-  for (const { name, wire } of trailers) {
-    if (trailerPasses(name) && nominated?.has(name) !== true) text += wire
+  for (const [name, value] of linesOf(trailers)) {
+    if (trailerPasses(name) && nominated?.has(name) !== true) text += `${name}: ${value}\r\n`
   }
   return `${text}\r\n`
-}
-
-function passing(fields: Fields, nominated: ReadonlySet<string> | null, origin: Origin): string {
-  let text = ''
-  for (const { name, wire, verdict } of fields) {
-    if (passes(verdict, origin) && nominated?.has(name) !== true) text += wire
-  }
-  return text
 }
 
 function requestFraming(body: BodyFraming, method: string): string {
@@ -94,6 +86,6 @@ function requestFraming(body: BodyFraming, method: string): string {
 }
 
 /** HEAD and 304 answers tell the length a GET would have had. */
-function lengthAsIs(fields: Fields): string {
-  return fields.find(({ name }) => name === 'content-length')?.wire ?? ''
+function lengthAsIs(contentLength: number): string {
+  return contentLength < 0 ? '' : `content-length: ${contentLength}\r\n`
 }

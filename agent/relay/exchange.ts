@@ -380,7 +380,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
 
   /** Whether a peer agent says that the instance got nothing, and the request went elsewhere. */
   #wentElsewhere(head: ResponseHead, upstream: Upstream): boolean {
-    const word = valueOf(head.fields, 'x-mesh-reason')
+    const word = head.meshReason
     if (word === '' || !Object.hasOwn(answers, word)) return false
     const reason = word as Reason
     const unsent = head.status === statusOf(reason) && neverReached.has(reason)

@@ -3,7 +3,6 @@
  * They replace whatever the caller sent under those names (`http1/hygiene.ts` takes that out).
  */
 
-import { valueOf } from '#agent/http1/field-lines.ts'
 import type { RequestHead } from '#agent/http1/head.ts'
 import type { Random } from '#agent/platform.ts'
 import type { HttpSteps } from './steps.ts'
@@ -36,8 +35,8 @@ export class OwnFields {
   /** A request's id: the peer agent's on the inbound side, a new one on the outbound side. */
   idOf(head: RequestHead | null): string {
     if (this.#steps.direction === 'inbound' && head !== null) {
-      const given = valueOf(head.fields, 'x-request-id')
-      if (idShape.test(given)) return given
+      const { requestId } = head
+      if (idShape.test(requestId)) return requestId
     }
     if (processPart === '') processPart = this.#random.bytes(10).toString('hex')
     if ((count & 0xffff) === 0) prefix = processPart + (count >>> 16).toString(16).padStart(8, '0')

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { BodyReader } from '#agent/http1/body.ts'
-import type { BodyFraming, Fields } from '#agent/http1/head.ts'
+import { linesOf } from '#agent/http1/field-lines.ts'
+import type { BodyFraming } from '#agent/http1/head.ts'
 
 const limits = { maxBytes: 65_536, maxFields: 100 }
 
@@ -10,7 +11,7 @@ interface Read {
   readonly over: boolean
   readonly rest: string
   readonly problem: string
-  readonly trailers: Fields
+  readonly trailers: readonly (readonly [name: string, value: string])[]
 }
 
 /** Reads a body that comes in pieces of `size` bytes. */
@@ -30,7 +31,7 @@ function read(framing: BodyFraming, text: string, size: number): Read {
     content += reader.content?.toString('latin1') ?? ''
     at += fed
   }
-  const { trailers } = reader
+  const trailers = linesOf(reader.trailers)
   return { content, contents, over: !reader.open, rest: text.slice(at), problem: '', trailers }
 }
 
@@ -67,7 +68,10 @@ t.test('BodyReader gives trailers, and only when they are whole', async (t) => {
     t.match(result, {
       over: true,
       rest: 'rest',
-      trailers: [{ wire: 'x-sum: 1\r\n' }, { wire: 'x-b: 2\r\n' }],
+      trailers: [
+        ['x-sum', '1'],
+        ['x-b', '2'],
+      ],
     })
   }
   t.match(read(chunked, '0\r\nX: 1\r\n', 99), { over: false })

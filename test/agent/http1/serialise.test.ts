@@ -1,4 +1,5 @@
 import t from 'tap'
+import { noFields } from '#agent/http1/field-lines.ts'
 import { headDefaults } from '#agent/http1/head-fault.ts'
 import {
   readRequestHead,
@@ -118,13 +119,13 @@ t.test(
     ])
     t.same(
       written(writeResponseHead(response, 'peer-response', 'close', get))[1],
-      'x-mesh-reason: draining',
+      'X-Mesh-Reason: draining',
     )
   },
 )
 
 t.test('writeLastChunk keeps trailers that may pass and were not named hop-by-hop', async (t) => {
-  t.equal(writeLastChunk([], null), '0\r\n\r\n')
+  t.equal(writeLastChunk(noFields, null), '0\r\n\r\n')
   const trailers = readTrailers(
     'X-Sum:  1\r\nContent-Length: 5\r\nx_mesh_source: me\r\nX-Hop: 1\r\n',
     headDefaults,

@@ -64,7 +64,7 @@ t.test('the inbound side keeps the id of a peer agent, and what it forwards', as
   t.match(heard.split('\r\n'), [
     'GET / HTTP/1.1',
     'host: orders',
-    'x-forwarded-for: 10.0.0.1',
+    'X-Forwarded-For: 10.0.0.1',
     'x-request-id: abc',
     'x-mesh-source: spiffe://mesh.internal/service/web',
     '',
@@ -187,7 +187,7 @@ t.test('100 Continue and 103 go on, to callers that know them', async (t) => {
     'POST / HTTP/1.1\r\nHost: orders\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n',
   )
   const peer = await service.peer(0)
-  t.match(await peer.until('\r\n\r\n'), 'expect: 100-continue\r\n')
+  t.match(await peer.until('\r\n\r\n'), 'Expect: 100-continue\r\n')
   peer.write('HTTP/1.1 100 Continue\r\n\r\n')
   await caller.until('HTTP/1.1 100 Continue\r\n\r\n')
   caller.write('body')
@@ -197,7 +197,7 @@ t.test('100 Continue and 103 go on, to callers that know them', async (t) => {
   )
   t.match(
     await caller.until('200 OK'),
-    '100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n',
+    '100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n',
   )
   const old = await rig.call('GET / HTTP/1.0\r\n\r\n')
   const second = service.peers[1] ?? peer
