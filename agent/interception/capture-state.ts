@@ -1,0 +1,84 @@
+/**
+ * Owns the words of interception: what the kernel is to do with this host's connections, as plain
+ * data. How it becomes rules is `ruleset.ts` and `elements.ts`; who decides it is `plan.ts`.
+ */
+
+/** The table that holds every rule and set of ours; nothing outside it is touched. */
+export const tableName = 'hostmesh'
+
+/** The range virtual IPs of services are taken from. */
+export const virtualRange4 = '240.240.0.0/16'
+
+/** Ports of callers: where a worker listens for the connections of one local caller each. */
+export interface PortRange {
+  readonly first: number
+  readonly last: number
+}
+
+/** What does not change while a table stands; a change of it writes the rules anew. */
+export interface TableShape {
+  /** Named in the table's comment, so that two agents never share one table. */
+  readonly owner: string
+  /** The user control process and workers run as. */
+  readonly agentUser: number
+  /** IPv6 prefix of virtual IPs, with its length; null where the host has no IPv6. */
+  readonly virtualRange6: string | null
+  /** All ports of callers, of every generation. */
+  readonly callerPorts: PortRange
+}
+
+/** An IP address in its canonical spelling, and a TCP port. */
+export interface Endpoint {
+  readonly address: string
+  readonly port: number
+}
+
+/** A local user whose connections arrive at a port of its own. */
+export interface CallerRule {
+  readonly user: number
+  readonly port: number
+}
+
+/** Connections to `address:port` go to the mesh, which knows them by the virtual IP. */
+export interface DestinationRule extends Endpoint {
+  readonly virtual: string
+}
+
+/** A service of this host: only these users may answer at its port. */
+export interface AnswerRule extends Endpoint {
+  readonly users: readonly number[]
+}
+
+/** Who may connect to a port of this host without the mesh. */
+export interface LockRule {
+  readonly port: number
+  /** The agent and the service's own user. */
+  readonly users: readonly number[]
+  /** Strict refuses everybody else, permissive counts them. */
+  readonly mode: 'strict' | 'permissive'
+}
+
+/** Everything the kernel is asked to do. */
+export interface CaptureState {
+  /** Where connections of users who are no known caller arrive; null: no worker takes any. */
+  readonly unknownPort: number | null
+  readonly callers: readonly CallerRule[]
+  readonly destinations: readonly DestinationRule[]
+  /** Addresses the agent itself dials on this host: its connections to them are its own. */
+  readonly dialled: readonly Endpoint[]
+  readonly answers: readonly AnswerRule[]
+  readonly locks: readonly LockRule[]
+  /** Users whose connections are left alone. */
+  readonly exemptUsers: readonly number[]
+}
+
+/** Nothing is captured and nothing locked. */
+export const nothing: CaptureState = {
+  unknownPort: null,
+  callers: [],
+  destinations: [],
+  dialled: [],
+  answers: [],
+  locks: [],
+  exemptUsers: [],
+}

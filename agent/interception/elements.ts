@@ -1,0 +1,98 @@
+/**
+ * Owns the elements of our sets: what a state asks for, what differs from what stands in the kernel,
+ * and the nft commands that make up for it. Pure.
+ */
+
+import { isIPv4 } from 'node:net'
+import { tableName, type CaptureState, type Endpoint } from './capture-state.ts'
+import { isMap, setTypes, type SetName } from './ruleset.ts'
+
+/** Per set, its keys with their values; the value of a plain set's key is empty. */
+export type Elements = Readonly<Record<SetName, ReadonlyMap<string, string>>>
+
+const names = Object.keys(setTypes) as readonly SetName[]
+
+/** Elements of a table that has none. */
+export function noElements(): Record<SetName, Map<string, string>> {
+  const pairs = names.map((name) => [name, new Map<string, string>()] as const)
+  return Object.fromEntries(pairs) as Record<SetName, Map<string, string>>
+}
+
+/** The elements a state asks for. */
+export function elementsOf(state: CaptureState): Elements {
+  const sets = noElements()
+  const keyed = (name: 'destinations' | 'dialled' | 'answered' | 'answerers', at: Endpoint) =>
+    sets[`${name}${isIPv4(at.address) ? '4' : '6'}`]
+  const key = ({ address, port }: Endpoint): string => `${address} . ${port}`
+  // Without a port to lead to, no destination may lead anywhere.
+  if (state.unknownPort !== null) {
+    sets.unknown_callers.set('tcp', String(state.unknownPort))
+    for (const one of state.destinations) keyed('destinations', one).set(key(one), one.virtual)
+    for (const { user, port } of state.callers) sets.callers.set(String(user), String(port))
+  }
+  for (const one of state.dialled) keyed('dialled', one).set(key(one), '')
+  for (const one of state.answers) {
+    keyed('answered', one).set(key(one), '')
+    for (const user of one.users) keyed('answerers', one).set(`${key(one)} . ${user}`, '')
+  }
+  for (const { port, users, mode } of state.locks) {
+    if (mode === 'strict') sets.locked.set(String(port), '')
+    else sets.plaintext.set(String(port), counterOf(port))
+    for (const user of users) sets.lock_users.set(`${port} . ${user}`, '')
+  }
+  for (const user of state.exemptUsers) sets.exempt_users.set(String(user), '')
+  return sets
+}
+
+/** The counter of plaintext connections to a port. */
+export function counterOf(port: number | string): string {
+  return `plaintext_${port}`
+}
+
+/**
+ * The nft commands that lead from one to the other; empty where nothing differs. Run as one
+ * transaction they leave no moment between.
+ */
+export function changesBetween(before: Elements, after: Elements): string {
+  const gone: string[] = []
+  const come: string[] = []
+  for (const name of names) {
+    const [old, fresh] = [before[name], after[name]]
+    const removed = [...old].filter(([key, value]) => fresh.get(key) !== value)
+    const added = [...fresh].filter(([key, value]) => old.get(key) !== value)
+    const isCounted = name === 'plaintext'
+    if (removed.length > 0)
+      gone.push(
+        command(
+          'delete',
+          name,
+          removed.map(([key]) => key),
+        ),
+      )
+    if (isCounted) {
+      for (const [key] of removed) gone.push(`delete counter inet ${tableName} ${counterOf(key)}`)
+      for (const [key] of added) come.push(`add counter inet ${tableName} ${counterOf(key)}`)
+    }
+    if (added.length > 0) {
+      const texts = added.map(([key, value]) => {
+        if (!isMap(name)) return key
+        return isCounted ? `${key} : "${value}"` : `${key} : ${value}`
+      })
+      come.push(command('add', name, texts))
+    }
+  }
+  return [...gone, ...come].map((line) => `${line}\n`).join('')
+}
+
+/** Whether two differ at all. */
+export function isSame(a: Elements, b: Elements): boolean {
+  return names.every(
+    (name) =>
+      a[name].size === b[name].size &&
+      [...a[name]].every(([key, value]) => b[name].get(key) === value),
+  )
+}
+
+function command(verb: 'add' | 'delete', name: SetName, texts: readonly string[]): string {
+  return `${verb} element inet ${tableName} ${name} { ${texts.join(', ')} }`
+}

@@ -1,0 +1,184 @@
+/**
+ * Owns our nftables table and the routes of virtual IPs: brings them to a wanted state in one
+ * transaction, reads back what stands, and repairs what others changed. It decides nothing, and it
+ * never deletes a chain or rule while the table stands: that would reset the connections it led.
+ */
+
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import { tableName, virtualRange4, type CaptureState, type TableShape } from './capture-state.ts'
+import type { KernelCommands } from './commands.ts'
+import { changesBetween, elementsOf, isSame, noElements, type Elements } from './elements.ts'
+import { readCounters, readListing, type Listing } from './listing.ts'
+import { chainsOf, commentOf, rulesetText } from './ruleset.ts'
+
+/** What a table leans on. */
+export interface KernelTableParts {
+  readonly commands: KernelCommands
+  readonly logger: Logger
+}
+
+/** See the header. Calls are carried out one after the other. */
+export class KernelTable {
+  readonly #commands: KernelCommands
+  readonly #logger: Logger
+  readonly #shape: TableShape
+  readonly #rules: Readonly<Record<string, readonly string[]>>
+  /** What stands in the kernel, as far as known; null: not looked, or not installed. */
+  #standing: Elements | null = null
+  #wanted: Elements = noElements()
+  #working: Promise<void> = Promise.resolve()
+
+  constructor(parts: KernelTableParts, shape: TableShape) {
+    this.#commands = parts.commands
+    this.#logger = parts.logger
+    this.#shape = shape
+    this.#rules = chainsOf(shape)
+  }
+
+  /** Brings the kernel to a state. @throws MeshError where it cannot; the kernel is as it was. */
+  apply(state: CaptureState): Promise<void> {
+    const wanted = elementsOf(state)
+    return this.#inTurn(async () => {
+      this.#wanted = wanted
+      if (this.#standing === null) return this.#install()
+      const changes = changesBetween(this.#standing, wanted)
+      if (changes === '') return
+      try {
+        await this.#commands.nft(changes)
+        this.#standing = wanted
+      } catch (error) {
+        // Somebody else may have changed our sets: look, then do what is left.
+        this.#logger.warn({ problem: messageOf(error) }, 'capture rules are not what they were')
+        await this.#install()
+      }
+    })
+  }
+
+  /** Compares what stands with what was asked for, and mends it. Answers what was wrong, or ''. */
+  check(): Promise<string> {
+    return this.#inTurn(async () => {
+      if (this.#standing === null) return ''
+      const listing = await this.#list()
+      const problem = listing === null ? 'the table was gone' : this.#problemOf(listing)
+      const route = await this.#missingRoute()
+      if (problem === '' && route === '') return ''
+      await this.#install()
+      return problem || `the route of ${route} was gone`
+    })
+  }
+
+  /** How many plaintext connections each counted port has seen since it was last counted anew. */
+  plaintext(): Promise<ReadonlyMap<string, number>> {
+    return this.#inTurn(async () => {
+      if (this.#standing === null) return new Map()
+      return readCounters(
+        await this.#commands.ask('-j', 'list', 'counters', 'table', 'inet', tableName),
+      )
+    })
+  }
+
+  /**
+   * Removes routes and table. Connections that still pass through them end, so this is for when
+   * there is none left: until then, apply `nothing`.
+   */
+  remove(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#standing = null
+      for (const [family, range] of this.#routes()) {
+        await this.#commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')
+      }
+      const listing = await this.#list()
+      if (listing === null) return
+      await this.#refuseForeign(listing)
+      await this.#commands.nft(`delete table inet ${tableName}\n`)
+    })
+  }
+
+  async #install(): Promise<void> {
+    const before = await this.#list()
+    if (before !== null) await this.#refuseForeign(before)
+    const elements = before?.elements ?? noElements()
+    await this.#commands.nft(rulesetText(this.#shape) + changesBetween(elements, this.#wanted))
+    // The guards stand before anything can reach a virtual IP.
+    for (const [family, range, source] of this.#routes()) {
+      await this.#commands.ip(
+        family,
+        'route',
+        'replace',
+        'local',
+        range,
+        'dev',
+        'lo',
+        'src',
+        source,
+      )
+    }
+    const after = await this.#list()
+    const problem = after === null ? 'it is gone' : this.#problemOf(after)
+    if (problem !== '') {
+      throw new MeshError(`the capture rules just written read back differently: ${problem}`, {
+        code: 'capture-not-verified',
+        hint: 'something else changes our table: find it with "nft monitor"',
+        retry: true,
+      })
+    }
+    this.#standing = this.#wanted
+  }
+
+  #problemOf(listing: Listing): string {
+    const differing = Object.entries(this.#rules).find(
+      ([chain, rules]) => listing.rules[chain] !== rules.length,
+    )
+    if (differing !== undefined) {
+      const [chain, rules] = differing
+      return `chain ${chain} had ${listing.rules[chain] ?? 0} rules instead of ${rules.length}`
+    }
+    return isSame(listing.elements, this.#wanted) ? '' : 'its elements had been changed'
+  }
+
+  /** A table of this name that another program, or another agent, has made is left alone. */
+  async #refuseForeign({ strangers }: Listing): Promise<void> {
+    const text = await this.#commands.ask('-t', 'list', 'table', 'inet', tableName)
+    const comment = /^\tcomment "(.*)"$/m.exec(text)?.[1] ?? ''
+    if (comment === commentOf(this.#shape) && strangers.length === 0) return
+    const whose =
+      comment === '' ? `has ${strangers.join(', ') || 'no mark of ours'}` : `is of ${comment}`
+    throw new MeshError(`the nftables table inet ${tableName} is not this agent’s: it ${whose}`, {
+      code: 'foreign-table',
+      hint: `stop that agent, or remove the table with "nft delete table inet ${tableName}"`,
+    })
+  }
+
+  async #list(): Promise<Listing | null> {
+    try {
+      const text = await this.#commands.ask('-j', '-n', 'list', 'table', 'inet', tableName)
+      return readListing(text, Object.keys(this.#rules))
+    } catch (error) {
+      if (error instanceof MeshError && /No such file or directory/.test(error.message)) return null
+      throw error
+    }
+  }
+
+  async #missingRoute(): Promise<string> {
+    for (const [family, range] of this.#routes()) {
+      const shown = await this.#commands.ip(family, 'route', 'show', 'table', 'local', range)
+      if (shown.trim() === '') return range
+    }
+    return ''
+  }
+
+  #routes(): readonly (readonly ['-4' | '-6', string, string])[] {
+    const { virtualRange6 } = this.#shape
+    const four = ['-4', virtualRange4, '127.0.0.1'] as const
+    return virtualRange6 === null ? [four] : [four, ['-6', virtualRange6, '::1']]
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#working.then(work)
+    this.#working = done.then(ignore, ignore)
+    return done
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,124 @@
+/**
+ * Owns the text of our table's rules, as one nft transaction that may be run at any time: it makes
+ * what is missing and replaces the rules whole, and no element and no live connection is touched.
+ * Pure. Who is captured, answers or is locked out stands in sets, so rules change with the shape only.
+ */
+
+import { tableName, virtualRange4, type TableShape } from './capture-state.ts'
+
+/** The sets and maps of the table with their types. Maps have a colon. */
+export const setTypes = {
+  destinations4: 'ipv4_addr . inet_service : ipv4_addr',
+  destinations6: 'ipv6_addr . inet_service : ipv6_addr',
+  callers: 'uid : inet_service',
+  unknown_callers: 'inet_proto : inet_service',
+  exempt_users: 'uid',
+  dialled4: 'ipv4_addr . inet_service',
+  dialled6: 'ipv6_addr . inet_service',
+  answered4: 'ipv4_addr . inet_service',
+  answered6: 'ipv6_addr . inet_service',
+  answerers4: 'ipv4_addr . inet_service . uid',
+  answerers6: 'ipv6_addr . inet_service . uid',
+  locked: 'inet_service',
+  lock_users: 'inet_service . uid',
+  plaintext: 'inet_service : counter',
+} as const
+
+/** A set or map of the table. */
+export type SetName = keyof typeof setTypes
+
+/** Whether a set maps its keys to values. */
+export function isMap(name: SetName): boolean {
+  return setTypes[name].includes(' : ')
+}
+
+const synAck = 'tcp flags & (syn | ack) == (syn | ack)'
+const reset = 'reject with tcp reset'
+
+/** The rules by chain; base chains name their hook. */
+export function chainsOf(shape: TableShape): Readonly<Record<string, readonly string[]>> {
+  const { agentUser, virtualRange6, callerPorts } = shape
+  const ports = `${callerPorts.first}-${callerPorts.last}`
+  const capture = (family: 'ip' | 'ip6', destinations: string): readonly string[] => {
+    const to = `meta l4proto tcp dnat ${family} to ${family} daddr . tcp dport map @${destinations}`
+    return [`${to} : meta skuid map @callers`, `${to} : meta l4proto map @unknown_callers`]
+  }
+  return {
+    // Asked once a connection. The agent's own way to a local service is never led back to itself,
+    // nor is a service's way to itself.
+    capture: [
+      'meta skuid @exempt_users accept',
+      `meta skuid ${agentUser} ip daddr . tcp dport @dialled4 accept`,
+      `meta skuid ${agentUser} ip6 daddr . tcp dport @dialled6 accept`,
+      'ip daddr . tcp dport . meta skuid @answerers4 accept',
+      'ip6 daddr . tcp dport . meta skuid @answerers6 accept',
+      ...capture('ip', 'destinations4'),
+      ...capture('ip6', 'destinations6'),
+    ],
+    guard_in: [
+      `ip daddr ${virtualRange4} jump virtual_in`,
+      ...(virtualRange6 === null ? [] : [`ip6 daddr ${virtualRange6} jump virtual_in`]),
+      `tcp dport ${ports} ct status dnat accept`,
+      `tcp dport ${ports} ${reset}`,
+      'iif != "lo" ct state new meta l4proto tcp jump outsiders',
+    ],
+    // Nobody but us leads connections to virtual IPs and caller ports: whoever dials them is forging.
+    virtual_in: ['ct status dnat accept', `meta l4proto tcp ${reset}`, 'reject'],
+    outsiders: [
+      `tcp dport @locked fib daddr type local ${reset}`,
+      'fib daddr type local counter name tcp dport map @plaintext',
+    ],
+    guard_out: [
+      `tcp sport ${ports} jump caller_answers`,
+      'ip saddr . tcp sport @answered4 jump service_answers',
+      'ip6 saddr . tcp sport @answered6 jump service_answers',
+      'ct state new meta l4proto tcp fib daddr type local jump insiders',
+    ],
+    // A packet without an owner is the kernel's own (a reset, the rest of a closed socket), but for
+    // a SYN-ACK: under a flood the kernel answers for a listener without naming it.
+    caller_answers: [
+      `meta skuid ${agentUser} accept`,
+      `${synAck} drop`,
+      `meta skuid != ${agentUser} drop`,
+    ],
+    service_answers: [
+      'ip saddr . tcp sport . meta skuid @answerers4 accept',
+      'ip6 saddr . tcp sport . meta skuid @answerers6 accept',
+      `${synAck} drop`,
+      'meta skuid >= 0 drop',
+    ],
+    insiders: [
+      'tcp dport . meta skuid @lock_users accept',
+      `tcp dport @locked ${reset}`,
+      'counter name tcp dport map @plaintext',
+    ],
+  }
+}
+
+const hooks: Readonly<Record<string, string>> = {
+  capture: '{ type nat hook output priority -100; policy accept; }',
+  guard_in: '{ type filter hook input priority 0; policy accept; }',
+  guard_out: '{ type filter hook output priority 0; policy accept; }',
+}
+
+/** The transaction that makes the table and its rules what they are to be. */
+export function rulesetText(shape: TableShape): string {
+  const chains = Object.entries(chainsOf(shape))
+  const table = `inet ${tableName}`
+  return [
+    `add table ${table} { comment ${JSON.stringify(commentOf(shape))}; }`,
+    ...Object.entries(setTypes).map(
+      ([name, type]) =>
+        `add ${isMap(name as SetName) ? 'map' : 'set'} ${table} ${name} { type ${type}; }`,
+    ),
+    ...chains.map(([name]) => `add chain ${table} ${name} ${hooks[name] ?? ''}`.trimEnd()),
+    ...chains.map(([name]) => `flush chain ${table} ${name}`),
+    ...chains.flatMap(([name, rules]) => rules.map((rule) => `add rule ${table} ${name} ${rule}`)),
+    '',
+  ].join('\n')
+}
+
+/** What the table's comment says: whose it is. nft takes 128 characters. */
+export function commentOf({ owner }: TableShape): string {
+  return `mesh-agent ${owner}`.slice(-128)
+}

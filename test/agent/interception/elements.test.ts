@@ -1,0 +1,34 @@
+import t from 'tap'
+import { nothing } from '#agent/interception/capture-state.ts'
+import { changesBetween, elementsOf, isSame } from '#agent/interception/elements.ts'
+
+const state = {
+  ...nothing,
+  unknownPort: 17000,
+  callers: [{ user: 1001, port: 17001 }],
+  destinations: [{ address: '10.0.0.5', port: 5432, virtual: '240.240.0.1' }],
+}
+
+t.test('changesBetween says only what differs, deletions first', async (t) => {
+  const before = elementsOf(state)
+  t.equal(changesBetween(before, elementsOf(state)), '')
+  const after = elementsOf({
+    ...state,
+    callers: [{ user: 1001, port: 17002 }],
+    locks: [{ port: 8080, users: [0], mode: 'permissive' as const }],
+  })
+  t.same(changesBetween(before, after).trim().split('\n'), [
+    'delete element inet hostmesh callers { 1001 }',
+    'add element inet hostmesh callers { 1001 : 17002 }',
+    'add element inet hostmesh lock_users { 8080 . 0 }',
+    'add counter inet hostmesh plaintext_8080',
+    'add element inet hostmesh plaintext { 8080 : "plaintext_8080" }',
+  ])
+  t.ok(isSame(before, elementsOf(state)))
+  t.notOk(isSame(before, after))
+})
+
+t.test('elementsOf leads nothing anywhere while no worker takes it', async (t) => {
+  const { destinations4, callers } = elementsOf({ ...state, unknownPort: null })
+  t.same([destinations4.size, callers.size], [0, 0])
+})

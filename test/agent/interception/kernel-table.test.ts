@@ -1,0 +1,180 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import t from 'tap'
+import { nothing, type CaptureState, type TableShape } from '#agent/interception/capture-state.ts'
+import { kernelCommands } from '#agent/interception/commands.ts'
+import { KernelTable } from '#agent/interception/kernel-table.ts'
+import { silentLogger } from '#test/support/silent-logger.ts'
+import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
+import { lacks } from '#test/support/needs.ts'
+
+const skip = lacks('netns', 'nft')
+
+const shape: TableShape = {
+  owner: '/run/mesh/agent',
+  agentUser: 0,
+  virtualRange6: 'fd12:3456:789a::/48',
+  callerPorts: { first: 17000, last: 19999 },
+}
+
+const state: CaptureState = {
+  unknownPort: 17000,
+  callers: [
+    { user: 1001, port: 17001 },
+    { user: 1002, port: 17002 },
+  ],
+  destinations: [
+    { address: '240.240.0.1', port: 80, virtual: '240.240.0.1' },
+    { address: 'fd12:3456:789a::1', port: 80, virtual: 'fd12:3456:789a::1' },
+  ],
+  dialled: [{ address: '127.0.0.1', port: 8080 }],
+  answers: [{ address: '127.0.0.1', port: 8080, users: [0, 1001] }],
+  locks: [
+    { port: 8080, users: [0, 1001], mode: 'strict' },
+    { port: 8081, users: [0, 1002], mode: 'permissive' },
+  ],
+  exemptUsers: [4242],
+}
+
+function tableIn(namespace: Namespace, more: Partial<TableShape> = {}): KernelTable {
+  return new KernelTable(
+    { commands: kernelCommands(namespace.enter), logger: silentLogger },
+    { ...shape, ...more },
+  )
+}
+
+/** Two listeners on the caller ports that say which of them took what, and echo. */
+const listener = `
+  import net from 'node:net'
+  for (const port of [17000, 17001]) for (const host of ['0.0.0.0', '::'])
+    net.createServer((s) => {
+      s.on('error', () => {})
+      s.write(s.localAddress + ' ' + s.localPort)
+      s.on('data', (d) => s.write(d))
+    }).listen({ port, host, ipv6Only: host === '::' }, () => console.log('open'))
+`
+
+/** A caller that holds a connection open and echoes what it is told over it. */
+const caller = `
+  import net from 'node:net'
+  const s = net.connect(80, process.argv[1])
+  process.stdin.on('data', (d) => s.write(d))
+  s.on('data', (d) => console.log(String(d)))
+  s.on('error', (e) => { console.log(e.code); process.exit(1) })
+  s.on('close', () => { console.log('closed'); process.exit(1) })
+`
+
+t.test(
+  'a table is installed, changed, read back, lifted and removed without a trace',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const before = networkState(namespace)
+    const table = tableIn(namespace)
+    await table.apply(state)
+    t.match(
+      namespace.run('ip', 'route', 'show', 'table', 'local'),
+      /local 240\.240\.0\.0\/16 dev lo/,
+    )
+    t.match(
+      namespace.run('nft', '-n', 'list', 'table', 'inet', 'hostmesh'),
+      /1001 : 17001, 1002 : 17002/,
+    )
+    t.equal(await table.check(), '', 'what stands is what was asked for')
+    const callers = state.callers.slice(1)
+    await table.apply({ ...state, callers, locks: [] })
+    t.equal(await table.check(), '')
+    t.match(
+      namespace.run('nft', '-n', 'list', 'map', 'inet', 'hostmesh', 'callers'),
+      /\{ 1002 : 17002 \}/,
+    )
+    await tableIn(namespace).apply(state)
+    t.not(await table.check(), '', 'a successor’s changes are noticed')
+    await table.remove()
+    t.equal(networkState(namespace), before)
+    await t.resolves(table.remove(), 'twice is fine')
+  },
+)
+
+t.test(
+  'live connections survive rules written again, lifted and installed',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const table = tableIn(namespace)
+    const [node, ...words] = [process.execPath, '--input-type=module', '-e'] as const
+    const enter = (...command: readonly string[]) =>
+      spawn('nsenter', [...namespace.enter.slice(1), ...command], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      })
+    const server = enter(node, ...words, listener)
+    t.teardown(() => server.kill())
+    await once(server.stdout, 'data')
+    await table.apply(state)
+    const held = ['240.240.0.1', 'fd12:3456:789a::1'].map((address) => {
+      const child = enter(node, ...words, caller, address)
+      t.teardown(() => child.kill())
+      return { address, child }
+    })
+    for (const { address, child } of held) {
+      const [greeting] = (await once(child.stdout, 'data')) as [Buffer]
+      t.match(String(greeting), `${address} 17000`)
+    }
+    const alive = async (when: string): Promise<void> => {
+      for (const { child } of held) {
+        child.stdin.write(when)
+        const [echo] = (await once(child.stdout, 'data')) as [Buffer]
+        t.equal(String(echo).trim(), when)
+      }
+    }
+    await alive('at first')
+    await table.apply({ ...state, destinations: [], callers: [] })
+    await alive('with empty maps')
+    const successor = tableIn(namespace)
+    await successor.apply(state)
+    await alive('with rules written again')
+    await successor.apply(nothing)
+    await alive('lifted')
+    t.equal(await successor.check(), '')
+    await successor.apply({ ...state, unknownPort: 17001 })
+    await alive('captured again')
+  },
+)
+
+t.test('a foreign flush is repaired, a foreign table is refused', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const table = tableIn(namespace)
+  await table.apply(state)
+  namespace.run('nft', 'flush', 'ruleset')
+  t.equal(await table.check(), 'the table was gone')
+  namespace.run('nft', 'flush', 'chain', 'inet', 'hostmesh', 'guard_in')
+  t.match(await table.check(), 'chain guard_in had 0 rules')
+  namespace.run('nft', 'delete', 'element', 'inet', 'hostmesh', 'callers', '{ 1001 }')
+  t.match(await table.check(), 'elements had been changed')
+  namespace.run('ip', 'route', 'del', 'local', '240.240.0.0/16', 'dev', 'lo')
+  t.match(await table.check(), 'route of 240.240.0.0/16')
+  t.equal(await table.check(), '')
+
+  const other = tableIn(namespace, { owner: '/run/other' })
+  await t.rejects(other.apply(state), { code: 'foreign-table' })
+  await table.remove()
+  namespace.run('nft', 'add', 'table', 'inet', 'hostmesh')
+  await t.rejects(table.apply(state), { code: 'foreign-table' })
+})
+
+t.test('without the right to it nothing is changed, and the fix is named', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const enter = [
+    ...namespace.enter,
+    'setpriv',
+    '--reuid=65534',
+    '--clear-groups',
+    '--inh-caps=-all',
+  ]
+  const table = new KernelTable({ commands: kernelCommands(enter), logger: silentLogger }, shape)
+  await t.rejects(table.apply(nothing), { code: 'capture-not-permitted', hint: /CAP_NET_ADMIN/ })
+  const capable = ['--inh-caps=-all,+net_admin', '--ambient-caps=-all,+net_admin']
+  const commands = kernelCommands([...enter.slice(0, -1), ...capable])
+  await new KernelTable({ commands, logger: silentLogger }, shape).apply(state)
+  t.match(namespace.run('nft', 'list', 'tables'), 'hostmesh', 'CAP_NET_ADMIN alone is enough')
+})
