@@ -288,8 +288,16 @@ export class Controller {
 }
 
 function certificateSeries(authority: Authority, own: OwnCredentials): readonly MetricSeries[] {
-  const ends = { ...authority.ends, server: own.serverEndsMs }
-  return Object.entries(ends).map(([certificate, ms]) => ({
+  const { root, issuing, nextRoot = 0, nextIssuing = 0 } = authority.ends
+  const ends = {
+    root,
+    issuing,
+    'next-root': nextRoot,
+    'next-issuing': nextIssuing,
+    server: own.serverEndsMs,
+  }
+  const known = Object.entries(ends).filter(([, ms]) => ms > 0)
+  return known.map(([certificate, ms]) => ({
     metric: controllerMetrics.certificateExpiry.name,
     labels: { certificate },
     value: ms / 1000,

@@ -73,7 +73,8 @@ export class Catalog {
       else this.#problems.set(key, at.problem)
       return text === undefined
     }
-    if (at.value.kind === 'unknown' || at.value.kind === 'host') return true
+    const { kind } = at.value
+    if (kind === 'unknown' || kind === 'trust' || kind === 'host') return true
     if (at.value.host === this.#self) return true
     if (text === undefined) {
       this.#texts.delete(key)

@@ -73,5 +73,5 @@ function isFarewell(value: string): boolean {
 
 function hostOf(key: string): string {
   const at = parseMeshKey(key)
-  return at.ok && at.value.kind !== 'unknown' ? at.value.host : key
+  return at.ok && 'host' in at.value ? at.value.host : key
 }

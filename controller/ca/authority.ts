@@ -1,6 +1,7 @@
 /**
- * Owns the certificate authority: opens or creates it, issues leaves, and replaces its issuing
- * certificate in time. Who may have what is not its business; each order is the caller's decision.
+ * Owns the certificate authority: opens or creates it, issues leaves, signs records, replaces its
+ * issuing certificates in time, and takes the steps of a rotation of its root. Who may have what, and
+ * when a rotation may go on, is not its business; each order is the caller's decision.
  */
 
 import { X509Certificate } from 'node:crypto'
@@ -17,13 +18,18 @@ import {
   operatorId,
   serviceId,
 } from '#shared/model/spiffe-id.ts'
+import type { RootName } from '#shared/model/trust.ts'
+import { rootName } from '#shared/pki/root-name.ts'
+import type { RecordSigner } from '#shared/pki/signed-record.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { certificateHash, certificateToPem, joinPem } from '#shared/pki/trust.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
-import type { CaState } from './ca-state.ts'
-import { readCaState, writeCaState, writeIssuing } from './ca-state.ts'
-import type { LeafOrder } from './certificates.ts'
+import type { CaSlot, CaState } from './ca-state.ts'
+import { changeCaState, readCaState, removeUnnamed, slotAfter, writeCaState } from './ca-state.ts'
+import type { CaCertificate, LeafOrder } from './certificates.ts'
 import { lifetimes, makeIssuing, makeLeaf, makeRoot } from './certificates.ts'
+import type { Phase, SlotId } from './rotation.ts'
+import { aborted, activated, issuingSlot, prepared, retired, trustedSlots } from './rotation.ts'
 
 /** What an authority leans on. */
 export interface AuthorityParts {
@@ -40,6 +46,15 @@ export interface AuthoritySettings {
   readonly trustDomain: TrustDomain
   /** Lifetime of the leaves of hosts, services and controllers. */
   readonly leafTtlMs: number
+}
+
+/** When certificates of the CA end, milliseconds since the epoch. */
+export interface CaEnds {
+  readonly root: number
+  readonly issuing: number
+  /** While a rotation is under way. */
+  readonly nextRoot?: number
+  readonly nextIssuing?: number
 }
 
 /** See the header. */
@@ -69,27 +84,92 @@ export class Authority {
         },
       )
     }
-    const state = found ?? (await create(parts, settings))
-    return new Authority(parts, settings, state)
+    const authority = new Authority(parts, settings, found ?? (await create(parts, settings)))
+    if (found?.isOld === true) await authority.#change(found.phase, found.slots, new Map())
+    await authority.#tidy()
+    return authority
+  }
+
+  /** Where a rotation of the root stands. */
+  get phase(): Phase {
+    return this.#state.phase
+  }
+
+  /** Every trusted root, PEM, the oldest first. */
+  get roots(): readonly string[] {
+    const { phase } = this.#state
+    return trustedSlots(phase).map((slot) => certificateToPem(derOf(this.#slot(slot))))
   }
 
   /** Every trusted root, PEM. */
   get bundlePem(): string {
-    return certificateToPem(this.#rootDer)
+    return joinPem(this.roots)
   }
 
-  /** SHA-256 of the root, which join tokens pin. */
+  /** The root that leaves are issued under. */
+  get issuingRoot(): RootName {
+    return rootName(derOf(this.#slot(issuingSlot(this.#state.phase))))
+  }
+
+  /** The name of a slot's root. */
+  rootNameOf(slot: SlotId): RootName {
+    return rootName(derOf(this.#slot(slot)))
+  }
+
+  /** The root that the controller's own certificate chains to, PEM. */
+  get anchorPem(): string {
+    return certificateToPem(derOf(this.#current))
+  }
+
+  /** SHA-256 of that root, which join tokens pin. */
   get rootHash(): Buffer {
-    return certificateHash(this.#rootDer)
+    return certificateHash(derOf(this.#current))
   }
 
-  /** When the root and the issuing certificate end, milliseconds since the epoch. */
-  get ends(): { readonly root: number; readonly issuing: number } {
-    const { root, issuing } = this.#state
+  /** What signs records: trusted by every host in every phase. */
+  get signer(): RecordSigner {
+    const { certificate, key } = this.#current.issuing
+    const certificatePem = certificateToPem(Buffer.from(certificate.rawData))
+    return { certificatePem, key }
+  }
+
+  /** When the roots and issuing certificates end, milliseconds since the epoch. */
+  get ends(): CaEnds {
+    const { root, issuing } = this.#current
+    const { phase } = this.#state
+    const next = phase.kind === 'steady' ? null : this.#slot(phase.next)
     return {
-      root: root.certificate.notAfter.getTime(),
-      issuing: issuing.certificate.notAfter.getTime(),
+      root: endOf(root),
+      issuing: endOf(issuing),
+      ...(next === null ? {} : { nextRoot: endOf(next.root), nextIssuing: endOf(next.issuing) }),
     }
+  }
+
+  /** Makes the next root, to be trusted but not yet used. False while a rotation is under way. */
+  async prepare(): Promise<boolean> {
+    const { trustDomain, phase, slots } = this.#state
+    const nowMs = this.#parts.clock.now()
+    const next = slotAfter(slots.keys())
+    const after = prepared(phase, next, nowMs)
+    if (after === null) return false
+    const slot = await makeSlot(this.#parts, trustDomain, nowMs)
+    await this.#change(after, new Map([...slots, [next, slot]]))
+    return true
+  }
+
+  /** From now on leaves are issued under the next root. False where that is not the next step. */
+  activate(): Promise<boolean> {
+    return this.#step(activated(this.#state.phase, this.#parts.clock.now()))
+  }
+
+  /** Gives the rotation up, or goes back the way it came. False where there is nothing to give up. */
+  abort(): Promise<boolean> {
+    return this.#step(aborted(this.#state.phase, this.#parts.clock.now()))
+  }
+
+  /** Forgets the root that goes, and its key. False where none is on its way out. */
+  retire(): Promise<boolean> {
+    return this.#step(retired(this.#state.phase))
   }
 
   issueHost(host: HostName, publicKey: KeyObject): Promise<Issued> {
@@ -114,7 +194,9 @@ export class Authority {
   issueController(name: HostName, publicKey: KeyObject): Promise<Issued> {
     const id = controllerId(this.trustDomain, name)
     const dnsName = controllerDnsName(this.trustDomain, name)
-    return this.#issue({ id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs })
+    // Under the root that every host trusts, whatever the phase.
+    const order = { id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs }
+    return this.#issue(order, this.#current)
   }
 
   issueOperator(name: HostName, publicKey: KeyObject, ttlMs: number): Promise<Issued> {
@@ -122,26 +204,66 @@ export class Authority {
     return this.#issue({ id, dnsName: `${name}.operator.${this.trustDomain}`, publicKey, ttlMs })
   }
 
-  /** Replaces the issuing certificate once half its life is over. */
+  /** Replaces issuing certificates once half their life is over. */
   async refreshIssuing(): Promise<void> {
-    const { trustDomain, root, issuing } = this.#state
-    const nowMs = this.#parts.clock.now()
-    if (nowMs < issuing.certificate.notAfter.getTime() - lifetimes.issuingMs / 2) return
-    const next = await makeIssuing({ random: this.#parts.random, root }, { trustDomain, nowMs })
-    await writeIssuing(this.#settings.stateDirectory, next)
-    this.#state = { ...this.#state, issuing: next }
-    this.#parts.logger.info(
-      { serial: next.certificate.serialNumber },
-      'issuing certificate renewed',
-    )
+    const { trustDomain, phase, slots } = this.#state
+    const { clock, random, logger } = this.#parts
+    const nowMs = clock.now()
+    for (const [name, { root, issuing }] of slots) {
+      if (nowMs < endOf(issuing) - lifetimes.issuingMs / 2) continue
+      const next = await makeIssuing({ random, root }, { trustDomain, nowMs })
+      await this.#change(phase, new Map([...this.#state.slots, [name, { root, issuing: next }]]))
+      logger.info({ serial: next.certificate.serialNumber }, 'issuing certificate renewed')
+    }
   }
 
-  get #rootDer(): Buffer {
-    return Buffer.from(this.#state.root.certificate.rawData)
+  get #current(): CaSlot {
+    return this.#slot(this.#state.phase.current)
   }
 
-  async #issue(order: LeafOrder): Promise<Issued> {
-    const { issuing } = this.#state
+  #slot(name: SlotId): CaSlot {
+    const slot = this.#state.slots.get(name)
+    if (slot === undefined) throw new TypeError(`the CA has no slot ${name}`)
+    return slot
+  }
+
+  async #step(after: Phase | null): Promise<boolean> {
+    if (after === null) return false
+    const kept = new Map(trustedSlots(after).map((name) => [name, this.#slot(name)]))
+    await this.#change(after, kept)
+    return true
+  }
+
+  /** Nothing is in force before it is on the disk. */
+  async #change(
+    phase: Phase,
+    slots: ReadonlyMap<SlotId, CaSlot>,
+    known = this.#state.slots,
+  ): Promise<void> {
+    const before = this.#state
+    const after: CaState = { trustDomain: before.trustDomain, phase, slots }
+    await changeCaState(this.#settings.stateDirectory, { slots: known }, after)
+    this.#state = after
+    await this.#tidy()
+    if (before.phase !== phase) {
+      this.#parts.logger.info({ before: before.phase, after: phase }, describeChange(before, after))
+    }
+  }
+
+  /** What is named no more is out of use, removed or not. */
+  async #tidy(): Promise<void> {
+    try {
+      await removeUnnamed(this.#settings.stateDirectory, this.#state)
+    } catch (error) {
+      this.#parts.logger.error({ err: error }, 'files of a root out of use were not removed')
+    }
+  }
+
+  async #issue(
+    order: LeafOrder,
+    slot = this.#slot(issuingSlot(this.#state.phase)),
+  ): Promise<Issued> {
+    const { issuing } = slot
     const { random, clock } = this.#parts
     const leaf = await makeLeaf({ random, issuing }, order, clock.now())
     // What leaves this room is held to the rules every peer will hold it to.
@@ -162,14 +284,35 @@ export class Authority {
 async function create(parts: AuthorityParts, settings: AuthoritySettings): Promise<CaState> {
   const { random, clock, logger } = parts
   const { trustDomain, stateDirectory } = settings
-  const nowMs = clock.now()
-  const root = await makeRoot({ random }, { trustDomain, nowMs })
-  const issuing = await makeIssuing({ random, root }, { trustDomain, nowMs })
-  const state = { trustDomain, root, issuing }
+  const slot = await makeSlot(parts, trustDomain, clock.now())
+  const current = slotAfter([])
+  const phase: Phase = { kind: 'steady', current }
+  const state: CaState = { trustDomain, phase, slots: new Map([[current, slot]]) }
   await writeCaState({ random }, stateDirectory, state)
-  logger.info(
-    { trustDomain, serial: root.certificate.serialNumber },
-    'certificate authority created',
-  )
+  const serial = slot.root.certificate.serialNumber
+  logger.info({ trustDomain, serial }, 'certificate authority created')
   return state
+}
+
+async function makeSlot(
+  { random }: Pick<AuthorityParts, 'random'>,
+  trustDomain: TrustDomain,
+  nowMs: number,
+): Promise<CaSlot> {
+  const root = await makeRoot({ random }, { trustDomain, nowMs })
+  return { root, issuing: await makeIssuing({ random, root }, { trustDomain, nowMs }) }
+}
+
+function describeChange(before: CaState, after: CaState): string {
+  const words = ({ phase }: CaState): string =>
+    phase.kind === 'reissuing' ? `${phase.kind} ${phase.direction}` : phase.kind
+  return `root rotation: ${words(before)} -> ${words(after)}`
+}
+
+function derOf(slot: CaSlot): Buffer {
+  return Buffer.from(slot.root.certificate.rawData)
+}
+
+function endOf(ca: CaCertificate): number {
+  return ca.certificate.notAfter.getTime()
 }

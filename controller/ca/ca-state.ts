@@ -1,7 +1,8 @@
 /**
- * Owns the CA's directory on disk: `<state>/ca` with `ca.json` (format, trust domain) and one PEM
- * file each for root and issuing certificate, key included. It comes into being by one rename, so
- * a directory of that name is always whole; a newer format is refused before anything is touched.
+ * Owns the CA's directory on disk: `<state>/ca` with `ca.json` (format, trust domain, phase of the
+ * rotation) and for each slot one PEM file each for root and issuing certificate, key included. The
+ * directory comes into being by one rename and changes by one rename of `ca.json`: what that file
+ * does not name is never in use. A newer format is refused before anything is touched.
  */
 
 import { existsSync } from 'node:fs'
@@ -17,18 +18,33 @@ import { splitPem } from '#shared/pki/trust.ts'
 import { x509 } from '#shared/pki/x509.ts'
 import type { CaCertificate } from './certificates.ts'
 import { keyFits } from './certificates.ts'
+import type { Phase, SlotId } from './rotation.ts'
+import { trustedSlots } from './rotation.ts'
 
-/** What the directory holds. */
-export interface CaState {
-  readonly trustDomain: TrustDomain
+/** One root with the certificate that issues under it. */
+export interface CaSlot {
   readonly root: CaCertificate
   readonly issuing: CaCertificate
 }
 
+/** What the directory holds. */
+export interface CaState {
+  readonly trustDomain: TrustDomain
+  readonly phase: Phase
+  /** Every slot the phase names. */
+  readonly slots: ReadonlyMap<SlotId, CaSlot>
+  /** Read from a directory of an older format, which is to be written anew. */
+  readonly isOld?: boolean
+}
+
 /** The format this code writes; newer ones are not ours to read. */
-const format = 1
-const names = { facts: 'ca.json', root: 'root.pem', issuing: 'issuing.pem' } as const
+const format = 2
+const factsName = 'ca.json'
 const unfinished = 'ca.new-'
+const rootName = (slot: SlotId): string => `${slot}.root.pem`
+const issuingName = (slot: SlotId): string => `${slot}.issuing.pem`
+/** Format 1 knew one slot, without a name. */
+const firstFormat = { slot: '1' as SlotId, root: 'root.pem', issuing: 'issuing.pem' } as const
 
 /**
  * Reads the CA, or null where there is none yet. Throws MeshError `state-from-newer-version` or
@@ -37,12 +53,20 @@ const unfinished = 'ca.new-'
 export async function readCaState(stateDirectory: string): Promise<CaState | null> {
   const directory = join(stateDirectory, 'ca')
   if (!existsSync(directory)) return null
-  const trustDomain = await readFacts(join(directory, names.facts))
-  return {
-    trustDomain,
-    root: await readCaFile(join(directory, names.root)),
-    issuing: await readCaFile(join(directory, names.issuing)),
+  const facts = await readFacts(join(directory, factsName))
+  const slots = new Map<SlotId, CaSlot>()
+  for (const slot of trustedSlots(facts.phase)) {
+    const [root, issuing] =
+      facts.format === 1
+        ? [firstFormat.root, firstFormat.issuing]
+        : [rootName(slot), issuingName(slot)]
+    slots.set(slot, {
+      root: await readCaFile(join(directory, root)),
+      issuing: await readCaFile(join(directory, issuing)),
+    })
   }
+  const { trustDomain, phase } = facts
+  return { trustDomain, phase, slots, isOld: facts.format === 1 }
 }
 
 /** Writes a new CA. Throws MeshError `state-unwritable`; one that is there already is never replaced. */
@@ -56,10 +80,11 @@ export async function writeCaState(
     await removeUnfinished(stateDirectory)
     const fresh = join(stateDirectory, unfinished + parts.random.bytes(6).toString('hex'))
     await mkdir(fresh, { mode: 0o700 })
-    const facts = { format, trustDomain: state.trustDomain }
-    await writeFileSynced(join(fresh, names.facts), `${JSON.stringify(facts, null, 2)}\n`)
-    await writeFileSynced(join(fresh, names.root), toPem(state.root))
-    await writeFileSynced(join(fresh, names.issuing), toPem(state.issuing))
+    await writeFileSynced(join(fresh, factsName), factsText(state))
+    for (const [slot, { root, issuing }] of state.slots) {
+      await writeFileSynced(join(fresh, rootName(slot)), toPem(root))
+      await writeFileSynced(join(fresh, issuingName(slot)), toPem(issuing))
+    }
     await syncDirectory(fresh)
     await rename(fresh, join(stateDirectory, 'ca'))
     await syncDirectory(stateDirectory)
@@ -68,16 +93,53 @@ export async function writeCaState(
   }
 }
 
-/** Replaces the issuing certificate. Throws MeshError `state-unwritable`. */
-export async function writeIssuing(stateDirectory: string, issuing: CaCertificate): Promise<void> {
+/**
+ * Brings the directory from one state to the next: what is new first, then the file that names it.
+ * Throws MeshError `state-unwritable`; the directory then still holds the state before.
+ */
+export async function changeCaState(
+  stateDirectory: string,
+  before: Pick<CaState, 'slots'>,
+  after: CaState,
+): Promise<void> {
+  const directory = join(stateDirectory, 'ca')
   try {
-    await writeFileAtomic(join(stateDirectory, 'ca', names.issuing), toPem(issuing))
+    for (const [slot, { root, issuing }] of after.slots) {
+      const known = before.slots.get(slot)
+      if (known?.root !== root) await writeFileAtomic(join(directory, rootName(slot)), toPem(root))
+      if (known?.issuing !== issuing) {
+        await writeFileAtomic(join(directory, issuingName(slot)), toPem(issuing))
+      }
+    }
+    await writeFileAtomic(join(directory, factsName), factsText(after))
   } catch (error) {
     throw unwritable(stateDirectory, error)
   }
 }
 
-async function readFacts(path: string): Promise<TrustDomain> {
+/** Removes what a crash, or an older format, has left and nothing names. */
+export async function removeUnnamed(stateDirectory: string, state: CaState): Promise<void> {
+  const directory = join(stateDirectory, 'ca')
+  const named = new Set<string>([factsName])
+  for (const slot of state.slots.keys()) named.add(rootName(slot)).add(issuingName(slot))
+  for (const name of await readdir(directory)) {
+    if (!named.has(name)) await rm(join(directory, name), { recursive: true, force: true })
+  }
+  await syncDirectory(directory)
+}
+
+/** The name of the slot after all of these. */
+export function slotAfter(slots: Iterable<SlotId>): SlotId {
+  return String(Math.max(0, ...[...slots].map(Number)) + 1) as SlotId
+}
+
+interface Facts {
+  readonly format: 1 | 2
+  readonly trustDomain: TrustDomain
+  readonly phase: Phase
+}
+
+async function readFacts(path: string): Promise<Facts> {
   const text = await readText(path)
   let facts: unknown
   try {
@@ -85,7 +147,7 @@ async function readFacts(path: string): Promise<TrustDomain> {
   } catch {
     throw damaged(path, 'it is not JSON')
   }
-  const { format: found, trustDomain } = (facts ?? {}) as Readonly<Record<string, unknown>>
+  const { format: found, trustDomain, phase } = (facts ?? {}) as Readonly<Record<string, unknown>>
   if (typeof found === 'number' && found > format) {
     throw new MeshError(
       `${path} is of format ${found}; this mesh-controller reads up to ${format}`,
@@ -95,12 +157,33 @@ async function readFacts(path: string): Promise<TrustDomain> {
       },
     )
   }
-  if (found !== format || typeof trustDomain !== 'string') {
+  if ((found !== 1 && found !== 2) || typeof trustDomain !== 'string') {
     throw damaged(path, 'it lacks its format or trust domain')
   }
   const parsed = parseTrustDomain(trustDomain)
   if (!parsed.ok) throw damaged(path, parsed.problem)
-  return parsed.value
+  const known = found === 1 ? steadyFirst : readPhase(phase)
+  if (known === null) throw damaged(path, 'it does not say which root is in use')
+  return { format: found, trustDomain: parsed.value, phase: known }
+}
+
+const steadyFirst: Phase = { kind: 'steady', current: firstFormat.slot }
+
+function readPhase(value: unknown): Phase | null {
+  const { kind, current, next, sinceMs, direction } = (value ?? {}) as Readonly<
+    Record<string, unknown>
+  >
+  if (!isSlot(current)) return null
+  if (kind === 'steady') return { kind, current }
+  if (!isSlot(next) || next === current || typeof sinceMs !== 'number') return null
+  if (kind === 'distributing') return { kind, current, next, sinceMs }
+  if (kind !== 'reissuing' || (direction !== 'forward' && direction !== 'back')) return null
+  return { kind, current, next, sinceMs, direction }
+}
+
+/** Slots stand in file names. */
+function isSlot(value: unknown): value is SlotId {
+  return typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)
 }
 
 async function readCaFile(path: string): Promise<CaCertificate> {
@@ -134,6 +217,10 @@ async function removeUnfinished(stateDirectory: string): Promise<void> {
       await rm(join(stateDirectory, name), { recursive: true, force: true })
     }
   }
+}
+
+function factsText({ trustDomain, phase }: CaState): string {
+  return `${JSON.stringify({ format, trustDomain, phase }, null, 2)}\n`
 }
 
 function toPem(ca: CaCertificate): string {

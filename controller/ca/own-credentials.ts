@@ -120,7 +120,7 @@ export class OwnCredentials {
     const issued = await authority.issueController(this.#settings.name, createPublicKey(key))
     this.#parts.onServerCredential({
       // The root goes along so that a host that enrols can pin it.
-      chainPem: issued.chainPem + authority.bundlePem,
+      chainPem: issued.chainPem + authority.anchorPem,
       keyPem: keyToPem(key),
       bundlePem: authority.bundlePem,
     })

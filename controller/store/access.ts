@@ -1,7 +1,7 @@
 /**
  * Owns who may do what in the embedded store. Pure. Controllers and operators may do everything; a
- * host reads the mesh and writes its own presence and its own instances of services it may speak
- * for, one key at a time; nobody else may do anything. A lease is used only by who granted it.
+ * host reads the mesh and writes its own presence, its report on trust and its own instances of
+ * services it may speak for, one key at a time; nobody else may do anything. A lease is used only by who granted it.
  */
 
 import type { HostName } from '#shared/model/names.ts'
@@ -9,7 +9,7 @@ import { parseHostName } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { splitSpiffeId } from '#shared/model/spiffe-id.ts'
 import type { MeshKey } from '#shared/store/keys.ts'
-import { meshPrefix, parseMeshKey } from '#shared/store/keys.ts'
+import { meshPrefix, parseMeshKey, parseTrustReportKey } from '#shared/store/keys.ts'
 import { endOfPrefix } from '#shared/store/wire-key-value.ts'
 import type { KeyRange, PutRequest, RequestOp, TxnRequest } from '#shared/store/wire.ts'
 import { coversService } from '#controller/enrolment/service-globs.ts'
@@ -66,7 +66,7 @@ export function mayPut(access: Access, request: PutRequest, facts: AccessFacts):
   const key = ownKey(access.host, request)
   return (
     key !== null &&
-    (key.kind === 'presence' || coversService(facts.hostServices(access.host), key.service)) &&
+    (key.kind !== 'instance' || coversService(facts.hostServices(access.host), key.service)) &&
     mayUseLease(access, request.lease ?? '0', facts)
   )
 }
@@ -100,11 +100,17 @@ export function mayTransact(access: Access, request: TxnRequest, facts: AccessFa
   )
 }
 
+type OwnKey =
+  Extract<MeshKey, { readonly kind: 'instance' | 'presence' }> | { readonly kind: 'trust-report' }
+
 /** The one key of a range, if it is one that this host writes. */
 function ownKey(
   host: HostName,
   { key = noBytes, range_end: end = noBytes }: KeyRange,
-): Extract<MeshKey, { readonly kind: 'instance' | 'presence' }> | null {
+): OwnKey | null {
+  if (end.length === 0 && parseTrustReportKey(key.toString('latin1')) === host) {
+    return { kind: 'trust-report' }
+  }
   const parsed = parseMeshKey(key.toString('latin1'))
   if (end.length > 0 || !parsed.ok) return null
   switch (parsed.value.kind) {
@@ -112,6 +118,7 @@ function ownKey(
     case 'presence':
       return parsed.value.host === host ? parsed.value : null
     case 'host':
+    case 'trust':
     case 'unknown':
       return null
   }

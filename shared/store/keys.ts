@@ -15,8 +15,10 @@ export type StoreKey = string & { readonly [brand]: 'StoreKey' }
 export const meshPrefix = '/mesh/v1/'
 /** What only controllers and operators read: tokens, journal. */
 export const controllerPrefix = '/mesh-controller/v1/'
-/** Trust bundles and bans; reserved, written by controllers. */
+/** Trust bundle and bans, signed by controllers. */
 export const trustPrefix = `${meshPrefix}trust/`
+/** What hosts report of the trust they act on; only controllers read it. */
+export const trustReportsPrefix = '/mesh-reports/v1/trust/'
 /** Every instance of every service. */
 export const instancesPrefix = `${meshPrefix}instances/`
 /** Every host's presence. */
@@ -36,6 +38,8 @@ export type MeshKey =
     }
   | { readonly kind: 'presence'; readonly host: HostName }
   | { readonly kind: 'host'; readonly host: HostName }
+  /** The trust bundle or the bans. */
+  | { readonly kind: 'trust' }
   /** Under the prefix, but of a kind this version does not know: another version's, left alone. */
   | { readonly kind: 'unknown' }
 
@@ -52,6 +56,24 @@ export function presenceKey(host: HostName): StoreKey {
 /** Where a controller writes what a host may do. */
 export function hostKey(host: HostName): StoreKey {
   return `${hostsPrefix}${host}` as StoreKey
+}
+
+/** Where controllers publish the trust bundle. */
+export const bundleKey = `${trustPrefix}bundle` as StoreKey
+
+/** Where controllers publish who is banned. */
+export const bansKey = `${trustPrefix}bans` as StoreKey
+
+/** Where a host reports which trust it acts on. */
+export function trustReportKey(host: HostName): StoreKey {
+  return `${trustReportsPrefix}${host}` as StoreKey
+}
+
+/** Whose trust report stands under a key; null where it is none. */
+export function parseTrustReportKey(key: string): HostName | null {
+  if (!key.startsWith(trustReportsPrefix)) return null
+  const host = parseHostName(key.slice(trustReportsPrefix.length))
+  return host.ok ? host.value : null
 }
 
 /** Where a controller keeps a join token, by the token's public id. */
@@ -76,7 +98,7 @@ export function parseMeshKey(key: string): Parsed<MeshKey> {
       value: { kind: kind === 'hosts' ? 'host' : 'presence', host: parsed.value },
     }
   }
-  return { ok: true, value: { kind: 'unknown' } }
+  return { ok: true, value: { kind: key.startsWith(trustPrefix) ? 'trust' : 'unknown' } }
 }
 
 function parseInstance(key: string, names: readonly string[]): Parsed<MeshKey> {

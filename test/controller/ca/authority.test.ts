@@ -137,7 +137,7 @@ t.test('what a crash left of a creation is never used', async (t) => {
   const whole = t.testdir()
   await open(`${whole}/state`)
   // Every prefix of the work: so many files, the last of them cut short.
-  const names = ['ca.json', 'root.pem', 'issuing.pem']
+  const names = ['ca.json', '1.root.pem', '1.issuing.pem']
   for (const [count] of names.entries()) {
     const state = `${whole}/crash${count}`
     const fresh = `${state}/ca.new-0123456789ab`
@@ -158,18 +158,20 @@ t.test('a damaged directory is refused and left as it is', async (t) => {
     ['no facts', (d) => execFileSync('rm', [`${d}/ca/ca.json`])],
     ['facts cut short', (d) => truncateSync(`${d}/ca/ca.json`, 5)],
     ['facts of nothing', (d) => writeFileSync(`${d}/ca/ca.json`, 'null')],
-    ['no root', (d) => execFileSync('rm', [`${d}/ca/root.pem`])],
-    ['an empty root', (d) => truncateSync(`${d}/ca/root.pem`, 0)],
-    ['a root cut short', (d) => truncateSync(`${d}/ca/root.pem`, 700)],
-    ['an issuing cut short', (d) => truncateSync(`${d}/ca/issuing.pem`, 300)],
+    ['no phase', (d) => writeFileSync(`${d}/ca/ca.json`, '{"format":2,"trustDomain":"a.b"}')],
+    ['a slot outside', (d) => replaceIn(`${d}/ca/ca.json`, '"1"', '"../1"')],
+    ['no root', (d) => execFileSync('rm', [`${d}/ca/1.root.pem`])],
+    ['an empty root', (d) => truncateSync(`${d}/ca/1.root.pem`, 0)],
+    ['a root cut short', (d) => truncateSync(`${d}/ca/1.root.pem`, 700)],
+    ['an issuing cut short', (d) => truncateSync(`${d}/ca/1.issuing.pem`, 300)],
     [
       'a key of another certificate',
       (d) => {
-        const root = readFileSync(`${d}/ca/root.pem`, 'utf8')
-        const issuing = readFileSync(`${d}/ca/issuing.pem`, 'utf8')
+        const root = readFileSync(`${d}/ca/1.root.pem`, 'utf8')
+        const issuing = readFileSync(`${d}/ca/1.issuing.pem`, 'utf8')
         const key = root.slice(root.indexOf('-----BEGIN PRIVATE'))
         const certificate = issuing.slice(0, issuing.indexOf('-----BEGIN PRIVATE'))
-        writeFileSync(`${d}/ca/issuing.pem`, certificate + key)
+        writeFileSync(`${d}/ca/1.issuing.pem`, certificate + key)
       },
     ],
   ]
@@ -183,6 +185,10 @@ t.test('a damaged directory is refused and left as it is', async (t) => {
   }
 })
 
+function replaceIn(path: string, from: string, to: string): void {
+  writeFileSync(path, readFileSync(path, 'utf8').replace(from, to))
+}
+
 t.test('a newer format and another trust domain are refused, nothing written', async (t) => {
   const state = t.testdir()
   await open(state)
@@ -191,9 +197,9 @@ t.test('a newer format and another trust domain are refused, nothing written', a
     code: 'trust-domain-fixed',
     message: /"mesh.internal".*"other.internal"/,
   })
-  const newer = JSON.stringify({ format: 2, trustDomain, something: 'new' })
+  const newer = JSON.stringify({ format: 3, trustDomain, something: 'new' })
   writeFileSync(`${state}/ca/ca.json`, newer)
-  await t.rejects(open(state), { code: 'state-from-newer-version', message: /format 2/ })
+  await t.rejects(open(state), { code: 'state-from-newer-version', message: /format 3/ })
   t.equal(readFileSync(`${state}/ca/ca.json`, 'utf8'), newer)
   t.same(readdirSync(state), ['ca'])
 })
