@@ -22,6 +22,7 @@ const debianParts = [
   'iproute2',
   'libatomic1',
   'nftables',
+  'dnsutils',
   'nghttp2-client',
   'nghttp2-server',
   'nginx-light',

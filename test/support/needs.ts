@@ -21,6 +21,7 @@ export type Need =
   | 'nghttp'
   | 'nghttpd'
   | 'setpriv'
+  | 'dig'
 
 /** The part of a test that `needs` uses. */
 export interface Skippable {
@@ -61,6 +62,7 @@ function lack(need: Need): string {
     case 'nghttp':
     case 'nghttpd':
     case 'setpriv':
+    case 'dig':
       return lackOfProgram(need)
   }
 }
