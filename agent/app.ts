@@ -110,7 +110,7 @@ export class App {
     this.#versions = new GoodVersions(parts, { stateDirectory: paths.state })
     this.#watcher = new ManifestWatcher(
       { clock, logger, goodVersions: this.#versions },
-      { directory: paths.manifests },
+      { directory: paths.manifests, userServices: config.users },
     )
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#health = new HealthBoard(parts)

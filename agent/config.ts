@@ -7,10 +7,12 @@ import { isIP } from 'node:net'
 import { networkInterfaces, hostname } from 'node:os'
 import { Type } from '#shared/schema/type.ts'
 import { parseHostName, type HostName } from '#shared/model/names.ts'
+import { parseServiceGlobs } from '#shared/model/service-globs.ts'
 import type { LogLevel } from '#shared/logging/logger.ts'
 import { parseHostPort, type HostPort } from '#shared/rpc/host-port.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { readConfig, type ConfigReading, type ConfigSources } from '#shared/schema/config.ts'
+import { joinPointer } from '#shared/schema/json-reader.ts'
 import type { Report } from '#shared/schema/problem.ts'
 
 /** What the variables of the agent's config start with. */
@@ -51,6 +53,8 @@ export interface AgentConfig {
   readonly joinTokenFile: string | null
   readonly paths: AgentPaths
   readonly listen: AgentListen
+  /** Globs of services that local users may register beside the one of their own name. */
+  readonly users: Readonly<Record<string, readonly string[]>>
   /** Source address of dials to local instances. */
   readonly inboundSource: string
   readonly accessLog: 'on' | 'errors' | 'off'
@@ -128,6 +132,24 @@ export const agentConfigSchema = Type.Object(
         }),
       },
       closed,
+    ),
+    users: Type.Record(
+      Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_.-]{0,63}$' }),
+      Type.Array(
+        Type.String({
+          minLength: 1,
+          maxLength: 63,
+          description: 'a service name in which "*" may stand for any characters',
+        }),
+        { maxItems: 100, description: 'names of services, with "*" for any characters' },
+      ),
+      {
+        additionalProperties: false,
+        maxProperties: 1000,
+        description:
+          'services that local users may register beside the one of their own name: {"alice": ["web-*"]}',
+        default: {},
+      },
     ),
     inboundSource: Type.String({
       maxLength: 45,
@@ -207,12 +229,25 @@ export function readAgentConfig(
         metrics: listenAddress(raw.listen.metrics, '/listen/metrics', report),
         explicit: loopback(raw.listen.explicit, '/listen/explicit', report),
       },
+      users: userServices(raw.users, report),
       inboundSource: inboundSource(raw.inboundSource, report),
       accessLog: raw.accessLog,
       log: { level: raw.log.level },
       drainMs: raw.drainMs,
     }
   })
+}
+
+function userServices(
+  users: Readonly<Record<string, readonly string[]>>,
+  report: Report,
+): Readonly<Record<string, readonly string[]>> {
+  for (const [user, globs] of Object.entries(users)) {
+    const parsed = parseServiceGlobs(globs)
+    if (parsed.ok) continue
+    report(joinPointer('/users', user), { rule: 'bad-name', message: parsed.problem })
+  }
+  return users
 }
 
 function ownAddress(address: string | null, report: Report): string {

@@ -1,10 +1,11 @@
 /**
- * Owns a directory that shows a map: one file per entry, each replaced whole, those of no entry
- * removed. Changes are carried out in the background, one at a time; a failure is logged once and
+ * Owns a directory that shows a map: one file per entry, in it or in a directory in it, each replaced
+ * whole, those of no entry removed. Changes are carried out in the background, one at a time; a failure is logged once and
  * tried again with growing waits.
  */
 
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
@@ -47,7 +48,7 @@ export class DirectoryMirror {
     this.#backoff = new Backoff({ random: parts.random }, { firstMs: 500, lastMs: 60_000 })
   }
 
-  /** Shows this map from now on. Keys are file names. */
+  /** Shows this map from now on. Keys are file names, `name` or `below/name`. */
   show(wanted: ReadonlyMap<string, string>): void {
     this.#wanted = wanted
     this.#begin()
@@ -111,12 +112,13 @@ export class DirectoryMirror {
 
   async #look(): Promise<Map<string, string | null>> {
     const { directory, durable } = this.#settings
-    await mkdir(directory, { recursive: true, mode: durable ? 0o700 : 0o755 })
+    await mkdir(directory, { recursive: true, mode: directoryMode(durable) })
+    const names = await ownFiles(directory, '')
     const entries = await readdir(directory, { withFileTypes: true })
-    const ours = entries.filter(
-      (entry) => !entry.isDirectory() && /\.(?:json|tmp)$/.test(entry.name),
-    )
-    return new Map(ours.map(({ name }) => [name, null]))
+    for (const entry of entries.filter((one) => one.isDirectory())) {
+      names.push(...(await ownFiles(`${directory}/${entry.name}`, `${entry.name}/`)))
+    }
+    return new Map(names.map((name) => [name, null]))
   }
 
   /** Makes one file what is wanted now; answers what went wrong, or null. */
@@ -127,6 +129,8 @@ export class DirectoryMirror {
       if (content === undefined) {
         await rm(path, { force: true })
         written.delete(name)
+        // A directory goes with its last file; one that holds something foreign stays.
+        if (name.includes('/')) await rmdir(dirname(path)).catch(() => {})
       } else {
         await this.#write(path, content)
         written.set(name, content)
@@ -139,11 +143,24 @@ export class DirectoryMirror {
 
   async #write(path: string, content: string): Promise<void> {
     const { directory, mode, durable } = this.#settings
+    const below = dirname(path)
+    if (below !== directory) await mkdir(below, { recursive: true, mode: directoryMode(durable) })
     if (durable) return writeFileAtomic(path, content, { mode })
     const temporary = `${directory}/.next.tmp`
     await writeFile(temporary, content, { mode })
     await rename(temporary, path)
   }
+}
+
+async function ownFiles(directory: string, prefix: string): Promise<string[]> {
+  const entries = await readdir(directory, { withFileTypes: true })
+  return entries
+    .filter((entry) => !entry.isDirectory() && /\.(?:json|tmp)$/.test(entry.name))
+    .map(({ name }) => `${prefix}${name}`)
+}
+
+function directoryMode(durable: boolean): number {
+  return durable ? 0o700 : 0o755
 }
 
 function differing(

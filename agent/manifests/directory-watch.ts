@@ -13,17 +13,26 @@ interface Watched {
   readonly inode: string
 }
 
+/** Settings of a watch. */
+export interface DirectoryWatchSettings {
+  readonly directory: string
+  /** Whether its parent is watched too. @default true */
+  readonly withParent?: boolean
+}
+
 /** See the header. */
 export class DirectoryWatch {
   readonly #directory: string
+  readonly #withParent: boolean
   readonly #onHint: () => void
   #own: Watched | null = null
   #parent: Watched | null = null
   #problem = ''
 
-  constructor(parts: { readonly onHint: () => void }, settings: { readonly directory: string }) {
+  constructor(parts: { readonly onHint: () => void }, settings: DirectoryWatchSettings) {
     this.#onHint = parts.onHint
     this.#directory = settings.directory
+    this.#withParent = settings.withParent ?? true
   }
 
   /**
@@ -32,9 +41,11 @@ export class DirectoryWatch {
    */
   renew(): string {
     const name = basename(this.#directory)
-    this.#parent = this.#renewed(this.#parent, dirname(this.#directory), (changed) => {
-      if (changed === null || changed === name) this.#onHint()
-    })
+    if (this.#withParent) {
+      this.#parent = this.#renewed(this.#parent, dirname(this.#directory), (changed) => {
+        if (changed === null || changed === name) this.#onHint()
+      })
+    }
     this.#own = this.#renewed(this.#own, this.#directory, () => this.#onHint())
     return this.#own === null ? this.#problem : ''
   }

@@ -19,10 +19,13 @@ export class FileRecord {
   /** The version that counts; null while the first one is still in doubt. */
   version: FileVersion | null = null
   lastGood: GoodVersion | null
+  /** The local user whose it is; null for the administrator's. */
+  readonly user: string | null
   #doubt: { readonly hash: string; readonly since: number; readonly first: number } | null = null
 
-  constructor(lastGood: GoodVersion | null) {
+  constructor(lastGood: GoodVersion | null, user: string | null = null) {
     this.lastGood = lastGood
+    this.user = user
   }
 
   /** What tells an unchanged file without reading it; empty while in doubt. */

@@ -4,11 +4,11 @@
  */
 
 import { readdir, readFile } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { basename, dirname } from 'node:path'
 import type { Manifest } from '#shared/model/manifest.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { DirectoryMirror, type DirectoryMirrorParts } from './directory-mirror.ts'
-import { isManifestName } from './manifest-file.ts'
+import { isManifestName, standsAt } from './manifest-file.ts'
 
 /** A version that was accepted. */
 export interface GoodVersion {
@@ -32,12 +32,14 @@ export class GoodVersions {
 
   /** What an earlier run kept, by the path in `manifestDirectory`; what cannot be read is left out. */
   async load(manifestDirectory: string): Promise<ReadonlyMap<string, GoodVersion>> {
-    const names = await readdir(this.#directory).catch((): string[] => [])
+    const names = await readdir(this.#directory, { recursive: true }).catch((): string[] => [])
     const versions = new Map<string, GoodVersion>()
-    for (const name of names.filter(isManifestName)) {
+    for (const name of names.filter((one) => isManifestName(basename(one)))) {
       const bytes = await readFile(`${this.#directory}/${name}`).catch(() => null)
       const path = `${manifestDirectory}/${name}`
-      const reading = bytes === null ? null : readManifest(path, bytes)
+      const owner = dirname(name)
+      const reading =
+        bytes === null ? null : readManifest(path, bytes, owner === '.' ? {} : { owner })
       if (bytes !== null && reading?.ok === true) {
         versions.set(path, { manifest: reading.manifest, text: bytes.toString('utf8') })
       }
@@ -47,7 +49,11 @@ export class GoodVersions {
 
   /** Keeps these from now on, by their paths. */
   keep(versions: ReadonlyMap<string, GoodVersion>): void {
-    this.#mirror.show(new Map([...versions].map(([path, { text }]) => [basename(path), text])))
+    this.#mirror.show(
+      new Map(
+        [...versions].map(([path, { text, manifest }]) => [standsAt(path, manifest.owner), text]),
+      ),
+    )
   }
 
   /** Resolves when what is to be kept is on the disk, or could not be written. */

@@ -7,10 +7,20 @@
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
+import { userFaults, type UserServices } from './user-rules.ts'
+
+/** What judging leans on. */
+export interface JudgeRules {
+  /** Whether an IP address belongs to this host. */
+  readonly isLocal: (address: string) => boolean
+  readonly userServices: UserServices
+}
 
 /** A file that takes part. */
 export interface Candidate {
   readonly path: string
+  /** The local user whose it is; null for the administrator's. */
+  readonly user: string | null
   readonly mtimeMs: number
   readonly reading: ManifestReading
   /** What was last accepted of it. */
@@ -20,6 +30,8 @@ export interface Candidate {
 /** What becomes of a file. */
 export interface Judgement {
   readonly path: string
+  /** The local user whose it is; null for the administrator's. */
+  readonly user: string | null
   readonly verdict: 'accepted' | 'rejected'
   /** Empty where accepted. */
   readonly problems: readonly Problem[]
@@ -38,75 +50,92 @@ interface Claim {
 /**
  * Judges all candidates. Of two that claim the same, the one whose claim is in force keeps it, so
  * that touching a file never takes a service from itself; else the older one wins, then the name.
- *
- * @param isLocal - whether an IP address belongs to this host
+ * The administrator's files go before those of users, who could make theirs look old.
  */
-export function judge(
-  candidates: readonly Candidate[],
-  isLocal: (address: string) => boolean,
-): readonly Judgement[] {
+export function judge(candidates: readonly Candidate[], rules: JudgeRules): readonly Judgement[] {
+  const holders: Holders = new Map()
   const inOrder = [...candidates].sort(
     (a, b) => a.mtimeMs - b.mtimeMs || (a.path < b.path ? -1 : 1),
   )
-  const holders = new Map<string, string>()
-  for (const { path, reading, lastGood } of inOrder) {
+  const byRank = [true, false].map((rank) => inOrder.filter(({ user }) => (user === null) === rank))
+  return byRank
+    .flatMap((some) => judgeEqual(some, holders, rules))
+    .sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+type Holders = Map<string, { readonly path: string; readonly user: string | null }>
+
+/** Judges candidates of one rank, oldest first, after those of higher rank hold what they claim. */
+function judgeEqual(
+  inOrder: readonly Candidate[],
+  holders: Holders,
+  rules: JudgeRules,
+): readonly Judgement[] {
+  for (const { path, user, reading, lastGood } of inOrder) {
     const asked = reading.ok ? reading.manifest : lastGood
     const keys = new Set(claimsOf(asked).map(({ key }) => key))
     for (const { key } of claimsOf(lastGood)) {
-      if (keys.has(key) && !holders.has(key)) holders.set(key, path)
+      if (keys.has(key) && !holders.has(key)) holders.set(key, { path, user })
     }
   }
-  const take = (path: string, manifest: Manifest): void => {
-    for (const { key } of claimsOf(manifest)) holders.set(key, path)
+  const take = ({ path, user }: Candidate, manifest: Manifest): void => {
+    for (const { key } of claimsOf(manifest)) holders.set(key, { path, user })
   }
-  const judgements = inOrder.map((candidate): Judgement => {
-    const { path, reading, lastGood } = candidate
-    const problems = reading.ok ? faultsOf(reading, holders, isLocal) : reading.problems
+  return inOrder.map((candidate): Judgement => {
+    const { path, user, reading, lastGood } = candidate
+    const problems = reading.ok ? faultsOf(reading, holders, rules) : reading.problems
     if (reading.ok && problems.length === 0) {
-      take(path, reading.manifest)
-      return { path, verdict: 'accepted', problems, manifest: reading.manifest }
+      take(candidate, reading.manifest)
+      return { path, user, verdict: 'accepted', problems, manifest: reading.manifest }
     }
-    const usable = lastGood !== null && isUsable(lastGood, holders, isLocal)
-    if (usable) take(path, lastGood)
-    return { path, verdict: 'rejected', problems, manifest: usable ? lastGood : null }
+    const usable = lastGood !== null && isUsable(lastGood, holders, rules)
+    if (usable) take(candidate, lastGood)
+    return { path, user, verdict: 'rejected', problems, manifest: usable ? lastGood : null }
   })
-  return judgements.sort((a, b) => (a.path < b.path ? -1 : 1))
 }
 
 function faultsOf(
   { manifest, document }: ManifestReading & { readonly ok: true },
-  holders: ReadonlyMap<string, string>,
-  isLocal: (address: string) => boolean,
+  holders: Holders,
+  { isLocal, userServices }: JudgeRules,
 ): readonly Problem[] {
   const taken = claimsOf(manifest).flatMap(({ key, pointer, words, hint }) => {
     const holder = holders.get(key)
-    if (holder === undefined || holder === manifest.file) return []
-    const message = `${words} is taken by ${holder}, which came first`
+    if (holder === undefined || holder.path === manifest.file) return []
+    const outranked = holder.user === null && manifest.owner !== undefined
+    const why = outranked ? 'the administrator’s, which goes first' : 'which came first'
+    const message = `${words} is taken by ${holder.path}, ${why}`
     return [document.problem(pointer, { rule: 'already-claimed', message, hint })]
   })
-  if (isLocal(manifest.address)) return taken
+  const faults = [
+    ...userFaults(manifest, userServices).map(({ pointer, fault }) =>
+      document.problem(pointer, fault),
+    ),
+    ...taken,
+  ]
+  if (isLocal(manifest.address)) return faults
   const astray = document.problem('/address', {
     rule: 'not-local',
     message: `address ${manifest.address} is not one of this host`,
     hint: 'a manifest describes a service of its own host; drop it on the host that has the address',
   })
-  return [astray, ...taken]
+  return [astray, ...faults]
 }
 
 function isUsable(
   manifest: Manifest,
-  holders: ReadonlyMap<string, string>,
-  isLocal: (address: string) => boolean,
+  holders: Holders,
+  { isLocal, userServices }: JudgeRules,
 ): boolean {
   const free = claimsOf(manifest).every(
-    ({ key }) => (holders.get(key) ?? manifest.file) === manifest.file,
+    ({ key }) => (holders.get(key)?.path ?? manifest.file) === manifest.file,
   )
-  return free && isLocal(manifest.address)
+  return free && isLocal(manifest.address) && userFaults(manifest, userServices).length === 0
 }
 
 function claimsOf(manifest: Manifest | null): readonly Claim[] {
   if (manifest === null) return []
-  const { service, upstreams } = manifest
+  const { service, address, port, upstreams } = manifest
   const name: Claim = {
     key: `service ${service}`,
     pointer: '/name',
@@ -119,5 +148,12 @@ function claimsOf(manifest: Manifest | null): readonly Claim[] {
     words: `local port ${upstream.port}`,
     hint: 'choose a free local port',
   }))
-  return [name, ...ports]
+  if (port === undefined) return [name, ...ports]
+  const place: Claim = {
+    key: `place ${address} ${port}`,
+    pointer: '/port',
+    words: `port ${port} of ${address}`,
+    hint: 'one service is one manifest; remove one file or correct its "port"',
+  }
+  return [name, place, ...ports]
 }

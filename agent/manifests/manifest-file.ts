@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
 import { constants, lstat, open, type FileHandle } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { maxDocumentBytes } from '#shared/schema/json-document.ts'
 import { readManifest, type ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
@@ -30,6 +31,13 @@ export type FileLook =
   | { readonly kind: 'unchanged' }
   | { readonly kind: 'gone' }
 
+/** Whose files count, and for whom they speak. */
+export interface FileRules {
+  /** The local user whose manifest it is; null for the administrator's. */
+  readonly user: string | null
+  readonly owners: ReadonlySet<number>
+}
+
 /** File systems stamp times in ticks: within this long of a change, a stamp proves nothing. */
 const tickMs = 250
 
@@ -38,8 +46,18 @@ export function isManifestName(name: string): boolean {
   return /^[^.#].*\.json$/s.test(name)
 }
 
+/** Where what belongs to a manifest stands below a directory of its own: `[<user>/]<file>`. */
+export function standsAt(path: string, user: string | null = null): string {
+  return user === null ? basename(path) : `${user}/${basename(path)}`
+}
+
 /** Looks at a file; one whose stamp is `knownStamp` is not read again. `nowMs` is the wall clock. */
-export async function lookAt(path: string, knownStamp: string, nowMs: number): Promise<FileLook> {
+export async function lookAt(
+  path: string,
+  knownStamp: string,
+  nowMs: number,
+  rules: FileRules,
+): Promise<FileLook> {
   let handle: FileHandle | null = null
   try {
     if (knownStamp !== '') {
@@ -48,7 +66,7 @@ export async function lookAt(path: string, knownStamp: string, nowMs: number): P
     }
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
     const stats = await handle.stat({ bigint: true })
-    return { kind: 'read', version: await readVersion(path, handle, stats, nowMs) }
+    return { kind: 'read', version: await readVersion(path, handle, stats, nowMs, rules) }
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
     if (code === 'ENOENT') return { kind: 'gone' }
@@ -63,6 +81,7 @@ async function readVersion(
   handle: FileHandle,
   stats: BigIntStats,
   nowMs: number,
+  rules: FileRules,
 ): Promise<FileVersion> {
   const mtimeMs = Number(stats.mtimeMs)
   if (!stats.isFile()) {
@@ -75,6 +94,8 @@ async function readVersion(
       hint: 'copy it instead of linking it',
     })
   }
+  const foreign = foreignFault(stats, rules)
+  if (foreign !== null) return refused(path, mtimeMs, foreign)
   // One byte more than allowed, so that the reader itself sees and says that it is too large.
   const buffer = Buffer.alloc(Math.min(Number(stats.size), maxDocumentBytes) + 1)
   let length = 0
@@ -84,7 +105,7 @@ async function readVersion(
     length += bytesRead
   }
   const bytes = buffer.subarray(0, length)
-  const reading = readManifest(path, bytes)
+  const reading = readManifest(path, bytes, rules.user === null ? {} : { owner: rules.user })
   return {
     path,
     stamp: stampOf(stats, nowMs),
@@ -113,6 +134,23 @@ function refused(path: string, mtimeMs: number, fault: Fault): FileVersion {
     text: '',
     reading: { ok: false, problems: [problem] },
   }
+}
+
+/** Why somebody else's hand may have been in a file; null where it cannot. */
+function foreignFault({ uid, mode }: BigIntStats, { user, owners }: FileRules): Fault | null {
+  if (!owners.has(Number(uid))) {
+    const trusted = user === null ? 'root, the agent and the owner of the directory' : user
+    return {
+      rule: 'foreign-owner',
+      message: `the file belongs to user ${uid}, and only those of ${trusted} count here`,
+      hint:
+        user === null
+          ? 'chown root it, or drop it into the user’s own directory'
+          : `chown ${user} it`,
+    }
+  }
+  if ((mode & 0o002n) === 0n) return null
+  return { rule: 'open-to-all', message: 'anybody may write to the file', hint: 'chmod o-w it' }
 }
 
 function unreadable(path: string, code: string): Fault {

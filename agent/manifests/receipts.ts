@@ -1,12 +1,12 @@
 /** Owns the receipts on the disk: one for each manifest, gone when the manifest is. */
 
-import { basename } from 'node:path'
 import { DirectoryMirror, type DirectoryMirrorParts } from './directory-mirror.ts'
+import { standsAt } from './manifest-file.ts'
 import { renderReceipt, type ReceiptFacts, type Verdict } from './receipt.ts'
 
 /** Settings of the receipts. */
 export interface ReceiptsSettings {
-  /** The agent's run directory; receipts stand in `status/` below it, named like their manifests. */
+  /** The agent's run directory; receipts stand in `status/` below it, as their manifests do in theirs. */
   readonly runDirectory: string
 }
 
@@ -24,7 +24,7 @@ export class Receipts {
     this.#mirror.show(
       new Map(
         verdicts.map((verdict) => [
-          basename(verdict.path),
+          standsAt(verdict.path, verdict.user),
           renderReceipt(verdict, factsOf(verdict)),
         ]),
       ),

@@ -1,10 +1,10 @@
 /**
- * Owns the manifests of this host: looks at the directory when something changes and every so often,
+ * Owns the manifests of this host: looks at their directories when something changes and every so often,
  * has all files judged together, and tells what is in force. A bad file changes nothing but its own
  * verdict. It registers nothing and opens no port.
  */
 
-import { readdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { sleep, type Clock } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
@@ -14,8 +14,11 @@ import { DirectoryWatch } from './directory-watch.ts'
 import { FileRecord, settleMs } from './file-record.ts'
 import type { GoodVersion, GoodVersions } from './good-versions.ts'
 import { judge } from './judge.ts'
-import { isManifestName, lookAt } from './manifest-file.ts'
+import { LocalUsers } from './local-users.ts'
+import { lookAt } from './manifest-file.ts'
+import { lookAround, type Place, type Places } from './places.ts'
 import type { Verdict } from './receipt.ts'
+import type { UserServices } from './user-rules.ts'
 
 /** Collaborators of a watcher. */
 export interface ManifestWatcherParts {
@@ -24,6 +27,8 @@ export interface ManifestWatcherParts {
   readonly goodVersions: GoodVersions
   /** Whether an IP address belongs to this host. @default asks the machine */
   readonly isLocal?: (address: string) => boolean
+  /** The number of a local user; null where there is none. @default asks the machine */
+  readonly uidOf?: (user: string) => Promise<number | null>
 }
 
 /** Settings of a watcher. */
@@ -33,18 +38,20 @@ export interface ManifestWatcherSettings {
   readonly rescanMs?: number
   /** Changes within this long of each other are looked at together. @default 20 */
   readonly gatherMs?: number
+  /** Globs of services by local user, beside the one of his own name. @default none */
+  readonly userServices?: UserServices
 }
 
 /** Files read at the same time. */
 const readersAtOnce = 16
-/** More files than this are not looked at, the last ones by name. */
-const mostFiles = 20_000
 
 /** See the header. */
 export class ManifestWatcher {
   readonly #parts: ManifestWatcherParts
   readonly #settings: ManifestWatcherSettings
   readonly #watch: DirectoryWatch
+  readonly #userWatches = new Map<string, DirectoryWatch>()
+  readonly #uidOf: (user: string) => Promise<number | null>
   readonly #records = new Map<string, FileRecord>()
   readonly #listeners = new Set<() => void>()
   #verdicts: readonly Verdict[] = []
@@ -58,7 +65,10 @@ export class ManifestWatcher {
   constructor(parts: ManifestWatcherParts, settings: ManifestWatcherSettings) {
     this.#parts = parts
     this.#settings = settings
-    this.#watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, settings)
+    const { directory } = settings
+    this.#watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, { directory })
+    const users = new LocalUsers(parts)
+    this.#uidOf = parts.uidOf ?? ((user) => users.uidOf(user))
   }
 
   /** What is in force, by path. Frozen; another array after every change. */
@@ -71,7 +81,7 @@ export class ManifestWatcher {
     return this.#verdicts
   }
 
-  /** Why the directory cannot be read; empty while it can. */
+  /** Why the directory, or one of a user in it, cannot be read; empty while all can. */
   get directoryProblem(): string {
     return this.#directoryProblem
   }
@@ -95,7 +105,7 @@ export class ManifestWatcher {
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#wake.abort()
-    this.#watch.stop()
+    this.#stopWatching()
     await this.#running
     this.#running = null
   }
@@ -122,43 +132,58 @@ export class ManifestWatcher {
   async #scan(): Promise<boolean> {
     this.#wake = new AbortController()
     const unwatched = this.#watch.renew()
-    if (this.#stopping.signal.aborted) this.#watch.stop()
-    const names = await this.#list(unwatched)
-    const paths =
-      names === null
-        ? new Set(this.#earlier.keys())
-        : new Set(names.map((name) => `${this.#settings.directory}/${name}`))
-    for (const path of paths) {
-      if (!this.#records.has(path)) {
-        this.#records.set(path, new FileRecord(this.#earlier.get(path) ?? null))
-      }
+    for (const watch of this.#userWatches.values()) watch.renew()
+    const around = await lookAround(this.#settings.directory, this.#uidOf)
+    const isNew = this.#watchUsers(around)
+    if (this.#stopping.signal.aborted) this.#stopWatching()
+    this.#complain(around.problem)
+    if (unwatched !== '') {
+      const { directory } = this.#settings
+      const fields = { directory, reason: unwatched }
+      this.#parts.logger.debug(fields, 'directory not watched, only polled')
     }
-    if (names !== null) this.#earlier = new Map()
-    const inDoubt = names === null ? false : await this.#lookAtAll(paths)
+    this.#remember(around)
+    const inDoubt = await this.#lookAtAll(around)
     this.#judge()
-    return inDoubt
+    return inDoubt || isNew
   }
 
-  /** The names of manifests, or null where the directory is there but cannot be read. */
-  async #list(unwatched: string): Promise<readonly string[] | null> {
-    const { directory } = this.#settings
-    try {
-      const names = (await readdir(directory)).filter(isManifestName).sort()
-      const extra = names.length - mostFiles
-      this.#complain(extra > 0 ? `${extra} files more than ${mostFiles}; they are left out` : '')
-      return names.slice(0, mostFiles)
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
-      this.#complain(`cannot be read (${code === 'ENOENT' ? 'it does not exist' : code})`)
-      return code === 'ENOENT' ? [] : null
-    } finally {
-      if (unwatched !== '') {
-        this.#parts.logger.debug(
-          { directory, reason: unwatched },
-          'directory not watched, only polled',
-        )
-      }
+  /** Watches what users have, and nothing else; answers whether a directory has just been found. */
+  #watchUsers({ places }: Places): boolean {
+    const found = new Set(places.flatMap(({ user, directory }) => (user === null ? [] : directory)))
+    for (const [directory, watch] of this.#userWatches) {
+      if (found.delete(directory)) continue
+      watch.stop()
+      this.#userWatches.delete(directory)
     }
+    for (const directory of found) {
+      const settings = { directory, withParent: false }
+      const watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, settings)
+      watch.renew()
+      this.#userWatches.set(directory, watch)
+    }
+    return found.size > 0
+  }
+
+  #stopWatching(): void {
+    this.#watch.stop()
+    for (const watch of this.#userWatches.values()) watch.stop()
+    this.#userWatches.clear()
+  }
+
+  /** Makes a record for every file, and for those an earlier run knew that cannot be seen now. */
+  #remember({ places, isBlind }: Places): void {
+    const add = (path: string, user: string | null): void => {
+      if (this.#records.has(path)) return
+      this.#records.set(path, new FileRecord(this.#earlier.get(path) ?? null, user))
+    }
+    for (const { directory, user, names } of places) {
+      for (const name of names) add(`${directory}/${name}`, user)
+    }
+    for (const [path, { manifest }] of this.#earlier) {
+      if (isBlind(dirname(path))) add(path, manifest.owner ?? null)
+    }
+    if (!isBlind(this.#settings.directory)) this.#earlier = new Map()
   }
 
   #complain(problem: string): void {
@@ -169,17 +194,24 @@ export class ManifestWatcher {
     else this.#parts.logger.warn({ directory, problem }, 'manifest directory')
   }
 
-  async #lookAtAll(paths: ReadonlySet<string>): Promise<boolean> {
+  async #lookAtAll({ places, isBlind }: Places): Promise<boolean> {
     const { clock } = this.#parts
+    const placeOf = new Map<string, Place>()
+    for (const place of places) {
+      for (const name of place.names) placeOf.set(`${place.directory}/${name}`, place)
+    }
     let inDoubt = false
     const waiting = this.#records.entries()
     const reader = async (): Promise<void> => {
       for (const [path, record] of waiting) {
+        const place = placeOf.get(path)
+        if (place === undefined && isBlind(dirname(path))) continue
         // Taken before the look: a slow one must not make fresh content seem to have come to rest.
         const [now, elapsed] = [clock.now(), clock.elapsed()]
-        const look = paths.has(path)
-          ? await lookAt(path, record.stamp, now)
-          : ({ kind: 'gone' } as const)
+        const look =
+          place === undefined
+            ? ({ kind: 'gone' } as const)
+            : await lookAt(path, record.stamp, now, place)
         const answer = record.see(look, now, elapsed)
         if (answer === 'again') inDoubt = true
         if (answer === 'forget') this.#records.delete(path)
@@ -191,13 +223,15 @@ export class ManifestWatcher {
 
   #judge(): void {
     const candidates = [...this.#records].flatMap(([path, record]) => {
-      const { version, lastManifest } = record
+      const { version, lastManifest, user } = record
       if (version === null && lastManifest === null) return []
       // While its first version is in doubt, a file stands for what an earlier run accepted of it.
       const reading = version?.reading ?? { ok: false as const, problems: [] }
-      return [{ path, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
+      return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
     })
-    const judgements = judge(candidates, this.#parts.isLocal ?? isLocalAddress)
+    const { isLocal = isLocalAddress } = this.#parts
+    const { userServices = {} } = this.#settings
+    const judgements = judge(candidates, { isLocal, userServices })
     const before = new Map(this.#verdicts.map((verdict) => [verdict.path, verdict]))
     let changed = before.size !== judgements.length
     const verdicts = judgements.map((judgement): Verdict => {

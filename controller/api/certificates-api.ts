@@ -15,7 +15,7 @@ import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { hostKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
-import { coversService } from '#controller/enrolment/service-globs.ts'
+import { coversService } from '#shared/model/service-globs.ts'
 import { hostCaller } from './callers.ts'
 import type { RateLimits } from './rate-limits.ts'
 

@@ -9,7 +9,7 @@ import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { hostsPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { JoinTokens } from '#controller/enrolment/join-tokens.ts'
-import { parseServiceGlobs } from '#controller/enrolment/service-globs.ts'
+import { parseServiceGlobs } from '#shared/model/service-globs.ts'
 import { operatorCaller } from './callers.ts'
 
 /** What it leans on. */

@@ -2,7 +2,7 @@
 
 import type { HostName, Parsed } from '#shared/model/names.ts'
 import { parseHostName } from '#shared/model/names.ts'
-import { parseServiceGlobs } from './service-globs.ts'
+import { parseServiceGlobs } from '#shared/model/service-globs.ts'
 
 /** One token as stored. */
 export interface TokenRecord {

@@ -12,7 +12,7 @@ import type { MeshKey } from '#shared/store/keys.ts'
 import { meshPrefix, parseMeshKey, parseTrustReportKey } from '#shared/store/keys.ts'
 import { endOfPrefix } from '#shared/store/wire-key-value.ts'
 import type { KeyRange, PutRequest, RequestOp, TxnRequest } from '#shared/store/wire.ts'
-import { coversService } from '#controller/enrolment/service-globs.ts'
+import { coversService } from '#shared/model/service-globs.ts'
 
 /** What a caller may do. */
 export type Access =

@@ -30,6 +30,8 @@ export interface Upstream {
 export interface Manifest extends InstanceLabels {
   /** The file it came from, for error messages. */
   readonly file: string
+  /** The local user in whose directory it stands; absent for the administrator's. */
+  readonly owner?: string
   readonly service: ServiceName
   /** Absent for a pure caller, which serves nothing. */
   readonly port?: Port

@@ -126,6 +126,8 @@ function* leavesOf(schema: Shape, pointer: string, prefix: string): Generator<[s
   for (const [key, below] of Object.entries(schema.properties ?? {})) {
     const name = prefix + key.replace(/[A-Z]/g, (capital) => `_${capital}`).toUpperCase()
     const at = joinPointer(pointer, key)
+    // A map has no variable: its keys are its user's own.
+    if (below.type === 'object' && below.properties === undefined) continue
     if (below.properties === undefined) yield [name, { pointer: at, type: below.type ?? 'string' }]
     else yield* leavesOf(below, at, `${name}_`)
   }

@@ -185,8 +185,12 @@ export type ManifestReading =
   | { readonly ok: true; readonly manifest: Manifest; readonly document: JsonDocument }
   | { readonly ok: false; readonly problems: readonly Problem[] }
 
-/** Reads the bytes of one manifest file. Never throws on any input. */
-export function readManifest(file: string, bytes: Uint8Array): ManifestReading {
+/** Reads the bytes of one manifest file, `owner`'s or the administrator's. Never throws on any input. */
+export function readManifest(
+  file: string,
+  bytes: Uint8Array,
+  settings: { readonly owner?: string } = {},
+): ManifestReading {
   const reading = readDocument(file, bytes)
   if (!reading.ok) return { ok: false, problems: atMost(reading.problems) }
   const { document } = reading
@@ -199,7 +203,7 @@ export function readManifest(file: string, bytes: Uint8Array): ManifestReading {
   const isMisspelt = problems.some(({ rule }) => rule === 'unknown-key')
   if (isObject && !isMisspelt && asksForNothing(document)) reportNothing(report)
   return manifest !== null && problems.length === 0
-    ? { ok: true, manifest: deepFreeze(manifest), document }
+    ? { ok: true, manifest: deepFreeze({ ...manifest, ...settings }), document }
     : { ok: false, problems: atMost(inOrder(problems)) }
 }
 

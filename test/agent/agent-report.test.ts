@@ -24,6 +24,7 @@ const config = {
 const manifest = manifestOf({ port: 8080, upstreams: { files: 9001 } })
 const verdict: Verdict = {
   path: manifest.file,
+  user: null,
   verdict: 'accepted',
   manifest,
   problems: [],

@@ -29,6 +29,7 @@ void t.test('a controller is all a config needs', (t) => {
         metrics: { address: '0.0.0.0', port: 15020 },
         explicit: '127.0.0.1',
       },
+      users: {},
       inboundSource: '127.0.0.6',
       accessLog: 'on',
       log: { level: 'info' },
@@ -68,6 +69,7 @@ void t.test('every fault is reported together', (t) => {
       address: 'web.example.net',
       paths: { run: 'run' },
       listen: { tunnel: 'localhost:15008', forwardProxy: '0.0.0.0:1', explicit: '0.0.0.0' },
+      users: { alice: ['web-*', 'Shop'] },
       inboundSource: '127.0.0.1',
     },
     { MESH_LISTEN_METRICS: '15020', MESH_LISTEN_METRIC: '1' },
@@ -86,6 +88,7 @@ void t.test('every fault is reported together', (t) => {
       'agent.json /listen/forwardProxy not-loopback',
       'agent.json /listen/tunnel not-an-address',
       'agent.json /paths/run relative-path',
+      'agent.json /users/alice bad-name',
     ],
     problems.map(renderProblem).join('\n'),
   )

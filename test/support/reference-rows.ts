@@ -54,5 +54,5 @@ function row(...cells: readonly string[]): string {
 }
 
 function code(text: string): string {
-  return `\`${text}\``
+  return text === '' ? '' : `\`${text}\``
 }

@@ -107,6 +107,23 @@ t.test('a directory taken away is made again', async (t) => {
   t.strictSame(shown(`${parent}/status`), { 'a.json': '2' })
 })
 
+t.test('files below come and go with their directory; foreign ones keep it', async (t) => {
+  const directory = t.testdir({ alice: { 'old.json': 'x' }, bob: { 'old.json': 'x', notes: 'n' } })
+  const { mirror } = mirrorOf(directory)
+  mirror.show(new Map([['carol/a.json', '1']]))
+  await mirror.settled()
+  t.strictSame(readdirSync(directory, { recursive: true }).toSorted(), [
+    'bob',
+    'bob/notes',
+    'carol',
+    'carol/a.json',
+  ])
+  mirror.show(new Map())
+  await mirror.settled()
+  t.strictSame(readdirSync(directory), ['bob'])
+  await mirror.stop()
+})
+
 t.test('stop ends the tries', async (t) => {
   const file = `${t.testdir({ file: '' })}/file`
   const { clock, mirror } = mirrorOf(`${file}/below`)

@@ -63,8 +63,10 @@ t.test(
     })
     await until('all are judged', () => watcher.verdicts.length === count + 1, { withinMs: 60_000 })
     writeFileSync(`${directory}/late.json`, '{"port": 7001}')
-    await until('a late good one is accepted', () =>
-      watcher.manifests.some(({ service }) => service === 'late'),
+    await until(
+      'a late good one is accepted',
+      () => watcher.manifests.some(({ service }) => service === 'late'),
+      { withinMs: 60_000 },
     )
 
     const reported = lines

@@ -4,18 +4,25 @@ import { readManifest } from '#shared/schema/manifest.ts'
 
 function candidate(name: string, mtimeMs: number, content: unknown, lastGood?: unknown): Candidate {
   const path = `/m/${name}.json`
+  const user = name.includes('/') ? (name.split('/')[0] ?? null) : null
   const parse = (value: unknown) =>
-    readManifest(path, Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)))
+    readManifest(
+      path,
+      Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)),
+      user === null ? {} : { owner: user },
+    )
   const last = lastGood === undefined ? null : parse(lastGood)
   return {
     path,
+    user,
     mtimeMs,
     reading: parse(content),
     lastGood: last?.ok === true ? last.manifest : null,
   }
 }
 
-const judged = (...candidates: readonly Candidate[]) => judge(candidates, () => true)
+const rules = { isLocal: () => true, userServices: { alice: ['web-*'], constructor: ['x'] } }
+const judged = (...candidates: readonly Candidate[]) => judge(candidates, rules)
 const inForce = (judgements: readonly Judgement[]) =>
   judgements.map(({ manifest }) => manifest?.service ?? null)
 
@@ -113,7 +120,7 @@ t.test('a new version that claims too much leaves the last good one in force', a
 t.test('two files may swap their names', async (t) => {
   const [a, b] = [
     { port: 1, name: 'orders' },
-    { port: 1, name: 'users' },
+    { port: 2, name: 'users' },
   ]
   const judgements = judged(candidate('a', 1, b, a), candidate('b', 2, a, b))
   t.strictSame(inForce(judgements), ['users', 'orders'])
@@ -135,12 +142,79 @@ t.test('a name given up may be taken; who gave it up for a bad version gets noth
 
 t.test('an address of another host is refused, also in a last good version', async (t) => {
   const far = { port: 1, address: '192.0.2.1' }
-  const judgements = judge([candidate('a', 1, far, far)], (address) => address === '127.0.0.1')
+  const judgements = judge([candidate('a', 1, far, far)], {
+    ...rules,
+    isLocal: (address) => address === '127.0.0.1',
+  })
   t.match(judgements, [
     {
       verdict: 'rejected',
       manifest: null,
       problems: [{ rule: 'not-local', path: '/address', column: 21 }],
     },
+  ])
+})
+
+t.test(
+  'of two that claim one place the older wins; another address is another place',
+  async (t) => {
+    const judgements = judged(
+      candidate('a', 2, { port: 8080 }),
+      candidate('b', 1, { port: 8080 }),
+      candidate('c', 3, { port: 8080, address: '127.0.0.2' }),
+    )
+    t.match(judgements, [
+      {
+        verdict: 'rejected',
+        problems: [
+          { path: '/port', message: /port 8080 of 127\.0\.0\.1 is taken by \/m\/b\.json/ },
+        ],
+      },
+      { verdict: 'accepted' },
+      { verdict: 'accepted' },
+    ])
+  },
+)
+
+t.test(
+  'a user registers the service of his own name and those granted, nothing else',
+  async (t) => {
+    const verdicts = (name: string, content: object) =>
+      judged(candidate(name, 1, content)).flatMap(({ problems }) => problems.map((one) => one.rule))
+    t.strictSame(verdicts('alice/a', { name: 'alice', port: 8080 }), [])
+    t.strictSame(verdicts('alice/a', { name: 'web-shop', port: 8080 }), [])
+    t.strictSame(verdicts('alice/a', { name: 'orders', port: 8080 }), ['not-yours'])
+    t.strictSame(verdicts('bob/a', { name: 'web-shop', port: 8080 }), ['not-yours'])
+    t.strictSame(verdicts('toString/a', { name: 'web-shop', port: 8080 }), ['not-yours'])
+    t.strictSame(verdicts('bob/a', { name: 'bob', port: 8080, address: '10.0.0.1' }), [
+      'not-loopback',
+    ])
+    t.strictSame(verdicts('bob/a', { name: 'bob', upstreams: { orders: 1023 } }), ['system-port'])
+    t.strictSame(verdicts('bob/a', { name: 'bob', port: 80, upstreams: { orders: 1024 } }), [])
+  },
+)
+
+t.test('what a user was once granted is not kept for him when it is no more', async (t) => {
+  const was = { name: 'shop', port: 8080 }
+  t.match(judged(candidate('alice/a', 1, was, was)), [{ verdict: 'rejected', manifest: null }])
+})
+
+t.test('the administrator’s file goes before a user’s, however old that looks', async (t) => {
+  const mine = { name: 'alice', port: 8080, upstreams: { x: 9001 } }
+  const judgements = judged(
+    candidate('alice/a', 0, mine, mine),
+    candidate('orders', 9, { port: 8080, upstreams: { y: 9001 } }),
+  )
+  t.match(judgements, [
+    {
+      path: '/m/alice/a.json',
+      verdict: 'rejected',
+      manifest: null,
+      problems: [
+        { message: /taken by \/m\/orders\.json, the administrator’s, which goes first/ },
+        { path: '/upstreams/x' },
+      ],
+    },
+    { verdict: 'accepted' },
   ])
 })

@@ -9,7 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import t from 'tap'
-import { isManifestName, lookAt } from '#agent/manifests/manifest-file.ts'
+import { isManifestName, lookAt as lookAtWith, standsAt } from '#agent/manifests/manifest-file.ts'
+
+const rules = { user: null, owners: new Set([process.getuid?.() ?? 0]) }
+const lookAt = (path: string, stamp: string, now: number) => lookAtWith(path, stamp, now, rules)
 
 const good = '{"port": 8080}'
 
@@ -50,9 +53,9 @@ t.test('what is not a plain file of its own is refused without waiting for it', 
   linkSync(`${directory}/twice.json`, `${directory}/twin`)
   execFileSync('mkfifo', [`${directory}/pipe.json`])
   symlinkSync('/dev/zero', `${directory}/zero.json`)
-  const rules = { link: 'linked-file', twice: 'linked-file', zero: 'linked-file' }
+  const expected = { link: 'linked-file', twice: 'linked-file', zero: 'linked-file' }
   for (const [name, rule] of Object.entries({
-    ...rules,
+    ...expected,
     folder: 'not-a-file',
     pipe: 'not-a-file',
   })) {
@@ -96,4 +99,26 @@ t.test('a stamp saves reading again, but not while the file is fresh', async (t)
   rmSync(path, { recursive: true })
   writeFileSync(path, '{"port": 8081}')
   t.match(await lookAt(path, stamp, later), { version: { reading: { ok: true } } })
+})
+
+t.test('a file of somebody else, or that anybody may write to, is refused', async (t) => {
+  const directory = t.testdir({ 'orders.json': good, 'open.json': good })
+  const foreign = { user: 'alice', owners: new Set([4711]) }
+  t.match(await lookAtWith(`${directory}/orders.json`, '', Date.now(), foreign), {
+    version: {
+      reading: { problems: [{ rule: 'foreign-owner', message: /only those of alice/ }] },
+    },
+  })
+  chmodSync(`${directory}/open.json`, 0o646)
+  t.match(await lookAt(`${directory}/open.json`, '', Date.now()), {
+    version: { reading: { problems: [{ rule: 'open-to-all', hint: 'chmod o-w it' }] } },
+  })
+})
+
+t.test('a manifest in a user’s directory knows whose it is', async (t) => {
+  const path = `${t.testdir({ 'orders.json': good })}/orders.json`
+  const look = await lookAtWith(path, '', Date.now(), { ...rules, user: 'alice' })
+  t.match(look, { version: { reading: { ok: true, manifest: { owner: 'alice' } } } })
+  t.equal(standsAt(path, 'alice'), 'alice/orders.json')
+  t.equal(standsAt(path), 'orders.json')
 })

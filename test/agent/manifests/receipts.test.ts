@@ -10,6 +10,7 @@ import { manifestOf } from '#test/support/manifests.ts'
 const orders = manifestOf({ port: 8080 })
 const accepted: Verdict = {
   path: '/etc/mesh.d/orders.json',
+  user: null,
   hash: 'h1',
   verdict: 'accepted',
   problems: [],

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { GoodVersions } from '#agent/manifests/good-versions.ts'
 import { ManifestWatcher } from '#agent/manifests/watcher.ts'
@@ -9,7 +9,7 @@ import { until } from '#test/support/until.ts'
 /** A watcher on a directory of its own, without unprompted looks unless asked. */
 async function watching(
   t: Test,
-  files: Record<string, string>,
+  files: Record<string, string | Record<string, string>>,
   settings: {
     readonly rescanMs?: number
     /** The tree of an earlier watcher. */
@@ -18,6 +18,8 @@ async function watching(
     readonly kept?: Record<string, string>
     /** Where the tree is to come later. */
     readonly later?: string
+    /** Globs of services by user. */
+    readonly userServices?: Record<string, readonly string[]>
   } = {},
 ) {
   // Before the test directory is made, because tap would otherwise remove that first.
@@ -32,8 +34,12 @@ async function watching(
   const parts = { clock: systemClock, random: systemRandom, logger }
   const goodVersions = new GoodVersions(parts, { stateDirectory: `${root}/state` })
   const watcher = new ManifestWatcher(
-    { ...parts, goodVersions },
-    { directory, rescanMs: settings.rescanMs ?? 60_000 },
+    { ...parts, goodVersions, uidOf: async () => process.getuid?.() ?? null },
+    {
+      directory,
+      rescanMs: settings.rescanMs ?? 60_000,
+      userServices: settings.userServices ?? {},
+    },
   )
   let changes = 0
   watcher.onChange(() => {
@@ -209,4 +215,38 @@ t.test('stop means stop', async (t) => {
   drop('a.json', { port: 1 })
   await new Promise((resolve) => setTimeout(resolve, 60))
   t.equal(changes(), before)
+})
+
+t.test('users’ directories are followed like the administrator’s', async (t) => {
+  const { directory, drop, services, root, stop, watcher } = await watching(t, {
+    'a.json': '{"port": 1}',
+    alice: { 'alice.json': '{"port": 2}' },
+  })
+  t.equal(services(), 'a:1 alice:2')
+  drop('alice/alice.json', { port: 3 })
+  await until('the change is in force', () => services() === 'a:1 alice:3')
+  mkdirSync(`${directory}/bob`)
+  drop('bob/x.json', { name: 'bob', port: 4 })
+  await until('a new user’s is in force', () => services() === 'a:1 alice:3 bob:4')
+  drop('bob/x.json', { name: 'orders', port: 4 })
+  await until('a foreign name is refused', () => watcher.verdicts[2]?.verdict === 'rejected')
+  t.match(watcher.verdicts[2], { user: 'bob', manifest: { service: 'bob' } })
+  chmodSync(`${directory}/bob`, 0o777)
+  await until('the fault is told', () => watcher.directoryProblem.includes('bob/ is not read'))
+  rmSync(`${directory}/alice`, { recursive: true })
+  await until('alice is gone, bob stays', () => services() === 'a:1 bob:4')
+  await stop()
+  t.strictSame(readdirSync(`${root}/state/manifests`, { recursive: true }).toSorted(), [
+    'a.json',
+    'bob',
+    'bob/x.json',
+  ])
+})
+
+t.test('what users had is remembered over a restart while it cannot be read', async (t) => {
+  const first = await watching(t, { alice: { 'alice.json': '{"port": 2}' } })
+  await first.stop()
+  chmodSync(`${first.directory}/alice`, 0o777)
+  const second = await watching(t, {}, { root: first.root })
+  t.equal(second.services(), 'alice:2')
 })

@@ -2,7 +2,7 @@
 
 import * as fc from 'fast-check'
 import t from 'tap'
-import { coversService, parseServiceGlobs } from '#controller/enrolment/service-globs.ts'
+import { coversService, parseServiceGlobs } from '#shared/model/service-globs.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 
 const covers = (glob: string, name: string): boolean => coversService([glob], name as ServiceName)

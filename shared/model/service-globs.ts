@@ -1,6 +1,6 @@
 /** Owns the globs that say which services a host may speak for: `*` for any run of characters. Pure. */
 
-import type { Parsed, ServiceName } from '#shared/model/names.ts'
+import type { Parsed, ServiceName } from './names.ts'
 
 const glob = /^(?=.{1,63}$)[a-z0-9*](?:[a-z0-9*-]*[a-z0-9*])?$/
 const maxGlobs = 100
