@@ -18,6 +18,8 @@ import { clean } from './output/table.ts'
 import { schema } from './schema.ts'
 import { services } from './services.ts'
 import { status } from './status.ts'
+import { openStoreAsOperator } from './client/store.ts'
+import { storeBackup, storeStatus } from './store.ts'
 import { parseTtl, tokenCreate } from './token.ts'
 
 interface CommonOptions {
@@ -135,6 +137,23 @@ verb(token, 'create <host>', 'make the token with which a host joins once')
 const host = verb(program, 'host', 'hosts of the mesh')
 verb(host, 'list', 'hosts that have joined').action(() =>
   done(withController((controller) => hostList({ controller, printer: printer() }))),
+)
+
+const store = verb(program, 'store', 'the store behind the mesh')
+verb(store, 'status', 'where it is and how it fares').action(() =>
+  done(withController((controller) => storeStatus({ controller, printer: printer() }))),
+)
+verb(store, 'backup <file>', 'write all of it into a new file').action((file: string) =>
+  done(
+    withController(async (controller) => {
+      const opened = await openStoreAsOperator({ controller }, { credential: common().credential })
+      try {
+        return await storeBackup({ store: opened, printer: printer() }, { file })
+      } finally {
+        opened.close()
+      }
+    }),
+  ),
 )
 
 verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>

@@ -27,13 +27,14 @@ import { enrolmentApi } from './api/enrolment-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
 import { operationsApi } from './api/operations-api.ts'
 import { RateLimits } from './api/rate-limits.ts'
+import { storeApi } from './api/store-api.ts'
 import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
 import type { ControllerConfig } from './config.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
-import { EmbeddedStore } from './store/embedded-store.ts'
+import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
 import { FirstAnswer } from './store/first-answer.ts'
 
 /** What the controller leans on. */
@@ -71,6 +72,7 @@ export class Controller {
   readonly #started = new AsyncDisposableStack()
   #waitsFor: () => string = () => 'the start'
   #certificates: () => readonly MetricSeries[] = () => []
+  #storeSeries: () => readonly MetricSeries[] = () => []
 
   constructor(parts: ControllerParts, config: ControllerConfig) {
     this.#parts = parts
@@ -112,6 +114,7 @@ export class Controller {
     await makeDirectory(config.state)
     const embedded = this.#openEmbedded()
     const store = embedded?.keyValue ?? this.#openExternal()
+    if (embedded !== null) this.#storeSeries = () => storeSeries(embedded)
     const authority = await Authority.open(
       { clock, random, logger },
       {
@@ -177,7 +180,7 @@ export class Controller {
   #openEmbedded(): EmbeddedStore | null {
     const { clock, random, logger } = this.#parts
     if (this.#config.store.kind !== 'embedded') return null
-    const file = join(this.#config.state, 'store.sqlite')
+    const file = join(this.#config.state, storeFile)
     const store = EmbeddedStore.open(
       { clock, random, logger: logger.child({ component: 'store' }) },
       { file },
@@ -248,6 +251,7 @@ export class Controller {
     const certificates = certificatesApi({ authority, store, limits, describe, logger })
     addApiService(server.identified, 'Certificates', certificates, parts)
     addApiService(server.identified, 'Operations', operationsApi({ store, tokens, logger }), parts)
+    addApiService(server.identified, 'StoreOperations', storeApi({ store, describe }), parts)
     if (server.anonymous !== null) {
       const limits = new RateLimits({ clock }, enrolmentLimit)
       addApiService(server.anonymous, 'Enrolment', enrolmentApi({ enrolment, limits }), parts)
@@ -274,6 +278,7 @@ export class Controller {
       open('api', servers.api.connections),
       ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
       ...this.#certificates(),
+      ...this.#storeSeries(),
     ]
     const server = new MetricsServer(
       {
@@ -302,6 +307,22 @@ function certificateSeries(authority: Authority, own: OwnCredentials): readonly 
     labels: { certificate },
     value: ms / 1000,
   }))
+}
+
+function storeSeries({ gauges }: EmbeddedStore): readonly MetricSeries[] {
+  const series = ({ name }: { readonly name: string }, value: number): MetricSeries => ({
+    metric: name,
+    labels: {},
+    value,
+  })
+  return [
+    series(controllerMetrics.storeRevision, gauges.revision),
+    series(controllerMetrics.storeBytes, gauges.bytes),
+    series(controllerMetrics.storeLeases, gauges.leases),
+    series(controllerMetrics.storeWatches, gauges.watches),
+    series(controllerMetrics.storeWritable, gauges.writable ? 1 : 0),
+    series(controllerMetrics.storeFailedCommits, gauges.failedCommits),
+  ]
 }
 
 async function makeDirectory(path: string): Promise<void> {

@@ -12,10 +12,12 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { Controller } from './app.ts'
+import { isCommand, runCommand } from './commands.ts'
 import type { ControllerConfig } from './config.ts'
 import { readControllerConfig } from './config.ts'
 
-const usage = 'usage: main.ts [--config <file>] [--store embedded|http://host:port[,...]]'
+const usage =
+  'usage: main.ts [--config <file>] [--store embedded|http://host:port[,...]], or main.ts restore <backup>'
 const defaultConfig = '/etc/mesh/controller.json'
 
 function fail(line: string): never {
@@ -23,16 +25,26 @@ function fail(line: string): never {
   process.exit(1)
 }
 
-function readArguments(): { readonly config?: string; readonly store?: string } {
+interface Arguments {
+  readonly config?: string
+  readonly store?: string
+  /** A command to carry out instead of serving, with what it is about. */
+  readonly command: readonly string[]
+}
+
+function readArguments(): Arguments {
   try {
-    return parseArgs({ options: { config: { type: 'string' }, store: { type: 'string' } } }).values
+    const options = { config: { type: 'string' }, store: { type: 'string' } } as const
+    const { values, positionals } = parseArgs({ options, allowPositionals: true })
+    const known = positionals.length === 0 || isCommand(positionals)
+    if (!known) throw new Error(`unknown command ${positionals.join(' ')}`)
+    return { ...values, command: positionals }
   } catch (error) {
     return fail(`${messageOf(error)} (${usage})`)
   }
 }
 
-function readConfig(): ControllerConfig {
-  const flags = readArguments()
+function readConfig(flags: Arguments): ControllerConfig {
   const path = flags.config ?? defaultConfig
   let file: { path: string; bytes: Uint8Array } | null = null
   try {
@@ -52,7 +64,21 @@ function readConfig(): ControllerConfig {
     : fail(reading.problems.map(renderProblem).join('\nmesh-controller: '))
 }
 
-const config = readConfig()
+function ended(error: unknown): never {
+  const hint = error instanceof MeshError ? (error.hint ?? '') : ''
+  return fail(hint === '' ? messageOf(error) : `${messageOf(error)} (${hint})`)
+}
+
+const flags = readArguments()
+const config = readConfig(flags)
+if (flags.command.length > 0) {
+  const parts = {
+    random: systemRandom,
+    say: (line: string) => void process.stdout.write(`${line}\n`),
+  }
+  await runCommand(parts, config, flags.command).catch(ended)
+  process.exit()
+}
 const logger = createLogger({ name: 'mesh-controller', level: config.log.level })
 const controller = new Controller({ clock: systemClock, random: systemRandom, logger }, config)
 
@@ -64,8 +90,7 @@ const stopped = new Promise<string>((resolve) => {
 try {
   await controller.start()
 } catch (error) {
-  const hint = error instanceof MeshError ? (error.hint ?? '') : ''
-  fail(hint === '' ? messageOf(error) : `${messageOf(error)} (${hint})`)
+  ended(error)
 }
 logger.info({ signal: await stopped }, 'stopping')
 await controller.stop()

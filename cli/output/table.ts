@@ -40,6 +40,13 @@ export function duration(ms: number): string {
   return words.filter((word) => word !== '').join(' ')
 }
 
+/** A size in the unit that says most, as in `3.2 MiB`. */
+export function bytes(count: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB'] as const
+  const at = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, count)) / 10))
+  return `${at === 0 ? count : (count / 1024 ** at).toFixed(1)} ${units[at]}`
+}
+
 /** One line, made harmless: words come from files and far hosts, and none may steer a terminal. */
 export function clean(text: string): string {
   // oxlint-disable-next-line eslint/no-control-regex

@@ -3,7 +3,7 @@
  * newer version, or held by another process, is refused and left untouched.
  */
 
-import { closeSync, existsSync, openSync, readSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import type { Random } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
@@ -13,6 +13,8 @@ const schemaVersion = 1
 /** `user_version` in the file's own header (SQLite file format §1.3), big-endian. */
 const versionOffset = 60
 const headerBytes = 100
+/** SQLite's own default, which our files keep. */
+export const pageBytes = 4096
 const magic = 'SQLite format 3\0'
 const sqliteBusy = 5
 
@@ -48,6 +50,7 @@ const schema = `
 /** Opens the file, making it (mode 0600) where there is none. */
 export function openDatabase(parts: { readonly random: Random }, file: string): DatabaseSync {
   refuseNewer(file, existsSync(file) ? versionInHeader(file) : 0)
+  refuseEmpty(file)
   let database: DatabaseSync | null = null
   try {
     closeSync(openSync(file, 'a', 0o600))
@@ -59,6 +62,16 @@ export function openDatabase(parts: { readonly random: Random }, file: string): 
     database?.close()
     throw refusal(file, error)
   }
+}
+
+/** SQLite takes an empty file for a new one, and so a store that lost all it had for a fresh one. */
+function refuseEmpty(file: string): void {
+  const found = statSync(file, { throwIfNoEntry: false })
+  if (found?.size !== 0 || existsSync(`${file}-wal`)) return
+  throw new MeshError(`store file ${file} is empty`, {
+    code: 'store-unreadable',
+    hint: 'Restore a backup; if this controller never served a mesh, delete the file instead.',
+  })
 }
 
 function prepare(database: DatabaseSync, file: string, random: Random): void {
@@ -94,6 +107,15 @@ function versionInHeader(file: string): number {
     throw refusal(file, error)
   }
   return header.toString('latin1').startsWith(magic) ? header.readInt32BE(versionOffset) : 0
+}
+
+/** Whether bytes begin as a file of this store does, of this version or another. */
+export function isStoreFile(bytes: Buffer): boolean {
+  return (
+    bytes.length >= headerBytes &&
+    bytes.toString('latin1', 0, magic.length) === magic &&
+    bytes.readInt32BE(versionOffset) > 0
+  )
 }
 
 function refuseNewer(file: string, version: number): void {

@@ -9,13 +9,18 @@ import type { grpc } from '#shared/rpc/grpc.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { WireKeyValue } from '#shared/store/wire-key-value.ts'
 import { openDatabase } from './database.ts'
-import type { EngineSettings } from './engine.ts'
+import type { EngineGauges, EngineSettings } from './engine.ts'
 import { Engine } from './engine.ts'
 import { Mvcc } from './mvcc.ts'
+import { refuseHalfRestored } from './restore.ts'
 import type { Identify } from './service.ts'
 import { serveStore } from './service.ts'
+import { Snapshots } from './snapshots.ts'
 
 export type { Identify, IdentifiedCall } from './service.ts'
+
+/** Its file's name in the controller's state directory. */
+export const storeFile = 'store.sqlite'
 
 /** Collaborators of an embedded store. */
 export interface EmbeddedStoreParts {
@@ -46,11 +51,20 @@ export class EmbeddedStore {
   /**
    * Opens the file.
    *
-   * @throws MeshError `store-from-newer-version`, `store-locked` or `store-unreadable`
+   * @throws MeshError `store-from-newer-version`, `store-locked`, `store-unreadable` or
+   * `store-half-restored`
    */
   static open(parts: EmbeddedStoreParts, settings: EmbeddedStoreSettings): EmbeddedStore {
-    const mvcc = new Mvcc({ database: openDatabase(parts, settings.file) })
-    return new EmbeddedStore(parts, new Engine({ ...parts, mvcc }, settings))
+    const { file } = settings
+    refuseHalfRestored(file)
+    const mvcc = new Mvcc({ database: openDatabase(parts, file) })
+    const snapshots = new Snapshots(parts, { file })
+    return new EmbeddedStore(parts, new Engine({ ...parts, mvcc, snapshots }, settings))
+  }
+
+  /** What metrics tell. */
+  get gauges(): EngineGauges {
+    return this.#engine.gauges
   }
 
   /** Adds etcd's services to a server; `identify` gives the caller proven by mTLS, or null. */
@@ -60,6 +74,6 @@ export class EmbeddedStore {
 
   /** Commits what is queued and closes the file. Stop the server first. */
   async stop(): Promise<void> {
-    this.#engine.stop()
+    await this.#engine.stop()
   }
 }

@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type {
   CompactionRequest,
@@ -15,6 +16,7 @@ import type {
   LeaseGrantRequest,
   LeaseGrantResponse,
   LeaseKeepAliveResponse,
+  LeaseLeasesResponse,
   LeaseRequest,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
@@ -25,6 +27,7 @@ import type {
   ResponseHeader,
   RpcWatch,
   RpcWatchSink,
+  SnapshotResponse,
   StatusResponse,
   TxnRequest,
   TxnResponse,
@@ -36,6 +39,7 @@ import { Leases } from './leases.ts'
 import type { Mvcc, StoredEvent, Writer } from './mvcc.ts'
 import { refusals } from './refusals.ts'
 import * as requests from './requests.ts'
+import type { Snapshots } from './snapshots.ts'
 import type { Deliver, HubWatch } from './watch-hub.ts'
 import { WatchHub } from './watch-hub.ts'
 
@@ -43,6 +47,21 @@ import { WatchHub } from './watch-hub.ts'
 export interface EngineSettings {
   /** Revisions of history kept. @default 10000 */
   readonly keepRevisions?: number
+  /**
+   * How much may be stored: beyond it puts are refused, as with etcd's quota, while deletions,
+   * renewals and reads go on. @default 2 GiB, etcd's own
+   */
+  readonly maxBytes?: number
+}
+
+/** What metrics tell of a store. */
+export interface EngineGauges {
+  readonly revision: number
+  readonly bytes: number
+  readonly leases: number
+  readonly watches: number
+  readonly writable: boolean
+  readonly failedCommits: number
 }
 
 /** A write waiting for its commit: `run` does it and answers how to tell its caller. */
@@ -58,6 +77,15 @@ const shortestTtlSeconds = 2
 const longestTtlSeconds = 9_000_000_000
 /** The API served is that of etcd 3.4. */
 const servedVersion = '3.4.0'
+/** SQLITE_FULL: no space on the disk, or the file is as large as it may become. */
+const sqliteFull = 13
+
+const fullHint = 'free space on its disk; nothing is lost, and writes go on by themselves'
+const limitHint = 'find out what fills it: etcdctl get --prefix --keys-only /mesh/v1/'
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === sqliteFull
+}
 
 /** See the header. */
 export class Engine implements EtcdRpc {
@@ -68,7 +96,14 @@ export class Engine implements EtcdRpc {
   readonly #leases: Leases
   readonly #hub: WatchHub
   readonly #ids: Pick<ResponseHeader, 'cluster_id' | 'member_id'>
+  readonly #snapshots: Snapshots
+  readonly #maxBytes: number
   #queue: Job[] = []
+  /** Why writes fail; empty while they succeed. */
+  #writeProblem = ''
+  #atLimit = false
+  #copying: Promise<void> | null = null
+  #failedCommits = 0
   #stopped = false
 
   constructor(
@@ -77,14 +112,17 @@ export class Engine implements EtcdRpc {
       readonly clock: Clock
       readonly random: Random
       readonly logger: Logger
+      readonly snapshots: Snapshots
     },
     settings: EngineSettings,
   ) {
     const { mvcc, clock } = parts
+    this.#snapshots = parts.snapshots
     this.#mvcc = mvcc
     this.#random = parts.random
     this.#logger = parts.logger
     this.#keepRevisions = settings.keepRevisions ?? 10_000
+    this.#maxBytes = settings.maxBytes ?? 2 * 1024 ** 3
     this.#ids = { cluster_id: mvcc.fact('cluster_id'), member_id: mvcc.fact('member_id') }
     this.#leases = new Leases({ clock, onLapsed: (id) => this.#lapse(id) }, mvcc.leases())
     this.#hub = new WatchHub({ mvcc, clock, answer: (watchId) => this.watchAnswer(watchId) })
@@ -101,7 +139,10 @@ export class Engine implements EtcdRpc {
   }
 
   put(request: PutRequest): Promise<PutResponse> {
-    return this.#write((writer) => requests.put(this.#mvcc, writer, this.header(), request))
+    return this.#write((writer) => {
+      this.#refuseAtLimit()
+      return requests.put(this.#mvcc, writer, this.header(), request)
+    })
   }
 
   deleteRange(request: DeleteRangeRequest): Promise<DeleteRangeResponse> {
@@ -109,7 +150,13 @@ export class Engine implements EtcdRpc {
   }
 
   txn(request: TxnRequest): Promise<TxnResponse> {
-    return this.#write((writer) => requests.txn(this.#mvcc, writer, this.header(), request))
+    const puts = [...(request.success ?? []), ...(request.failure ?? [])].some(
+      (operation) => operation.request_put,
+    )
+    return this.#write((writer) => {
+      if (puts) this.#refuseAtLimit()
+      return requests.txn(this.#mvcc, writer, this.header(), request)
+    })
   }
 
   compact(request: CompactionRequest): Promise<HeaderResponse> {
@@ -172,7 +219,18 @@ export class Engine implements EtcdRpc {
     }
   }
 
+  async leaseLeases(): Promise<LeaseLeasesResponse> {
+    this.#refuseWhenStopped()
+    return { header: this.header(), leases: this.#leases.ids.map((ID) => ({ ID })) }
+  }
+
+  async *snapshot(): AsyncIterable<SnapshotResponse> {
+    this.#refuseWhenStopped()
+    yield* this.#snapshots.take((path) => this.#copyTo(path))
+  }
+
   async status(): Promise<StatusResponse> {
+    this.#refuseWhenStopped()
     const { bytes, used } = this.#mvcc.size()
     const header = this.header()
     return {
@@ -184,6 +242,19 @@ export class Engine implements EtcdRpc {
       raftIndex: header.revision,
       raftTerm: header.raft_term,
       raftAppliedIndex: header.revision,
+      errors: this.#writeProblem === '' ? [] : [this.#writeProblem],
+    }
+  }
+
+  /** What metrics tell. */
+  get gauges(): EngineGauges {
+    return {
+      revision: this.#mvcc.revision,
+      bytes: this.#mvcc.size().bytes,
+      leases: this.#leases.size,
+      watches: this.#hub.size,
+      writable: this.#writeProblem === '',
+      failedCommits: this.#failedCommits,
     }
   }
 
@@ -237,8 +308,9 @@ export class Engine implements EtcdRpc {
   /** The clients of this process share one engine; `stop` ends it. */
   close(): void {}
 
-  /** Commits what is queued, then refuses everything. */
-  stop(): void {
+  /** Commits what is queued, then refuses everything. Waits for a copy that is being made. */
+  async stop(): Promise<void> {
+    await this.#copying?.catch(() => {})
     if (this.#stopped) return
     this.#flush()
     this.#stopped = true
@@ -247,8 +319,23 @@ export class Engine implements EtcdRpc {
     this.#mvcc.close()
   }
 
+  /** Writes wait meanwhile: SQLite gives up a copy beside which its own connection writes. */
+  async #copyTo(path: string): Promise<void> {
+    this.#copying = this.#mvcc.copyTo(path)
+    try {
+      await this.#copying
+    } finally {
+      this.#copying = null
+      this.#flush()
+    }
+  }
+
   #refuseWhenStopped(): void {
     if (this.#stopped) throw refusals.stopped()
+  }
+
+  #refuseAtLimit(): void {
+    if (this.#atLimit) throw refusals.noSpace()
   }
 
   /** Queues a write; `committed` runs once it is on disk, before its caller is told. */
@@ -285,21 +372,40 @@ export class Engine implements EtcdRpc {
 
   #flush(): void {
     const jobs = this.#queue
-    if (jobs.length === 0 || this.#stopped) return
+    if (jobs.length === 0 || this.#stopped || this.#copying !== null) return
     this.#queue = []
     const events: StoredEvent[] = []
+    this.#atLimit = this.#mvcc.size().used >= this.#maxBytes
     try {
       const answers = this.#mvcc.transaction(() => {
         const answered = jobs.map((job) => job.run(events))
         this.#compactByItself()
         return answered
       })
+      if (this.#atLimit)
+        this.#complain(`its limit of ${this.#maxBytes} bytes is reached`, limitHint)
+      else this.#recovered()
       this.#hub.committed(events)
       for (const answer of answers) answer()
     } catch (error) {
-      this.#logger.error({ err: error }, 'store: writes failed and were undone')
-      for (const job of jobs) job.fail(refusals.writeFailed())
+      const refuse = isFull(error) ? refusals.noSpace : refusals.writeFailed
+      this.#failedCommits += 1
+      this.#complain(messageOf(error), isFull(error) ? fullHint : 'check the disk it is on')
+      for (const job of jobs) job.fail(refuse())
     }
+  }
+
+  /** Told once for as long as it lasts: clients try again and again. */
+  #complain(problem: string, hint: string): void {
+    if (problem === this.#writeProblem) return
+    this.#writeProblem = problem
+    this.#logger.error({ problem, hint }, 'store: it takes no writes; reads go on')
+  }
+
+  #recovered(): void {
+    if (this.#writeProblem === '') return
+    this.#writeProblem = ''
+    this.#logger.info('store: writes succeed again')
   }
 
   #compactByItself(): void {
@@ -312,7 +418,8 @@ export class Engine implements EtcdRpc {
       const lease = this.#stopped ? null : this.#mvcc.lease(id)
       if (lease === null) this.#leases.drop(id)
       else this.#leases.arm(lease)
-      if (!this.#stopped) this.#logger.error({ err: error, lease: id }, 'store: lease not ended')
+      if (this.#stopped || this.#writeProblem !== '') return
+      this.#logger.error({ err: error, lease: id }, 'store: lease not ended')
     })
   }
 

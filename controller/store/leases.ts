@@ -39,6 +39,11 @@ export class Leases {
     return this.#deadlines.size
   }
 
+  /** Leases that have not lapsed. */
+  get ids(): readonly string[] {
+    return [...this.#deadlines].flatMap(([id, { lapsed }]) => (lapsed ? [] : [id]))
+  }
+
   /** Starts a lease's time anew, whether it is new or could not be ended. */
   arm(lease: StoredLease): void {
     const { ttlSeconds } = lease

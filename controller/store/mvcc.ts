@@ -5,6 +5,7 @@
  */
 
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite'
+import { backup } from 'node:sqlite'
 
 /** A key with its value as of some revision. */
 export interface StoredRecord {
@@ -226,6 +227,14 @@ export class Mvcc {
   /** For use inside `transaction`; its keys are the caller's to remove. */
   removeLease(id: string): void {
     this.#run('DELETE FROM lease WHERE id = ?', id)
+  }
+
+  /**
+   * Copies everything into a file of its own, a few pages at a time, off this thread. Nothing may be
+   * written meanwhile; reads may go on.
+   */
+  async copyTo(path: string): Promise<void> {
+    await backup(this.#database, path, { rate: 256 })
   }
 
   close(): void {

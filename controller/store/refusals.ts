@@ -31,6 +31,8 @@ export const refusals = {
   leaseExists: refusal(failedPrecondition, 'lease already exists'),
   leaseTtlTooLarge: refusal(outOfRange, 'too large lease TTL'),
   tooManyLeases: refusal(resourceExhausted, 'too many leases'),
+  noSpace: refusal(resourceExhausted, 'mvcc: database space exceeded'),
+  snapshotRunning: refusal(resourceExhausted, 'another snapshot is being taken'),
   tooManyRequests: refusal(resourceExhausted, 'too many requests'),
   denied: refusal(permissionDenied, 'permission denied'),
   nestedTxn: refusal(unimplemented, 'transactions inside transactions are not served here'),

@@ -15,6 +15,7 @@ import type {
   LeaseKeepAliveResponse,
   LeaseRequest,
   PutRequest,
+  SnapshotResponse,
   TxnRequest,
   WatchCreateRequest,
   WatchRequest,
@@ -29,7 +30,9 @@ import type { HubWatch } from './watch-hub.ts'
 
 /** A call as far as telling who made it needs. */
 export type IdentifiedCall =
-  grpc.ServerUnaryCall<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>
+  | grpc.ServerUnaryCall<unknown, unknown>
+  | grpc.ServerWritableStream<unknown, unknown>
+  | grpc.ServerDuplexStream<unknown, unknown>
 
 /** The caller of a call as proven by mTLS, or null. */
 export type Identify = (call: IdentifiedCall) => SpiffeId | null
@@ -68,6 +71,7 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
   const mayUse = (access: Access, request: LeaseRequest): boolean =>
     mayUseLease(access, request.ID ?? '0', facts)
   const anyone = (access: Access): boolean => access.kind !== 'nothing'
+  const everything = (access: Access): boolean => access.kind === 'everything'
   add('KV', {
     Range: unary(parts, mayRead, (request) => engine.range(request)),
     Put: unary(
@@ -81,11 +85,7 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
       (access, request: TxnRequest) => mayTransact(access, request, facts),
       (request) => engine.txn(request),
     ),
-    Compact: unary(
-      parts,
-      (access) => access.kind === 'everything',
-      (request: CompactionRequest) => engine.compact(request),
-    ),
+    Compact: unary(parts, everything, (request: CompactionRequest) => engine.compact(request)),
   })
   add('Lease', {
     LeaseGrant: unary(parts, anyone, (request: LeaseGrantRequest, access) =>
@@ -94,9 +94,13 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
     LeaseRevoke: unary(parts, mayUse, (request) => engine.leaseRevoke(request)),
     LeaseTimeToLive: unary(parts, mayUse, (request) => engine.leaseTimeToLive(request)),
     LeaseKeepAlive: keepAlive(parts, mayUse),
+    LeaseLeases: unary(parts, everything, () => engine.leaseLeases()),
   })
   add('Watch', { Watch: watch(parts) })
-  add('Maintenance', { Status: unary(parts, anyone, () => engine.status()) })
+  add('Maintenance', {
+    Status: unary(parts, anyone, () => engine.status()),
+    Snapshot: snapshot(parts, everything),
+  })
 }
 
 function unary<Request, Response>(
@@ -120,6 +124,34 @@ function unary<Request, Response>(
     callback(null, response)
   }
   return (call, callback) => void handle(call, callback)
+}
+
+function snapshot(
+  parts: ServiceParts,
+  allowed: (access: Access) => boolean,
+): grpc.handleServerStreamingCall<unknown, SnapshotResponse> {
+  const handle = async (
+    call: grpc.ServerWritableStream<unknown, SnapshotResponse>,
+  ): Promise<void> => {
+    try {
+      if (!allowed(accessFor(parts, call))) throw refusals.denied()
+      for await (const piece of parts.engine.snapshot()) {
+        if (call.cancelled) return
+        if (!call.write(piece)) await roomIn(call)
+      }
+      call.end()
+    } catch (error) {
+      call.emit('error', toStatus(parts, error))
+    }
+  }
+  return (call) => void handle(call)
+}
+
+/** Settles when a stream takes more, or is over. */
+function roomIn(call: grpc.ServerWritableStream<unknown, unknown>): Promise<void> {
+  return new Promise((resolve) => {
+    for (const event of ['drain', 'cancelled', 'close', 'error']) call.once(event, () => resolve())
+  })
 }
 
 function keepAlive(

@@ -144,4 +144,40 @@ export const controllerMetrics = {
     help: 'When a certificate of the controller’s own ends.',
     labels: ['certificate'],
   },
+  storeRevision: {
+    name: 'mesh_controller_store_revision',
+    kind: 'gauge',
+    help: 'Newest revision of the embedded store.',
+    labels: [],
+  },
+  storeBytes: {
+    name: 'mesh_controller_store_bytes',
+    kind: 'gauge',
+    help: 'Size of the embedded store’s file.',
+    labels: [],
+  },
+  storeLeases: {
+    name: 'mesh_controller_store_leases',
+    kind: 'gauge',
+    help: 'Leases of the embedded store that have not lapsed: about one for each host.',
+    labels: [],
+  },
+  storeWatches: {
+    name: 'mesh_controller_store_watches',
+    kind: 'gauge',
+    help: 'Watches the embedded store serves now.',
+    labels: [],
+  },
+  storeWritable: {
+    name: 'mesh_controller_store_writable',
+    kind: 'gauge',
+    help: 'Whether the embedded store’s last write succeeded: 0 when its disk is full or broken.',
+    labels: [],
+  },
+  storeFailedCommits: {
+    name: 'mesh_controller_store_failed_commits_total',
+    kind: 'counter',
+    help: 'Commits of the embedded store that failed and were undone.',
+    labels: [],
+  },
 } as const satisfies Record<string, MetricDefinition>

@@ -90,6 +90,21 @@ export interface ListedHost {
   readonly enrolledAt: string
 }
 
+export interface DescribeStoreRequest {}
+
+/** Where the store is and how it fares. */
+export interface StoreReport {
+  readonly store: StoreDescription
+  /** Of etcd's API. */
+  readonly version: string
+  readonly revision: number
+  readonly bytes: number
+  readonly bytesInUse: number
+  readonly hasLeader: boolean
+  /** What the store says is wrong with it. */
+  readonly problems: readonly string[]
+}
+
 /** A method's two messages. */
 export interface Method<Request, Reply> {
   readonly request: Request
@@ -109,6 +124,9 @@ export interface MeshServices {
   readonly Operations: {
     readonly CreateToken: Method<CreateTokenRequest, CreatedToken>
     readonly ListHosts: Method<ListHostsRequest, HostList>
+  }
+  readonly StoreOperations: {
+    readonly DescribeStore: Method<DescribeStoreRequest, StoreReport>
   }
 }
 

@@ -55,7 +55,8 @@ export async function openOperatorClient(
   )
 }
 
-async function readOperatorFile(path: string): Promise<OperatorFile> {
+/** Reads the file. Throws MeshError `operator-file-unusable`. */
+export async function readOperatorFile(path: string): Promise<OperatorFile> {
   let text: string
   try {
     text = await readFile(path, 'utf8')

@@ -18,7 +18,10 @@ import type {
   LeaseGrantRequest,
   LeaseGrantResponse,
   LeaseKeepAliveResponse,
+  LeaseLeasesResponse,
   LeaseRequest,
+  LeaseTimeToLiveRequest,
+  LeaseTimeToLiveResponse,
   PutRequest,
   PutResponse,
   RangeRequest,
@@ -26,6 +29,8 @@ import type {
   RpcOptions,
   RpcWatch,
   RpcWatchSink,
+  SnapshotResponse,
+  StatusResponse,
   TxnRequest,
   TxnResponse,
   WatchCreateRequest,
@@ -143,6 +148,39 @@ export class Etcd3Rpc implements EtcdRpc {
         stream.write(request)
       })
     })
+  }
+
+  leaseTimeToLive(
+    request: LeaseTimeToLiveRequest,
+    options: RpcOptions,
+  ): Promise<LeaseTimeToLiveResponse> {
+    return this.#unary((client) =>
+      client.leaseClient.leaseTimeToLive(request, this.#deadline(options)),
+    )
+  }
+
+  leaseLeases(options: RpcOptions): Promise<LeaseLeasesResponse> {
+    return this.#unary((client) => client.leaseClient.leaseLeases(this.#deadline(options)))
+  }
+
+  status(options: RpcOptions): Promise<StatusResponse> {
+    // etcd3's types lack the members of newer servers; the proto it loads has them.
+    return this.#unary(
+      (client) => client.maintenance.status(this.#deadline(options)) as Promise<unknown>,
+    ) as Promise<StatusResponse>
+  }
+
+  async *snapshot(options: RpcOptions): AsyncIterable<SnapshotResponse> {
+    const stream = await this.#unary((client) =>
+      client.maintenance.snapshot(this.#deadline(options)),
+    )
+    try {
+      // A stream of gRPC is one of Node's, which etcd3's type does not tell.
+      yield* stream as unknown as AsyncIterable<SnapshotResponse>
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    }
   }
 
   watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch {

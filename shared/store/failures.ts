@@ -50,6 +50,14 @@ const byWords: readonly (readonly [string, Meaning])[] = [
     { code: 'store-compacted', hint: 'List again and go on from there.', retry: true },
   ],
   [
+    'database space exceeded',
+    {
+      code: 'store-full',
+      hint: 'Free space on the store’s disk, or raise its quota; reads and what is stored go on.',
+      retry: true,
+    },
+  ],
+  [
     'required revision is a future revision',
     {
       code: 'store-future-revision',

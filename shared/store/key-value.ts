@@ -18,6 +18,7 @@ export type StoreErrorCode =
   | 'store-compacted' // the revision asked for is no longer kept
   | 'store-future-revision' // the revision asked for does not exist yet
   | 'store-lease-not-found' // the lease lapsed or was revoked
+  | 'store-full' // no space on the store's disk, or its quota is used up
   | 'store-refused' // anything else the server refused
 
 /** A key with its value. */
@@ -116,6 +117,20 @@ export interface GrantedLease {
   readonly ttlMs: number
 }
 
+/** How the store is, as the server that answered sees it. */
+export interface StoreStatus {
+  /** Of the API that is served: etcd's. */
+  readonly version: string
+  readonly revision: number
+  /** Bytes of the database, and those of them in use. */
+  readonly bytes: number
+  readonly bytesInUse: number
+  /** Whether there is somebody who may decide; without, nothing can be written. */
+  readonly hasLeader: boolean
+  /** What the server says is wrong with it. */
+  readonly problems: readonly string[]
+}
+
 /** One client of one store. */
 export interface KeyValue {
   get(
@@ -144,6 +159,14 @@ export interface KeyValue {
   watch(prefix: string, fromRevision: number, sink: WatchSink): Watch
   /** Forgets the history before a revision. */
   compact(revision: number, options?: CallOptions): Promise<void>
+  status(options?: CallOptions): Promise<StoreStatus>
+  /**
+   * The whole store as of one moment, in pieces: its database, then the SHA-256 of that. Ends with
+   * an error when it could not be had in full.
+   *
+   * @param options - `timeoutMs` is for the whole of it, by default ten minutes
+   */
+  snapshot(options?: { readonly timeoutMs?: number }): AsyncIterable<Buffer>
   /** Ends the client: its watches stop silently, its leases live on. Idempotent. */
   close(): void
 }

@@ -16,6 +16,7 @@ import type {
   Operation,
   OperationResult,
   StoreEvent,
+  StoreStatus,
   Transaction,
   TransactionResult,
   Watch,
@@ -43,6 +44,7 @@ export interface WireKeyValueSettings {
 
 const statusCancelled = 1
 const statusDeadline = 4
+const statusUnavailable = 14
 const zeroByte = Buffer.from([0])
 
 /** See the header. */
@@ -223,6 +225,34 @@ export class WireKeyValue implements KeyValue {
     await this.#call(`compact to ${revision}`, options, (rpc, call) =>
       rpc.compact({ revision: String(revision), physical: true }, call),
     )
+  }
+
+  async status(options: CallOptions = {}): Promise<StoreStatus> {
+    const response = await this.#call('ask for its status', options, (rpc, call) =>
+      rpc.status(call),
+    )
+    return {
+      version: response.version,
+      revision: Number(response.header.revision),
+      bytes: Number(response.dbSize),
+      bytesInUse: Number(response.dbSizeInUse),
+      hasLeader: response.leader !== '0',
+      problems: response.errors,
+    }
+  }
+
+  async *snapshot(options: { readonly timeoutMs?: number } = {}): AsyncIterable<Buffer> {
+    const { timeoutMs = 600_000 } = options
+    let left = '1'
+    try {
+      for await (const piece of this.#rpc.snapshot({ timeoutMs })) {
+        left = piece.remaining_bytes
+        yield piece.blob
+      }
+      if (left !== '0') throw new WireError(statusUnavailable, 'the snapshot ended early')
+    } catch (error) {
+      throw storeError('take a snapshot', error)
+    }
   }
 
   close(): void {

@@ -189,6 +189,11 @@ export interface LeaseTimeToLiveResponse extends LeaseKeepAliveResponse {
   readonly keys: readonly Buffer[]
 }
 
+export interface LeaseLeasesResponse {
+  readonly header: ResponseHeader
+  readonly leases: readonly { readonly ID: string }[]
+}
+
 export interface StatusResponse {
   readonly header: ResponseHeader
   readonly version: string
@@ -197,7 +202,15 @@ export interface StatusResponse {
   readonly raftIndex: string
   readonly raftTerm: string
   readonly raftAppliedIndex: string
+  /** What is wrong with the server, in its own words. */
+  readonly errors: readonly string[]
   readonly dbSizeInUse: string
+}
+
+/** A piece of a snapshot; the last 32 bytes of the whole are the SHA-256 of what precedes them. */
+export interface SnapshotResponse {
+  readonly remaining_bytes: string
+  readonly blob: Buffer
 }
 
 /** How long a call may take. */
@@ -229,6 +242,15 @@ export interface EtcdRpc {
   leaseRevoke(request: LeaseRequest, options: RpcOptions): Promise<HeaderResponse>
   /** Renews once. */
   leaseKeepAlive(request: LeaseRequest, options: RpcOptions): Promise<LeaseKeepAliveResponse>
+  leaseTimeToLive(
+    request: LeaseTimeToLiveRequest,
+    options: RpcOptions,
+  ): Promise<LeaseTimeToLiveResponse>
+  /** Every lease there is. */
+  leaseLeases(options: RpcOptions): Promise<LeaseLeasesResponse>
+  status(options: RpcOptions): Promise<StatusResponse>
+  /** The whole store as of one moment. Ends with an error when it could not be had in full. */
+  snapshot(options: RpcOptions): AsyncIterable<SnapshotResponse>
   /** The sink is never called before `watch` has returned. */
   watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch
   close(): void

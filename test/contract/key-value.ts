@@ -3,6 +3,7 @@
  * Every test works under a prefix of its own, so that one server serves them all.
  */
 
+import { createHash } from 'node:crypto'
 import type { Test } from 'tap'
 import type { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Entry, KeyValue, StoreEvent, WatchSink } from '#shared/store/key-value.ts'
@@ -328,6 +329,23 @@ export async function keyValueContract(t: Test, open: () => KeyValue): Promise<v
     await t.rejects(store.get(`${prefix}a`, given), { code: 'store-cancelled' })
     await t.rejects(store.put(`${prefix}a`, '1', given), { code: 'store-cancelled' })
     t.equal((await store.get(`${prefix}a`)).entry, null)
+  })
+
+  await it('it tells its revision, size and that it can be written', async (t, prefix) => {
+    const { revision } = await store.put(`${prefix}a`, 'x')
+    const status = await store.status()
+    t.match(status, { revision, version: /^3\.\d+\.\d+$/, hasLeader: true, problems: [] })
+    t.ok(status.bytes >= status.bytesInUse && status.bytesInUse > 0, JSON.stringify(status))
+  })
+
+  await it('a snapshot is whole, by the hash it ends with', async (t, prefix) => {
+    await store.put(`${prefix}a`, 'x'.repeat(300_000))
+    const pieces: Buffer[] = []
+    for await (const piece of store.snapshot()) pieces.push(piece)
+    const all = Buffer.concat(pieces)
+    t.ok(all.length > 300_000)
+    const hash = createHash('sha256').update(all.subarray(0, -32)).digest()
+    t.ok(hash.equals(all.subarray(-32)))
   })
 
   await it('closing a client ends neither its leases nor other clients', async (t, prefix) => {

@@ -2,6 +2,7 @@
 
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { must } from '#shared/model/names.ts'
@@ -17,13 +18,16 @@ export const controllerIdentity: SpiffeId = must(
 /** Opens a store over a file, quietly. */
 export function openStore(
   file: string,
-  options: { readonly clock?: Clock; readonly keepRevisions?: number } = {},
+  options: {
+    readonly clock?: Clock
+    readonly keepRevisions?: number
+    readonly maxBytes?: number
+    readonly logger?: Logger
+  } = {},
 ): EmbeddedStore {
-  const { clock = systemClock, ...settings } = options
-  return EmbeddedStore.open(
-    { clock, random: systemRandom, logger: createLogger({ name: 'test', level: 'silent' }) },
-    { file, ...settings },
-  )
+  const quiet = createLogger({ name: 'test', level: 'silent' })
+  const { clock = systemClock, logger = quiet, ...settings } = options
+  return EmbeddedStore.open({ clock, random: systemRandom, logger }, { file, ...settings })
 }
 
 /** A store served on a loopback port. */

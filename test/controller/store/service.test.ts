@@ -1,17 +1,20 @@
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import type { Test } from 'tap'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { must } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
+import { Etcd3Rpc } from '#shared/store/etcd-rpc.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { Seen } from '#test/contract/key-value.ts'
 import type { ServedStore } from '#test/support/embedded-store.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
+import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 
 const run = promisify(execFile)
 const denied = { code: 'store-denied', message: /permission denied/ }
@@ -95,17 +98,12 @@ t.test('an identity that cannot be told is no identity', async (t) => {
 const etcdctl = '/usr/bin/etcdctl'
 const skip = existsSync(etcdctl) ? false : `${etcdctl} is not installed (Debian: etcd-client)`
 
-t.test('etcdctl works against the embedded store', { skip }, async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
-  t.teardown(() => served.stop())
-  const ctl = async (...args: readonly string[]): Promise<string> => {
-    const options = { env: { ETCDCTL_API: '3' }, timeout: 10_000 }
-    const ran = await run(etcdctl, ['--endpoints', `127.0.0.1:${served.port}`, ...args], options)
-    return ran.stdout
-  }
-  await served.store.keyValue.put('/mesh/v1/presence/a', 'A')
-  await served.store.keyValue.put('/mesh/v1/presence/b', 'B')
-  await served.store.keyValue.put('/other', 'C')
+/** What must read the same whichever store it is. */
+async function tryEtcdctl(t: Test, store: KeyValue, port: number): Promise<void> {
+  const ctl = (...args: readonly string[]): Promise<string> => etcdctlOn(port, ...args)
+  await store.put('/mesh/v1/presence/a', 'A')
+  await store.put('/mesh/v1/presence/b', 'B')
+  await store.put('/other', 'C')
   t.equal(
     await ctl('get', '--prefix', '/mesh/v1/'),
     '/mesh/v1/presence/a\nA\n/mesh/v1/presence/b\nB\n',
@@ -113,8 +111,64 @@ t.test('etcdctl works against the embedded store', { skip }, async (t) => {
   t.equal(await ctl('put', '/mesh/v1/presence/a', 'A2'), 'OK\n')
   t.equal(await ctl('get', '--print-value-only', '/mesh/v1/presence/a'), 'A2\n')
   t.equal(await ctl('del', '--prefix', '/mesh/v1/presence/'), '2\n')
-  t.match(await ctl('lease', 'grant', '60'), /^lease [0-9a-f]+ granted with TTL\(60s\)\n$/)
-  t.match(await ctl('endpoint', 'status', '-w', 'json'), /"version":"3\.4\.0"/)
-  await t.rejects(ctl('member', 'list'), /Unimplemented/)
-  await t.rejects(ctl('user', 'list'), /Unimplemented/)
+  const granted = await ctl('lease', 'grant', '60')
+  t.match(granted, /^lease [0-9a-f]+ granted with TTL\(60s\)\n$/)
+  const [, lease = ''] = granted.split(' ')
+  t.match(await ctl('lease', 'list'), new RegExp(`^found 1 leases\\n${lease}\\n$`))
+  t.match(await ctl('lease', 'timetolive', lease), /granted with TTL\(60s\), remaining\(5\ds\)/)
+  t.match(await ctl('endpoint', 'status', '-w', 'json'), /"version":"3\.4\.\d+"/)
+  const file = join(t.testdir(), 'snapshot')
+  t.match(await ctl('snapshot', 'save', file), /Snapshot saved at /)
+  t.ok(statSync(file).size > 4096)
+}
+
+async function etcdctlOn(port: number, ...args: readonly string[]): Promise<string> {
+  const options = { env: { ETCDCTL_API: '3' }, timeout: 10_000 }
+  return (await run(etcdctl, ['--endpoints', `127.0.0.1:${port}`, ...args], options)).stdout
+}
+
+t.test('etcdctl works against the embedded store', { skip }, async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  await t.test('as against etcd', (t) => tryEtcdctl(t, served.store.keyValue, served.port))
+  await t.rejects(etcdctlOn(served.port, 'member', 'list'), /Unimplemented/)
+  await t.rejects(etcdctlOn(served.port, 'user', 'list'), /Unimplemented/)
+})
+
+t.test('etcdctl works against a real etcd', { skip: skip || (noEtcd ?? false) }, async (t) => {
+  const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+  const parts = { clock: systemClock, random: systemRandom }
+  const client = openEtcd(parts, { endpoints: [etcd.url] })
+  t.teardown(async () => {
+    client.close()
+    await etcd.kill()
+  })
+  await t.test('as against ours', (t) => tryEtcdctl(t, client, Number(new URL(etcd.url).port)))
+})
+
+t.test('only controllers and operators take snapshots, list leases and compact', async (t) => {
+  let caller: SpiffeId | null = hostA
+  const served = await serveStore(join(t.testdir(), 'store.db'), { identify: () => caller })
+  const parts = { clock: systemClock, random: systemRandom }
+  const rpc = new Etcd3Rpc(parts, { endpoints: [served.url] })
+  t.teardown(async () => {
+    rpc.close()
+    await served.stop()
+  })
+  const call = { timeoutMs: 5000 }
+  const take = async (): Promise<number> => {
+    let pieces = 0
+    for await (const piece of rpc.snapshot(call)) pieces += piece.blob.length > 0 ? 1 : 0
+    return pieces
+  }
+  const refused = /permission denied/
+  await t.rejects(take(), { message: refused })
+  await t.rejects(rpc.leaseLeases(call), { message: refused })
+  t.ok(await rpc.status(call))
+  caller = must(parseSpiffeId('spiffe://mesh.internal/operator/admin'))
+  t.ok((await take()) > 1)
+  t.match(await rpc.leaseLeases(call), { leases: [] })
+  caller = must(parseSpiffeId('spiffe://mesh.internal/service/orders'))
+  await t.rejects(take(), { message: refused })
+  await t.rejects(rpc.status(call), { message: refused })
 })

@@ -7,15 +7,18 @@ import type { WatchCreateRequest, WatchResponse } from '#shared/store/wire.ts'
 import { openDatabase } from '#controller/store/database.ts'
 import { Engine } from '#controller/store/engine.ts'
 import { Mvcc } from '#controller/store/mvcc.ts'
+import { Snapshots } from '#controller/store/snapshots.ts'
 import type { HubWatch } from '#controller/store/watch-hub.ts'
 
 const everything = { key: Buffer.from('\0'), range_end: Buffer.from('\0') }
 
 function makeEngine(t: Test): Engine {
-  const database = openDatabase({ random: systemRandom }, join(t.testdir(), 'store.db'))
+  const file = join(t.testdir(), 'store.db')
+  const database = openDatabase({ random: systemRandom }, file)
   const engine = new Engine(
     {
       mvcc: new Mvcc({ database }),
+      snapshots: new Snapshots({ random: systemRandom }, { file }),
       clock: systemClock,
       random: systemRandom,
       logger: createLogger({ name: 'test', level: 'silent' }),

@@ -39,6 +39,20 @@ const samples: Samples = {
     ],
     ListHosts: [{}, { hosts: [{ host: 'h1', services: ['*'], enrolledAt: '2026-01-01' }] }],
   },
+  StoreOperations: {
+    DescribeStore: [
+      {},
+      {
+        store: mesh.store,
+        version: '3.4.0',
+        revision: 7,
+        bytes: 4096,
+        bytesInUse: 1024,
+        hasLeader: true,
+        problems: ['disk full'],
+      },
+    ],
+  },
 }
 
 t.test('every field of every message survives the wire under its typed name', async (t) => {
