@@ -47,6 +47,8 @@ export function runController(
   })
   const ready = new Promise<{ api: number; store: number; metrics: number }>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
+      // Commands speak to people, the controller logs.
+      if (!line.startsWith('{')) return
       const fields = JSON.parse(line) as {
         msg: string
         api: number
