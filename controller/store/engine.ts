@@ -1,7 +1,8 @@
 /**
  * Owns the embedded store at work: requests in, answers and watches out, as etcd's server would.
  * Writes that arrive together share one commit, so that the disk is waited for once; every answer
- * is given after its commit. Callers are trusted here: `service.ts` asks `access.ts` first.
+ * is given after its commit. Callers are trusted here: `service.ts` asks `access.ts` first. It is
+ * longer than others because it has one method for each call of the API.
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
