@@ -1,7 +1,7 @@
 /**
  * Owns the contract of `KeyValue`: what every store must do, run by `store.test.ts` against each.
- * Every test works under a prefix of its own, so that one server serves them all. It is long because
- * a contract is one list.
+ * Every test works under a prefix of its own, so that one server serves them all. It is longer than
+ * others because a contract is one list.
  */
 
 import { createHash } from 'node:crypto'
