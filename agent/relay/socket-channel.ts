@@ -67,7 +67,7 @@ export class SocketChannel implements Channel {
       if (!this.#socket.write(chunk)) this.#full = true
       return !this.#full
     }
-    this.#pieces.push(chunk)
+    this.#keep(chunk)
     this.#size += chunk.length
     if (this.#size >= most) this.flush()
     else this.#gather()
@@ -123,6 +123,15 @@ export class SocketChannel implements Channel {
     if (!this.#paused) return
     this.#paused = false
     this.#socket.resume()
+  }
+
+  /** A TLS socket hands over 16 KiB at a time, side by side in memory: they go out as one piece. */
+  #keep(chunk: Buffer): void {
+    const at = this.#pieces.length - 1
+    const last = this.#pieces[at]
+    if (last === undefined || last.buffer !== chunk.buffer) this.#pieces.push(chunk)
+    else if (last.byteOffset + last.length !== chunk.byteOffset) this.#pieces.push(chunk)
+    else this.#pieces[at] = Buffer.from(last.buffer, last.byteOffset, last.length + chunk.length)
   }
 
   #gather(): void {

@@ -53,6 +53,33 @@ t.test('large pieces of a turn are written together', async (t) => {
   t.same([writes, corks], [10, 1])
 })
 
+t.test('pieces that lie side by side in memory go out as one', async (t) => {
+  const { channel, socket, peer } = await pair(t)
+  const sizes: number[] = []
+  const write = socket.write.bind(socket)
+  socket.write = (...args: readonly unknown[]) => {
+    sizes.push((args[0] as Buffer).length)
+    return Reflect.apply(write, null, args) as boolean
+  }
+  const memory = Buffer.alloc(65_536, 'abcdefg')
+  const apart = Buffer.alloc(10_000, '-')
+  for (const [from, to] of [
+    [0, 16_384],
+    [16_384, 32_768],
+    [32_768, 40_000],
+    [40_009, 65_536],
+  ] as const) {
+    channel.write(memory.subarray(from, to))
+  }
+  channel.write(apart)
+  channel.end()
+  t.same(sizes, [40_000, 25_527, 10_000])
+  const whole = memory.toString('latin1')
+  t.ok(
+    (await peer.untilEnd()) === whole.slice(0, 40_000) + whole.slice(40_009) + '-'.repeat(10_000),
+  )
+})
+
 t.test('write says when to wait, and onDrain when to go on', async (t) => {
   const { channel, sink, peer } = await pair(t)
   peer.socket.pause()
