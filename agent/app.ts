@@ -1,6 +1,7 @@
 /**
  * Composition root of the control process: manifests, health, identity, registration, discovery and
- * the workers' hub, wired together. It carries no traffic; when it ends, workers go on.
+ * the workers' hub, wired together. It carries no traffic; when it ends, workers go on. Longer than
+ * most: who is told of what by whom stands in one place.
  */
 
 import { mkdirSync } from 'node:fs'
@@ -23,6 +24,7 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
+import { PolicyBook } from './policies/policy-book.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import { Registrar } from './registration/registrar.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
@@ -76,6 +78,7 @@ export class App {
   readonly #health: HealthBoard
   readonly #registrar: Registrar
   readonly #hub: WorkerHub
+  readonly #policies = new PolicyBook()
   readonly #report: AgentReport
   readonly #admin: AdminServer
   readonly #metrics: MetricsServer
@@ -251,9 +254,13 @@ export class App {
 
   #onOffer(): void {
     this.#want()
+    const { offer } = this.#registrar
+    const { manifests } = this.#watcher
+    this.#policies.update({ manifests, files: [], local: offer.local })
     this.#membership?.discovery.setLocal({
-      ...this.#registrar.offer,
-      listeners: listenersOf(this.#watcher.manifests),
+      ...offer,
+      listeners: listenersOf(manifests),
+      policies: this.#policies.policies,
     })
     this.#showReceipts()
   }

@@ -29,6 +29,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 
 /** What a worker is made with. */
@@ -58,6 +59,7 @@ interface Plane {
   readonly listeners: Listeners
   readonly tunnelListener: TunnelListener
   readonly tunnels: Tunnels
+  readonly policies: PolicyTable
   readonly services: ServiceTable
   readonly instances: LocalInstances
   readonly outbound: Outbound
@@ -174,9 +176,11 @@ export class ProxyWorker {
     const worker = this.#worker
     if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
     this.#plane ??= this.#build(worker, this.#trustDomain)
-    const { services, instances, listeners, outbound } = this.#plane
+    const { policies, services, instances, listeners, outbound } = this.#plane
+    const isPolicyChanged = policies.apply(snapshot)
     services.apply(snapshot)
     instances.apply(snapshot)
+    if (isPolicyChanged) this.#watch.reconsider()
     listeners.apply(desiredListeners(worker, snapshot, outbound))
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
     this.#report()
@@ -214,7 +218,12 @@ export class ProxyWorker {
           { endpoint, caller, trustDomain },
         ),
     })
-    const instances = new LocalInstances({ local, makePool: () => new ChannelPool({ clock }) })
+    const policies = new PolicyTable()
+    const instances = new LocalInstances({
+      local,
+      policies,
+      makePool: () => new ChannelPool({ clock }),
+    })
     const inbound = new Inbound({ instances, outcomes, watch, clock, random })
     const tunnelListener = new TunnelListener(
       {
@@ -229,6 +238,7 @@ export class ProxyWorker {
     )
     const outbound = new Outbound({
       services,
+      policies,
       outcomes,
       watch,
       clock,
@@ -243,7 +253,7 @@ export class ProxyWorker {
       onChange: () => this.#report(),
       onFailed: (listener) => this.#onFailed(listener),
     })
-    const plane = { listeners, tunnelListener, tunnels, services, instances, outbound }
+    const plane = { policies, services, instances, outbound, listeners, tunnelListener, tunnels }
     this.#measure(plane)
     this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
       this.#ended.reject(error),

@@ -8,6 +8,7 @@ import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, TrustDomain } from '#shared/model/names.ts'
+import type { ServicePolicy } from '#shared/model/policy.ts'
 import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { ListenerView, LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
 import { deepFreeze } from '#shared/schema/freeze.ts'
@@ -48,6 +49,8 @@ export interface LocalFacts {
   readonly offered: readonly InstanceRecord[]
   readonly local: readonly LocalInstance[]
   readonly listeners: readonly ListenerView[]
+  /** By service; the same object until a policy changes. */
+  readonly policies: Readonly<Record<string, ServicePolicy>>
 }
 
 /** Where the view of other hosts comes from. */
@@ -63,7 +66,7 @@ export class Discovery {
   #source: ViewSource = 'none'
   #revision = 0
   #builtAtMs = 0
-  #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [] }
+  #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
   #snapshot: Snapshot
   #gathering: Timer | null = null
   #saving: Timer | null = null
@@ -87,6 +90,7 @@ export class Discovery {
       hosts: {},
       local: [],
       listeners: [],
+      policies: {},
     })
   }
 
@@ -238,13 +242,14 @@ export class Discovery {
     const before = this.#snapshot
     const services = this.#catalog.services()
     const hosts = this.#catalog.hosts()
-    const { local, listeners } = this.#facts
+    const { local, listeners, policies } = this.#facts
     const isSame =
       before.sequence > 0 &&
       before.services === services &&
       before.hosts === hosts &&
       before.local === local &&
-      before.listeners === listeners
+      before.listeners === listeners &&
+      before.policies === policies
     if (isSame) return
     this.#snapshot = deepFreeze({
       ...before,
@@ -254,6 +259,7 @@ export class Discovery {
       hosts,
       local,
       listeners,
+      policies,
     })
     this.#builtAtMs = this.#parts.clock.now()
     for (const listener of this.#listeners) listener(this.#snapshot)

@@ -1,13 +1,20 @@
 /**
  * Owns the callee side's steps of one tunnel stream: every request on it goes to the one instance
- * the stream was opened for, where that is now, and is authorised as the service will see it.
+ * the stream was opened for, where that is now, and is authorised as the service will see it. What
+ * policy says is remembered until the policy is another one.
  */
 
+import type { RequestHead } from '#agent/http1/head.ts'
+import { RequestView } from '#agent/http1/request-view.ts'
 import type { HttpSteps } from '#agent/relay/steps.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
+import type { Port } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { CallerPolicy, Verdict } from '#shared/policy/caller-policy.ts'
+import type { CompiledPolicy } from '#shared/policy/compiled-policy.ts'
 import type { Permit } from '#shared/policy/permit.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import type { ReachableInstance } from './local-instances.ts'
 
 /** Settings of one stream's steps. */
@@ -15,7 +22,6 @@ export interface AnswerStepsSettings {
   readonly instance: ReachableInstance
   /** The peer, proven by mTLS. */
   readonly source: SpiffeId
-  readonly permit: Permit
 }
 
 /** See the header. */
@@ -25,37 +31,86 @@ export class AnswerSteps implements HttpSteps {
   readonly callerAddress = ''
   readonly source: SpiffeId
   readonly #instance: ReachableInstance
-  readonly #permit: Permit
+  /** What `#caller` was made from. */
+  #policy: CompiledPolicy
+  #port: Port
+  #caller: CallerPolicy
+  /** The request that was last decided; null before the first, and on raw connections. */
+  #request: RequestHead | null = null
   #decision: Extract<Decision, { kind: 'forward' }> | null = null
 
-  constructor(settings: AnswerStepsSettings) {
-    this.source = settings.source
-    this.#instance = settings.instance
-    this.#permit = settings.permit
+  constructor({ instance, source }: AnswerStepsSettings) {
+    this.source = source
+    this.#instance = instance
+    this.#policy = instance.policy
+    this.#port = instance.view.port
+    this.#caller = this.#callerPolicy()
   }
 
-  decide(): Decision {
+  /** The verdict on the connection as such. */
+  get connection(): Verdict {
+    return this.#current().connection
+  }
+
+  decide(head: RequestHead): Decision {
     const { view, id, gone } = this.#instance
     if (gone) {
       const detail = `this host has no instance ${view.id} of ${view.service} any more`
-      return { kind: 'refuse', reason: 'draining', detail, service: view.service, destination: id }
+      return this.#refuse({ reason: 'draining', detail, rule: null })
     }
-    // The instance may have moved since the last request, to another port for one.
-    const upstream = this.#instance.upstreamFor(this.source)
-    if (this.#decision?.upstream !== upstream) {
-      this.#decision = {
-        kind: 'forward',
-        upstream,
-        permit: this.#permit,
-        service: view.service,
-        destination: id,
-      }
-    }
-    return this.#decision
+    this.#request = head
+    const caller = this.#current()
+    const verdict = caller.isOpen ? caller.judge(new RequestView(head)) : caller.connection
+    if (verdict.kind === 'permitted') return this.#forward(verdict.permit, id)
+    const { reason, detail, ref } = verdict.refusal
+    return this.#refuse({ reason, detail, rule: ref })
   }
 
   /** A kept-alive connection that the service had closed is replaced; nothing else is repeated. */
   again(failed: Upstream, reason: Reason): Upstream | null {
     return reason === 'instance-aborted' ? failed : null
+  }
+
+  reconsider(isUnderWay: boolean): Refusal | null {
+    if (this.#instance.policy === this.#policy) return null
+    const caller = this.#current()
+    const verdict =
+      isUnderWay && this.#request !== null
+        ? caller.judge(new RequestView(this.#request))
+        : caller.connection
+    return verdict.kind === 'denied' ? verdict.refusal : null
+  }
+
+  /** What the policy in force means for this caller. */
+  #current(): CallerPolicy {
+    const { policy, view } = this.#instance
+    if (policy !== this.#policy || view.port !== this.#port) {
+      this.#policy = policy
+      this.#port = view.port
+      this.#caller = this.#callerPolicy()
+    }
+    return this.#caller
+  }
+
+  #callerPolicy(): CallerPolicy {
+    const isHttp = this.#instance.view.protocol === 'http'
+    return this.#policy.forCaller(this.source, this.#port, isHttp)
+  }
+
+  /** The instance may have moved since the last request, to another port for one. */
+  #forward(permit: Permit, destination: SpiffeId): Decision {
+    const upstream = this.#instance.upstreamFor(this.source)
+    if (this.#decision?.upstream !== upstream || this.#decision.permit !== permit) {
+      const { service } = this.#instance.view
+      this.#decision = { kind: 'forward', upstream, permit, service, destination }
+    }
+    return this.#decision
+  }
+
+  #refuse(
+    why: Pick<Extract<Decision, { kind: 'refuse' }>, 'reason' | 'detail' | 'rule'>,
+  ): Decision {
+    const { view, id } = this.#instance
+    return { kind: 'refuse', ...why, service: view.service, destination: id }
   }
 }

@@ -11,10 +11,10 @@ import { statusOf } from '#agent/relay/replies.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { IncomingCall } from '#agent/tunnel/tunnel-listener.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
-import { authorise } from '#shared/policy/authorise.ts'
-import type { Permit } from '#shared/policy/permit.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import { AnswerSteps } from './answer-steps.ts'
 import type { LocalInstances, LocalUpstream, ReachableInstance } from './local-instances.ts'
 
@@ -59,13 +59,14 @@ export class Inbound {
       )
       return
     }
-    const verdict = authorise(peer, instance.id)
+    const steps = new AnswerSteps({ instance, source: peer })
+    const verdict = steps.connection
     if (verdict.kind === 'denied') {
-      this.#refuse(call, instance, 'policy-denied', `${verdict.rule}: ${verdict.detail}`)
+      deny(this.#parts, call, instance, verdict.refusal)
       return
     }
     const upstream = instance.upstreamFor(peer)
-    const arrival = new Arrival(this.#parts, call, instance, upstream, verdict.permit)
+    const arrival = new Arrival(this.#parts, call, instance, upstream, steps)
     // A service that speaks first or is asked first: either way it must be there before we say so.
     const idle = instance.view.protocol === 'http' ? upstream.takeIdle() : null
     if (idle === null) {
@@ -84,8 +85,18 @@ export class Inbound {
     detail: string,
   ): void {
     call.stream.refuse(statusOf(reason), reason, detail)
-    recordRefusal(this.#parts, call, instance, reason)
+    recordRefusal(this.#parts, call, instance, reason, null)
   }
+}
+
+function deny(
+  parts: InboundParts,
+  call: IncomingCall,
+  instance: ReachableInstance,
+  { reason, detail, ref }: Refusal,
+): void {
+  call.stream.refuse(statusOf(reason), reason, detail)
+  recordRefusal(parts, call, instance, reason, ref)
 }
 
 function recordRefusal(
@@ -93,6 +104,7 @@ function recordRefusal(
   call: IncomingCall,
   instance: ReachableInstance | null,
   reason: Reason,
+  rule: RuleRef | null,
 ): void {
   parts.outcomes.record({
     direction: 'inbound',
@@ -106,6 +118,7 @@ function recordRefusal(
     path: '',
     status: 0,
     reason,
+    rule,
     bytesFromCaller: 0,
     bytesToCaller: 0,
     startedAt: parts.clock.now(),
@@ -122,7 +135,7 @@ class Arrival implements Opener, ChannelSink {
   readonly #call: IncomingCall
   readonly #instance: ReachableInstance
   readonly #upstream: LocalUpstream
-  readonly #permit: Permit
+  readonly #steps: AnswerSteps
   #gone = false
 
   constructor(
@@ -130,13 +143,13 @@ class Arrival implements Opener, ChannelSink {
     call: IncomingCall,
     instance: ReachableInstance,
     upstream: LocalUpstream,
-    permit: Permit,
+    steps: AnswerSteps,
   ) {
     this.#parts = parts
     this.#call = call
     this.#instance = instance
     this.#upstream = upstream
-    this.#permit = permit
+    this.#steps = steps
   }
 
   onOpen(channel: Channel): void {
@@ -149,29 +162,32 @@ class Arrival implements Opener, ChannelSink {
   onOpenFailed(reason: Reason, detail: string): void {
     if (this.#gone) return
     this.#call.stream.refuse(statusOf(reason), reason, detail)
-    recordRefusal(this.#parts, this.#call, this.#instance, reason)
+    recordRefusal(this.#parts, this.#call, this.#instance, reason, null)
   }
 
   /** Says yes and relays; `channel` is the connection that proved the instance is there, if new. */
   grant(channel: Channel | null): void {
     const { outcomes, watch, clock, random } = this.#parts
     const { stream, peer } = this.#call
+    const steps = this.#steps
+    // Policy may have changed while the instance was being reached.
+    const verdict = steps.connection
+    if (verdict.kind === 'denied') {
+      if (channel !== null) this.#upstream.release(channel)
+      deny(this.#parts, this.#call, this.#instance, verdict.refusal)
+      return
+    }
     stream.accept()
     if (this.#instance.view.protocol === 'http') {
       if (channel !== null) this.#upstream.release(channel)
-      const steps = new AnswerSteps({
-        instance: this.#instance,
-        source: peer,
-        permit: this.#permit,
-      })
       new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random }).start()
       return
     }
     if (channel === null) return
     new TcpRelay(
-      { caller: stream, service: channel, outcomes, watch, clock },
+      { caller: stream, service: channel, outcomes, watch, clock, steps },
       tcpFacts(this.#instance, peer),
-      this.#permit,
+      verdict.permit,
     ).start()
   }
 

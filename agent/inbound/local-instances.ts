@@ -11,11 +11,15 @@ import type { Channel, Opener } from '#agent/platform.ts'
 import type { AttemptResult, Upstream } from '#agent/relay/upstream.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import type { LocalDialler } from '#agent/relay/dial-local.ts'
+import type { CompiledPolicy } from '#shared/policy/compiled-policy.ts'
+import type { PolicyTable } from '#shared/policy/policy-table.ts'
 
 /** What local instances need. */
 export interface LocalInstancesParts {
   readonly local: Pick<LocalDialler, 'dial'>
   readonly makePool: () => ChannelPool
+  /** Is given each snapshot before the instances are. */
+  readonly policies: Pick<PolicyTable, 'of'>
 }
 
 /** One instance of this host and the ways to it. It stays the same while its place changes. */
@@ -25,6 +29,7 @@ export class ReachableInstance {
   readonly #parts: LocalInstancesParts
   readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
   #view: LocalInstance
+  #policy: CompiledPolicy
   #gone = false
 
   constructor(
@@ -33,6 +38,7 @@ export class ReachableInstance {
   ) {
     this.#parts = parts
     this.#view = settings.view
+    this.#policy = parts.policies.of(settings.view.service)
     this.id = settings.id
     this.host = settings.host
   }
@@ -40,6 +46,11 @@ export class ReachableInstance {
   /** The instance as the newest snapshot that had it says. */
   get view(): LocalInstance {
     return this.#view
+  }
+
+  /** Who may call it; the same object until that changes. */
+  get policy(): CompiledPolicy {
+    return this.#policy
   }
 
   /** Whether it has left the view; nothing new goes to it. */
@@ -61,6 +72,7 @@ export class ReachableInstance {
   update(view: LocalInstance): void {
     const stays = this.#view.address === view.address && this.#view.port === view.port
     this.#view = view
+    this.#policy = this.#parts.policies.of(view.service)
     if (!stays) this.#forget()
   }
 

@@ -4,6 +4,7 @@
  */
 
 import type { RequestHead } from '#agent/http1/head.ts'
+import { RequestView } from '#agent/http1/request-view.ts'
 import type { Clock, Random } from '#agent/platform.ts'
 import type { HttpSteps } from '#agent/relay/steps.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
@@ -12,14 +13,20 @@ import { agentMetrics } from '#shared/metrics/names.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
-import { authorise, permitToCarry } from '#shared/policy/authorise.ts'
+import type { Verdict } from '#shared/policy/caller-policy.ts'
+import { permitToCarry } from '#shared/policy/carrying.ts'
+import type { Permit } from '#shared/policy/permit.ts'
+import type { PolicyTable } from '#shared/policy/policy-table.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import { serviceOfAuthority } from '#shared/route/mesh-name.ts'
-import type { MeshEndpoint } from './mesh-endpoint.ts'
+import type { MeshEndpoint, Place } from './mesh-endpoint.ts'
 import type { CallableService, ServiceTable } from './service-table.ts'
 
 /** What steps lean on. */
 export interface CallStepsParts {
   readonly services: Pick<ServiceTable, 'find'>
+  /** Who may call the services of this host. */
+  readonly policies: Pick<PolicyTable, 'of'>
   readonly clock: Clock
   readonly random: Random
   readonly counters: Pick<TrafficCounters, 'tally'>
@@ -57,6 +64,8 @@ export class CallSteps implements HttpSteps {
   readonly callerAddress: string
   readonly #parts: CallStepsParts
   readonly #service: ServiceName | null
+  /** The request that was last decided; null before the first, and on raw connections. */
+  #request: RequestHead | null = null
   /** Of the call under way. */
   #called: CallableService | null = null
   /** The endpoints that were tried, the last one at the end. */
@@ -70,6 +79,7 @@ export class CallSteps implements HttpSteps {
   }
 
   decide(head: RequestHead): Decision {
+    this.#request = head
     if (this.#service !== null) return this.decideService(this.#service)
     const named = serviceOfAuthority(head.authority)
     if (!named.ok) return refuse('not-mesh-name', named.problem, null)
@@ -115,39 +125,59 @@ export class CallSteps implements HttpSteps {
     return decision.kind === 'forward' ? decision.upstream : null
   }
 
+  /** Calls that stay on this host are judged here: no other agent sees them. */
+  reconsider(isUnderWay: boolean): Refusal | null {
+    const endpoint = this.#tried.at(-1)
+    const called = this.#called
+    if (!isUnderWay || called === null || this.source === null) return null
+    if (endpoint?.place.kind !== 'local') return null
+    const verdict = this.#judge(called, endpoint, this.source)
+    return verdict.kind === 'denied' ? verdict.refusal : null
+  }
+
   #decision(called: CallableService, endpoint: MeshEndpoint, source: SpiffeId): Decision {
-    const known = endpoint.decisions.get(source)
-    if (known !== undefined) return known
-    const decision = decisionOf(called, endpoint, source)
-    endpoint.decisions.set(source, decision)
-    return decision
+    switch (endpoint.place.kind) {
+      case 'far':
+        return forward(called, endpoint, source, permitToCarry())
+      case 'local': {
+        const verdict = this.#judge(called, endpoint, source)
+        if (verdict.kind === 'permitted') return forward(called, endpoint, source, verdict.permit)
+        const { reason, detail, ref } = verdict.refusal
+        return { ...refuse(reason, detail, called.view.name, called), rule: ref }
+      }
+    }
+  }
+
+  #judge(called: CallableService, { place }: MeshEndpoint, source: SpiffeId): Verdict {
+    const { port } = (place as Extract<Place, { kind: 'local' }>).instance
+    const request = this.#request
+    const caller = this.#parts.policies
+      .of(called.view.name)
+      .forCaller(source, port, request !== null)
+    return request !== null && caller.isOpen
+      ? caller.judge(new RequestView(request))
+      : caller.connection
   }
 }
 
-function decisionOf(called: CallableService, endpoint: MeshEndpoint, source: SpiffeId): Decision {
-  const { name } = called.view
-  switch (endpoint.place.kind) {
-    case 'far':
-      return {
-        kind: 'forward',
-        upstream: endpoint.upstreamFor(source),
-        permit: permitToCarry(),
-        service: name,
-        destination: called.id,
-      }
-    case 'local': {
-      const verdict = authorise(source, called.id)
-      return verdict.kind === 'permitted'
-        ? {
-            kind: 'forward',
-            upstream: endpoint.upstreamFor(source),
-            permit: verdict.permit,
-            service: name,
-            destination: called.id,
-          }
-        : refuse('policy-denied', `${verdict.rule}: ${verdict.detail}`, name, called)
-    }
-  }
+/** The decision to forward, the same object as long as it says the same. */
+function forward(
+  called: CallableService,
+  endpoint: MeshEndpoint,
+  source: SpiffeId,
+  permit: Permit,
+): Decision {
+  const known = endpoint.decisions.get(source)
+  if (known?.permit === permit) return known
+  const decision = {
+    kind: 'forward',
+    upstream: endpoint.upstreamFor(source),
+    permit,
+    service: called.view.name,
+    destination: called.id,
+  } as const
+  endpoint.decisions.set(source, decision)
+  return decision
 }
 
 function refuse(
@@ -155,6 +185,6 @@ function refuse(
   detail: string,
   service: ServiceName | null,
   called?: CallableService,
-): Decision {
-  return { kind: 'refuse', reason, detail, service, destination: called?.id ?? null }
+): Extract<Decision, { kind: 'refuse' }> {
+  return { kind: 'refuse', reason, detail, service, destination: called?.id ?? null, rule: null }
 }

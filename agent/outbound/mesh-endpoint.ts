@@ -32,8 +32,8 @@ export class MeshEndpoint extends Endpoint {
   readonly #clock: Clock
   readonly #ejection: EjectionSettings
   readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
-  /** What was decided for each caller; policy changes clear it. */
-  readonly decisions = new Map<SpiffeId, Decision>()
+  /** The decision that was last made for each caller. */
+  readonly decisions = new Map<SpiffeId, Extract<Decision, { kind: 'forward' }>>()
   /** A list of it alone, made once for all requests that try it first. */
   readonly alone: readonly MeshEndpoint[] = [this]
   /** Its fellow instances, itself included; replaced with every change of the service. */

@@ -14,14 +14,17 @@ import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import type { ServiceName } from '#shared/model/names.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import { CallSteps } from './call-steps.ts'
 import type { ServiceTable } from './service-table.ts'
 
 /** What the journey leans on. */
 export interface OutboundParts {
   readonly services: ServiceTable
+  readonly policies: Pick<PolicyTable, 'of'>
   readonly outcomes: OutcomeSink
   readonly watch: RelayWatch
   readonly clock: Clock
@@ -103,7 +106,7 @@ class TcpCall implements Opener, ChannelSink {
   start(service: ServiceName): void {
     const decision = this.#steps.decideService(service)
     this.#decision = decision
-    if (decision.kind === 'refuse') this.#refuse(decision.reason)
+    if (decision.kind === 'refuse') this.#refuse(decision.reason, decision.rule)
     else this.#attempt(decision.upstream)
   }
 
@@ -128,6 +131,7 @@ class TcpCall implements Opener, ChannelSink {
         },
         watch: this.#parts.watch,
         clock: this.#parts.clock,
+        steps: this.#steps,
       },
       {
         direction: 'outbound',
@@ -171,7 +175,7 @@ class TcpCall implements Opener, ChannelSink {
     upstream.open(this)
   }
 
-  #refuse(reason: Reason): void {
+  #refuse(reason: Reason, rule: RuleRef | null = null): void {
     this.#over = true
     this.#caller.abort()
     const { clock, outcomes } = this.#parts
@@ -188,6 +192,7 @@ class TcpCall implements Opener, ChannelSink {
       path: '',
       status: 0,
       reason,
+      rule,
       bytesFromCaller: 0,
       bytesToCaller: 0,
       startedAt: clock.now() - durationMs,

@@ -16,7 +16,9 @@ import {
   writeResponseHead,
 } from '#agent/http1/serialise.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
 import { Opening, type Waiting } from './opening.ts'
@@ -50,6 +52,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   #startedAt = 0
   #startedElapsed = 0
   #decision: Decision | null = null
+  /** The rule that ended the request after it had been allowed. */
+  #revokedBy: RuleRef | null = null
   #headText = ''
   /** What was sent of the body, as long as it may have to be sent again. */
   #held: Buffer[] = []
@@ -150,6 +154,13 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#dropChannel('abandoned')
     this.#record('caller-aborted', this.#said ? this.#status : statusOf('caller-aborted'))
     this.#relay.parts.caller.abort()
+  }
+
+  /** Policy no longer allows the request under way. */
+  revoke({ ref, reason, detail }: Refusal): void {
+    if (!this.#active) return
+    this.#revokedBy = ref
+    this.#fail(reason, detail)
   }
 
   /** Nothing has moved for too long: whose turn was it? */
@@ -337,6 +348,13 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     splice.start({ fromCaller, fromService })
     if (this.#relay.callerHasEnded) service.end()
     this.#relay.handOver()
+  }
+
+  /** For the splice: whether the connection after a 101 may go on. */
+  stillAllowed(): boolean {
+    const refusal = this.#relay.parts.steps.reconsider(true)
+    this.#revokedBy = refusal?.ref ?? null
+    return refusal === null
   }
 
   /** For the splice: the connection after a 101 is over. */
@@ -527,6 +545,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       path: this.#head?.target ?? '',
       status,
       reason,
+      rule: this.#revokedBy ?? ruleOf(decision),
       bytesFromCaller: this.#bytesIn,
       bytesToCaller: this.#bytesOut,
       startedAt: this.#startedAt,
@@ -545,6 +564,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#startedAt = clock.now()
     this.#startedElapsed = clock.elapsed()
     this.#decision = null
+    this.#revokedBy = null
     this.#headText = ''
     if (this.#held.length > 0) this.#held = []
     this.#heldBytes = 0
@@ -560,6 +580,12 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#bytesIn = headBytes
     this.#bytesOut = 0
   }
+}
+
+/** The rule that refused, or that would have. */
+function ruleOf(decision: Decision | null): RuleRef | null {
+  if (decision === null) return null
+  return decision.kind === 'refuse' ? decision.rule : (decision.permit.audit?.ref ?? null)
 }
 
 /** Whether every protocol of an answer was among those asked for. */

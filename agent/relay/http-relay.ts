@@ -157,6 +157,16 @@ export class HttpRelay implements ChannelSink, Watched {
     }
   }
 
+  /** Policy has changed: what it no longer allows ends, the request under way with a reason. */
+  reconsider(): void {
+    const isUnderWay = this.#phase === 'exchange'
+    if (!isUnderWay && this.#phase !== 'head') return
+    const refusal = this.parts.steps.reconsider(isUnderWay)
+    if (refusal === null) return
+    if (isUnderWay) this.#exchange.revoke(refusal)
+    else this.close()
+  }
+
   expired(): void {
     switch (this.#phase) {
       case 'head':

@@ -43,6 +43,8 @@ export class Parting implements ChannelSink, Watched {
     this.#watch.remove(this)
   }
 
+  reconsider(): void {}
+
   drain(): void {
     this.expired()
   }

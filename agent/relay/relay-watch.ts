@@ -14,6 +14,8 @@ export interface Watched {
   expired(): void
   /** Finish what is under way, then go. */
   drain(): void
+  /** Policy has changed: end what it no longer allows. */
+  reconsider(): void
 }
 
 const sweepMs = 500
@@ -67,6 +69,11 @@ export class RelayWatch {
     this.#draining = true
     for (const relay of this.#watched) relay.drain()
     if (this.#watched.size > 0) await new Promise<void>((resolve) => (this.#idle = resolve))
+  }
+
+  /** Has policy asked again for every relay. */
+  reconsider(): void {
+    for (const relay of this.#watched) relay.reconsider()
   }
 
   #sweep(): void {

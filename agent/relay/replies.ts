@@ -23,6 +23,7 @@ export const answers: Readonly<Record<Reason, Answer>> = {
   'body-timeout': answer(408, 'Request Timeout', 'caller'),
   'method-refused': answer(405, 'Method Not Allowed', 'caller'),
   'upgrade-refused': answer(400, 'Bad Request', 'caller'),
+  'ambiguous-request': answer(400, 'Bad Request', 'caller'),
   'not-http': answer(400, 'Bad Request', 'caller'),
   'caller-aborted': answer(499, 'Client Closed Request', 'caller'),
   'unknown-service': answer(404, 'Not Found', 'caller'),

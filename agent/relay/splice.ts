@@ -7,12 +7,14 @@ import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { RelayWatch, Watched } from './relay-watch.ts'
 import { nobody } from './silence.ts'
 
-/** How a spliced connection ended: by goodbyes of both sides, or by the loss of one. */
-export type SpliceEnd = 'clean' | 'caller-lost' | 'service-lost'
+/** How a spliced connection ended: by goodbyes of both sides, the loss of one, or by policy. */
+export type SpliceEnd = 'clean' | 'caller-lost' | 'service-lost' | 'denied'
 
 /** Is told of the end, once. */
 export interface SpliceOwner {
   spliceOver(end: SpliceEnd, bytesFromCaller: number, bytesToCaller: number): void
+  /** Whether policy still allows the connection; asked after policy has changed. */
+  stillAllowed(): boolean
 }
 
 /** How long one side is waited for when the other has gone for good. */
@@ -103,6 +105,10 @@ export class Splice implements Watched {
 
   /** A raw connection has no seam to end at: it goes on until its ends close it. */
   drain(): void {}
+
+  reconsider(): void {
+    if (!this.#owner.stillAllowed()) this.#over('denied')
+  }
 
   /** For the sides: one of them is gone. */
   sideClosed(side: Side, error: ChannelError | null): void {

@@ -6,6 +6,7 @@ import type { RequestHead } from '#agent/http1/head.ts'
 import type { Direction } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import type { Decision, Upstream } from './upstream.ts'
 
 /** The steps of one side of the journey, for one caller connection. */
@@ -24,4 +25,9 @@ export interface HttpSteps {
    * for a fresh channel, or null when the budget is spent or there is none.
    */
   again(failed: Upstream, reason: Reason): Upstream | null
+  /**
+   * Asks policy again after it has changed: what it now says against the connection, or against the
+   * request under way; null where nothing.
+   */
+  reconsider(isUnderWay: boolean): Refusal | null
 }

@@ -9,7 +9,9 @@ import type { HostName, InstanceId, ServiceName } from '#shared/model/names.ts'
 import type { Direction } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
 import type { Permit } from '#shared/policy/permit.ts'
+import type { HttpSteps } from './steps.ts'
 import type { RelayWatch } from './relay-watch.ts'
 import { Splice, type SpliceEnd, type SpliceOwner } from './splice.ts'
 
@@ -32,6 +34,8 @@ export function reasonOf(end: SpliceEnd, mtls: boolean): Reason {
       return 'ok'
     case 'caller-lost':
       return 'caller-aborted'
+    case 'denied':
+      return 'policy-denied'
     case 'service-lost':
       return mtls ? 'tunnel-lost' : 'instance-aborted'
   }
@@ -40,8 +44,13 @@ export function reasonOf(end: SpliceEnd, mtls: boolean): Reason {
 /** See the header. */
 export class TcpRelay implements SpliceOwner {
   readonly #splice: Splice
-  readonly #parts: { readonly outcomes: OutcomeSink; readonly clock: Clock }
+  readonly #parts: {
+    readonly outcomes: OutcomeSink
+    readonly clock: Clock
+    readonly steps: Pick<HttpSteps, 'reconsider'>
+  }
   readonly #facts: TcpRelayFacts
+  #rule: RuleRef | null
   readonly #startedAt: number
   readonly #startedElapsed: number
 
@@ -52,12 +61,15 @@ export class TcpRelay implements SpliceOwner {
       readonly outcomes: OutcomeSink
       readonly watch: RelayWatch
       readonly clock: Clock
+      /** Who is asked whether policy still allows it. */
+      readonly steps: Pick<HttpSteps, 'reconsider'>
     },
     facts: TcpRelayFacts,
-    _permit: Permit,
+    permit: Permit,
   ) {
     this.#parts = parts
     this.#facts = facts
+    this.#rule = permit.audit?.ref ?? null
     this.#startedAt = parts.clock.now()
     this.#startedElapsed = parts.clock.elapsed()
     this.#splice = new Splice({ ...parts, owner: this })
@@ -66,6 +78,13 @@ export class TcpRelay implements SpliceOwner {
   /** Begins to copy; both channels are its own from here on. */
   start(): void {
     this.#splice.start(null)
+  }
+
+  /** For the splice. */
+  stillAllowed(): boolean {
+    const refusal = this.#parts.steps.reconsider(true)
+    if (refusal !== null) this.#rule = refusal.ref
+    return refusal === null
   }
 
   /** For the splice. */
@@ -79,6 +98,7 @@ export class TcpRelay implements SpliceOwner {
       path: '',
       status: 0,
       reason: reasonOf(end, direction === 'outbound' && mtls),
+      rule: this.#rule,
       bytesFromCaller,
       bytesToCaller,
       startedAt: this.#startedAt,

@@ -6,6 +6,7 @@
 import type { HostName, InstanceId, ServiceName } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
 import type { Permit } from '#shared/policy/permit.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
 
@@ -50,4 +51,6 @@ export type Decision =
       readonly detail: string
       readonly service: ServiceName | null
       readonly destination: SpiffeId | null
+      /** The policy rule that refuses; null where it is no matter of policy. */
+      readonly rule: RuleRef | null
     }

@@ -3,7 +3,10 @@
  * settings ask for it. The relay calls it exactly once per request or connection.
  */
 
+import { agentMetrics } from '#shared/metrics/names.ts'
 import type { Outcome } from '#shared/model/outcome.ts'
+import type { RuleRef } from '#shared/model/policy.ts'
+import type { Reason } from '#shared/model/reason.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 
 /** Writes one access line; pino's `info` bound to the access logger fits. */
@@ -15,6 +18,9 @@ export interface AccessLog {
 export interface RecorderSettings {
   readonly accessLog: 'on' | 'errors' | 'off'
 }
+
+/** The reasons of calls that a rule refused in earnest. */
+const refusals: ReadonlySet<Reason> = new Set(['policy-denied', 'ambiguous-request'])
 
 /** The outcome sink of a worker. */
 export class Recorder {
@@ -34,8 +40,17 @@ export class Recorder {
   /** Counts and logs one outcome. */
   record(outcome: Outcome): void {
     this.#counters.count(outcome)
+    if (outcome.rule !== null) this.#countDenial(outcome, outcome.rule)
     if (this.#mode === 'off') return
-    if (this.#mode === 'errors' && outcome.reason === 'ok' && outcome.status < 500) return
+    const isQuiet = outcome.reason === 'ok' && outcome.status < 500 && outcome.rule === null
+    if (this.#mode === 'errors' && isQuiet) return
     this.#log.write(outcome)
+  }
+
+  /** Rules are as many as are written; the counters' own limit stands behind that. */
+  #countDenial({ destination, reason }: Outcome, { rule, file }: RuleRef): void {
+    const mode = refusals.has(reason) ? 'enforce' : 'audit'
+    const labels = { destination: destination ?? '', rule, file, mode }
+    this.#counters.tally(agentMetrics.denials.name, labels)
   }
 }

@@ -80,6 +80,12 @@ export const agentMetrics = {
     help: 'Tunnel handshakes, by result.',
     labels: ['direction', 'result'],
   },
+  denials: {
+    name: 'mesh_policy_denials_total',
+    kind: 'counter',
+    help: 'Calls that a policy rule refused, or would have in audit mode.',
+    labels: ['destination', 'rule', 'file', 'mode'],
+  },
   snapshotRevision: {
     name: 'mesh_snapshot_revision',
     kind: 'gauge',

@@ -5,6 +5,7 @@
 
 import type { InstanceLabels } from './instance-labels.ts'
 import type { Port, ServiceName } from './names.ts'
+import type { Policy } from './policy.ts'
 import type { Protocol } from './records.ts'
 
 /** How the agent tells whether the local service works. */
@@ -43,6 +44,8 @@ export interface Manifest extends InstanceLabels {
   readonly upstreams: readonly Upstream[]
   /** Services it cannot do without, beside its upstreams. */
   readonly requires: readonly ServiceName[]
+  /** Who may call it; absent where the manifest says nothing of it. */
+  readonly policy?: Policy
   /** How long open connections may live on after the manifest is gone. */
   readonly drainMs: number
 }

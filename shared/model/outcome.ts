@@ -1,6 +1,7 @@
 /** Owns the outcome: the one record written for every request and every connection, exactly once. */
 
 import type { HostName, InstanceId, ServiceName } from './names.ts'
+import type { RuleRef } from './policy.ts'
 import type { Protocol } from './records.ts'
 import type { Reason } from './reason.ts'
 import type { SpiffeId } from './spiffe-id.ts'
@@ -24,6 +25,10 @@ export interface Outcome {
   /** HTTP status given to the caller; 0 for TCP and for requests nobody could answer. */
   readonly status: number
   readonly reason: Reason
+  /**
+   * The policy rule that refused; with a reason that is no refusal, one in audit mode that would have.
+   */
+  readonly rule: RuleRef | null
   readonly bytesFromCaller: number
   readonly bytesToCaller: number
   /** Milliseconds since the epoch. */

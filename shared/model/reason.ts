@@ -13,6 +13,7 @@ export type Reason =
   | 'body-timeout'
   | 'method-refused' // CONNECT, TRACE
   | 'upgrade-refused'
+  | 'ambiguous-request' // a rule depends on how path, method, host or a field is read
   | 'not-http' // bytes that are not HTTP sent to an HTTP service
   | 'caller-aborted'
   // the mesh's

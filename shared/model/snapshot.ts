@@ -5,6 +5,7 @@
 
 import type { InstanceLabels } from './instance-labels.ts'
 import type { HostName, InstanceId, Port, ServiceName, TrustDomain } from './names.ts'
+import type { ServicePolicy } from './policy.ts'
 import type { Protocol } from './records.ts'
 
 /** One instance a caller may pick. */
@@ -61,4 +62,6 @@ export interface Snapshot {
   readonly hosts: Readonly<Record<string, HostView>>
   readonly local: readonly LocalInstance[]
   readonly listeners: readonly ListenerView[]
+  /** Who may call this host's services; one that is not in it has the default of every service. */
+  readonly policies: Readonly<Record<string, ServicePolicy>>
 }

@@ -21,6 +21,7 @@ interface Node {
   readonly description?: string
   readonly minimum?: number
   readonly maximum?: number
+  readonly minItems?: number
   readonly maxItems?: number
   readonly maxLength?: number
   readonly properties?: Readonly<Record<string, Node>>
@@ -137,7 +138,8 @@ function expectation(node: Node): string {
   }
   if (node.type === 'boolean') return 'true or false'
   if (node.type === 'object') return 'an object { ... }'
-  if (node.type === 'array') return `a list of at most ${node.maxItems ?? '∞'} items`
+  if (node.type === 'array')
+    return `a list of ${node.minItems ?? 0} to ${node.maxItems ?? '∞'} items`
   if (node.maxLength !== undefined) return `a text of 1 to ${node.maxLength} characters`
   return 'a text'
 }

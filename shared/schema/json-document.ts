@@ -42,6 +42,11 @@ export class JsonDocument {
     }
   }
 
+  /** Where a value stands, from 1. */
+  placeOf(pointer: string): { readonly line: number; readonly column: number } {
+    return this.#lines.at(this.#offset(pointer, 'value'))
+  }
+
   #offset(pointer: string, at: 'key' | 'value'): number {
     const { keys, values } = this.#reading
     const key = at === 'key' ? keys.get(pointer) : undefined

@@ -12,6 +12,7 @@ import { check, show } from './check.ts'
 import { deepFreeze } from './freeze.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
 import { joinPointer, type JsonValue } from './json-reader.ts'
+import { manifestPolicy, manifestPolicyKeys } from './policy.ts'
 import type { Problem, Report } from './problem.ts'
 
 const label = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
@@ -158,6 +159,7 @@ export const manifestSchema = Type.Object(
         description: 'zone of this instance, where it is not that of its host',
       }),
     ),
+    ...manifestPolicyKeys,
     drainMs: Type.Optional(
       Type.Integer({
         minimum: 0,
@@ -229,6 +231,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
   }
   const health = healthOf(raw, report)
   if (service === null) return null
+  const policy = manifestPolicy(document, service, raw, report)
   return {
     file: document.file,
     service,
@@ -240,6 +243,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     upstreams,
     requires,
     ...labelsOf({ ...raw, tags }),
+    ...(policy === null ? {} : { policy }),
     drainMs: raw.drainMs ?? 30_000,
   }
 }
@@ -253,6 +257,10 @@ const servingKeys = [
   'tags',
   'metadata',
   'zone',
+  'allow',
+  'deny',
+  'defaultPolicy',
+  'policyMode',
   'drainMs',
 ] as const
 

@@ -23,6 +23,7 @@ import {
 } from '#shared/model/names.ts'
 import type { Outcome } from '#shared/model/outcome.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import { mintPermit } from '#shared/policy/permit.ts'
 import { RawPeer } from './raw-peer.ts'
 
@@ -107,6 +108,8 @@ export class RelayRig {
   readonly outcomes: Outcome[] = []
   readonly upstreams: readonly RigUpstream[]
   readonly watch: RelayWatch
+  /** What policy says when it is asked again. */
+  refusal: Refusal | null = null
   readonly #settings: RigSettings
   readonly #changes = new EventEmitter()
   readonly #server
@@ -200,6 +203,7 @@ export class RelayRig {
         return decide === undefined ? this.forwardTo(0) : decide(head)
       },
       again: () => this.upstreams[++attempts] ?? null,
+      reconsider: () => this.refusal,
     }
   }
 }

@@ -9,7 +9,9 @@ import {
   parseTrustDomain,
 } from '#shared/model/names.ts'
 import type { Protocol } from '#shared/model/records.ts'
+import type { Policy } from '#shared/model/policy.ts'
 import type { LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+import { servicePolicyOf } from '#shared/policy/service-policy.ts'
 
 /** One instance, as a test says it. */
 export interface InstanceWish {
@@ -31,10 +33,11 @@ export interface InstanceWish {
 export const self = must(parseHostName('self'))
 export const trustDomain = must(parseTrustDomain('mesh.internal'))
 
-/** A snapshot with these instances; every host but those `without` is present. */
+/** A snapshot with these instances; every host but those `without` is present, all policies count. */
 export function snapshotOf(
   wishes: readonly InstanceWish[],
   without: readonly string[] = [],
+  policies: readonly Policy[] = [],
 ): Snapshot {
   const services: [string, ServiceView][] = []
   for (const [name, group] of Map.groupBy(wishes, ({ service }) => service)) {
@@ -68,6 +71,9 @@ export function snapshotOf(
     ),
     local: wishes.filter(({ host }) => host === self).map(localOf),
     listeners: [],
+    policies: Object.fromEntries(
+      services.map(([name, view]) => [name, servicePolicyOf(view.name, policies)]),
+    ),
   }
 }
 

@@ -11,7 +11,7 @@ import { entryOf, instanceOf, presenceOf } from '#test/support/mesh-records.ts'
 
 const host = must(parseHostName('self'))
 const trustDomain = must(parseTrustDomain('mesh.internal'))
-const nothing: LocalFacts = { presence: null, offered: [], local: [], listeners: [] }
+const nothing: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
 
 type Records = readonly Parameters<typeof entryOf>[0][]
 
@@ -98,6 +98,7 @@ t.test(
         hosts: {},
         local: [],
         listeners: [],
+        policies: {},
       },
     ])
     t.ok(Object.isFrozen(discovery.snapshot))

@@ -1,70 +1,145 @@
 import t from 'tap'
 import { AnswerSteps } from '#agent/inbound/answer-steps.ts'
 import { LocalInstances } from '#agent/inbound/local-instances.ts'
+import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
 import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import { must, parseHostName } from '#shared/model/names.ts'
+import type { Policy } from '#shared/model/policy.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
-import { authorise } from '#shared/policy/authorise.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
-import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
+import { policyOf } from '#test/support/policies.ts'
+import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
 
 const peer = hostId(trustDomain, must(parseHostName('alice')))
 const here = { service: 'orders', host: self, port: 8080 }
 
-function makeSteps() {
+function headFor(method: string, target: string): RequestHead {
+  const limits = { maxBytes: 65_536, maxFields: 100 }
+  const head = readRequestHead(`${method} ${target} HTTP/1.1\r\nhost: orders.mesh\r\n`, limits)
+  if (head.kind === 'fault') throw new Error(head.problem)
+  return head
+}
+
+const plain = headFor('GET', '/')
+
+function makeSteps(...rules: readonly Policy[]) {
   const clock = new FakeClock()
   const dialled: number[] = []
+  const policies = new PolicyTable()
   const instances = new LocalInstances({
     local: { dial: (_, port) => void dialled.push(port) },
     makePool: () => new ChannelPool({ clock }),
+    policies,
   })
-  instances.apply(snapshotOf([here]))
+  const apply = (wishes: readonly InstanceWish[], now: readonly Policy[] = rules): void => {
+    const snapshot = snapshotOf(wishes, [], now)
+    policies.apply(snapshot)
+    instances.apply(snapshot)
+  }
+  apply([here])
   const instance = instances.find('orders', '1')
   if (instance === null) throw new Error('no orders')
-  const verdict = authorise(peer, instance.id)
-  if (verdict.kind === 'denied') throw new Error(verdict.detail)
-  const steps = new AnswerSteps({ instance, source: peer, permit: verdict.permit })
-  return { steps, instances, dialled }
+  const steps = new AnswerSteps({ instance, source: peer })
+  return { steps, apply, dialled }
 }
 
 t.test('AnswerSteps gives one decision for every request while nothing changes', async (t) => {
-  const { steps, instances } = makeSteps()
-  const first = steps.decide()
+  const { steps, apply } = makeSteps()
+  const first = steps.decide(plain)
   t.match(first, {
     kind: 'forward',
     service: 'orders',
     destination: 'spiffe://mesh.internal/service/orders',
     upstream: { host: self, instance: '1' },
   })
-  instances.apply(snapshotOf([here, { service: 'files', host: self }]))
-  t.equal(steps.decide(), first)
+  apply([here, { service: 'files', host: self }])
+  t.equal(steps.decide(plain), first)
 })
 
 t.test('AnswerSteps follows its instance to another port, request by request', async (t) => {
-  const { steps, instances, dialled } = makeSteps()
-  steps.decide()
-  instances.apply(snapshotOf([{ ...here, port: 9090 }]))
-  const decision = steps.decide()
+  const { steps, apply, dialled } = makeSteps()
+  steps.decide(plain)
+  apply([{ ...here, port: 9090 }])
+  const decision = steps.decide(plain)
   if (decision.kind === 'forward') decision.upstream.open({ onOpen() {}, onOpenFailed() {} })
   t.same(dialled, [9090])
 })
 
 t.test('AnswerSteps sends callers elsewhere once its instance is gone', async (t) => {
-  const { steps, instances } = makeSteps()
-  instances.apply(snapshotOf([{ ...here, draining: true }]))
-  t.match(steps.decide(), { kind: 'forward' }, 'a draining one still serves the streams it has')
-  instances.apply(snapshotOf([]))
-  t.match(steps.decide(), { kind: 'refuse', reason: 'draining', service: 'orders' })
+  const { steps, apply } = makeSteps()
+  apply([{ ...here, draining: true }])
+  t.match(
+    steps.decide(plain),
+    { kind: 'forward' },
+    'a draining one still serves the streams it has',
+  )
+  apply([])
+  t.match(steps.decide(plain), { kind: 'refuse', reason: 'draining', service: 'orders' })
 })
 
 t.test(
   'AnswerSteps.again replaces a connection the service had closed, and nothing else',
   async (t) => {
     const { steps } = makeSteps()
-    const decision = steps.decide()
+    const decision = steps.decide(plain)
     if (decision.kind === 'refuse') return
     t.equal(steps.again(decision.upstream, 'instance-aborted'), decision.upstream)
     t.equal(steps.again(decision.upstream, 'instance-refused'), null)
     t.equal(steps.again(decision.upstream, 'response-timeout'), null)
   },
 )
+
+t.test('AnswerSteps judges each request where rules look into them', async (t) => {
+  const { steps } = makeSteps(policyOf({ services: ['orders'], deny: [{ paths: ['/admin/*'] }] }))
+  const first = steps.decide(plain)
+  t.match(first, { kind: 'forward' })
+  t.equal(steps.decide(headFor('GET', '/a')), first, 'the same answer is the same object')
+  t.match(steps.decide(headFor('GET', '/Admin/x')), {
+    kind: 'refuse',
+    reason: 'policy-denied',
+    service: 'orders',
+    detail: /^deny\[0\] \(\/p\.json:\d+\) denies this/,
+    rule: { rule: 'deny[0]', file: '/p.json' },
+  })
+  t.match(steps.decide(headFor('GET', '/a/../admin')), { reason: 'ambiguous-request' })
+  t.equal(steps.decide(plain), first)
+})
+
+t.test('AnswerSteps follows a policy that changes, request by request', async (t) => {
+  const { steps, apply } = makeSteps()
+  const first = steps.decide(plain)
+  t.equal(steps.reconsider(true), null)
+  apply([here], [policyOf({ services: ['orders'], allow: [{ from: ['web'] }] })])
+  t.match(steps.reconsider(false), { reason: 'policy-denied', ref: { rule: 'default deny' } })
+  t.match(steps.decide(plain), { kind: 'refuse', rule: { rule: 'default deny' } })
+  apply([here], [])
+  t.equal(steps.reconsider(false), null)
+  t.match(steps.decide(plain), { kind: 'forward' })
+  t.ok(first)
+})
+
+t.test(
+  'AnswerSteps.reconsider asks for the request under way, and not for one that is over',
+  async (t) => {
+    const { steps, apply } = makeSteps()
+    steps.decide(headFor('GET', '/stream'))
+    apply([here], [policyOf({ services: ['orders'], deny: [{ paths: ['/stream'] }] })])
+    const copy = makeSteps()
+    copy.steps.decide(headFor('GET', '/stream'))
+    copy.apply([here], [policyOf({ services: ['orders'], deny: [{ paths: ['/stream'] }] })])
+    t.match(steps.reconsider(true), { ref: { rule: 'deny[0]' } })
+    t.equal(copy.steps.reconsider(false), null)
+  },
+)
+
+t.test('AnswerSteps lets pass what a policy in audit mode would refuse, and says so', async (t) => {
+  const services = ['orders']
+  const audit = policyOf({ services, policyMode: 'audit', deny: [{ paths: ['/admin'] }] })
+  const { steps } = makeSteps(audit)
+  t.match(steps.decide(headFor('GET', '/admin')), {
+    kind: 'forward',
+    permit: { audit: { ref: { rule: 'deny[0]' } } },
+  })
+  t.match(steps.decide(plain), { kind: 'forward', permit: { audit: null } })
+})

@@ -10,9 +10,12 @@ import type { IncomingCall } from '#agent/tunnel/tunnel-listener.ts'
 import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
 import type { Outcome } from '#shared/model/outcome.ts'
+import type { Policy } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { FakeChannel } from '#test/support/fake-channel.ts'
+import { policyOf } from '#test/support/policies.ts'
 import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
 import { until } from '#test/support/until.ts'
 
@@ -22,11 +25,13 @@ const orders = must(parseServiceName('orders'))
 /** A CONNECT stream that remembers how it was answered. */
 class FakeStream extends FakeChannel {
   answer = ''
+  detail = ''
   accept(): void {
     this.answer = 'accepted'
   }
-  refuse(status: number, reason: Reason, _detail: string): void {
+  refuse(status: number, reason: Reason, detail: string): void {
     this.answer = `${status} ${reason}`
+    this.detail = detail
   }
 }
 
@@ -47,15 +52,24 @@ async function serve(t: Test): Promise<{ readonly server: Server; readonly port:
 
 function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
   const outcomes: Outcome[] = []
+  const policies = new PolicyTable()
+  const watch = new RelayWatch({ clock })
   const instances = new LocalInstances({
     local: new LocalDialler({ clock }, { source: '127.0.0.6', timeoutMs: 1000 }),
     makePool: () => new ChannelPool({ clock }),
+    policies,
   })
-  instances.apply(snapshotOf(wishes))
+  const apply = (now: readonly Policy[]): void => {
+    const snapshot = snapshotOf(wishes, [], now)
+    const isChanged = policies.apply(snapshot)
+    instances.apply(snapshot)
+    if (isChanged) watch.reconsider()
+  }
+  apply([])
   const inbound = new Inbound({
     instances,
     outcomes: { record: (outcome) => void outcomes.push(outcome) },
-    watch: new RelayWatch({ clock }),
+    watch,
     clock,
     random,
   })
@@ -67,7 +81,7 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
     return stream
   }
   t.teardown(() => instances.apply(snapshotOf([])))
-  return { call, outcomes, instances }
+  return { call, outcomes, apply }
 }
 
 t.test(
@@ -169,4 +183,77 @@ t.test('Inbound carries raw bytes both ways where the manifest says tcp', async 
   stream.close(null)
   await until('it is recorded', () => outcomes.length === 1)
   t.match(outcomes, [{ protocol: 'tcp', reason: 'ok', bytesFromCaller: 5, bytesToCaller: 8 }])
+})
+
+const onlyWeb = policyOf({ services: ['orders'], allow: [{ from: ['web'] }] })
+
+t.test('Inbound refuses the stream of a caller that no rule allows, naming the rule', async (t) => {
+  const { port } = await serve(t)
+  const { call, outcomes, apply } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  apply([onlyWeb])
+  const stream = call(`1.orders.mesh:${port}`)
+  t.equal(stream.answer, '403 policy-denied')
+  t.match(stream.detail, /^default deny \(\/p\.json:\d+\): no rule allows this to spiffe:/)
+  t.match(outcomes, [{ reason: 'policy-denied', rule: { rule: 'default deny', file: '/p.json' } }])
+})
+
+t.test(
+  'Inbound asks policy again for a stream whose instance is still being reached',
+  async (t) => {
+    const { port } = await serve(t)
+    const { call, outcomes, apply } = makeInbound(t, [{ service: 'orders', host: self, port }])
+    const stream = call(`1.orders.mesh:${port}`)
+    apply([onlyWeb])
+    await until('it is answered', () => stream.answer !== '')
+    t.equal(stream.answer, '403 policy-denied')
+    t.match(outcomes, [{ reason: 'policy-denied', rule: { rule: 'default deny' } }])
+  },
+)
+
+t.test('Inbound ends what a changed policy no longer allows, and nothing else', async (t) => {
+  const server = createServer((socket) => void socket.on('error', () => {}).resume())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const { call, outcomes, apply } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const ask = async (path: string): Promise<FakeStream> => {
+    const stream = call(`1.orders.mesh:${port}`)
+    await until('it is granted', () => stream.answer === 'accepted')
+    if (path !== '') stream.says(`GET ${path} HTTP/1.1\r\nhost: orders.mesh\r\n\r\n`)
+    return stream
+  }
+  const [idle, slow, other] = [await ask(''), await ask('/slow'), await ask('/other')]
+  const services = ['orders']
+  apply([policyOf({ services, deny: [{ name: 'no-slow', paths: ['/slow'] }] })])
+  t.match(slow.heard, /^HTTP\/1.1 403 .*\r\nx-mesh-reason: policy-denied\r\n/s)
+  t.match(slow.heard, 'no-slow (/p.json:')
+  t.match(outcomes, [{ reason: 'policy-denied', status: 403, rule: { rule: 'no-slow' } }])
+  t.equal(idle.heard + other.heard, '')
+  t.notOk(idle.ended || other.ended)
+  apply([onlyWeb])
+  t.ok(idle.ended, 'an idle connection says goodbye')
+  t.match(other.heard, 'HTTP/1.1 403')
+  t.equal(outcomes.length, 2)
+  for (const stream of [idle, slow, other]) stream.close(null)
+})
+
+t.test('Inbound cuts a raw connection that a changed policy no longer allows', async (t) => {
+  const server = createServer((socket) => void socket.on('error', () => {}).write('ready'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const { call, outcomes, apply } = makeInbound(t, [
+    { service: 'orders', host: self, port, protocol: 'tcp' },
+  ])
+  const stream = call(`1.orders.mesh:${port}`)
+  await until('it is open', () => stream.heard === 'ready')
+  apply([policyOf({ services: ['orders'], deny: [{ from: ['evil'] }] })])
+  t.notOk(stream.aborted)
+  apply([onlyWeb])
+  t.ok(stream.aborted)
+  t.match(outcomes, [
+    { protocol: 'tcp', reason: 'policy-denied', rule: { rule: 'default deny' }, bytesToCaller: 5 },
+  ])
 })

@@ -3,6 +3,7 @@ import { LocalInstances, type ReachableInstance } from '#agent/inbound/local-ins
 import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { FakeChannel } from '#test/support/fake-channel.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
@@ -14,11 +15,14 @@ const here: InstanceWish = { service: 'orders', host: self, port: 8080 }
 function makeInstances(...wishes: readonly InstanceWish[]) {
   const clock = new FakeClock()
   const dialled: string[] = []
+  const policies = new PolicyTable()
+  policies.apply(snapshotOf([]))
   const instances = new LocalInstances({
     local: {
       dial: (address: string, port: number) => void dialled.push(`${address}:${port}`),
     },
     makePool: () => new ChannelPool({ clock }),
+    policies,
   })
   instances.apply(snapshotOf(wishes))
   const orders = (): ReachableInstance => {

@@ -5,16 +5,19 @@ import { ServiceTable } from '#agent/outbound/service-table.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { MeshEndpoint } from '#agent/outbound/mesh-endpoint.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
+import type { Policy } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { policyOf } from '#test/support/policies.ts'
 import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
 
 const caller = hostId(trustDomain, self)
 const orders = must(parseServiceName('orders'))
 
-function headFor(authority: string): RequestHead {
-  const head = readRequestHead(`GET / HTTP/1.1\r\nhost: ${authority}\r\n`, {
+function headFor(authority: string, target = '/'): RequestHead {
+  const head = readRequestHead(`GET ${target} HTTP/1.1\r\nhost: ${authority}\r\n`, {
     maxBytes: 65_536,
     maxFields: 100,
   })
@@ -24,7 +27,11 @@ function headFor(authority: string): RequestHead {
 
 function makeSteps(
   wishes: readonly InstanceWish[],
-  settings: { readonly service?: typeof orders | null; readonly source?: SpiffeId | null } = {},
+  settings: {
+    readonly service?: typeof orders | null
+    readonly source?: SpiffeId | null
+    readonly rules?: readonly Policy[]
+  } = {},
 ) {
   const clock = new FakeClock()
   const tallies: (readonly [string, Readonly<Record<string, string>>])[] = []
@@ -47,14 +54,20 @@ function makeSteps(
       }
     },
   })
-  services.apply(snapshotOf(wishes))
+  const { service = orders, source = caller, rules = [] } = settings
+  const policies = new PolicyTable()
+  const apply = (now: readonly Policy[]): void => {
+    const snapshot = snapshotOf(wishes, [], now)
+    policies.apply(snapshot)
+    services.apply(snapshot)
+  }
+  apply(rules)
   const random = { fraction: () => 0, bytes: (count: number) => Buffer.alloc(count) }
-  const { service = orders, source = caller } = settings
   const steps = new CallSteps(
-    { services, clock, random, counters: { tally: (...one) => void tallies.push(one) } },
+    { services, policies, clock, random, counters: { tally: (...one) => void tallies.push(one) } },
     { service, source, callerAddress: '127.0.0.1' },
   )
-  return { steps, services, clock, tallies, upstreams }
+  return { steps, services, apply, clock, tallies, upstreams }
 }
 
 const three = ['beta', 'delta', 'gamma'].map((host) => ({ service: 'orders', host }))
@@ -160,4 +173,42 @@ t.test('CallSteps.again finds the instances of the newest snapshot', async (t) =
   t.equal(steps.again(first, 'tunnel-failed')?.host, 'gamma')
   services.apply(snapshotOf([]))
   t.doesNotThrow(() => steps.again(first, 'tunnel-failed'))
+})
+
+const home = [{ service: 'orders', host: self }]
+
+t.test('CallSteps judges a call that stays on this host, and follows the policy', async (t) => {
+  const services = ['orders']
+  const admin = policyOf({ services, deny: [{ name: 'no-admin', paths: ['/admin/*'] }] })
+  const { steps, apply } = makeSteps(home, { rules: [admin] })
+  const first = steps.decide(headFor('orders.mesh'))
+  t.match(first, { kind: 'forward' })
+  t.equal(steps.decide(headFor('orders.mesh', '/a')), first, 'the same answer is the same object')
+  t.match(steps.decide(headFor('orders.mesh', '/ADMIN/')), {
+    kind: 'refuse',
+    reason: 'policy-denied',
+    rule: { rule: 'no-admin' },
+  })
+  t.match(steps.decide(headFor('orders.mesh', '/x//admin')), { reason: 'ambiguous-request' })
+  steps.decide(headFor('orders.mesh', '/a'))
+  t.equal(steps.reconsider(true), null)
+  apply([policyOf({ services, allow: [{ from: ['web'] }] })])
+  t.match(steps.reconsider(true), { ref: { rule: 'default deny' } })
+  t.equal(steps.reconsider(false), null, 'an idle connection may still call others')
+  t.match(steps.decide(headFor('orders.mesh')), { kind: 'refuse', reason: 'policy-denied' })
+  apply([])
+  t.match(steps.decide(headFor('orders.mesh')), { kind: 'forward' })
+})
+
+t.test('CallSteps judges a raw connection that stays on this host', async (t) => {
+  const rules = [policyOf({ services: ['orders'], allow: [{ paths: ['/a'] }] })]
+  const { steps } = makeSteps([{ service: 'orders', host: self, protocol: 'tcp' }], { rules })
+  t.match(steps.decideService(orders), { kind: 'refuse', reason: 'policy-denied' })
+})
+
+t.test('CallSteps leaves it to the callee to judge a call that leaves this host', async (t) => {
+  const rules = [policyOf({ services: ['orders'], defaultPolicy: 'deny' })]
+  const { steps } = makeSteps(three, { rules })
+  t.match(steps.decide(headFor('orders.mesh')), { kind: 'forward' })
+  t.equal(steps.reconsider(true), null)
 })

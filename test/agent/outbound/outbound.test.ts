@@ -12,6 +12,7 @@ import type { Outcome } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
 import { FakeChannel } from '#test/support/fake-channel.ts'
+import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
 import { until } from '#test/support/until.ts'
 
@@ -43,6 +44,7 @@ async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
   services.apply(snapshotOf(hosts))
   const outbound = new Outbound({
     services,
+    policies: new PolicyTable(),
     outcomes: { record: (outcome) => void outcomes.push(outcome) },
     watch: new RelayWatch({ clock }),
     clock,

@@ -156,6 +156,7 @@ t.test('a refusal by the journey keeps the connection where no body is under way
       detail: 'rule “deny-all” (file x.json)',
       service: null,
       destination: null,
+      rule: null,
     }),
   })
   const caller = await rig.call(`GET / HTTP/1.1\r\n${host}\r\nGET / HTTP/1.1\r\n${host}\r\n`)
@@ -178,6 +179,7 @@ t.test('a flood of refused requests whose answers nobody reads is not taken', as
       detail: 'x',
       service: null,
       destination: null,
+      rule: null,
     }),
   })
   const caller = new FakeChannel()
@@ -191,3 +193,21 @@ t.test('a flood of refused requests whose answers nobody reads is not taken', as
   t.notOk(caller.paused)
   caller.close(null)
 })
+
+t.test(
+  'a response that policy no longer allows is cut; later requests meet the rule itself',
+  async (t) => {
+    const { service, rig } = await rigWith(t)
+    const caller = await rig.call(`GET / HTTP/1.1\r\n${host}\r\n`)
+    const peer = await service.peer(0)
+    await peer.until('\r\n\r\n')
+    peer.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n')
+    await caller.until('good')
+    const ref = { rule: 'deny[0]', file: '/p.json', line: 3 }
+    rig.refusal = { reason: 'policy-denied', ref, detail: 'no' }
+    rig.watch.reconsider()
+    await caller.untilClosed()
+    t.equal(caller.error, 'ECONNRESET')
+    t.match(await rig.recorded(1), { reason: 'policy-denied', rule: ref, status: 200 })
+  },
+)

@@ -142,3 +142,24 @@ t.test('an upgrade with a body is refused', async (t) => {
   t.match(await caller.untilEnd(), /^HTTP\/1\.1 400 [\s\S]*x-mesh-reason: upgrade-refused/)
   t.equal(service.peers.length, 0)
 })
+
+t.test(
+  'an upgraded connection that policy no longer allows is cut, and recorded by the rule',
+  async (t) => {
+    const { service, rig } = await rigWith(t)
+    const caller = await rig.call(ask('echo'))
+    const peer = await service.peer(0)
+    await peer.until('\r\n\r\n')
+    peer.write(switched('echo'))
+    await caller.until('101')
+    rig.watch.reconsider()
+    peer.write('still here')
+    await caller.until('still here')
+    const ref = { rule: 'deny[0]', file: '/p.json', line: 3 }
+    rig.refusal = { reason: 'policy-denied', ref, detail: 'no' }
+    rig.watch.reconsider()
+    await caller.untilClosed()
+    t.match(await rig.recorded(1), { reason: 'policy-denied', rule: ref, status: 101 })
+    t.equal(rig.watch.size, 0)
+  },
+)

@@ -5,6 +5,7 @@ import { SocketChannel } from '#agent/relay/socket-channel.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { Outcome } from '#shared/model/outcome.ts'
+import type { Refusal } from '#shared/policy/refusal.ts'
 import { mintPermit } from '#shared/policy/permit.ts'
 import type { Channel } from '#agent/platform.ts'
 import { FakeChannel } from '#test/support/fake-channel.ts'
@@ -31,16 +32,24 @@ function relayOf(
   const outcomes: Outcome[] = []
   const watch = new RelayWatch({ clock })
   const done = Promise.withResolvers<Outcome>()
+  const policy: { says: Refusal | null } = { says: null }
   const record = (outcome: Outcome) => {
     outcomes.push(outcome)
     done.resolve(outcome)
   }
   new TcpRelay(
-    { caller, service, outcomes: { record }, watch, clock },
+    {
+      caller,
+      service,
+      outcomes: { record },
+      watch,
+      clock,
+      steps: { reconsider: () => policy.says },
+    },
     { ...facts, ...more },
     mintPermit('test'),
   ).start()
-  return { outcomes, watch, over: done.promise }
+  return { outcomes, watch, policy, over: done.promise }
 }
 
 const nobody = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
@@ -172,3 +181,20 @@ t.test('a channel that was gone before the start is an end at once', async (t) =
   t.match(outcomes, [{ reason: 'caller-aborted' }])
   t.ok(service.aborted)
 })
+
+t.test(
+  'a raw connection that policy no longer allows is cut, and recorded by the rule',
+  async (t) => {
+    const { caller, service, watch, policy, over } = await spliced(t)
+    caller.write('hello')
+    await service.until('hello')
+    watch.reconsider()
+    caller.write(' again')
+    await service.until('hello again')
+    const ref = { rule: 'deny[0]', file: '/p.json', line: 3 }
+    policy.says = { reason: 'policy-denied', ref, detail: 'no' }
+    watch.reconsider()
+    await Promise.all([caller.untilClosed(), service.untilClosed()])
+    t.match(await over, { reason: 'policy-denied', rule: ref, bytesFromCaller: 11 })
+  },
+)

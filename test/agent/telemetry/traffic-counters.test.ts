@@ -20,6 +20,7 @@ const outcome: Outcome = {
   path: '/',
   status: 200,
   reason: 'ok',
+  rule: null,
   bytesFromCaller: 100,
   bytesToCaller: 1000,
   startedAt: 0,

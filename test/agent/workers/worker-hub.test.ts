@@ -34,6 +34,7 @@ const snapshot: Snapshot = {
   hosts: {},
   local: [],
   listeners: [],
+  policies: {},
 }
 
 function startHub(path: string): { hub: WorkerHub; ready: Promise<void> } {

@@ -209,3 +209,39 @@ void t.test('readManifest answers and never throws, whatever the bytes', (t) => 
   )
   t.end()
 })
+
+void t.test('allow, deny and defaultPolicy become a policy whose rules know their lines', (t) => {
+  const reading = read('{\n"port": 8080,\n"allow": ["web",\n"host/h1"],\n"deny": ["evil-*"]}')
+  t.match(reading.ok && reading.manifest.policy, {
+    services: ['orders'],
+    mode: 'enforce',
+    fallback: null,
+    allow: [
+      { ref: { rule: 'allow[0]', file: '/etc/mesh.d/orders.json', line: 3 } },
+      { ref: { rule: 'allow[1]', line: 4 }, from: [{ kind: 'exact', text: 'host/h1' }] },
+    ],
+    deny: [{ ref: { line: 5 }, from: [{ kind: 'prefix', text: 'service/evil-' }] }],
+  })
+  const audit = read('{"port": 8080, "defaultPolicy": "deny", "policyMode": "audit"}')
+  t.match(audit.ok && audit.manifest.policy, { mode: 'audit', fallback: { policy: 'deny' } })
+  const silent = read('{"port": 8080}')
+  t.equal(silent.ok && silent.manifest.policy, undefined)
+  t.end()
+})
+
+void t.test('what a manifest says of callers without meaning anything is refused', (t) => {
+  const file = '/etc/mesh.d/orders.json'
+  const cases: Readonly<Record<string, RegExp>> = {
+    '{"port": 1, "allow": []}': /:1:22: allow must be a list of 1 to 256 items, not \[\]/,
+    '{"port": 1, "allow": "web"}': /:1:22: allow must be a list/,
+    '{"port": 1, "allow": ["Web"]}': /:1:23: "Web" is no name/,
+    '{"port": 1, "deny": ["a*b"]}': /:1:22: "a\*b" holds a \* that is not at its end/,
+    '{"port": 1, "allow": ["web"], "defaultPolicy": "allow-mesh"}': /:1:13: allow has no effect/,
+    '{"port": 1, "policyMode": "audit"}': /:1:27: nothing is allowed, denied/,
+    '{"port": 1, "defaultPolicy": "open"}': /defaultPolicy must be one of/,
+    '{"upstreams": {"a": 1}, "allow": ["web"]}': /:1:25: allow has no effect without a port/,
+  }
+  for (const [text, expected] of Object.entries(cases))
+    t.match(rendered(text, file), [expected], text)
+  t.end()
+})

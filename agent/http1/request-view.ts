@@ -1,0 +1,48 @@
+/**
+ * Owns a request's head as routing and policy see it. Made once per request, and only where a rule
+ * asks for it; each part is read when it is first looked at.
+ */
+
+import type { RequestFacts, RequestPath } from '#shared/model/request.ts'
+import { queryOf, readRequestPath } from '#shared/route/request-path.ts'
+import { linesOf } from './field-lines.ts'
+import type { RequestHead } from './head.ts'
+
+/** See the header. */
+export class RequestView implements RequestFacts {
+  readonly #head: RequestHead
+  #path: RequestPath | null = null
+  #lines: RequestFacts['lines'] | null = null
+
+  constructor(head: RequestHead) {
+    this.#head = head
+  }
+
+  get method(): string {
+    return this.#head.method
+  }
+
+  get path(): RequestPath {
+    return (this.#path ??= readRequestPath(this.#head.target))
+  }
+
+  get query(): string {
+    return queryOf(this.#head.target)
+  }
+
+  get host(): string {
+    const { authority } = this.#head
+    return authority
+      .replace(/:[0-9]*$/, '')
+      .replace(/\.$/, '')
+      .toLowerCase()
+  }
+
+  get lines(): RequestFacts['lines'] {
+    return (this.#lines ??= linesOf(this.#head.fields))
+  }
+
+  get nominated(): ReadonlySet<string> | null {
+    return this.#head.nominated
+  }
+}
