@@ -1,6 +1,7 @@
 /**
  * Owns the manifest as users write it: its JSON Schema, its defaults, and the reading that reports
- * every problem of a file at once. What several manifests mean together is the agent's business.
+ * every problem of a file at once. What several manifests mean together is the agent's business. Longer
+ * than most: every key stands here once, with its words.
  */
 
 import { isIP } from 'node:net'
