@@ -19,7 +19,9 @@ import { schema } from './schema.ts'
 import { services } from './services.ts'
 import { status } from './status.ts'
 import { openStoreAsOperator } from './client/store.ts'
-import { storeBackup, storeStatus } from './store.ts'
+import { certList } from './cert.ts'
+import { storeCertificate } from './store-certificate.ts'
+import { storeBackup, storeInit, storeStatus } from './store.ts'
 import { parseTtl, tokenCreate } from './token.ts'
 
 interface CommonOptions {
@@ -93,6 +95,15 @@ function ttl(text: string): number {
   return ms
 }
 
+function count(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('write a number')
+  return Number(text)
+}
+
+function urls(text: string): readonly string[] {
+  return text.split(',').map((part) => part.trim())
+}
+
 function glob(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value]
 }
@@ -155,6 +166,38 @@ verb(store, 'backup <file>', 'write all of it into a new file').action((file: st
     }),
   ),
 )
+
+verb(store, 'certificate <node> <addresses...>', 'keys and certificates for one node of an etcd')
+  .requiredOption('--out <directory>', 'where the files go')
+  .action((node: string, addresses: string[], { out }: { readonly out: string }) =>
+    done(
+      withController((controller) =>
+        storeCertificate({ controller, printer: printer() }, { node, addresses, directory: out }),
+      ),
+    ),
+  )
+verb(store, 'init', 'hold everybody to their own keys in an etcd; may be repeated')
+  .requiredOption('--to <urls>', 'https://host:port, with commas between', urls)
+  .action(({ to }: { readonly to: readonly string[] }) =>
+    done(
+      withController((controller) =>
+        storeInit({ controller, printer: printer() }, { endpoints: to }),
+      ),
+    ),
+  )
+
+const cert = verb(program, 'cert', 'certificates of the mesh')
+verb(cert, 'list', 'what was issued, to which host, and when it ends')
+  .option('--host <name>', 'of one host', '')
+  .option('--ended', 'also those that have ended', false)
+  .option('--limit <count>', 'how many at most', count, 0)
+  .action((options: { readonly host: string; readonly ended: boolean; readonly limit: number }) =>
+    done(
+      withController((controller) =>
+        certList({ controller, printer: printer(), now: () => systemClock.now() }, options),
+      ),
+    ),
+  )
 
 verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>
   done(schema({ printer: printer() })),

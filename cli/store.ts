@@ -1,4 +1,4 @@
-/** Owns `meshctl store`: how the store is, and a backup of it. */
+/** Owns `meshctl store`: how the store is, a backup of it, and the access control of an etcd. */
 
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
@@ -23,6 +23,21 @@ export async function storeStatus(parts: {
   const report = await parts.controller.call('StoreOperations', 'DescribeStore', {})
   parts.printer.result(report, () => render(report))
   return report.hasLeader && report.problems.length === 0 ? exitCodes.ok : exitCodes.notInOrder
+}
+
+/** Holds everybody to their own keys in an etcd. */
+export async function storeInit(
+  parts: { readonly controller: ControllerClient; readonly printer: Printer },
+  settings: { readonly endpoints: readonly string[] },
+): Promise<number> {
+  const made = await parts.controller.call('StoreOperations', 'InitStore', settings)
+  parts.printer.result(
+    made,
+    () =>
+      `access control is on: ${made.admins.join(', ')} may do everything, ` +
+      `${made.hosts} hosts write their own keys (${made.ranges} services)`,
+  )
+  return exitCodes.ok
 }
 
 /**

@@ -12,30 +12,34 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { controllerMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics } from '#shared/metrics/registry.ts'
 import type { MetricSeries } from '#shared/metrics/registry.ts'
-import { controllerDnsName } from '#shared/model/spiffe-id.ts'
+import { controllerDnsName, storeDnsName } from '#shared/model/spiffe-id.ts'
 import { addApiService } from '#shared/rpc/api-service.ts'
 import type { ApiServiceParts } from '#shared/rpc/api-service.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
 import type { HostPort } from '#shared/rpc/host-port.ts'
 import type { MeshDescription, StoreDescription } from '#shared/rpc/mesh-api.ts'
 import { MtlsServer } from '#shared/rpc/mtls-server.ts'
-import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { advertisedProblem } from './api/advertised-address.ts'
 import { certificatesApi } from './api/certificates-api.ts'
 import { enrolmentApi } from './api/enrolment-api.ts'
+import { journalApi } from './api/journal-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
 import { operationsApi } from './api/operations-api.ts'
 import { RateLimits } from './api/rate-limits.ts'
 import { storeApi } from './api/store-api.ts'
 import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
+import { Journal } from './ca/journal.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
 import type { ControllerConfig } from './config.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
 import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
+import { ExternalStores, isSecure } from './store/external-stores.ts'
 import { FirstAnswer } from './store/first-answer.ts'
+import type { HostAccess } from './store/host-access.ts'
+import { EtcdHostAccess, noHostAccess } from './store/host-access.ts'
 
 /** What the controller leans on. */
 export interface ControllerParts {
@@ -50,6 +54,16 @@ export interface ControllerPorts {
   /** 0 with an external etcd. */
   readonly store: number
   readonly metrics: number
+}
+
+/** What stands behind the API. */
+interface ApiRooms {
+  readonly authority: Authority
+  readonly store: KeyValue
+  readonly access: HostAccess
+  readonly external: ExternalStores
+  readonly journal: Journal
+  readonly describe: () => MeshDescription
 }
 
 /** Renewals of a busy host are far below it; a runaway one is not. */
@@ -73,6 +87,7 @@ export class Controller {
   #waitsFor: () => string = () => 'the start'
   #certificates: () => readonly MetricSeries[] = () => []
   #storeSeries: () => readonly MetricSeries[] = () => []
+  #journalLost: () => number = () => 0
 
   constructor(parts: ControllerParts, config: ControllerConfig) {
     this.#parts = parts
@@ -113,10 +128,15 @@ export class Controller {
     }
     await makeDirectory(config.state)
     const embedded = this.#openEmbedded()
-    const store = embedded?.keyValue ?? this.#openExternal()
+    const external = new ExternalStores({ clock, random }, { trustDomain: config.trustDomain })
+    const { store, access } =
+      embedded === null
+        ? this.#openExternal(external)
+        : { store: embedded.keyValue, access: noHostAccess }
+    const journal = this.#openJournal(store)
     if (embedded !== null) this.#storeSeries = () => storeSeries(embedded)
     const authority = await Authority.open(
-      { clock, random, logger },
+      { clock, random, logger, onIssued: (facts) => journal.record(facts) },
       {
         stateDirectory: config.state,
         trustDomain: config.trustDomain,
@@ -126,7 +146,8 @@ export class Controller {
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
-    this.#serveApi(api, authority, store, this.#describe(authority, ports.store))
+    const describe = this.#describe(authority, ports.store)
+    this.#serveApi(api, { authority, store, access, external, journal, describe })
     const own = new OwnCredentials(
       {
         authority,
@@ -136,6 +157,7 @@ export class Controller {
         onServerCredential(credential) {
           api.setCredential(credential)
           storeServer?.setCredential(credential)
+          external.setCredential(credential)
         },
       },
       { name: config.name, stateDirectory: config.state },
@@ -189,13 +211,33 @@ export class Controller {
     return store
   }
 
-  #openExternal(): KeyValue {
-    const { clock, random } = this.#parts
+  /** Over plain HTTP nobody can be told from anybody, so there is no access to grant. */
+  #openExternal(external: ExternalStores): {
+    readonly store: KeyValue
+    readonly access: HostAccess
+  } {
     const { store } = this.#config
     const endpoints = store.kind === 'etcd' ? store.endpoints : []
-    const client = openEtcd({ clock, random }, { endpoints })
-    this.#started.defer(() => client.close())
-    return client
+    const client = external.open(endpoints)
+    this.#started.defer(() => external.close(client))
+    const logger = this.#parts.logger.child({ component: 'store' })
+    return {
+      store: client.store,
+      access: isSecure(endpoints)
+        ? new EtcdHostAccess({ auth: client.auth, logger })
+        : noHostAccess,
+    }
+  }
+
+  #openJournal(store: KeyValue): Journal {
+    const { clock, random, logger } = this.#parts
+    const journal = new Journal(
+      { store, clock, random, logger, isLeader: () => true },
+      { controller: this.#config.name },
+    )
+    this.#started.defer(() => journal.stop())
+    this.#journalLost = () => journal.lost
+    return journal
   }
 
   #server(component: string, listen: HostPort, anonymous: boolean): MtlsServer {
@@ -218,7 +260,11 @@ export class Controller {
     const { advertise, name, trustDomain, store } = this.#config
     const description: StoreDescription =
       store.kind === 'etcd'
-        ? { kind: 'etcd', endpoints: store.endpoints, serverName: '' }
+        ? {
+            kind: 'etcd',
+            endpoints: store.endpoints,
+            serverName: isSecure(store.endpoints) ? storeDnsName(trustDomain) : '',
+          }
         : {
             kind: 'embedded',
             endpoints: [`https://${formatHostPort(advertise, storePort)}`],
@@ -232,26 +278,25 @@ export class Controller {
     })
   }
 
-  #serveApi(
-    server: MtlsServer,
-    authority: Authority,
-    store: KeyValue,
-    describe: () => MeshDescription,
-  ): void {
+  #serveApi(server: MtlsServer, rooms: ApiRooms): void {
+    const { authority, store, access, describe, journal } = rooms
     const { clock, random } = this.#parts
+    const { name: controller, trustDomain } = this.#config
     const logger = this.#parts.logger.child({ component: 'api' })
     const tokens = new JoinTokens({ store, clock, random }, { rootHash: authority.rootHash })
-    const enrolment = new Enrolment({ authority, tokens, describe, logger })
+    const enrolment = new Enrolment({ authority, tokens, access, describe, logger })
     const parts: ApiServiceParts = {
       logger,
       identify: (call) => server.identify(call),
       onAnswer: (method, code) => this.#count(method, code),
     }
     const limits = new RateLimits({ clock }, hostLimit)
-    const certificates = certificatesApi({ authority, store, limits, describe, logger })
+    const certificates = certificatesApi({ authority, store, access, limits, describe, logger })
     addApiService(server.identified, 'Certificates', certificates, parts)
     addApiService(server.identified, 'Operations', operationsApi({ store, tokens, logger }), parts)
-    addApiService(server.identified, 'StoreOperations', storeApi({ store, describe }), parts)
+    const stores = storeApi({ ...rooms, logger }, { controller, trustDomain })
+    addApiService(server.identified, 'StoreOperations', stores, parts)
+    addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
     if (server.anonymous !== null) {
       const limits = new RateLimits({ clock }, enrolmentLimit)
       addApiService(server.anonymous, 'Enrolment', enrolmentApi({ enrolment, limits }), parts)
@@ -279,6 +324,7 @@ export class Controller {
       ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
       ...this.#certificates(),
       ...this.#storeSeries(),
+      { metric: controllerMetrics.journalLost.name, labels: {}, value: this.#journalLost() },
     ]
     const server = new MetricsServer(
       {

@@ -20,7 +20,7 @@ export const controllerVariables = 'MESH_CONTROLLER_'
 /** Where the mesh's store is. */
 export type StoreChoice =
   | { readonly kind: 'embedded' }
-  /** Base URLs, `http://host:port`. */
+  /** Base URLs, `http://host:port` or `https://host:port`, all of one kind. */
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
 
 /** The controller's boot config. */
@@ -77,7 +77,7 @@ export const controllerConfigSchema = Type.Object(
     ),
     store: text(
       2000,
-      '"embedded", or the URLs of an etcd cluster, "http://host:port", with commas between',
+      '"embedded", or the URLs of an etcd cluster, "https://host:port", with commas between',
       'embedded',
     ),
     storeInsecure: Type.Boolean({
@@ -144,7 +144,8 @@ function parseAdvertised(value: string): Parsed<string> {
       }
 }
 
-function parseStore(value: string, insecure: boolean): Parsed<StoreChoice> {
+/** Reads where a store is. */
+export function parseStore(value: string, insecure: boolean): Parsed<StoreChoice> {
   if (value === 'embedded') return { ok: true, value: { kind: 'embedded' } }
   const endpoints: string[] = []
   for (const part of value.split(',')) {
@@ -152,17 +153,22 @@ function parseStore(value: string, insecure: boolean): Parsed<StoreChoice> {
     if (!endpoint.ok) return endpoint
     endpoints.push(endpoint.value)
   }
+  if (new Set(endpoints.map((endpoint) => URL.parse(endpoint)?.protocol)).size > 1) {
+    return { ok: false, problem: `store ${value} mixes http and https` }
+  }
   return { ok: true, value: { kind: 'etcd', endpoints } }
 }
 
 function parseEndpoint(value: string, insecure: boolean): Parsed<string> {
   const url = URL.parse(value)
-  if (url?.protocol !== 'http:' || url.port === '' || `http://${url.host}` !== value) {
+  const known = url?.protocol === 'http:' || url?.protocol === 'https:'
+  if (!known || url.port === '' || `${url.protocol}//${url.host}` !== value) {
     return {
       ok: false,
-      problem: `store ${JSON.stringify(value)} must be "embedded" or read http://host:port`,
+      problem: `store ${JSON.stringify(value)} must be "embedded" or read https://host:port`,
     }
   }
+  if (url.protocol === 'https:') return { ok: true, value }
   const host = url.hostname.replace(/^\[|\]$/g, '')
   if (!insecure && host !== 'localhost' && host !== '::1' && !host.startsWith('127.')) {
     return {

@@ -17,6 +17,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
 import { coversService } from '#shared/model/service-globs.ts'
 import { hostCaller } from './callers.ts'
+import type { HostAccess } from '#controller/store/host-access.ts'
 import type { RateLimits } from './rate-limits.ts'
 
 /** What it leans on. */
@@ -24,6 +25,7 @@ export interface CertificatesApiParts {
   readonly authority: Authority
   readonly store: KeyValue
   readonly limits: RateLimits
+  readonly access: HostAccess
   readonly describe: () => MeshDescription
   readonly logger: Logger
 }
@@ -56,6 +58,7 @@ export function certificatesApi(parts: CertificatesApiParts): Handlers<'Certific
       }
       const csr = checkCsr(request.csr)
       if (!csr.ok) return refuse('bad-request', 'bad-csr', csr.problem)
+      await parts.access.allowService(name, service.value)
       return issued(logger, name, authority.issueService(service.value, name, csr.value))
     },
 

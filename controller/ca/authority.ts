@@ -27,7 +27,7 @@ import type { Issued } from '#shared/rpc/mesh-api.ts'
 import type { CaSlot, CaState } from './ca-state.ts'
 import { changeCaState, readCaState, removeUnnamed, slotAfter, writeCaState } from './ca-state.ts'
 import type { CaCertificate, LeafOrder } from './certificates.ts'
-import { lifetimes, makeIssuing, makeLeaf, makeRoot } from './certificates.ts'
+import { commonNameOf, lifetimes, makeIssuing, makeLeaf, makeRoot } from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { aborted, activated, issuingSlot, prepared, retired, trustedSlots } from './rotation.ts'
 
@@ -36,6 +36,19 @@ export interface AuthorityParts {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  /** Told of every certificate, before it is handed over; it must not fail. */
+  readonly onIssued?: (issued: IssuedFacts) => void
+}
+
+/** What is remembered of a certificate. */
+export interface IssuedFacts {
+  /** The SPIFFE id, or what else its subject is. */
+  readonly subject: string
+  /** The host it was issued to; empty where it was none. */
+  readonly host: string
+  readonly serial: string
+  /** Milliseconds since the epoch. */
+  readonly notAfterMs: number
 }
 
 /** Settings of an authority. */
@@ -178,7 +191,8 @@ export class Authority {
     return this.#issue({
       id,
       dnsName,
-      commonName: host,
+      commonName: commonNameOf('host', host),
+      host,
       publicKey,
       ttlMs: this.#settings.leafTtlMs,
     })
@@ -188,20 +202,48 @@ export class Authority {
   issueService(service: ServiceName, host: HostName, publicKey: KeyObject): Promise<Issued> {
     const id = serviceId(this.trustDomain, service)
     const dnsName = hostDnsName(this.trustDomain, host)
-    return this.#issue({ id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs })
+    const order = { id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs }
+    return this.#issue({ ...order, host })
   }
 
   issueController(name: HostName, publicKey: KeyObject): Promise<Issued> {
     const id = controllerId(this.trustDomain, name)
     const dnsName = controllerDnsName(this.trustDomain, name)
     // Under the root that every host trusts, whatever the phase.
-    const order = { id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs }
+    const commonName = commonNameOf('controller', name)
+    const order = { id, dnsName, commonName, publicKey, ttlMs: this.#settings.leafTtlMs }
     return this.#issue(order, this.#current)
   }
 
   issueOperator(name: HostName, publicKey: KeyObject, ttlMs: number): Promise<Issued> {
     const id = operatorId(this.trustDomain, name)
-    return this.#issue({ id, dnsName: `${name}.operator.${this.trustDomain}`, publicKey, ttlMs })
+    const dnsName = `${name}.operator.${this.trustDomain}`
+    return this.#issue({
+      id,
+      dnsName,
+      commonName: commonNameOf('operator', name),
+      publicKey,
+      ttlMs,
+    })
+  }
+
+  /**
+   * For a node of a store that runs for itself. It names nobody of the mesh, so that no member takes
+   * it for another, and stands under the root that every host trusts.
+   */
+  async issueStoreNode(
+    node: string,
+    order: Pick<LeafOrder, 'dnsName' | 'addresses' | 'publicKey' | 'ttlMs'>,
+  ): Promise<Issued> {
+    const { issuing } = this.#current
+    const { random, clock } = this.#parts
+    const leaf = await makeLeaf({ random, issuing }, { ...order, id: null }, clock.now())
+    if (readSvid(leaf, this.trustDomain).ok) throw new TypeError('a store’s node has an identity')
+    const { validToDate, serialNumber } = new X509Certificate(leaf)
+    const facts = { notAfterMs: validToDate.getTime(), serial: serialNumber.toLowerCase() }
+    this.#parts.onIssued?.({ ...facts, subject: `${order.dnsName} ${node}`, host: '' })
+    const chainPem = joinPem([certificateToPem(leaf), issuing.certificate.toString('pem')])
+    return { ...facts, chainPem, spiffeId: '' }
   }
 
   /** Replaces issuing certificates once half their life is over. */
@@ -260,7 +302,7 @@ export class Authority {
   }
 
   async #issue(
-    order: LeafOrder,
+    order: LeafOrder & { readonly host?: HostName },
     slot = this.#slot(issuingSlot(this.#state.phase)),
   ): Promise<Issued> {
     const { issuing } = slot
@@ -272,11 +314,13 @@ export class Authority {
     if (!new X509Certificate(leaf).publicKey.equals(order.publicKey)) {
       throw new TypeError('issued a certificate for another key')
     }
+    const { id, notAfterMs, serial } = svid.value
+    this.#parts.onIssued?.({ subject: id, host: order.host ?? '', serial, notAfterMs })
     return {
       chainPem: joinPem([certificateToPem(leaf), issuing.certificate.toString('pem')]),
-      spiffeId: svid.value.id,
-      notAfterMs: svid.value.notAfterMs,
-      serial: svid.value.serial,
+      spiffeId: id,
+      notAfterMs,
+      serial,
     }
   }
 }

@@ -19,13 +19,24 @@ export interface CaCertificate {
 
 /** What a leaf is to say. */
 export interface LeafOrder {
-  readonly id: SpiffeId
-  /** The one DNS SAN. */
+  /** Null for what is no member of the mesh: the nodes of a store. */
+  readonly id: SpiffeId | null
+  /** The first DNS SAN; beside an id, the only one. */
   readonly dnsName: string
-  /** The subject's CN, which etcd's access control reads; hosts have one. */
+  /** Names and addresses a store's node is reached at. */
+  readonly addresses?: readonly { readonly type: 'dns' | 'ip'; readonly value: string }[]
+  /** The subject's CN, by which etcd knows its users; services and nodes have none. */
   readonly commonName?: string
   readonly publicKey: KeyObject
   readonly ttlMs: number
+}
+
+/**
+ * The common name of a certificate: the name of its holder's user in etcd. No host can be named so
+ * that it comes out as another kind's, nor as etcd's own superuser.
+ */
+export function commonNameOf(kind: 'host' | 'controller' | 'operator', name: string): string {
+  return `${kind}/${name}`
 }
 
 /** Lifetimes of the CA's own certificates. */
@@ -80,8 +91,9 @@ export async function makeLeaf(
       // RFC 5280 §4.2.1.6: critical where the subject is empty.
       new x509.SubjectAlternativeNameExtension(
         [
-          { type: 'url', value: order.id },
+          ...(order.id === null ? [] : [{ type: 'url', value: order.id } as const]),
           { type: 'dns', value: order.dnsName },
+          ...(order.addresses ?? []),
         ],
         order.commonName === undefined,
       ),

@@ -11,12 +11,14 @@ import type { Answer } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
 import type { EnrolReply, EnrolRequest, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import type { Authority } from '#controller/ca/authority.ts'
+import type { HostAccess } from '#controller/store/host-access.ts'
 import type { GoodToken, JoinTokens } from './join-tokens.ts'
 
 /** What it leans on. */
 export interface EnrolmentParts {
   readonly authority: Authority
   readonly tokens: JoinTokens
+  readonly access: HostAccess
   readonly describe: () => MeshDescription
   readonly logger: Logger
 }
@@ -50,6 +52,7 @@ export class Enrolment {
     const csr = checkCsr(request.csr)
     if (!csr.ok) return this.#refuse(from, 'bad-csr', csr.problem)
     const certificate = await this.#parts.authority.issueHost(host, csr.value)
+    await this.#parts.access.admitHost(host, token.record.services)
     if (!(await this.#parts.tokens.redeem(token))) {
       return this.#refuse(from, 'token-used', `the join token was used a moment ago; ${advice}`)
     }

@@ -180,6 +180,12 @@ export const controllerMetrics = {
     help: 'Whether the embedded store’s last write succeeded: 0 when its disk is full or broken.',
     labels: [],
   },
+  journalLost: {
+    name: 'mesh_controller_journal_lost_total',
+    kind: 'counter',
+    help: 'Certificates that are missing in the journal because the store took no entry for too long.',
+    labels: [],
+  },
   storeFailedCommits: {
     name: 'mesh_controller_store_failed_commits_total',
     kind: 'counter',

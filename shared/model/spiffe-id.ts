@@ -80,6 +80,16 @@ export function controllerDnsName(trustDomain: TrustDomain, name: HostName): str
   return `${name}.controller.${trustDomain}`
 }
 
+/** The DNS SAN by which a store that runs for itself is known, and nobody else. */
+export function storeDnsName(trustDomain: TrustDomain): string {
+  return `store.${trustDomain}`
+}
+
+/** The DNS SAN by which the nodes of such a store know each other. */
+export function storePeerDnsName(trustDomain: TrustDomain): string {
+  return `peer.store.${trustDomain}`
+}
+
 /** The TLS server name (SNI) by which a caller's agent asks for a service on a host. */
 export function serviceServerName(trustDomain: TrustDomain, service: ServiceName): string {
   return `${service}.service.${trustDomain}`

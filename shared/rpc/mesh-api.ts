@@ -105,6 +105,72 @@ export interface StoreReport {
   readonly problems: readonly string[]
 }
 
+export interface IssueStoreNodeRequest {
+  readonly node: string
+  /** DNS names and IP addresses at which the node is reached. */
+  readonly addresses: readonly string[]
+  /** DER. */
+  readonly serverCsr: Buffer
+  /** DER. */
+  readonly peerCsr: Buffer
+}
+
+/** What a node of an etcd cluster serves with, and what it meets its peers with. */
+export interface StoreNodeCertificates {
+  /** Leaf first, PEM. */
+  readonly serverChainPem: string
+  readonly peerChainPem: string
+  readonly trustBundlePem: string
+  /** The name that etcd must demand of its peers. */
+  readonly peerName: string
+  /** Milliseconds since the epoch. */
+  readonly notAfterMs: number
+}
+
+export interface InitStoreRequest {
+  /** `https://host:port`. */
+  readonly endpoints: readonly string[]
+}
+
+export interface InitStoreReply {
+  /** Users that may do everything. */
+  readonly admins: readonly string[]
+  readonly hosts: number
+  /** Exact ranges of services that hosts may write. */
+  readonly ranges: number
+}
+
+export interface ListCertificatesRequest {
+  /** Of one host; empty for all. */
+  readonly host: string
+  /** Also those that have ended. */
+  readonly ended: boolean
+  /** 0 for the default. */
+  readonly limit: number
+}
+
+export interface CertificateList {
+  /** The first to end first. */
+  readonly certificates: readonly IssuedCertificate[]
+  /** Whether there are more than the limit. */
+  readonly more: boolean
+}
+
+/** A certificate as the journal remembers it. */
+export interface IssuedCertificate {
+  /** The SPIFFE id, or what else the subject is. */
+  readonly subject: string
+  /** The host it was issued to; empty where it was none. */
+  readonly host: string
+  readonly serial: string
+  /** Milliseconds since the epoch. */
+  readonly issuedAtMs: number
+  /** Milliseconds since the epoch. */
+  readonly notAfterMs: number
+  /** The controller that signed. */
+  readonly controller: string
+}
+
 /** A method's two messages. */
 export interface Method<Request, Reply> {
   readonly request: Request
@@ -127,6 +193,11 @@ export interface MeshServices {
   }
   readonly StoreOperations: {
     readonly DescribeStore: Method<DescribeStoreRequest, StoreReport>
+    readonly IssueStoreNode: Method<IssueStoreNodeRequest, StoreNodeCertificates>
+    readonly InitStore: Method<InitStoreRequest, InitStoreReply>
+  }
+  readonly Journal: {
+    readonly ListCertificates: Method<ListCertificatesRequest, CertificateList>
   }
 }
 

@@ -53,8 +53,8 @@ export interface StoreTls {
 export interface EtcdSettings {
   /** `http://host:port` or `https://host:port`; one is used at a time, the next after a failure. */
   readonly endpoints: readonly string[]
-  /** For `https:` endpoints. */
-  readonly tls?: StoreTls
+  /** For `https:` endpoints; as a function it is asked at each connection, for what is renewed. */
+  readonly tls?: StoreTls | (() => StoreTls)
   /** Longest wait for an answer. @default 5000 */
   readonly timeoutMs?: number
 }
@@ -79,6 +79,11 @@ const channel = {
  * options and credentials are equal, and ours end their own.
  */
 let clients = 0
+
+/** When a call is given up, milliseconds since the epoch. */
+export interface CallDeadline {
+  readonly deadline: number
+}
 
 interface Connection {
   readonly client: Etcd3
@@ -215,6 +220,20 @@ export class Etcd3Rpc implements EtcdRpc {
     }
   }
 
+  /** Calls to etcd's user and role administration, for `etcd-auth.ts`. */
+  administer<T>(run: (auth: Etcd3['auth'], options: CallDeadline) => Promise<T>): Promise<T> {
+    const { timeoutMs = 5000 } = this.#settings
+    return this.#unary((client) => run(client.auth, this.#deadline({ timeoutMs })))
+  }
+
+  /** Connects anew, with a credential that was renewed; calls under way may finish. */
+  renew(): void {
+    const connection = this.#connection
+    this.#connection = null
+    if (connection === null) return
+    this.#clock.after(this.#settings.timeoutMs ?? 5000, () => end(connection))
+  }
+
   close(): void {
     this.#closed = true
     this.#disconnect()
@@ -229,7 +248,7 @@ export class Etcd3Rpc implements EtcdRpc {
     }
   }
 
-  #deadline(options: RpcOptions): { readonly deadline: number } {
+  #deadline(options: RpcOptions): CallDeadline {
     return { deadline: this.#clock.now() + options.timeoutMs }
   }
 
@@ -241,7 +260,8 @@ export class Etcd3Rpc implements EtcdRpc {
 
   #connect(): Connection {
     if (this.#closed) throw new WireError(statusUnavailable, 'this client is closed')
-    const { endpoints, tls } = this.#settings
+    const { endpoints } = this.#settings
+    const tls = typeof this.#settings.tls === 'function' ? this.#settings.tls() : this.#settings.tls
     const endpoint = endpoints[this.#endpoint % endpoints.length]
     if (endpoint === undefined) throw new WireError(statusUnavailable, 'no endpoint is configured')
     clients += 1
@@ -278,9 +298,13 @@ export class Etcd3Rpc implements EtcdRpc {
   #disconnect(): void {
     const connection = this.#connection
     this.#connection = null
-    connection?.client.close()
-    connection?.sockets.destroy()
+    if (connection !== null) end(connection)
   }
+}
+
+function end({ client, sockets }: Connection): void {
+  client.close()
+  sockets.destroy()
 }
 
 /** Half-closed first, because etcd3 takes the failure of a writable stream for the server's. */

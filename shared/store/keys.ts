@@ -28,6 +28,9 @@ export const hostsPrefix = `${meshPrefix}hosts/`
 /** Every join token. */
 export const tokensPrefix = `${controllerPrefix}tokens/`
 
+/** Every certificate that was issued and has not ended long ago. */
+export const issuedPrefix = `${controllerPrefix}issued/`
+
 /** A key under `meshPrefix`, taken apart. */
 export type MeshKey =
   | {
@@ -46,6 +49,11 @@ export type MeshKey =
 /** Where a host publishes one running copy of a service. */
 export function instanceKey(service: ServiceName, host: HostName, id: InstanceId): StoreKey {
   return `${instancesPrefix}${service}/${host}/${id}` as StoreKey
+}
+
+/** What every instance of a service on a host stands under. */
+export function instancesOf(service: ServiceName, host: HostName): string {
+  return `${instancesPrefix}${service}/${host}/`
 }
 
 /** Where a host publishes how its agent is reached. */
@@ -79,6 +87,11 @@ export function parseTrustReportKey(key: string): HostName | null {
 /** Where a controller keeps a join token, by the token's public id. */
 export function tokenKey(id: string): StoreKey {
   return `${tokensPrefix}${id}` as StoreKey
+}
+
+/** Where controllers remember a certificate; in the order in which certificates end. */
+export function issuedKey(notAfterMs: number, serial: string): StoreKey {
+  return `${issuedPrefix}${new Date(notAfterMs).toISOString()}/${serial}` as StoreKey
 }
 
 /** Takes a key under `meshPrefix` apart. */

@@ -22,10 +22,23 @@ export class TestEtcd {
   readonly #ports: readonly [number, number]
   #process: ChildProcess | null = null
 
-  private constructor(dataDir: string, ports: readonly [number, number]) {
+  readonly #options: readonly string[]
+
+  private constructor(
+    dataDir: string,
+    ports: readonly [number, number],
+    options: readonly string[] = [],
+  ) {
     this.#dataDir = dataDir
     this.#ports = ports
-    this.url = `http://127.0.0.1:${ports[0]}`
+    this.#options = options
+    const scheme = options.some((option) => option.startsWith('--cert-file')) ? 'https' : 'http'
+    this.url = `${scheme}://127.0.0.1:${ports[0]}`
+  }
+
+  /** Chooses the ports of a server that is started later, with options such as those for TLS. */
+  static async prepare(dataDir: string, options: readonly string[]): Promise<TestEtcd> {
+    return new TestEtcd(dataDir, [await freePort(), await freePort()], options)
   }
 
   /** Starts a server with its data in a directory that exists or not. */
@@ -58,6 +71,7 @@ export class TestEtcd {
         '--election-timeout=200',
         '--logger=zap',
         '--log-level=info',
+        ...this.#options,
       ],
       { stdio: ['ignore', 'ignore', 'pipe'] },
     )
@@ -67,7 +81,7 @@ export class TestEtcd {
       const heard: string[] = []
       lines.on('line', (line) => {
         heard.push(line)
-        if (line.includes('serving client traffic insecurely')) resolve()
+        if (/serving client traffic (in)?securely/.test(line)) resolve()
       })
       child.on('error', reject)
       child.on('exit', () => reject(new Error(`etcd ended early:\n${heard.join('\n')}`)))

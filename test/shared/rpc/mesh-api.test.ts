@@ -52,6 +52,38 @@ const samples: Samples = {
         problems: ['disk full'],
       },
     ],
+    IssueStoreNode: [
+      { node: 'e1', addresses: ['10.0.0.1'], serverCsr: csr, peerCsr: csr },
+      {
+        serverChainPem: 'a',
+        peerChainPem: 'b',
+        trustBundlePem: 'c',
+        peerName: 'peer.store.mesh.internal',
+        notAfterMs: 1_795_000_000_000,
+      },
+    ],
+    InitStore: [
+      { endpoints: ['https://10.0.0.1:2379'] },
+      { admins: ['controller/c1'], hosts: 2, ranges: 3 },
+    ],
+  },
+  Journal: {
+    ListCertificates: [
+      { host: 'h1', ended: true, limit: 10 },
+      {
+        certificates: [
+          {
+            subject: 'spiffe://mesh.internal/host/h1',
+            host: 'h1',
+            serial: 'ab',
+            issuedAtMs: 1_795_000_000_000,
+            notAfterMs: 1_795_000_000_001,
+            controller: 'c1',
+          },
+        ],
+        more: true,
+      },
+    ],
   },
 }
 
