@@ -316,7 +316,11 @@ export class App {
       this.#handOut(discovery)
     })
     link.onPublished(() => this.#showReceipts())
-    link.onState(() => this.#showReceipts())
+    link.onState(({ kind }) => {
+      this.#showReceipts()
+      // It may have moved.
+      if (kind === 'away') this.#keeper.lookAgain()
+    })
     await discovery.start()
     if (this.#stopping) return
     const { desired, farewells } = this.#published

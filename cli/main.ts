@@ -21,7 +21,7 @@ import { status } from './status.ts'
 import { openStoreAsOperator } from './client/store.ts'
 import { certList } from './cert.ts'
 import { storeCertificate } from './store-certificate.ts'
-import { storeBackup, storeInit, storeStatus } from './store.ts'
+import { storeBackup, storeInit, storeMigrate, storeStatus, storeUndoMigration } from './store.ts'
 import { parseTtl, tokenCreate } from './token.ts'
 
 interface CommonOptions {
@@ -29,6 +29,12 @@ interface CommonOptions {
   readonly credential: string
   readonly controller?: string
   readonly json: boolean
+}
+
+interface MigrateOptions {
+  readonly to?: readonly string[]
+  readonly replace: boolean
+  readonly undo: boolean
 }
 
 const streams = {
@@ -183,6 +189,24 @@ verb(store, 'init', 'hold everybody to their own keys in an etcd; may be repeate
       withController((controller) =>
         storeInit({ controller, printer: printer() }, { endpoints: to }),
       ),
+    ),
+  )
+
+verb(store, 'migrate', 'move the embedded store into an etcd')
+  .option('--to <urls>', 'https://host:port, with commas between', urls)
+  .option('--replace', 'delete what an earlier try has left there', false)
+  .option('--undo', 'take the embedded store into use again', false)
+  .action((options: MigrateOptions) =>
+    done(
+      withController((controller) => {
+        const parts = { controller, printer: printer() }
+        if (options.undo) return storeUndoMigration(parts)
+        if (options.to !== undefined) {
+          return storeMigrate(parts, { endpoints: options.to, replace: options.replace })
+        }
+        parts.printer.note('say where to with --to, or --undo')
+        return Promise.resolve(exitCodes.usage)
+      }),
     ),
   )
 

@@ -11,7 +11,7 @@ import type { StoreReport } from '#shared/rpc/mesh-api.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
-import { bytes, pairs } from './output/table.ts'
+import { bytes, duration, pairs } from './output/table.ts'
 
 const hashBytes = 32
 
@@ -22,7 +22,8 @@ export async function storeStatus(parts: {
 }): Promise<number> {
   const report = await parts.controller.call('StoreOperations', 'DescribeStore', {})
   parts.printer.result(report, () => render(report))
-  return report.hasLeader && report.problems.length === 0 ? exitCodes.ok : exitCodes.notInOrder
+  const inOrder = report.hasLeader && report.problems.length === 0 && report.movedTo === ''
+  return inOrder ? exitCodes.ok : exitCodes.notInOrder
 }
 
 /** Holds everybody to their own keys in an etcd. */
@@ -36,6 +37,39 @@ export async function storeInit(
     () =>
       `access control is on: ${made.admins.join(', ')} may do everything, ` +
       `${made.hosts} hosts write their own keys (${made.ranges} services)`,
+  )
+  return exitCodes.ok
+}
+
+/** Copies the embedded store into an etcd, and says what is to be done then. */
+export async function storeMigrate(
+  parts: { readonly controller: ControllerClient; readonly printer: Printer },
+  settings: { readonly endpoints: readonly string[]; readonly replace: boolean },
+): Promise<number> {
+  const moved = await parts.controller.call('StoreOperations', 'MigrateStore', settings)
+  const to = settings.endpoints.join(',')
+  parts.printer.result(
+    moved,
+    () => `${moved.keys} keys are in ${to} and were compared, ${moved.leased} of them hosts' own`,
+  )
+  const minutes = duration(moved.bridgeMs)
+  parts.printer.note(`the embedded store takes no lasting change any more. Within ${minutes}:
+  1. set "store": "${to}" in the controller's configuration
+  2. restart the controller
+  3. meshctl store status
+until then it can be undone: meshctl store migrate --undo`)
+  return exitCodes.ok
+}
+
+/** Takes the embedded store into use again. */
+export async function storeUndoMigration(parts: {
+  readonly controller: ControllerClient
+  readonly printer: Printer
+}): Promise<number> {
+  const undone = await parts.controller.call('StoreOperations', 'UndoMigration', {})
+  parts.printer.result(
+    undone,
+    () => `the embedded store is in force; the copy in ${undone.movedTo} is of no use any more`,
   )
   return exitCodes.ok
 }
@@ -111,6 +145,7 @@ function render(report: StoreReport): string {
     ['revision', String(revision)],
     ['size', `${bytes(report.bytes)}, ${bytes(report.bytesInUse)} in use`],
     ['writable', report.hasLeader && problems.length === 0 ? 'yes' : 'no'],
+    ...(report.movedTo === '' ? [] : [['moved to', report.movedTo] as const]),
     ...problems.map((problem): [string, string] => ['problem', problem]),
     ...(report.hasLeader ? [] : [['problem', 'it has no leader: is its quorum lost?'] as const]),
   ])

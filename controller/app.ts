@@ -36,10 +36,11 @@ import type { ControllerConfig } from './config.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
 import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
+import { movedWords, storeSeries } from './store/report.ts'
 import { ExternalStores, isSecure } from './store/external-stores.ts'
 import { FirstAnswer } from './store/first-answer.ts'
 import type { HostAccess } from './store/host-access.ts'
-import { EtcdHostAccess, noHostAccess } from './store/host-access.ts'
+import { AccessInForce, EtcdHostAccess, noHostAccess } from './store/host-access.ts'
 
 /** What the controller leans on. */
 export interface ControllerParts {
@@ -60,7 +61,8 @@ export interface ControllerPorts {
 interface ApiRooms {
   readonly authority: Authority
   readonly store: KeyValue
-  readonly access: HostAccess
+  readonly embedded: EmbeddedStore | null
+  readonly access: AccessInForce
   readonly external: ExternalStores
   readonly journal: Journal
   readonly describe: () => MeshDescription
@@ -129,10 +131,11 @@ export class Controller {
     await makeDirectory(config.state)
     const embedded = this.#openEmbedded()
     const external = new ExternalStores({ clock, random }, { trustDomain: config.trustDomain })
-    const { store, access } =
+    const { store, access: first } =
       embedded === null
         ? this.#openExternal(external)
-        : { store: embedded.keyValue, access: noHostAccess }
+        : { store: embedded.keyValue, access: this.#accessOf(embedded, external) }
+    const access = new AccessInForce(first)
     const journal = this.#openJournal(store)
     if (embedded !== null) this.#storeSeries = () => storeSeries(embedded)
     const authority = await Authority.open(
@@ -147,7 +150,7 @@ export class Controller {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
     const describe = this.#describe(authority, ports.store)
-    this.#serveApi(api, { authority, store, access, external, journal, describe })
+    this.#serveApi(api, { authority, store, embedded, access, external, journal, describe })
     const own = new OwnCredentials(
       {
         authority,
@@ -172,7 +175,7 @@ export class Controller {
     }
     if (config.store.kind === 'etcd') await this.#awaitStore(store, config.store.endpoints, ready)
     else {
-      this.#waitsFor = () => ''
+      this.#waitsFor = () => movedWords(embedded)
       ready()
     }
     // Not awaited: a name server that is away must delay no start.
@@ -227,6 +230,16 @@ export class Controller {
         ? new EtcdHostAccess({ auth: client.auth, logger })
         : noHostAccess,
     }
+  }
+
+  /** A store that has moved lets hosts write there what they are certified for here. */
+  #accessOf(embedded: EmbeddedStore, external: ExternalStores): HostAccess {
+    const { movedTo } = embedded
+    const endpoints = movedTo.split(',')
+    if (movedTo !== '') this.#parts.logger.error({ movedTo }, movedWords(embedded))
+    if (movedTo === '' || !isSecure(endpoints)) return noHostAccess
+    const logger = this.#parts.logger.child({ component: 'store' })
+    return new EtcdHostAccess({ auth: external.open(endpoints).auth, logger })
   }
 
   #openJournal(store: KeyValue): Journal {
@@ -353,22 +366,6 @@ function certificateSeries(authority: Authority, own: OwnCredentials): readonly 
     labels: { certificate },
     value: ms / 1000,
   }))
-}
-
-function storeSeries({ gauges }: EmbeddedStore): readonly MetricSeries[] {
-  const series = ({ name }: { readonly name: string }, value: number): MetricSeries => ({
-    metric: name,
-    labels: {},
-    value,
-  })
-  return [
-    series(controllerMetrics.storeRevision, gauges.revision),
-    series(controllerMetrics.storeBytes, gauges.bytes),
-    series(controllerMetrics.storeLeases, gauges.leases),
-    series(controllerMetrics.storeWatches, gauges.watches),
-    series(controllerMetrics.storeWritable, gauges.writable ? 1 : 0),
-    series(controllerMetrics.storeFailedCommits, gauges.failedCommits),
-  ]
 }
 
 async function makeDirectory(path: string): Promise<void> {

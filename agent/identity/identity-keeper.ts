@@ -47,6 +47,8 @@ export interface IdentityKeeperSettings {
 
 /** With nothing else due, the controller is asked about the mesh, and the token looked at, this often. */
 const lookEveryMs = 60_000
+/** How soon it is asked when something is away that it knows the place of; spread over the hosts. */
+const lookAgainMs = 10_000
 /** Failures that every other call of the round would meet too. */
 const roundEnding: ReadonlySet<string> = new Set([
   'controller-unavailable',
@@ -162,6 +164,15 @@ export class IdentityKeeper {
   /** Whether the controller answers; `sinceMs` is the first failure of the outage. */
   get contact(): Contact {
     return this.#contact.state
+  }
+
+  /** Asks the controller about the mesh soon: something does not answer where it was said to be. */
+  lookAgain(): void {
+    const { clock, random } = this.#parts
+    const soonMs = clock.now() + lookAgainMs * (0.1 + 0.9 * random.fraction())
+    if (soonMs >= this.#describeAtMs) return
+    this.#describeAtMs = soonMs
+    this.#wake()
   }
 
   /** Calls `listener` after every change of the above. Answers how to stop listening. */

@@ -75,8 +75,11 @@ export class World {
     return join(this.directory, 'controller/state/operator.json')
   }
 
-  /** Starts the store where it is not embedded, then the controller, and waits until it answers. */
-  async startController(): Promise<void> {
+  /**
+   * Starts the store where it is not embedded, then the controller, and waits until it answers.
+   * `other.store` is a store that runs already.
+   */
+  async startController(other: { readonly store?: string } = {}): Promise<void> {
     const { store } = this.#settings
     const at = join(this.directory, 'controller')
     mkdirSync(at, { recursive: true })
@@ -90,7 +93,7 @@ export class World {
         store: `${address}:${etcdPort}`,
         metrics: `${address}:15014`,
       },
-      store: store === 'etcd' ? `http://${address}:2379` : 'embedded',
+      store: other.store ?? (store === 'etcd' ? `http://${address}:2379` : 'embedded'),
       storeInsecure: true,
       state: join(at, 'state'),
       leafTtlSeconds: this.#settings.leafTtlSeconds,

@@ -10,7 +10,7 @@ import { parseHostName } from '#shared/model/names.ts'
 import { splitSpiffeId, storeDnsName, storePeerDnsName } from '#shared/model/spiffe-id.ts'
 import { coversService } from '#shared/model/service-globs.ts'
 import { checkCsr } from '#shared/pki/csr.ts'
-import type { Answer, Caller, Handlers } from '#shared/rpc/api-service.ts'
+import type { Caller, Handlers } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
 import type { InitStoreReply, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import { decodeMeshEntry } from '#shared/schema/records.ts'
@@ -19,14 +19,21 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
 import { commonNameOf } from '#controller/ca/certificates.ts'
 import type { Journal } from '#controller/ca/journal.ts'
+import type { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import type { ExternalStores } from '#controller/store/external-stores.ts'
 import { isSecure } from '#controller/store/external-stores.ts'
-import { EtcdHostAccess } from '#controller/store/host-access.ts'
+import type { AccessInForce } from '#controller/store/host-access.ts'
+import { EtcdHostAccess, noHostAccess } from '#controller/store/host-access.ts'
+import { migrate, undoMigration } from '#controller/store/migration.ts'
+import { parseStore } from '#controller/config.ts'
 import { operatorCaller } from './callers.ts'
 
 /** What it leans on. */
 export interface StoreApiParts {
   readonly store: KeyValue
+  /** The same store, where it is the embedded one. */
+  readonly embedded: EmbeddedStore | null
+  readonly access: AccessInForce
   readonly describe: () => MeshDescription
   readonly authority: Authority
   readonly journal: Journal
@@ -54,7 +61,8 @@ export function storeApi(
       const operator = operatorCaller(caller)
       if (!operator.ok) return refuse('denied', 'not-an-operator', operator.problem)
       const status = await parts.store.status()
-      return { ok: true, value: { store: parts.describe().store, ...status } }
+      const movedTo = parts.embedded?.movedTo ?? ''
+      return { ok: true, value: { store: parts.describe().store, ...status, movedTo } }
     },
 
     async IssueStoreNode(request, caller) {
@@ -115,7 +123,60 @@ export function storeApi(
         const message = 'access control needs an etcd that asks for certificates: https://host:port'
         return refuse('bad-request', 'bad-endpoints', message)
       }
-      return initialise(parts, settings, endpoints, caller)
+      const client = parts.external.open(endpoints)
+      try {
+        const access = new EtcdHostAccess({ auth: client.auth, logger: parts.logger })
+        return { ok: true, value: await initialise(parts, settings, access, caller) }
+      } finally {
+        parts.external.close(client)
+      }
+    },
+
+    async MigrateStore({ endpoints, replace }, caller) {
+      const operator = operatorCaller(caller)
+      if (!operator.ok) return refuse('denied', 'not-an-operator', operator.problem)
+      const { embedded, external, logger } = parts
+      const to = endpoints.join(',')
+      const choice = parseStore(to, false)
+      if (!choice.ok) return refuse('bad-request', 'bad-endpoints', choice.problem)
+      if (embedded === null || choice.value.kind === 'embedded') {
+        return refuse(
+          'bad-request',
+          'not-embedded',
+          'only the embedded store moves, and to an etcd',
+        )
+      }
+      const client = external.open(endpoints)
+      try {
+        const target = client.store
+        const moved = await migrate({ source: embedded, target, logger }, { to, replace })
+        if (!isSecure(endpoints)) {
+          external.close(client)
+          return { ok: true, value: moved }
+        }
+        // Kept open: until the restart, certificates are handed out by a controller that looks here.
+        const access = new EtcdHostAccess({ auth: client.auth, logger })
+        parts.access.use(access)
+        await initialise(parts, settings, access, caller)
+        return { ok: true, value: moved }
+      } catch (error) {
+        external.close(client)
+        if (embedded.movedTo !== '') await undoMigration({ source: embedded, logger })
+        parts.access.use(noHostAccess)
+        throw error
+      }
+    },
+
+    async UndoMigration(_request, caller) {
+      const operator = operatorCaller(caller)
+      if (!operator.ok) return refuse('denied', 'not-an-operator', operator.problem)
+      const { embedded, logger } = parts
+      if (embedded === null) {
+        return refuse('bad-request', 'not-embedded', 'this controller runs with an etcd')
+      }
+      const movedTo = await undoMigration({ source: embedded, logger })
+      parts.access.use(noHostAccess)
+      return { ok: true, value: { movedTo } }
     },
   }
 }
@@ -124,40 +185,27 @@ export function storeApi(
 async function initialise(
   parts: StoreApiParts,
   settings: StoreApiSettings,
-  endpoints: readonly string[],
+  access: EtcdHostAccess,
   caller: Caller,
-): Promise<Answer<InitStoreReply>> {
-  const client = parts.external.open(endpoints)
-  try {
-    const access = new EtcdHostAccess({ auth: client.auth, logger: parts.logger })
-    const admins = [commonNameOf('controller', settings.controller), ...operatorName(caller)]
-    await access.initialise(admins)
-    const certified = await certifiedServices(parts.journal)
-    let [hosts, ranges] = [0, 0]
-    for (const { key, value } of await hostRecords(parts.store)) {
-      const entry = decodeMeshEntry(key, value)
-      if (!entry.ok || entry.value.kind !== 'host') continue
-      const { host, services } = entry.value.record
-      await access.admitHost(host, services)
-      hosts += 1
-      for (const service of certified.get(host) ?? []) {
-        if (!coversService(services, service)) continue
-        await access.allowService(host, service)
-        ranges += 1
-      }
+): Promise<InitStoreReply> {
+  const admins = [commonNameOf('controller', settings.controller), ...operatorName(caller)]
+  await access.initialise(admins)
+  const certified = await certifiedServices(parts.journal)
+  let [hosts, ranges] = [0, 0]
+  for (const { key, value } of (await parts.store.list(hostsPrefix)).entries) {
+    const entry = decodeMeshEntry(key, value)
+    if (!entry.ok || entry.value.kind !== 'host') continue
+    const { host, services } = entry.value.record
+    await access.admitHost(host, services)
+    hosts += 1
+    for (const service of certified.get(host) ?? []) {
+      if (!coversService(services, service)) continue
+      await access.allowService(host, service)
+      ranges += 1
     }
-    await access.enable()
-    return { ok: true, value: { admins, hosts, ranges } }
-  } finally {
-    parts.external.close(client)
   }
-}
-
-/** A store that is not there yet knows no host. */
-async function hostRecords(
-  store: KeyValue,
-): Promise<readonly { readonly key: string; readonly value: string }[]> {
-  return (await store.list(hostsPrefix)).entries
+  await access.enable()
+  return { admins, hosts, ranges }
 }
 
 /** Services for which hosts hold a certificate that has not ended. */

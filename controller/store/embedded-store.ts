@@ -62,6 +62,16 @@ export class EmbeddedStore {
     return new EmbeddedStore(parts, new Engine({ ...parts, mvcc, snapshots }, settings))
   }
 
+  /** Where its content is now; empty for a store that has not moved. */
+  get movedTo(): string {
+    return this.#engine.movedTo
+  }
+
+  /** See `Engine.moveTo`. An empty place takes everything back. */
+  moveTo(to: string, isFinal: boolean): Promise<void> {
+    return this.#engine.moveTo(to, isFinal)
+  }
+
   /** What metrics tell. */
   get gauges(): EngineGauges {
     return this.#engine.gauges

@@ -104,6 +104,7 @@ export class Engine implements EtcdRpc {
   #writeProblem = ''
   #atLimit = false
   #copying: Promise<void> | null = null
+  #movedTo: string
   #failedCommits = 0
   #stopped = false
 
@@ -124,6 +125,7 @@ export class Engine implements EtcdRpc {
     this.#logger = parts.logger
     this.#keepRevisions = settings.keepRevisions ?? 10_000
     this.#maxBytes = settings.maxBytes ?? 2 * 1024 ** 3
+    this.#movedTo = mvcc.fact('moved_to')
     this.#ids = { cluster_id: mvcc.fact('cluster_id'), member_id: mvcc.fact('member_id') }
     this.#leases = new Leases({ clock, onLapsed: (id) => this.#lapse(id) }, mvcc.leases())
     this.#hub = new WatchHub({ mvcc, clock, answer: (watchId) => this.watchAnswer(watchId) })
@@ -139,22 +141,34 @@ export class Engine implements EtcdRpc {
     return requests.range(this.#mvcc, this.header(), request)
   }
 
-  put(request: PutRequest): Promise<PutResponse> {
+  /** @param isHost - whether a host writes what it owns, which it may also once the store has moved */
+  put(request: PutRequest, _options?: unknown, isHost = false): Promise<PutResponse> {
     return this.#write((writer) => {
+      if (!isHost) this.#refuseMoved()
       this.#refuseAtLimit()
       return requests.put(this.#mvcc, writer, this.header(), request)
     })
   }
 
-  deleteRange(request: DeleteRangeRequest): Promise<DeleteRangeResponse> {
-    return this.#write((writer) => requests.deleteRange(this.#mvcc, writer, this.header(), request))
+  /** @param isHost - see `put` */
+  deleteRange(
+    request: DeleteRangeRequest,
+    _options?: unknown,
+    isHost = false,
+  ): Promise<DeleteRangeResponse> {
+    return this.#write((writer) => {
+      if (!isHost) this.#refuseMoved()
+      return requests.deleteRange(this.#mvcc, writer, this.header(), request)
+    })
   }
 
-  txn(request: TxnRequest): Promise<TxnResponse> {
+  /** @param isHost - see `put` */
+  txn(request: TxnRequest, _options?: unknown, isHost = false): Promise<TxnResponse> {
     const puts = [...(request.success ?? []), ...(request.failure ?? [])].some(
       (operation) => operation.request_put,
     )
     return this.#write((writer) => {
+      if (!isHost) this.#refuseMoved()
       if (puts) this.#refuseAtLimit()
       return requests.txn(this.#mvcc, writer, this.header(), request)
     })
@@ -259,6 +273,23 @@ export class Engine implements EtcdRpc {
     }
   }
 
+  /** Where its content is now; empty for a store that has not moved. */
+  get movedTo(): string {
+    return this.#movedTo
+  }
+
+  /** From now on only hosts write. Forgotten by the next start, unless it was `isFinal`. */
+  moveTo(to: string, isFinal: boolean): Promise<void> {
+    return this.#write(
+      () => {
+        if (isFinal || to === '') this.#mvcc.setFact('moved_to', to)
+      },
+      () => {
+        this.#movedTo = to
+      },
+    )
+  }
+
   /** The value of a key, or null. */
   value(key: Buffer): Buffer | null {
     return this.#mvcc.live(key)?.value ?? null
@@ -333,6 +364,10 @@ export class Engine implements EtcdRpc {
 
   #refuseWhenStopped(): void {
     if (this.#stopped) throw refusals.stopped()
+  }
+
+  #refuseMoved(): void {
+    if (this.#movedTo !== '') throw refusals.moved()
   }
 
   #refuseAtLimit(): void {

@@ -34,6 +34,31 @@ export const noHostAccess: HostAccess = {
   removeHost: async () => {},
 }
 
+/** Passes on to the access in force, which changes when the store moves. */
+export class AccessInForce implements HostAccess {
+  #access: HostAccess
+
+  constructor(access: HostAccess) {
+    this.#access = access
+  }
+
+  use(access: HostAccess): void {
+    this.#access = access
+  }
+
+  admitHost(host: HostName, services: readonly string[]): Promise<void> {
+    return this.#access.admitHost(host, services)
+  }
+
+  allowService(host: HostName, service: ServiceName): Promise<void> {
+    return this.#access.allowService(host, service)
+  }
+
+  removeHost(host: HostName): Promise<void> {
+    return this.#access.removeHost(host)
+  }
+}
+
 /** etcd's own: it has every right, and must exist. No certificate carries this name alone. */
 const superuser = 'root'
 const reader = 'mesh-reader'

@@ -68,9 +68,14 @@ export class Mvcc {
     return this.#compacted
   }
 
-  /** One of `cluster_id`, `member_id`, `compacted`. */
+  /** One of `cluster_id`, `member_id`, `compacted`, `moved_to`; empty where it is not set. */
   fact(name: string): string {
-    return String(this.#one('SELECT value FROM fact WHERE name = ?', name)?.['value'])
+    return String(this.#one('SELECT value FROM fact WHERE name = ?', name)?.['value'] ?? '')
+  }
+
+  /** For use inside `transaction`. */
+  setFact(name: string, value: string): void {
+    this.#run('INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)', name, value)
   }
 
   /** Bytes of the file, and those of them in use. */

@@ -31,6 +31,10 @@ export const refusals = {
   leaseExists: refusal(failedPrecondition, 'lease already exists'),
   leaseTtlTooLarge: refusal(outOfRange, 'too large lease TTL'),
   tooManyLeases: refusal(resourceExhausted, 'too many leases'),
+  moved: refusal(
+    failedPrecondition,
+    'the store has moved; only hosts may write their own keys here',
+  ),
   noSpace: refusal(resourceExhausted, 'mvcc: database space exceeded'),
   snapshotRunning: refusal(resourceExhausted, 'another snapshot is being taken'),
   tooManyRequests: refusal(resourceExhausted, 'too many requests'),

@@ -11,6 +11,7 @@ import { decodeHost } from '#shared/schema/records.ts'
 import { hostKey } from '#shared/store/keys.ts'
 import type {
   CompactionRequest,
+  DeleteRangeRequest,
   LeaseGrantRequest,
   LeaseKeepAliveResponse,
   LeaseRequest,
@@ -77,13 +78,15 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
     Put: unary(
       parts,
       (access, request: PutRequest) => mayPut(access, request, facts),
-      (request) => engine.put(request),
+      (request, access) => engine.put(request, undefined, access.kind === 'host'),
     ),
-    DeleteRange: unary(parts, mayDelete, (request) => engine.deleteRange(request)),
+    DeleteRange: unary(parts, mayDelete, (request: DeleteRangeRequest, access) =>
+      engine.deleteRange(request, undefined, access.kind === 'host'),
+    ),
     Txn: unary(
       parts,
       (access, request: TxnRequest) => mayTransact(access, request, facts),
-      (request) => engine.txn(request),
+      (request, access) => engine.txn(request, undefined, access.kind === 'host'),
     ),
     Compact: unary(parts, everything, (request: CompactionRequest) => engine.compact(request)),
   })

@@ -103,6 +103,30 @@ export interface StoreReport {
   readonly hasLeader: boolean
   /** What the store says is wrong with it. */
   readonly problems: readonly string[]
+  /** Where its content has moved; empty where it has not. */
+  readonly movedTo: string
+}
+
+export interface MigrateStoreRequest {
+  readonly endpoints: readonly string[]
+  /** Whether keys of a mesh that are there already are deleted first. */
+  readonly replace: boolean
+}
+
+/** What was copied. */
+export interface MigrateStoreReply {
+  readonly keys: number
+  /** Those that hosts own. */
+  readonly leased: number
+  /** How long those live without their host. */
+  readonly bridgeMs: number
+}
+
+export interface UndoMigrationRequest {}
+
+export interface UndoMigrationReply {
+  /** Where it had moved. */
+  readonly movedTo: string
 }
 
 export interface IssueStoreNodeRequest {
@@ -195,6 +219,8 @@ export interface MeshServices {
     readonly DescribeStore: Method<DescribeStoreRequest, StoreReport>
     readonly IssueStoreNode: Method<IssueStoreNodeRequest, StoreNodeCertificates>
     readonly InitStore: Method<InitStoreRequest, InitStoreReply>
+    readonly MigrateStore: Method<MigrateStoreRequest, MigrateStoreReply>
+    readonly UndoMigration: Method<UndoMigrationRequest, UndoMigrationReply>
   }
   readonly Journal: {
     readonly ListCertificates: Method<ListCertificatesRequest, CertificateList>

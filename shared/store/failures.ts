@@ -58,6 +58,14 @@ const byWords: readonly (readonly [string, Meaning])[] = [
     },
   ],
   [
+    'the store has moved',
+    {
+      code: 'store-moved',
+      hint: 'Name the new store in the controller’s configuration and restart it, or run meshctl store migrate --undo.',
+      retry: true,
+    },
+  ],
+  [
     'required revision is a future revision',
     {
       code: 'store-future-revision',

@@ -19,6 +19,7 @@ export type StoreErrorCode =
   | 'store-future-revision' // the revision asked for does not exist yet
   | 'store-lease-not-found' // the lease lapsed or was revoked
   | 'store-full' // no space on the store's disk, or its quota is used up
+  | 'store-moved' // its content is in another store now; see `meshctl store migrate`
   | 'store-refused' // anything else the server refused
 
 /** A key with its value. */

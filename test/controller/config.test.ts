@@ -52,7 +52,7 @@ t.test('every fault is reported, with its place', async (t) => {
       trustDomain: 'Mesh',
       advertise: 'a:b:c:',
       listen: { api: 'here', metrics: 'localhost:1' },
-      store: 'https://etcd:2379',
+      store: 'https://etcd',
       state: 'relative',
       leafTtlSeconds: 19,
       lisen: {},
@@ -78,6 +78,12 @@ t.test('every fault is reported, with its place', async (t) => {
     )
   }
   t.ok(problems.filter((problem) => /^c\.json:\d+:\d+: /.test(problem)).length >= 9)
+})
+
+t.test('an etcd with TLS may be anywhere, and all of it has TLS', async (t) => {
+  const store = 'https://10.0.0.1:2379,https://e2.example:2379'
+  t.same(read({ store }).config?.store, { kind: 'etcd', endpoints: store.split(',') })
+  t.match(read({ store: `${store},http://127.0.0.1:2379` }).problems, [/mixes http and https/])
 })
 
 t.test('an etcd without TLS must be local, or accepted in so many words', async (t) => {

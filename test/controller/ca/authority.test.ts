@@ -45,7 +45,7 @@ t.test('what the CA issues passes OpenSSL in strict mode, and our own reading', 
   const directory = t.testdir()
   const authority = await open(`${directory}/state`)
   const orderly = [
-    [await authority.issueHost(host, publicKey), 'host/h1', 'h1.host.mesh.internal', 'CN=h1'],
+    [await authority.issueHost(host, publicKey), 'host/h1', 'h1.host.mesh.internal', 'CN=host/h1'],
     [
       await authority.issueService(orders, host, publicKey),
       'service/orders',
@@ -56,13 +56,13 @@ t.test('what the CA issues passes OpenSSL in strict mode, and our own reading', 
       await authority.issueController(host, publicKey),
       'controller/h1',
       'h1.controller.mesh.internal',
-      '',
+      'CN=controller/h1',
     ],
     [
       await authority.issueOperator(host, publicKey, 60_000),
       'operator/h1',
       'h1.operator.mesh.internal',
-      '',
+      'CN=operator/h1',
     ],
   ] as const
   writeFileSync(`${directory}/root.pem`, authority.bundlePem)

@@ -50,6 +50,7 @@ const samples: Samples = {
         bytesInUse: 1024,
         hasLeader: true,
         problems: ['disk full'],
+        movedTo: 'https://10.0.0.1:2379',
       },
     ],
     IssueStoreNode: [
@@ -62,6 +63,11 @@ const samples: Samples = {
         notAfterMs: 1_795_000_000_000,
       },
     ],
+    MigrateStore: [
+      { endpoints: ['https://10.0.0.1:2379'], replace: true },
+      { keys: 3, leased: 1, bridgeMs: 600_000 },
+    ],
+    UndoMigration: [{}, { movedTo: 'https://10.0.0.1:2379' }],
     InitStore: [
       { endpoints: ['https://10.0.0.1:2379'] },
       { admins: ['controller/c1'], hosts: 2, ranges: 3 },
