@@ -216,7 +216,10 @@ t.test(
           `--cacert=${tls}/ca.pem`,
           `--cert=${tls}/op.pem`,
           `--key=${tls}/op.key`,
-          ...['get', '--prefix', '--keys-only', '/mesh/v1/presence/'],
+          'get',
+          '--prefix',
+          '--keys-only',
+          '/mesh/v1/presence/',
         ],
         { env: { ETCDCTL_API: '3' }, encoding: 'utf8' },
       )
