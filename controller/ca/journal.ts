@@ -51,6 +51,8 @@ export interface JournalQuery {
 }
 
 const atOnce = 100
+/** A store may come later than its controller, and be away for a moment. */
+const failuresTold = 5
 const keptMs = 7 * 86_400_000
 const sweepEveryMs = 3_600_000
 
@@ -62,6 +64,7 @@ export class Journal {
   readonly #sweeping: Timer
   #waiting: JournalEntry[] = []
   #lost = 0
+  #failures = 0
   #timer: Timer | null = null
   #writing: Promise<void> | null = null
   #stopped = false
@@ -153,10 +156,14 @@ export class Journal {
         await store.transact({ compare: [], success })
         this.#waiting = this.#waiting.slice(batch.length)
         this.#backoff.reset()
+        this.#failures = 0
       }
     } catch (error) {
-      const fields = { reason: messageOf(error), waiting: this.#waiting.length, lost: this.#lost }
-      logger.warn(fields, 'the journal of certificates cannot be written; issuing goes on')
+      this.#failures += 1
+      if (this.#failures === failuresTold) {
+        const fields = { reason: messageOf(error), waiting: this.#waiting.length }
+        logger.warn(fields, 'the journal of certificates cannot be written; issuing goes on')
+      }
       if (this.#stopped) return
       this.#timer = clock.after(this.#backoff.nextMs(), () => this.#write())
     }
