@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Bench } from './bench.ts'
+import { churnScenario } from './scenarios/churn.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
 import { renderResult, type Result } from './result.ts'
@@ -25,6 +26,7 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   connect,
   latency,
   memory,
+  churn: churnScenario,
 }
 
 const { values, positionals } = parseArgs({

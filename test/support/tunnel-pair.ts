@@ -3,7 +3,6 @@
  * side with a `TunnelListener`, under one CA.
  */
 
-import type { Test } from 'tap'
 import { Credentials } from '#agent/identity/credentials.ts'
 import {
   type IncomingCall,
@@ -32,6 +31,11 @@ export interface TunnelPairSettings {
   readonly listener?: Partial<TunnelListenerSettings>
   /** @default grants every stream and sends back what comes */
   readonly onStream?: (call: IncomingCall) => void
+}
+
+/** The part of a test that a pair uses. */
+export interface PairTest {
+  teardown(run: () => unknown): unknown
 }
 
 /** Both ends. */
@@ -64,7 +68,7 @@ export function echo({ stream }: IncomingCall): void {
 
 /** Makes the pair; it is stopped with the test. */
 export async function makeTunnelPair(
-  t: Test,
+  t: PairTest,
   settings: TunnelPairSettings = {},
 ): Promise<TunnelPair> {
   const ca = await makeTestCa()
