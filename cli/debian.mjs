@@ -59,7 +59,7 @@ function aptGet(words) {
 
 function disableServices(installed) {
   if (!existsSync('/run/systemd/system')) return
-  const units = { 'etcd-server': 'etcd', 'nginx-light': 'nginx' }
+  const units = { 'etcd-server': 'etcd', 'nginx-light': 'nginx', 'redis-server': 'redis-server' }
   const names = installed.flatMap((name) => units[name] ?? [])
   if (names.length > 0) spawnSync('systemctl', ['--quiet', 'disable', ...names])
 }

@@ -27,6 +27,7 @@ const debianParts = [
   'nghttp2-server',
   'nginx-light',
   'python3',
+  'redis-server',
   'util-linux',
   'wrk',
 ]

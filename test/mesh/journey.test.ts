@@ -1,18 +1,28 @@
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { prepareInstance } from '#cli/demo/instance.ts'
 import { ports, type DemoHost } from '#cli/demo/demo-host.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
+import { lacks } from '#test/support/needs.ts'
 
 // Programs start here; on a busy machine each takes seconds.
 t.setTimeout(120_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
-const upstream = { orders: 9001, files: 9002, echo: 9003, greeter: 9004, solo: 9005 }
+const upstream = {
+  orders: 9001,
+  files: 9002,
+  echo: 9003,
+  greeter: 9004,
+  solo: 9005,
+  cache: 9006,
+}
 const host = 'spiffe://mesh.internal/host/alpha'
 const orders = 'spiffe://mesh.internal/service/orders'
 
@@ -40,6 +50,12 @@ for (const [at, kind, port] of [
 ] as const) {
   mesh.serve(at, kind, kind, port)
   at.dropManifest(kind, { port, address: at.place.local, protocol: 'tcp' })
+}
+const noRedis = lacks('redis-server')
+if (noRedis === '') {
+  const at = ['--bind', beta.place.local, '--port', '8084', '--protected-mode', 'no']
+  beta.start('cache', ['redis-server', ...at, '--save', '', '--dir', beta.path('services')])
+  beta.dropManifest('cache', { port: 8084, address: beta.place.local, protocol: 'tcp' })
 }
 alpha.dropManifest('web', { upstreams: upstream })
 await mesh.sees(alpha, 'orders', ['beta'])
@@ -138,6 +154,30 @@ t.test('services that speak first are heard at once, here and there', async (t) 
     t.equal(await text(socket), '250 quit\r\n')
   }
   t.same([...greeted].sort(), ['220 alpha at your service\r\n', '220 beta at your service\r\n'])
+})
+
+t.test('Redis serves pipelines, large values and subscribers', { skip: noRedis }, async (t) => {
+  await mesh.sees(alpha, 'cache', ['beta'])
+  const place = ['-h', alpha.place.local, '-p', String(upstream.cache)]
+  const run = async (program: string, ...words: string[]): Promise<string> =>
+    (await promisify(execFile)(program, [...place, ...words], { maxBuffer: 1 << 26 })).stdout
+  t.equal(await run('redis-cli', 'ping'), 'PONG\n')
+  const said = await run('redis-benchmark', '-t', 'set,lrange_100', '-n', '4000', '-P', '16', '-q')
+  t.match(said, /SET: .* requests per second/)
+  t.match(said, /LRANGE_100 .* requests per second/)
+  const script = "redis.call('set', 'big', string.rep('x', 20000000))"
+  await run('redis-cli', 'eval', script, '0')
+  t.equal((await run('redis-cli', 'get', 'big')).length, 20_000_001)
+
+  // A subscriber hears what others say, unasked.
+  const socket = connect({ host: alpha.place.local, port: upstream.cache })
+  let heard = ''
+  socket.on('data', (chunk) => (heard += chunk.toString()))
+  socket.write('SUBSCRIBE news\r\n')
+  await mesh.until('the subscription stands', () => heard.includes('subscribe'))
+  t.equal(await run('redis-cli', 'publish', 'news', 'snow'), '1\n')
+  await mesh.until('the news is there', () => heard.endsWith('news\r\n$4\r\nsnow\r\n'))
+  socket.destroy()
 })
 
 t.test('what cannot be called is refused with a reason', async (t) => {

@@ -15,6 +15,7 @@ export type Need =
   | 'etcdctl'
   | 'nginx'
   | 'python3'
+  | 'redis-server'
   | 'curl'
   | 'wrk'
   | 'h2load'
@@ -56,6 +57,7 @@ function lack(need: Need): string {
     case 'etcdctl':
     case 'nginx':
     case 'python3':
+    case 'redis-server':
     case 'curl':
     case 'wrk':
     case 'h2load':
