@@ -209,7 +209,10 @@ export class ProxyWorker {
       { credentials, clock, random, logger, held, onHandshake: handshakes('outbound') },
       {},
     )
-    const local = new LocalDialler({ clock }, { source: worker.inboundSource, timeoutMs: 1000 })
+    const local = new LocalDialler(
+      { clock, held },
+      { source: worker.inboundSource, timeoutMs: 1000 },
+    )
     const services = new ServiceTable({
       clock,
       makeUpstream: (endpoint, caller) =>
@@ -237,6 +240,7 @@ export class ProxyWorker {
       { ...worker.tunnel, trustDomain, reusePort: false },
     )
     const outbound = new Outbound({
+      held,
       services,
       policies,
       outcomes,
@@ -254,7 +258,7 @@ export class ProxyWorker {
       onFailed: (listener) => this.#onFailed(listener),
     })
     const plane = { policies, services, instances, outbound, listeners, tunnelListener, tunnels }
-    this.#measure(plane)
+    this.#measure(plane, held)
     this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
       this.#ended.reject(error),
     )
@@ -267,14 +271,15 @@ export class ProxyWorker {
     this.#report()
   }
 
-  #measure({ listeners, tunnelListener, tunnels }: Plane): void {
-    const { connectionsOpen, tunnelsOpen, tunnelStreamsOpen } = agentMetrics
+  #measure({ listeners, tunnelListener, tunnels }: Plane, held: HeldBytes): void {
+    const { connectionsOpen, heldBytes, tunnelsOpen, tunnelStreamsOpen } = agentMetrics
     const gauge = this.#counters.gauge.bind(this.#counters)
     gauge(connectionsOpen.name, { listener: 'outbound' }, () => listeners.openConnections)
     gauge(tunnelsOpen.name, { direction: 'outbound' }, () => tunnels.openTunnels)
     gauge(tunnelsOpen.name, { direction: 'inbound' }, () => tunnelListener.openTunnels)
     gauge(tunnelStreamsOpen.name, { direction: 'outbound' }, () => tunnels.openStreams)
     gauge(tunnelStreamsOpen.name, { direction: 'inbound' }, () => tunnelListener.openStreams)
+    gauge(heldBytes.name, {}, () => held.bytes)
   }
 
   /** The forward proxy's port is the agent's own: without it, it is better not to start. */

@@ -31,7 +31,7 @@ export interface StreamHost {
   readonly isOpen: boolean
   /** The consumer took bytes: credit of the connection. */
   took(bytes: number): void
-  /** Bytes began (positive) or ceased (negative) to wait for the stream's consumer. */
+  /** Bytes began (positive) or ceased (negative) to wait here, for consumer or for credit. */
   holds(stream: Http2Stream, bytes: number): void
   /** The stream sends its credit. */
   sendCredit(stream: Http2Stream, bytes: number): void
@@ -138,7 +138,7 @@ export class Http2Stream implements Channel {
   write(chunk: Buffer): boolean {
     if (this.#localEnd !== 'open' || this.#closed || chunk.length === 0) return true
     const sent = this.#out.length === 0 ? this.#send(chunk) : 0
-    if (sent < chunk.length) this.#out.push(sent === 0 ? chunk : chunk.subarray(sent))
+    if (sent < chunk.length) this.#keep(sent === 0 ? chunk : chunk.subarray(sent))
     return this.#mayGoOn()
   }
 
@@ -249,6 +249,7 @@ export class Http2Stream implements Channel {
       const credit = Math.min(this.sendWindow, this.#host.sendWindow, this.#host.dataFrameBytes)
       if (credit <= 0) break
       const piece = this.#out.shift(credit)
+      this.#host.holds(this, -piece.length)
       this.#emit(piece)
       turn -= piece.length
     }
@@ -269,8 +270,13 @@ export class Http2Stream implements Channel {
     return this.#localEnd === 'ended' && this.#remoteEnd !== 'open'
   }
 
+  #keep(piece: Buffer): void {
+    this.#out.push(piece)
+    this.#host.holds(this, piece.length)
+  }
+
   #mayGoOn(): boolean {
-    if (this.#out.length === 0 && !this.#host.writer.congested) return true
+    if (this.#closed || (this.#out.length === 0 && !this.#host.writer.congested)) return true
     this.#owesDrain = true
     this.#host.wait(this)
     return false
@@ -369,11 +375,10 @@ export class Http2Stream implements Channel {
     this.#leaving = true
     this.#parting = error
     const { length } = this.#held
-    if (length > 0) {
-      this.#host.holds(this, -length)
-      this.#host.took(length)
-      this.#held.clear()
-    }
+    const waiting = length + this.#out.length
+    if (waiting > 0) this.#host.holds(this, -waiting)
+    if (length > 0) this.#host.took(length)
+    this.#held.clear()
     this.#out.clear()
     this.#host.gone(this)
   }

@@ -5,6 +5,7 @@
  */
 
 import type { Socket } from 'node:net'
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
 import { HttpRelay, httpRelayDefaults } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
@@ -30,6 +31,8 @@ export interface OutboundParts {
   readonly clock: Clock
   readonly random: Random
   readonly counters: Pick<TrafficCounters, 'tally'>
+  /** Bounds what waits for slow callers, shared with all that waits. */
+  readonly held?: HeldBytes
   /** Who calls through a listener; the host itself, until the kernel tells callers apart. */
   readonly callerOf: (socket: Socket) => SpiffeId | null
 }
@@ -68,7 +71,7 @@ export class Outbound {
       source,
       callerAddress: plainAddress(socket),
     })
-    const caller = new SocketChannel(socket, nobody)
+    const caller = new SocketChannel(socket, nobody, this.#parts.held)
     new HttpRelay({ caller, steps, outcomes, watch, clock, random }, httpRelayDefaults).start()
   }
 
@@ -78,7 +81,7 @@ export class Outbound {
       source: this.#parts.callerOf(socket),
       callerAddress: plainAddress(socket),
     })
-    const caller = new SocketChannel(socket, nobody)
+    const caller = new SocketChannel(socket, nobody, this.#parts.held)
     caller.pause()
     new TcpCall(this.#parts, caller, steps).start(service)
   }

@@ -4,6 +4,7 @@
  */
 
 import { connect, type TcpNetConnectOpts } from 'node:net'
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Clock, Opener } from '#agent/platform.ts'
 import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
@@ -19,10 +20,19 @@ export interface LocalDiallerSettings {
 /** See the header. */
 export class LocalDialler {
   readonly #clock: Clock
+  readonly #held: HeldBytes | undefined
   readonly #settings: LocalDiallerSettings
 
-  constructor(parts: { readonly clock: Clock }, settings: LocalDiallerSettings) {
+  constructor(
+    parts: {
+      readonly clock: Clock
+      /** Bounds what waits for slow instances, shared with all that waits. */
+      readonly held?: HeldBytes
+    },
+    settings: LocalDiallerSettings,
+  ) {
     this.#clock = parts.clock
+    this.#held = parts.held
     this.#settings = settings
   }
 
@@ -56,7 +66,7 @@ export class LocalDialler {
     socket.once('connect', () => {
       timer.stop()
       socket.removeAllListeners('error')
-      opener.onOpen(new SocketChannel(socket, nobody))
+      opener.onOpen(new SocketChannel(socket, nobody, this.#held))
     })
   }
 }

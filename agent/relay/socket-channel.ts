@@ -1,10 +1,11 @@
 /**
  * Owns a TCP socket as a channel. Writes are few and large (one system call a turn for what is big,
- * at once for what is small), and nothing is buffered past the socket's own mark. The socket must
- * allow half-open connections.
+ * at once for what is small), and nothing is buffered past the socket's own mark, nor past what the
+ * whole process may hold for slow readers. The socket must allow half-open connections.
  */
 
 import type { Socket } from 'node:net'
+import type { HeldBytes, Holder } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 
 /** Pieces above this are gathered until the end of the turn. */
@@ -22,9 +23,12 @@ function flushAll(): void {
 }
 
 /** See the header. */
-export class SocketChannel implements Channel {
+export class SocketChannel implements Channel, Holder {
   sink: ChannelSink
   readonly #socket: Socket
+  readonly #held: HeldBytes | null
+  /** Bytes counted as waiting for the far side to read. */
+  #waiting = 0
   #pieces: Buffer[] = []
   #size = 0
   #gathered = false
@@ -33,19 +37,23 @@ export class SocketChannel implements Channel {
   #state: 'open' | 'ending' | 'ended' | 'closed' = 'open'
   #error: ChannelError | null = null
 
-  constructor(socket: Socket, sink: ChannelSink) {
+  /** `held`: counts what waits for slow readers, and bounds it across channels. */
+  constructor(socket: Socket, sink: ChannelSink, held?: HeldBytes) {
     this.#socket = socket
+    this.#held = held ?? null
     this.sink = sink
     socket.on('data', (chunk: Buffer) => this.sink.onData(chunk))
     socket.on('end', () => this.sink.onEnd())
     socket.on('drain', () => {
       this.#full = false
+      this.recount()
       this.sink.onDrain()
     })
     // All that was written before the goodbye is with the kernel, which delivers it by itself.
     socket.on('finish', () => {
       if (this.#state === 'ending') this.#state = 'ended'
       this.#full = false
+      this.recount()
       this.sink.onDrain()
     })
     socket.on('error', (error: NodeJS.ErrnoException) => {
@@ -65,6 +73,7 @@ export class SocketChannel implements Channel {
     if (this.#state !== 'open' || chunk.length === 0) return true
     if (this.#size === 0 && chunk.length < small) {
       if (!this.#socket.write(chunk)) this.#full = true
+      this.#count()
       return !this.#full
     }
     this.#keep(chunk)
@@ -78,6 +87,7 @@ export class SocketChannel implements Channel {
     if (this.#state !== 'open') return true
     if (this.#size > 0) return this.write(Buffer.from(text, 'latin1'))
     if (!this.#socket.write(text, 'latin1')) this.#full = true
+    this.#count()
     return !this.#full
   }
 
@@ -94,6 +104,7 @@ export class SocketChannel implements Channel {
     for (const piece of pieces) fits = socket.write(piece)
     if (pieces.length > 1) socket.uncork()
     if (!fits) this.#full = true
+    this.#count()
   }
 
   end(): void {
@@ -125,6 +136,27 @@ export class SocketChannel implements Channel {
     this.#socket.resume()
   }
 
+  /** For the count of what waits. */
+  recount(): void {
+    const now = this.#state === 'closed' ? 0 : this.#socket.writableLength
+    const before = this.#waiting
+    if (now === before) return
+    this.#waiting = now
+    this.#held?.change(this, before, now)
+  }
+
+  /** After a write: what the kernel did not take waits here, unless there is too much of that. */
+  #count(): void {
+    const now = this.#socket.writableLength
+    const before = this.#waiting
+    if (now === before || this.#held === null || this.#state === 'closed') return
+    this.#waiting = now
+    if (this.#held.change(this, before, now) || now < before) return
+    this.#error = { code: 'ENOBUFS', message: 'too many bytes wait for slow readers on this host' }
+    this.#close()
+    this.#socket.resetAndDestroy()
+  }
+
   /** A TLS socket hands over 16 KiB at a time, side by side in memory: they go out as one piece. */
   #keep(chunk: Buffer): void {
     const at = this.#pieces.length - 1
@@ -143,6 +175,7 @@ export class SocketChannel implements Channel {
 
   #close(): void {
     this.#state = 'closed'
+    this.recount()
     this.#pieces = []
     this.#size = 0
   }

@@ -74,6 +74,12 @@ export const agentMetrics = {
     help: 'CONNECT streams open now, idle ones in the pool included.',
     labels: ['direction'],
   },
+  heldBytes: {
+    name: 'mesh_held_bytes',
+    kind: 'gauge',
+    help: 'Bytes that wait for slow readers, at most 256 MiB in each worker.',
+    labels: [],
+  },
   handshakes: {
     name: 'mesh_tunnel_handshakes_total',
     kind: 'counter',

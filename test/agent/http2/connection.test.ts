@@ -479,6 +479,28 @@ t.test('Http2Stream resets a stream when too much waits on the whole host', asyn
 })
 
 t.test(
+  'Http2Stream counts what waits for the peer, and is reset over too much of it',
+  async (t) => {
+    const held = new HeldBytes({ limitBytes: 100_000 })
+    const peer = new RawPeer({ role: 'server' }, { held }).greet().send(open(1), open(3))
+    await peer.settled()
+    const [first, second] = peer.streams
+    first?.sendHeaders([headerField(':status', '200')], false)
+    t.notOk(first?.write(Buffer.alloc(65_535 + 90_000)), 'the window is used up')
+    t.equal(held.bytes, 90_000)
+    second?.sendHeaders([headerField(':status', '200')], false)
+    second?.write(Buffer.alloc(20_000))
+    t.equal(await peer.resetCode(3), codes.enhanceYourCalm)
+    t.equal(held.bytes, 90_000, 'and forgets what waited')
+    peer.send(frame(types.windowUpdate, 0, 0, uint32(1 << 20)))
+    peer.send(frame(types.windowUpdate, 0, 1, uint32(1 << 20)))
+    await peer.settled()
+    t.equal(held.bytes, 0)
+    t.equal(first?.closed, false)
+  },
+)
+
+t.test(
   'Http2Stream sends no more than the windows allow, and goes on when they widen',
   async (t) => {
     const peer = new RawPeer({ role: 'server' }).greet(setting(4, 10)).send(open(1))

@@ -1,11 +1,13 @@
 import { connect } from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
+import { HeldBytes } from '#agent/http2/held-bytes.ts'
 import { SocketChannel } from '#agent/relay/socket-channel.ts'
 import { RawServer } from '#test/support/raw-peer.ts'
 import { RecordedSink } from '#test/support/recorded-channel.ts'
+import { until } from '#test/support/until.ts'
 
-async function pair(t: { readonly teardown: (run: () => void) => void }) {
+async function pair(t: { readonly teardown: (run: () => void) => void }, held?: HeldBytes) {
   const server = await RawServer.listen()
   const options = { port: server.port, allowHalfOpen: true, highWaterMark: 262_144 }
   const socket = connect({ ...options, host: '127.0.0.1' })
@@ -15,7 +17,7 @@ async function pair(t: { readonly teardown: (run: () => void) => void }) {
     server.stop()
   })
   const sink = new RecordedSink()
-  const channel = new SocketChannel(socket, sink)
+  const channel = new SocketChannel(socket, sink, held)
   return { socket, sink, channel, peer: await server.peer(0) }
 }
 
@@ -150,4 +152,40 @@ t.test('a paused channel delivers nothing until it is resumed', async (t) => {
   channel.resume()
   await sink.until(({ ended }) => ended)
   t.equal(sink.bytes, 100)
+})
+
+t.test('what waits for slow readers is bounded across channels, and counted back', async (t) => {
+  const held = new HeldBytes({ limitBytes: 400_000 })
+  const piece = Buffer.alloc(65_536)
+  /** Writes until the kernel takes no more. */
+  const fill = ({ channel, socket }: Awaited<ReturnType<typeof pair>>): void => {
+    while (socket.writableLength === 0 && !channel.closed) {
+      channel.write(piece)
+      channel.flush()
+    }
+  }
+  const first = await pair(t, held)
+  const second = await pair(t, held)
+  first.peer.socket.pause()
+  second.peer.socket.pause()
+  fill(first)
+  t.ok(held.bytes > 0 && held.bytes <= piece.length, `${held.bytes} bytes wait`)
+  // The kernel takes the rest without a word, and so it would count for ever.
+  const waited = held.bytes
+  first.peer.socket.resume()
+  await until('the first reader has all', () => first.socket.writableLength === 0)
+  t.equal(held.bytes, waited, 'nobody was told')
+
+  fill(second)
+  let writes = 0
+  for (; !second.channel.closed && writes < 20; writes++) {
+    second.channel.write(piece)
+    second.channel.flush()
+  }
+  t.equal(writes, 6, 'what the first no longer holds does not count against the second')
+  await second.sink.until(({ closed }) => closed !== undefined)
+  t.match(second.sink.closed, { code: 'ENOBUFS', message: /slow readers/ })
+  t.equal(held.bytes, 0)
+  first.channel.writeText('still here')
+  t.equal(first.sink.closed, undefined)
 })
