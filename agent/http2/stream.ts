@@ -138,7 +138,10 @@ export class Http2Stream implements Channel {
   write(chunk: Buffer): boolean {
     if (this.#localEnd !== 'open' || this.#closed || chunk.length === 0) return true
     const sent = this.#out.length === 0 ? this.#send(chunk) : 0
-    if (sent < chunk.length) this.#keep(sent === 0 ? chunk : chunk.subarray(sent))
+    if (sent < chunk.length) {
+      this.#out.push(sent === 0 ? chunk : chunk.subarray(sent))
+      this.#host.holds(this, chunk.length - sent)
+    }
     return this.#mayGoOn()
   }
 
@@ -270,11 +273,6 @@ export class Http2Stream implements Channel {
     return this.#localEnd === 'ended' && this.#remoteEnd !== 'open'
   }
 
-  #keep(piece: Buffer): void {
-    this.#out.push(piece)
-    this.#host.holds(this, piece.length)
-  }
-
   #mayGoOn(): boolean {
     if (this.#closed || (this.#out.length === 0 && !this.#host.writer.congested)) return true
     this.#owesDrain = true
@@ -374,10 +372,8 @@ export class Http2Stream implements Channel {
     this.#closed = true
     this.#leaving = true
     this.#parting = error
-    const { length } = this.#held
-    const waiting = length + this.#out.length
-    if (waiting > 0) this.#host.holds(this, -waiting)
-    if (length > 0) this.#host.took(length)
+    this.#host.holds(this, -this.#held.length - this.#out.length)
+    this.#host.took(this.#held.length)
     this.#held.clear()
     this.#out.clear()
     this.#host.gone(this)
