@@ -19,7 +19,7 @@ import { makeDetour } from '#test/support/detour.ts'
 import { logLines } from '#test/support/log-lines.ts'
 
 /** A TLS connection made by hand, with the caller's certificate. */
-async function knock(t: Test, pair: TunnelPair): Promise<TLSSocket> {
+async function knock(t: Test, pair: TunnelPair, ciphers?: string): Promise<TLSSocket> {
   const leaf = await pair.ca.issue({ id: pair.caller })
   const socket = connectTls({
     host: '127.0.0.1',
@@ -30,6 +30,7 @@ async function knock(t: Test, pair: TunnelPair): Promise<TLSSocket> {
     key: leaf.keyPem,
     cert: leaf.chainPem,
     checkServerIdentity: () => undefined,
+    ...(ciphers === undefined ? {} : { ciphers }),
   })
   socket.on('error', () => {})
   await once(socket, 'secureConnect')
@@ -55,6 +56,17 @@ t.test('TunnelListener serves any HTTP/2 peer that tunnels', async (t) => {
   for await (const chunk of stream) text += String(chunk)
   t.equal(text, 'hello')
 })
+
+t.test(
+  'TunnelListener takes the cheapest cipher of TLS 1.3, and every other on demand',
+  async (t) => {
+    const pair = await makeTunnelPair(t)
+    t.equal((await knock(t, pair)).getCipher().name, 'TLS_AES_128_GCM_SHA256')
+    for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256']) {
+      t.equal((await knock(t, pair, ciphers)).getCipher().name, ciphers)
+    }
+  },
+)
 
 t.test('TunnelListener refuses anything but CONNECT, and says so', async (t) => {
   const pair = await makeTunnelPair(t)
