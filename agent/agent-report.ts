@@ -7,6 +7,7 @@ import type { AdminSource, MetricsSource } from './admin/admin-source.ts'
 import type { AgentConfig } from './config.ts'
 import type { Discovery } from './discovery/discovery.ts'
 import type { HealthBoard } from './health/health-board.ts'
+import type { GrpcControllerPort } from './identity/controller-port.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
 import type { ManifestWatcher } from './manifests/watcher.ts'
@@ -25,7 +26,6 @@ import type {
 } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
-import { formatHostPort } from '#shared/rpc/host-port.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { instanceKey } from '#shared/store/keys.ts'
 import type { StoreLink } from '#shared/store/link.ts'
@@ -35,6 +35,7 @@ export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
   readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
   readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests' | 'directoryProblem'>
+  readonly controller: Pick<GrpcControllerPort, 'current'>
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
   readonly hub: Pick<WorkerHub, 'workers' | 'collect'>
@@ -94,7 +95,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       ...this.readiness(),
       store: this.#storeContact(),
       controller: {
-        address: formatHostPort(config.controller.host, config.controller.port),
+        address: this.#parts.controller.current,
         contact: keeper.contact,
       },
       snapshot: {

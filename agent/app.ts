@@ -34,7 +34,6 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
-import { formatHostPort } from '#shared/rpc/host-port.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
@@ -98,13 +97,11 @@ export class App {
     const { paths, listen, host } = config
     this.#parts = parts
     this.#config = config
+    const controller = new GrpcControllerPort({ clock }, { addresses: config.controllers })
     this.#keeper = new IdentityKeeper(
       {
         ...parts,
-        controller: new GrpcControllerPort(
-          { clock },
-          { address: formatHostPort(config.controller.host, config.controller.port) },
-        ),
+        controller,
         files: new IdentityFiles({ stateDirectory: paths.state, host }),
         joinToken: () => readJoinToken(config.joinTokenFile),
       },
@@ -149,6 +146,7 @@ export class App {
       {
         clock,
         keeper: this.#keeper,
+        controller,
         watcher: this.#watcher,
         health: this.#health,
         registrar: this.#registrar,

@@ -9,7 +9,7 @@ import { Type } from '#shared/schema/type.ts'
 import { parseHostName, type HostName } from '#shared/model/names.ts'
 import { parseServiceGlobs } from '#shared/model/service-globs.ts'
 import type { LogLevel } from '#shared/logging/logger.ts'
-import { parseHostPort, type HostPort } from '#shared/rpc/host-port.ts'
+import { parseHostPort } from '#shared/rpc/host-port.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { readConfig, type ConfigReading, type ConfigSources } from '#shared/schema/config.ts'
 import { joinPointer } from '#shared/schema/json-reader.ts'
@@ -48,7 +48,8 @@ export interface AgentConfig {
   readonly zone: string
   /** IP address other hosts reach this one at. */
   readonly address: string
-  readonly controller: HostPort
+  /** Where controllers are, `host:port`; at least one. */
+  readonly controllers: readonly [string, ...(readonly string[])]
   /** File that holds the join token; needed only until the host has enrolled. */
   readonly joinTokenFile: string | null
   readonly paths: AgentPaths
@@ -81,7 +82,10 @@ export const agentConfigSchema = Type.Object(
         'IP address other hosts reach this one at; default: the first one that is not loopback',
       ),
     ),
-    controller: text(300, 'where the controller is: "host:port"'),
+    controller: text(
+      2000,
+      'where the controller is: "host:port"; of several, any or all, with commas between',
+    ),
     joinTokenFile: Type.Optional(
       text(4096, 'file that holds the join token; needed until the host has enrolled'),
     ),
@@ -179,6 +183,22 @@ export const agentConfigSchema = Type.Object(
   { ...closed, $id: 'urn:hostmesh:agent-config:1', title: 'Hostmesh agent config' },
 )
 
+function controllerAddresses(
+  value: string,
+  report: Report,
+): readonly [string, ...(readonly string[])] {
+  const addresses = value.split(',').map((part) => {
+    const controller = parseHostPort(part.trim())
+    if (!controller.ok || controller.value.port === 0) {
+      const message = controller.ok ? 'controller needs a port' : `controller ${controller.problem}`
+      report('/controller', { rule: 'not-an-address', message })
+    }
+    return part.trim()
+  })
+  const [first = '', ...others] = addresses
+  return [first, ...others]
+}
+
 /** What the machine says of itself. */
 export interface MachineFacts {
   readonly hostname: string
@@ -207,16 +227,11 @@ export function readAgentConfig(
         raw.host === undefined ? 'the host name of the machine does not serve: set host' : ''
       report('/host', { rule: 'bad-name', message: host.problem, hint })
     }
-    const controller = parseHostPort(raw.controller)
-    if (!controller.ok || controller.value.port === 0) {
-      const message = controller.ok ? 'controller needs a port' : `controller ${controller.problem}`
-      report('/controller', { rule: 'not-an-address', message })
-    }
     return {
       host: host.ok ? host.value : ('' as HostName),
       zone: raw.zone,
       address: ownAddress(raw.address ?? machine.address, report),
-      controller: controller.ok ? controller.value : { host: '', port: 0 },
+      controllers: controllerAddresses(raw.controller, report),
       joinTokenFile: raw.joinTokenFile ?? null,
       paths: {
         manifests: absolute(raw.paths.manifests, '/paths/manifests', report),

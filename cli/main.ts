@@ -20,6 +20,7 @@ import { services } from './services.ts'
 import { status } from './status.ts'
 import { openStoreAsOperator } from './client/store.ts'
 import { certList } from './cert.ts'
+import { controllerAdmit, controllerList } from './controllers.ts'
 import { storeCertificate } from './store-certificate.ts'
 import { storeBackup, storeInit, storeMigrate, storeStatus, storeUndoMigration } from './store.ts'
 import { parseTtl, tokenCreate } from './token.ts'
@@ -209,6 +210,22 @@ verb(store, 'migrate', 'move the embedded store into an etcd')
       }),
     ),
   )
+
+const controllers = verb(program, 'controller', 'the controllers of the mesh')
+verb(controllers, 'list', 'which there are, and which of them leads').action(() =>
+  done(withController((controller) => controllerList({ controller, printer: printer() }))),
+)
+verb(
+  controllers,
+  'admit <name> <request>',
+  'sign the issuing certificate of another controller',
+).action((name: string, file: string) =>
+  done(
+    withController((controller) =>
+      controllerAdmit({ controller, printer: printer() }, { name, file }),
+    ),
+  ),
+)
 
 const cert = verb(program, 'cert', 'certificates of the mesh')
 verb(cert, 'list', 'what was issued, to which host, and when it ends')

@@ -1,7 +1,7 @@
 /**
  * Owns how the controller is put together: ports first, so that a start that cannot be leaves nothing
  * behind, then store, CA and API; taken apart with the ports first. The only controller file, beside
- * main, that knows all rooms.
+ * main, that knows all rooms, and longer than others for that.
  */
 
 import { mkdir } from 'node:fs/promises'
@@ -22,6 +22,7 @@ import { MtlsServer } from '#shared/rpc/mtls-server.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { advertisedProblem } from './api/advertised-address.ts'
 import { certificatesApi } from './api/certificates-api.ts'
+import { controllersApi } from './api/controllers-api.ts'
 import { enrolmentApi } from './api/enrolment-api.ts'
 import { journalApi } from './api/journal-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
@@ -34,6 +35,7 @@ import { Journal } from './ca/journal.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
 import type { ControllerConfig } from './config.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
+import { Membership } from './leader/membership.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
 import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
 import { movedWords, storeSeries } from './store/report.ts'
@@ -65,6 +67,7 @@ interface ApiRooms {
   readonly access: AccessInForce
   readonly external: ExternalStores
   readonly journal: Journal
+  readonly membership: Membership
   readonly describe: () => MeshDescription
 }
 
@@ -90,6 +93,7 @@ export class Controller {
   #certificates: () => readonly MetricSeries[] = () => []
   #storeSeries: () => readonly MetricSeries[] = () => []
   #journalLost: () => number = () => 0
+  #leads: () => boolean = () => false
 
   constructor(parts: ControllerParts, config: ControllerConfig) {
     this.#parts = parts
@@ -136,7 +140,12 @@ export class Controller {
         ? this.#openExternal(external)
         : { store: embedded.keyValue, access: this.#accessOf(embedded, external) }
     const access = new AccessInForce(first)
-    const journal = this.#openJournal(store)
+    const address = formatHostPort(config.advertise, ports.api)
+    const membership = new Membership(
+      { store, clock, random, logger: logger.child({ component: 'leader' }) },
+      { name: config.name, address },
+    )
+    const journal = this.#openJournal(store, membership)
     if (embedded !== null) this.#storeSeries = () => storeSeries(embedded)
     const authority = await Authority.open(
       { clock, random, logger, onIssued: (facts) => journal.record(facts) },
@@ -149,8 +158,9 @@ export class Controller {
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
-    const describe = this.#describe(authority, ports.store)
-    this.#serveApi(api, { authority, store, embedded, access, external, journal, describe })
+    const describe = this.#describe(authority, membership, ports.store)
+    const rooms = { authority, store, embedded, access, external, journal, membership, describe }
+    this.#serveApi(api, rooms)
     const own = new OwnCredentials(
       {
         authority,
@@ -168,8 +178,10 @@ export class Controller {
     this.#certificates = () => certificateSeries(authority, own)
     await own.start()
     this.#started.defer(() => own.stop())
-    await own.writeOperatorFile(formatHostPort(config.advertise, ports.api))
+    await own.writeOperatorFile(address)
     const ready = (): void => {
+      // Not awaited: whoever leads, this controller serves.
+      void membership.start()
       const { name, trustDomain } = config
       logger.info({ controller: name, trustDomain, ...ports }, 'ready')
     }
@@ -178,6 +190,8 @@ export class Controller {
       this.#waitsFor = () => movedWords(embedded)
       ready()
     }
+    this.#started.defer(() => membership.stop())
+    this.#leads = () => membership.isLeader
     // Not awaited: a name server that is away must delay no start.
     void this.#doubtAdvertised()
     return ports
@@ -242,10 +256,10 @@ export class Controller {
     return new EtcdHostAccess({ auth: external.open(endpoints).auth, logger })
   }
 
-  #openJournal(store: KeyValue): Journal {
+  #openJournal(store: KeyValue, membership: Membership): Journal {
     const { clock, random, logger } = this.#parts
     const journal = new Journal(
-      { store, clock, random, logger, isLeader: () => true },
+      { store, clock, random, logger, isLeader: () => membership.isLeader },
       { controller: this.#config.name },
     )
     this.#started.defer(() => journal.stop())
@@ -269,7 +283,11 @@ export class Controller {
     return server
   }
 
-  #describe(authority: Authority, storePort: number): () => MeshDescription {
+  #describe(
+    authority: Authority,
+    membership: Membership,
+    storePort: number,
+  ): () => MeshDescription {
     const { advertise, name, trustDomain, store } = this.#config
     const description: StoreDescription =
       store.kind === 'etcd'
@@ -288,6 +306,7 @@ export class Controller {
       trustBundlePem: authority.bundlePem,
       store: description,
       controller: name,
+      controllers: membership.controllers.map(({ address }) => address),
     })
   }
 
@@ -310,6 +329,9 @@ export class Controller {
     const stores = storeApi({ ...rooms, logger }, { controller, trustDomain })
     addApiService(server.identified, 'StoreOperations', stores, parts)
     addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
+    const several = { controller, isEmbedded: rooms.embedded !== null }
+    const controllers = controllersApi({ ...rooms, logger }, several)
+    addApiService(server.identified, 'Controllers', controllers, parts)
     if (server.anonymous !== null) {
       const limits = new RateLimits({ clock }, enrolmentLimit)
       addApiService(server.anonymous, 'Enrolment', enrolmentApi({ enrolment, limits }), parts)
@@ -337,6 +359,7 @@ export class Controller {
       ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
       ...this.#certificates(),
       ...this.#storeSeries(),
+      { metric: controllerMetrics.leader.name, labels: {}, value: this.#leads() ? 1 : 0 },
       { metric: controllerMetrics.journalLost.name, labels: {}, value: this.#journalLost() },
     ]
     const server = new MetricsServer(

@@ -12,12 +12,15 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { Controller } from './app.ts'
-import { isCommand, runCommand } from './commands.ts'
+import { commands, isCommand, runCommand } from './commands.ts'
 import type { ControllerConfig } from './config.ts'
 import { readControllerConfig } from './config.ts'
 
 const usage =
-  'usage: main.ts [--config <file>] [--store embedded|http://host:port[,...]], or main.ts restore <backup>'
+  'usage: main.ts [--config <file>] [--store embedded|https://host:port[,...]]; while it is stopped, with --config: ' +
+  Object.entries(commands)
+    .map(([name, needs]) => `main.ts ${name} ${needs}`.trim())
+    .join(', ')
 const defaultConfig = '/etc/mesh/controller.json'
 
 function fail(line: string): never {
@@ -73,6 +76,7 @@ const flags = readArguments()
 const config = readConfig(flags)
 if (flags.command.length > 0) {
   const parts = {
+    clock: systemClock,
     random: systemRandom,
     say: (line: string) => void process.stdout.write(`${line}\n`),
   }

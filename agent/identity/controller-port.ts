@@ -29,18 +29,55 @@ export interface ControllerSession {
   close(): void
 }
 
-/** See the header. */
+/** Failures that another controller may not have. */
+const otherMayAnswer: ReadonlySet<string> = new Set([
+  'controller-unavailable',
+  'controller-timeout',
+])
+
+/**
+ * See the header. One controller is asked for as long as it answers; then the next one of those that
+ * are configured and those that the mesh was said to have.
+ */
 export class GrpcControllerPort implements ControllerPort {
   readonly #clock: Clock
-  readonly #address: string
+  readonly #configured: readonly string[]
+  #current: string
 
-  /** `address` reads `host:port`. */
-  constructor(parts: { readonly clock: Clock }, settings: { readonly address: string }) {
+  /** Addresses read `host:port`; at least one. */
+  constructor(
+    parts: { readonly clock: Clock },
+    settings: { readonly addresses: readonly [string, ...(readonly string[])] },
+  ) {
     this.#clock = parts.clock
-    this.#address = settings.address
+    this.#configured = settings.addresses
+    this.#current = settings.addresses[0]
   }
 
+  /** The controller that is asked now. */
+  get current(): string {
+    return this.#current
+  }
+
+  /** Asks every configured controller before it gives up: nobody waits for a host without a name. */
   async enrol(
+    token: string,
+    csr: Buffer,
+    host: HostName,
+    signal: AbortSignal,
+  ): Promise<EnrolReply> {
+    for (let left = this.#configured.length; ; left--) {
+      try {
+        return await this.#enrolAt(this.#current, token, csr, host, signal)
+      } catch (error) {
+        this.#failed(error, [])
+        if (left <= 1 || signal.aborted || !mayHelp(error)) throw error
+      }
+    }
+  }
+
+  async #enrolAt(
+    address: string,
     token: string,
     csr: Buffer,
     host: HostName,
@@ -48,7 +85,6 @@ export class GrpcControllerPort implements ControllerPort {
   ): Promise<EnrolReply> {
     const parsed = parseJoinToken(token)
     if (!parsed.ok) throw new MeshError(parsed.problem, { code: 'token-malformed' })
-    const address = this.#address
     const bundlePem = await fetchPinnedRoot({ address, hash: parsed.value.rootHash, signal })
     const client = new ControllerClient(
       { clock: this.#clock, credential: { bundlePem }, expected: { kind: 'first-controller' } },
@@ -73,13 +109,34 @@ export class GrpcControllerPort implements ControllerPort {
         credential: { chainPem, keyPem, bundlePem },
         expected: { kind: 'controller', trustDomain },
       },
-      { address: this.#address },
+      { address: this.#current },
     )
+    const ask = async <T>(call: Promise<T>): Promise<T> => {
+      try {
+        return await call
+      } catch (error) {
+        this.#failed(error, host.mesh.controllers)
+        throw error
+      }
+    }
     return {
-      describeMesh: () => client.call('Certificates', 'DescribeMesh', {}),
-      renewHost: (csr) => client.call('Certificates', 'RenewHost', { csr }),
-      issueService: (service, csr) => client.call('Certificates', 'IssueService', { service, csr }),
+      describeMesh: () => ask(client.call('Certificates', 'DescribeMesh', {})),
+      renewHost: (csr) => ask(client.call('Certificates', 'RenewHost', { csr })),
+      issueService: (service, csr) =>
+        ask(client.call('Certificates', 'IssueService', { service, csr })),
       close: () => client.close(),
     }
   }
+
+  /** The next one is asked from now on, if that may help. */
+  #failed(error: unknown, learned: readonly string[]): void {
+    if (!mayHelp(error)) return
+    const known = [...new Set([...this.#configured, ...learned])]
+    const at = known.indexOf(this.#current)
+    this.#current = known[(at + 1) % known.length] ?? this.#current
+  }
+}
+
+function mayHelp(error: unknown): boolean {
+  return error instanceof MeshError && otherMayAnswer.has(error.code)
 }

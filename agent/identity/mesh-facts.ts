@@ -6,6 +6,7 @@
 import type { Parsed, TrustDomain } from '#shared/model/names.ts'
 import { parseTrustDomain } from '#shared/model/names.ts'
 import { splitPem } from '#shared/pki/trust.ts'
+import { parseHostPort } from '#shared/rpc/host-port.ts'
 import type { MeshDescription } from '#shared/rpc/mesh-api.ts'
 
 /** A description of the mesh that has been checked. */
@@ -19,6 +20,7 @@ const maxEndpoints = 32
 export function parseMesh(value: unknown): Parsed<MeshFacts> {
   const mesh = (value ?? {}) as Partial<MeshDescription>
   const { trustBundlePem, controller, store } = mesh
+  const controllers = readControllers(mesh.controllers)
   const trustDomain = parseTrustDomain(String(mesh.trustDomain))
   if (!trustDomain.ok) return trustDomain
   if (typeof trustBundlePem !== 'string' || typeof controller !== 'string') {
@@ -39,9 +41,19 @@ export function parseMesh(value: unknown): Parsed<MeshFacts> {
       trustDomain: trustDomain.value,
       trustBundlePem,
       controller,
+      controllers,
       store: { kind, serverName, endpoints },
     },
   }
+}
+
+/** In an order of its own, and none where a file or a controller is older; bad ones are left out. */
+function readControllers(value: unknown): readonly string[] {
+  if (!Array.isArray(value)) return []
+  const addresses = value.filter(
+    (item): item is string => typeof item === 'string' && parseHostPort(item).ok,
+  )
+  return [...new Set(addresses)].sort().slice(0, maxEndpoints)
 }
 
 function isEndpoints(value: unknown): value is readonly string[] {

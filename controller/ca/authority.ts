@@ -1,7 +1,8 @@
 /**
  * Owns the certificate authority: opens or creates it, issues leaves, signs records, replaces its
  * issuing certificates in time, and takes the steps of a rotation of its root. Who may have what, and
- * when a rotation may go on, is not its business; each order is the caller's decision.
+ * when a rotation may go on, is not its business; each order is the caller's decision. It is longer
+ * than others because all of it reads and changes the same slots.
  */
 
 import { X509Certificate } from 'node:crypto'
@@ -26,8 +27,15 @@ import { certificateHash, certificateToPem, joinPem } from '#shared/pki/trust.ts
 import type { Issued } from '#shared/rpc/mesh-api.ts'
 import type { CaSlot, CaState } from './ca-state.ts'
 import { changeCaState, readCaState, removeUnnamed, slotAfter, writeCaState } from './ca-state.ts'
-import type { CaCertificate, LeafOrder } from './certificates.ts'
-import { commonNameOf, lifetimes, makeIssuing, makeLeaf, makeRoot } from './certificates.ts'
+import type { LeafOrder, RootCertificate } from './certificates.ts'
+import {
+  certifyIssuing,
+  commonNameOf,
+  lifetimes,
+  makeIssuing,
+  makeLeaf,
+  makeRoot,
+} from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { aborted, activated, issuingSlot, prepared, retired, trustedSlots } from './rotation.ts'
 
@@ -69,6 +77,9 @@ export interface CaEnds {
   readonly nextRoot?: number
   readonly nextIssuing?: number
 }
+
+/** How long before its end somebody is asked for a new issuing certificate. */
+const askForIssuingMs = 60 * 86_400_000
 
 /** See the header. */
 export class Authority {
@@ -252,11 +263,44 @@ export class Authority {
     const { clock, random, logger } = this.#parts
     const nowMs = clock.now()
     for (const [name, { root, issuing }] of slots) {
-      if (nowMs < endOf(issuing) - lifetimes.issuingMs / 2) continue
-      const next = await makeIssuing({ random, root }, { trustDomain, nowMs })
+      if (root.key === null) this.#askForIssuing(endOf(issuing))
+      if (root.key === null || nowMs < endOf(issuing) - lifetimes.issuingMs / 2) continue
+      const signer = { certificate: root.certificate, key: root.key }
+      const next = await makeIssuing({ random, root: signer }, { trustDomain, nowMs })
       await this.#change(phase, new Map([...this.#state.slots, [name, { root, issuing: next }]]))
       logger.info({ serial: next.certificate.serialNumber }, 'issuing certificate renewed')
     }
+  }
+
+  /** Whether this controller can sign the issuing certificate of another one. */
+  get hasRootKey(): boolean {
+    return this.#current.root.key !== null
+  }
+
+  /** An issuing certificate for another controller, with the root behind it; null without the key. */
+  async issueIntermediate(name: HostName, publicKey: KeyObject): Promise<string | null> {
+    const { certificate, key } = this.#current.root
+    if (key === null) return null
+    const { random, clock } = this.#parts
+    const issuing = await certifyIssuing(
+      { random, root: { certificate, key } },
+      { trustDomain: this.trustDomain, nowMs: clock.now(), publicKey },
+    )
+    const { serialNumber: serial, notAfter } = issuing
+    const subject = `issuing certificate of controller ${name}`
+    this.#parts.onIssued?.({ subject, host: '', serial, notAfterMs: notAfter.getTime() })
+    return joinPem([issuing.toString('pem'), this.anchorPem])
+  }
+
+  /** Told at every renewal of the controller's own certificate, more often the nearer the end is. */
+  #askForIssuing(endsMs: number): void {
+    const { clock, logger } = this.#parts
+    if (endsMs - clock.now() > askForIssuingMs) return
+    const ends = new Date(endsMs).toISOString()
+    logger.warn(
+      { ends },
+      'the issuing certificate of this controller ends, and its root’s key is kept elsewhere: have a new one signed (main.ts request-ca)',
+    )
   }
 
   get #current(): CaSlot {
@@ -357,6 +401,6 @@ function derOf(slot: CaSlot): Buffer {
   return Buffer.from(slot.root.certificate.rawData)
 }
 
-function endOf(ca: CaCertificate): number {
+function endOf(ca: RootCertificate): number {
   return ca.certificate.notAfter.getTime()
 }

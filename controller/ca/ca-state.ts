@@ -16,14 +16,15 @@ import { parseTrustDomain } from '#shared/model/names.ts'
 import { keyFromPem, keyToPem } from '#shared/pki/keys.ts'
 import { splitPem } from '#shared/pki/trust.ts'
 import { x509 } from '#shared/pki/x509.ts'
-import type { CaCertificate } from './certificates.ts'
+import type { CaCertificate, RootCertificate } from './certificates.ts'
 import { keyFits } from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { trustedSlots } from './rotation.ts'
 
 /** One root with the certificate that issues under it. */
 export interface CaSlot {
-  readonly root: CaCertificate
+  /** Without its key on a controller whose issuing certificate was signed elsewhere. */
+  readonly root: RootCertificate
   readonly issuing: CaCertificate
 }
 
@@ -41,6 +42,7 @@ export interface CaState {
 const format = 2
 const factsName = 'ca.json'
 const unfinished = 'ca.new-'
+const keptElsewhere = '# the private key of this root is kept elsewhere\n'
 const rootName = (slot: SlotId): string => `${slot}.root.pem`
 const issuingName = (slot: SlotId): string => `${slot}.issuing.pem`
 /** Format 1 knew one slot, without a name. */
@@ -61,7 +63,7 @@ export async function readCaState(stateDirectory: string): Promise<CaState | nul
         ? [firstFormat.root, firstFormat.issuing]
         : [rootName(slot), issuingName(slot)]
     slots.set(slot, {
-      root: await readCaFile(join(directory, root)),
+      root: await readRootFile(join(directory, root)),
       issuing: await readCaFile(join(directory, issuing)),
     })
   }
@@ -186,6 +188,16 @@ function isSlot(value: unknown): value is SlotId {
   return typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)
 }
 
+/** A root that lacks its key has to say so: one that has lost it is damaged. */
+async function readRootFile(path: string): Promise<RootCertificate> {
+  const text = await readText(path)
+  if (!text.includes(keptElsewhere)) return readCaFile(path)
+  const certificates = splitPem(text)
+  const [first] = certificates.ok ? certificates.value : []
+  if (first === undefined) throw damaged(path, 'it lacks its certificate')
+  return { certificate: new x509.X509Certificate(first.raw), key: null }
+}
+
 async function readCaFile(path: string): Promise<CaCertificate> {
   const text = await readText(path)
   const key = keyFromPem(text)
@@ -223,8 +235,8 @@ function factsText({ trustDomain, phase }: CaState): string {
   return `${JSON.stringify({ format, trustDomain, phase }, null, 2)}\n`
 }
 
-function toPem(ca: CaCertificate): string {
-  return `${ca.certificate.toString('pem')}\n${keyToPem(ca.key)}`
+function toPem(ca: RootCertificate): string {
+  return `${ca.certificate.toString('pem')}\n${ca.key === null ? keptElsewhere : keyToPem(ca.key)}`
 }
 
 function damaged(path: string, why: string): MeshError {

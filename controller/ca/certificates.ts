@@ -17,6 +17,12 @@ export interface CaCertificate {
   readonly key: KeyObject
 }
 
+/** A root; without its key where that is kept elsewhere. */
+export interface RootCertificate {
+  readonly certificate: CaCertificate['certificate']
+  readonly key: KeyObject | null
+}
+
 /** What a leaf is to say. */
 export interface LeafOrder {
   /** Null for what is no member of the mesh: the nodes of a store. */
@@ -54,7 +60,11 @@ export async function makeRoot(
   parts: { readonly random: Random },
   settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
 ): Promise<CaCertificate> {
-  return makeCa(parts, settings, null)
+  const key = await generateKey()
+  return {
+    certificate: await makeCa(parts, { ...settings, key: createPublicKey(key) }, { key }),
+    key,
+  }
 }
 
 /** Makes an issuing intermediate under `root`. */
@@ -62,7 +72,22 @@ export async function makeIssuing(
   parts: { readonly random: Random; readonly root: CaCertificate },
   settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
 ): Promise<CaCertificate> {
-  return makeCa(parts, settings, parts.root)
+  const key = await generateKey()
+  const publicKey = createPublicKey(key)
+  return { certificate: await certifyIssuing(parts, { ...settings, publicKey }), key }
+}
+
+/** Makes the certificate of an issuing intermediate under `root` for somebody else's key. */
+export function certifyIssuing(
+  parts: { readonly random: Random; readonly root: CaCertificate },
+  settings: {
+    readonly trustDomain: TrustDomain
+    readonly nowMs: number
+    readonly publicKey: KeyObject
+  },
+): Promise<CaCertificate['certificate']> {
+  const { publicKey: key, ...rest } = settings
+  return makeCa(parts, { ...rest, key }, parts.root)
 }
 
 /** Issues a leaf; answers its DER. It ends no later than its issuer. */
@@ -104,14 +129,15 @@ export async function makeLeaf(
   return Buffer.from(certificate.rawData)
 }
 
+/** `signer` is the root, or for a root itself its own key alone. */
 async function makeCa(
   parts: { readonly random: Random },
-  settings: { readonly trustDomain: TrustDomain; readonly nowMs: number },
-  root: CaCertificate | null,
-): Promise<CaCertificate> {
+  settings: { readonly trustDomain: TrustDomain; readonly nowMs: number; readonly key: KeyObject },
+  signer: CaCertificate | { readonly key: KeyObject },
+): Promise<CaCertificate['certificate']> {
   const { trustDomain, nowMs } = settings
-  const key = await generateKey()
-  const keys = toCryptoKeys(key)
+  const publicKey = new x509.PublicKey(settings.key.export({ type: 'spki', format: 'der' }))
+  const root = 'certificate' in signer ? signer : null
   const serialNumber = makeSerial(parts.random)
   const kind = root === null ? 'root' : 'issuing'
   const subject = [
@@ -120,26 +146,25 @@ async function makeCa(
   ]
   const endsMs = nowMs + (root === null ? lifetimes.rootMs : lifetimes.issuingMs)
   const flags = x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
-  const authorityKey = root?.certificate.publicKey ?? keys.publicKey
-  const certificate = await x509.X509CertificateGenerator.create({
+  const authorityKey = root?.certificate.publicKey ?? publicKey
+  return x509.X509CertificateGenerator.create({
     serialNumber,
     subject,
     issuer: root?.certificate.subjectName ?? subject,
     notBefore: new Date(nowMs - skewMs),
     notAfter: new Date(Math.min(endsMs, root?.certificate.notAfter.getTime() ?? endsMs)),
-    publicKey: keys.publicKey,
-    signingKey: root === null ? keys.privateKey : toCryptoKeys(root.key).privateKey,
+    publicKey,
+    signingKey: toCryptoKeys(signer.key).privateKey,
     signingAlgorithm,
     extensions: [
       new x509.BasicConstraintsExtension(true, root === null ? 1 : 0, true),
       new x509.KeyUsagesExtension(flags, true),
       // SPIFFE X509-SVID §4.1: a signing certificate's id is its trust domain alone.
       new x509.SubjectAlternativeNameExtension([{ type: 'url', value: `spiffe://${trustDomain}` }]),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+      await x509.SubjectKeyIdentifierExtension.create(publicKey),
       await x509.AuthorityKeyIdentifierExtension.create(authorityKey),
     ],
   })
-  return { certificate, key }
 }
 
 /** The public half of a CA's key matches its certificate. */

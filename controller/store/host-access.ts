@@ -25,6 +25,8 @@ export interface HostAccess {
   allowService(host: HostName, service: ServiceName): Promise<void>
   /** A host that is to write, and to read, nothing any more. */
   removeHost(host: HostName): Promise<void>
+  /** Another controller, which may do everything. */
+  admitController(name: HostName): Promise<void>
 }
 
 /** For stores that look at certificates and records themselves, or at nothing. */
@@ -32,6 +34,7 @@ export const noHostAccess: HostAccess = {
   admitHost: async () => {},
   allowService: async () => {},
   removeHost: async () => {},
+  admitController: async () => {},
 }
 
 /** Passes on to the access in force, which changes when the store moves. */
@@ -56,6 +59,10 @@ export class AccessInForce implements HostAccess {
 
   removeHost(host: HostName): Promise<void> {
     return this.#access.removeHost(host)
+  }
+
+  admitController(name: HostName): Promise<void> {
+    return this.#access.admitController(name)
   }
 }
 
@@ -90,7 +97,6 @@ export class EtcdHostAccess implements HostAccess {
     this.#logger.info({ audit: 'store-access-enabled' }, 'etcd holds everybody to their own keys')
   }
 
-  /** Another controller, which may do everything. */
   admitController(name: HostName): Promise<void> {
     return this.#auth.ensureUser(commonNameOf('controller', name), superuser)
   }

@@ -186,6 +186,12 @@ export const controllerMetrics = {
     help: 'Whether the embedded store’s last write succeeded: 0 when its disk is full or broken.',
     labels: [],
   },
+  leader: {
+    name: 'mesh_controller_leader',
+    kind: 'gauge',
+    help: '1 on the controller that leads: the one that changes what all share.',
+    labels: [],
+  },
   journalLost: {
     name: 'mesh_controller_journal_lost_total',
     kind: 'counter',

@@ -22,9 +22,10 @@ const digests: ReadonlyMap<string, string | null> = new Map([
   ['2b6570', null], // Ed25519
 ])
 
-/** A request for a certificate for `key`, DER. It names nobody. */
-export async function makeCsr(key: KeyObject): Promise<Buffer> {
+/** A request for a certificate for `key`, DER. It names nobody, unless a CA elsewhere asks for it. */
+export async function makeCsr(key: KeyObject, commonName?: string): Promise<Buffer> {
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    ...(commonName === undefined ? {} : { name: [{ CN: [commonName] }] }),
     keys: toCryptoKeys(key),
     signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
   })

@@ -52,6 +52,8 @@ export interface MeshDescription {
   readonly store: StoreDescription
   /** The name of the controller that answered. */
   readonly controller: string
+  /** `host:port` of every controller there is. */
+  readonly controllers: readonly string[]
 }
 
 /** Where the store is. */
@@ -164,6 +166,32 @@ export interface InitStoreReply {
   readonly ranges: number
 }
 
+export interface AdmitRequest {
+  /** The new controller's name. */
+  readonly name: string
+  /** DER. */
+  readonly csr: Buffer
+}
+
+export interface AdmitReply {
+  /** The issuing certificate and the root, PEM. */
+  readonly certificatesPem: string
+}
+
+export interface ListControllersRequest {}
+
+export interface ControllerList {
+  readonly controllers: readonly ListedController[]
+  /** The name of the one that leads; empty while that is nobody. */
+  readonly leader: string
+}
+
+export interface ListedController {
+  readonly name: string
+  /** `host:port`. */
+  readonly address: string
+}
+
 export interface ListCertificatesRequest {
   /** Of one host; empty for all. */
   readonly host: string
@@ -221,6 +249,10 @@ export interface MeshServices {
     readonly InitStore: Method<InitStoreRequest, InitStoreReply>
     readonly MigrateStore: Method<MigrateStoreRequest, MigrateStoreReply>
     readonly UndoMigration: Method<UndoMigrationRequest, UndoMigrationReply>
+  }
+  readonly Controllers: {
+    readonly Admit: Method<AdmitRequest, AdmitReply>
+    readonly ListControllers: Method<ListControllersRequest, ControllerList>
   }
   readonly Journal: {
     readonly ListCertificates: Method<ListCertificatesRequest, CertificateList>

@@ -25,6 +25,10 @@ export const instancesPrefix = `${meshPrefix}instances/`
 export const presencePrefix = `${meshPrefix}presence/`
 /** Every host's record. */
 export const hostsPrefix = `${meshPrefix}hosts/`
+/** Where every controller is reached. */
+export const controllersPrefix = `${meshPrefix}controllers/`
+/** Which controller leads. */
+export const leaderKey = `${controllerPrefix}leader` as StoreKey
 /** Every join token. */
 export const tokensPrefix = `${controllerPrefix}tokens/`
 
@@ -82,6 +86,11 @@ export function parseTrustReportKey(key: string): HostName | null {
   if (!key.startsWith(trustReportsPrefix)) return null
   const host = parseHostName(key.slice(trustReportsPrefix.length))
   return host.ok ? host.value : null
+}
+
+/** Where a controller says where it is reached, under its lease. */
+export function controllerKey(name: string): StoreKey {
+  return `${controllersPrefix}${name}` as StoreKey
 }
 
 /** Where a controller keeps a join token, by the token's public id. */

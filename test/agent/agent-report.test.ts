@@ -18,7 +18,7 @@ const config = {
   host: self,
   zone: 'z1',
   address: '10.0.0.1',
-  controller: { host: '10.0.0.9', port: 15010 },
+  controllers: ['10.0.0.9:15010'],
   paths: { manifests: '/etc/mesh.d' },
 } as unknown as AgentConfig
 const manifest = manifestOf({ port: 8080, upstreams: { files: 9001 } })
@@ -82,6 +82,7 @@ function makeReport(
         problems: [],
         contact: { kind: 'up', atMs: now },
       },
+      controller: { current: '10.0.0.9:15010' },
       watcher: {
         verdicts: [verdict],
         manifests: [manifest],

@@ -20,7 +20,7 @@ void t.test('a controller is all a config needs', (t) => {
       host: 'web-1',
       zone: '',
       address: '10.0.0.5',
-      controller: { host: 'ca.internal', port: 15010 },
+      controllers: ['ca.internal:15010'],
       joinTokenFile: null,
       paths: { manifests: '/etc/mesh.d', state: '/var/lib/mesh/agent', run: '/run/mesh/agent' },
       listen: {
@@ -113,6 +113,9 @@ void t.test('what the machine cannot say must be set', (t) => {
     /host name "bad_name" must be .*set host/,
     /address is missing, and this machine has none but loopback \(set address/,
   ])
+  const several = read({ controller: 'c1:15010, c2:15010' })
+  t.match(several, { ok: true, config: { controllers: ['c1:15010', 'c2:15010'] } })
+  t.match(read({ controller: 'c1:15010,c2' }), { ok: false, problems: [{ message: /"c2"/ }] })
   t.match(read({ controller: 'c:0' }), { ok: false, problems: [{ message: /needs a port/ }] })
   t.match(read({ controller: 'c:1', host: 'a', address: '::' }), { ok: false })
   t.match(machineFacts(), { hostname: String })

@@ -60,6 +60,7 @@ export async function startTestServer(
     trustBundlePem: ca.bundlePem,
     store: { kind: 'embedded', endpoints: [], serverName: '' },
     controller: 'c1',
+    controllers: [],
   }
   const answer = <T>(
     caller: Caller,

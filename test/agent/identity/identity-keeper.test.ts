@@ -116,6 +116,7 @@ async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<Loca
       trustBundlePem: authority.bundlePem,
       store: { kind: 'embedded', endpoints: ['https://127.0.0.1:1'], serverName: 'c1' },
       controller: 'c1',
+      controllers: [],
     },
     enrol: (_token, csr, name) =>
       answer('enrol', async () => {
@@ -142,7 +143,10 @@ t.test(
     const directory = t.testdir()
     const running = await startController(directory)
     t.teardown(() => running.stop())
-    const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+    const controller = new GrpcControllerPort(
+      { clock: systemClock },
+      { addresses: [running.address] },
+    )
     const settings = { controller, state: `${directory}/agent` }
 
     const keeper = makeKeeper({ ...settings, token: `${await running.token()}\n` })
@@ -182,7 +186,10 @@ t.test('a service the record does not allow is a problem of its own', async (t) 
   const directory = t.testdir()
   const running = await startController(directory)
   t.teardown(() => running.stop())
-  const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+  const controller = new GrpcControllerPort(
+    { clock: systemClock },
+    { addresses: [running.address] },
+  )
   const token = await running.token({ services: ['orders'] })
   const keeper = makeKeeper({ controller, state: `${directory}/agent`, token })
   t.teardown(() => keeper.stop())
@@ -196,7 +203,10 @@ t.test('a new token widens what an enrolled host may speak for', async (t) => {
   const directory = t.testdir()
   const running = await startController(directory)
   t.teardown(() => running.stop())
-  const controller = new GrpcControllerPort({ clock: systemClock }, { address: running.address })
+  const controller = new GrpcControllerPort(
+    { clock: systemClock },
+    { addresses: [running.address] },
+  )
   const admin = service('admin')
   const settings = {
     controller,
@@ -284,7 +294,7 @@ t.test('a token for another host, and one of another mesh, are problems that say
     await startController(`${directory}/other`),
   ]
   t.teardown(() => Promise.all([own.stop(), other.stop()]))
-  const controller = new GrpcControllerPort({ clock: systemClock }, { address: own.address })
+  const controller = new GrpcControllerPort({ clock: systemClock }, { addresses: [own.address] })
   const tries: readonly (readonly [string, string])[] = [
     [await own.token({ host: 'h2' }), 'token-for-another-host'],
     [await other.token(), 'root-mismatch'],

@@ -61,6 +61,6 @@ t.test('a command that is none ends the program with a line and its usage', asyn
   t.equal(code, 1)
   t.match(
     stderr,
-    /^mesh-controller: unknown command restore \(usage: .*main\.ts restore <backup>\)$/m,
+    /^mesh-controller: unknown command restore \(usage: .*main\.ts restore <backup>.*\)$/m,
   )
 })

@@ -17,6 +17,7 @@ const mesh = {
   trustBundlePem: 'pem',
   store: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'], serverName: 'c1' },
   controller: 'c1',
+  controllers: ['10.0.0.1:15010', '10.0.0.2:15010'],
 }
 
 /** Typed so that a field of the types that is missing here does not compile. */
@@ -71,6 +72,13 @@ const samples: Samples = {
     InitStore: [
       { endpoints: ['https://10.0.0.1:2379'] },
       { admins: ['controller/c1'], hosts: 2, ranges: 3 },
+    ],
+  },
+  Controllers: {
+    Admit: [{ name: 'c2', csr }, { certificatesPem: 'pem' }],
+    ListControllers: [
+      {},
+      { controllers: [{ name: 'c1', address: '10.0.0.1:15010' }], leader: 'c1' },
     ],
   },
   Journal: {
