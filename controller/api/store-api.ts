@@ -5,21 +5,20 @@
 
 import { isIP } from 'node:net'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { HostName, TrustDomain } from '#shared/model/names.ts'
 import { parseHostName } from '#shared/model/names.ts'
 import { splitSpiffeId, storeDnsName, storePeerDnsName } from '#shared/model/spiffe-id.ts'
-import { coversService } from '#shared/model/service-globs.ts'
 import { checkCsr } from '#shared/pki/csr.ts'
 import type { Caller, Handlers } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
 import type { InitStoreReply, MeshDescription } from '#shared/rpc/mesh-api.ts'
-import { decodeMeshEntry } from '#shared/schema/records.ts'
-import { hostsPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
 import { commonNameOf } from '#controller/ca/certificates.ts'
 import type { Journal } from '#controller/ca/journal.ts'
 import type { EmbeddedStore } from '#controller/store/embedded-store.ts'
+import type { Membership } from '#controller/leader/membership.ts'
+import { admitKnownHosts } from '#controller/store/admission.ts'
 import type { ExternalStores } from '#controller/store/external-stores.ts'
 import { isSecure } from '#controller/store/external-stores.ts'
 import type { AccessInForce } from '#controller/store/host-access.ts'
@@ -37,6 +36,7 @@ export interface StoreApiParts {
   readonly describe: () => MeshDescription
   readonly authority: Authority
   readonly journal: Journal
+  readonly membership: Membership
   readonly external: ExternalStores
   readonly logger: Logger
 }
@@ -188,39 +188,14 @@ async function initialise(
   access: EtcdHostAccess,
   caller: Caller,
 ): Promise<InitStoreReply> {
-  const admins = [commonNameOf('controller', settings.controller), ...operatorName(caller)]
+  const names = [settings.controller, ...parts.membership.controllers.map(({ name }) => name)]
+  const controllers = [...new Set(names)].map((name) => commonNameOf('controller', name))
+  const admins = [...controllers, ...operatorName(caller)]
   await access.initialise(admins)
-  const certified = await certifiedServices(parts.journal)
-  let [hosts, ranges] = [0, 0]
-  for (const { key, value } of (await parts.store.list(hostsPrefix)).entries) {
-    const entry = decodeMeshEntry(key, value)
-    if (!entry.ok || entry.value.kind !== 'host') continue
-    const { host, services } = entry.value.record
-    await access.admitHost(host, services)
-    hosts += 1
-    for (const service of certified.get(host) ?? []) {
-      if (!coversService(services, service)) continue
-      await access.allowService(host, service)
-      ranges += 1
-    }
-  }
+  const { store, journal } = parts
+  const admitted = await admitKnownHosts({ store, journal, access }, () => true)
   await access.enable()
-  return { admins, hosts, ranges }
-}
-
-/** Services for which hosts hold a certificate that has not ended. */
-async function certifiedServices(
-  journal: Journal,
-): Promise<ReadonlyMap<string, ReadonlySet<ServiceName>>> {
-  const services = new Map<string, Set<ServiceName>>()
-  const { entries } = await journal.list({ host: '', ended: false, limit: Infinity })
-  for (const { subject, host } of entries) {
-    const id = splitSpiffeId(subject)
-    if (!id.ok || id.value.kind !== 'service' || host === '') continue
-    const known = services.get(host) ?? new Set()
-    services.set(host, known.add(id.value.name as ServiceName))
-  }
-  return services
+  return { admins, ...admitted }
 }
 
 function operatorName({ id }: Caller): readonly string[] {
