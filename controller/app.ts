@@ -135,6 +135,7 @@ export class Controller {
     await makeDirectory(config.state)
     const embedded = this.#openEmbedded()
     const external = new ExternalStores({ clock, random }, { trustDomain: config.trustDomain })
+    this.#started.defer(() => external.stop())
     const { store, access: first } =
       embedded === null
         ? this.#openExternal(external)
@@ -236,7 +237,6 @@ export class Controller {
     const { store } = this.#config
     const endpoints = store.kind === 'etcd' ? store.endpoints : []
     const client = external.open(endpoints)
-    this.#started.defer(() => external.close(client))
     const logger = this.#parts.logger.child({ component: 'store' })
     return {
       store: client.store,

@@ -52,6 +52,11 @@ export class ExternalStores {
     client.store.close()
   }
 
+  /** Ends every client that is still open. */
+  stop(): void {
+    for (const client of this.#open) this.close(client)
+  }
+
   #tls(): StoreTls {
     if (this.#credential === null) {
       throw new WireError(statusUnavailable, 'this controller has no certificate yet')
