@@ -17,7 +17,10 @@ interface World {
   readonly store: KeyValue
   readonly lines: ReturnType<typeof logLines>['lines']
   /** A controller; while `line.cut` is set it hears nothing of the store. */
-  member(name: string): { readonly membership: Membership; readonly line: { cut: boolean } }
+  readonly member: (name: string) => {
+    readonly membership: Membership
+    readonly line: { cut: boolean }
+  }
 }
 
 function raise(t: Test): World {
