@@ -38,7 +38,7 @@ export interface AgentReportParts {
   readonly controller: Pick<GrpcControllerPort, 'current'>
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
-  readonly hub: Pick<WorkerHub, 'workers' | 'collect'>
+  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
@@ -111,7 +111,10 @@ export class AgentReport implements AdminSource, MetricsSource {
         path: config.paths.manifests,
         problem: this.#parts.watcher.directoryProblem,
       },
-      workers: hub.workers.map(({ listening, ...worker }) => ({ ...worker, ...listening })),
+      workersWanted: config.workers,
+      workers: hub.workers
+        .toSorted((a, b) => a.generation - b.generation || a.index - b.index)
+        .map(({ listening, ...worker }) => ({ ...worker, ...listening })),
     }
   }
 
@@ -277,6 +280,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.workers.name, hub.workers.length),
+      one(agentMetrics.workerCrashes.name, hub.crashes),
       ...['accepted', 'rejected'].map((verdict) =>
         one(agentMetrics.manifests.name, count(verdict), { verdict }),
       ),

@@ -139,6 +139,8 @@ export class App {
           explicitAddress: listen.explicit,
           inboundSource: config.inboundSource,
           accessLog: config.accessLog,
+          workers: config.workers,
+          maxConnections: config.maxConnections,
         },
       },
     )
@@ -285,8 +287,7 @@ export class App {
   }
 
   #onWorkers(): void {
-    const newest = this.#hub.workers.toSorted((a, b) => b.generation - a.generation)[0]
-    const port = parsePort(newest?.listening.tunnelPort ?? 0)
+    const port = parsePort(this.#hub.tunnelPort)
     if (port.ok) this.#registrar.setTunnelPort(port.value)
   }
 

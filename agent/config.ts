@@ -4,7 +4,7 @@
  */
 
 import { isIP } from 'node:net'
-import { networkInterfaces, hostname } from 'node:os'
+import { availableParallelism, networkInterfaces, hostname } from 'node:os'
 import { Type } from '#shared/schema/type.ts'
 import { parseHostName, type HostName } from '#shared/model/names.ts'
 import { parseServiceGlobs } from '#shared/model/service-globs.ts'
@@ -60,6 +60,10 @@ export interface AgentConfig {
   readonly inboundSource: string
   readonly accessLog: 'on' | 'errors' | 'off'
   readonly log: { readonly level: LogLevel }
+  /** Connections of callers open at once on this host, of all listeners together. */
+  readonly maxConnections: number
+  /** Proxy workers of this host. */
+  readonly workers: number
   /** How long a stopping worker waits for open requests. */
   readonly drainMs: number
 }
@@ -173,6 +177,19 @@ export const agentConfigSchema = Type.Object(
       },
       closed,
     ),
+    maxConnections: Type.Integer({
+      minimum: 1,
+      maximum: 10_000_000,
+      description: 'connections of callers open at once on this host; more are refused at once',
+      default: 20_000,
+    }),
+    workers: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 64,
+        description: 'proxy workers, which share all ports; default: one for 4 cores, 4 at most',
+      }),
+    ),
     drainMs: Type.Integer({
       minimum: 0,
       maximum: 86_400_000,
@@ -204,6 +221,8 @@ export interface MachineFacts {
   readonly hostname: string
   /** Null where the machine has no address but loopback. */
   readonly address: string | null
+  /** Cores this process may use. */
+  readonly cores: number
 }
 
 /** Asks the machine. */
@@ -211,7 +230,11 @@ export function machineFacts(): MachineFacts {
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
   const outer = addresses.filter((entry) => !entry.internal && !entry.address.startsWith('fe80:'))
   const found = outer.find((entry) => entry.family === 'IPv4') ?? outer[0]
-  return { hostname: hostname(), address: found?.address ?? null }
+  return {
+    hostname: hostname(),
+    address: found?.address ?? null,
+    cores: availableParallelism(),
+  }
 }
 
 /** Reads the agent's config from its sources, reporting every fault together. */
@@ -248,6 +271,8 @@ export function readAgentConfig(
       inboundSource: inboundSource(raw.inboundSource, report),
       accessLog: raw.accessLog,
       log: { level: raw.log.level },
+      maxConnections: raw.maxConnections,
+      workers: workerCount(raw.workers ?? null, raw.listen, machine, report),
       drainMs: raw.drainMs,
     }
   })
@@ -263,6 +288,24 @@ function userServices(
     report(joinPointer('/users', user), { rule: 'bad-name', message: parsed.problem })
   }
   return users
+}
+
+/** Workers share their ports, so each must know which: they cannot take just any. */
+function workerCount(
+  wanted: number | null,
+  listen: { readonly tunnel: string; readonly forwardProxy: string },
+  machine: MachineFacts,
+  report: Report,
+): number {
+  const isShareable = !listen.tunnel.endsWith(':0') && !listen.forwardProxy.endsWith(':0')
+  if (wanted !== null && wanted > 1 && !isShareable) {
+    report('/workers', {
+      rule: 'port-not-shared',
+      message: `${wanted} workers cannot share a port that is chosen freely`,
+      hint: 'give listen.tunnel and listen.forwardProxy a port each, or set workers to 1',
+    })
+  }
+  return wanted ?? (isShareable ? Math.min(4, Math.ceil(machine.cores / 4)) : 1)
 }
 
 function ownAddress(address: string | null, report: Report): string {

@@ -141,31 +141,33 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
     }
     case 'proxy': {
       const { ProxyWorker } = await import('./worker.ts')
-      const access = createLogger({ name: 'mesh-proxy', sync: false })
+      const who = { worker: `${generation}-${index}` }
+      const access = createLogger({ name: 'mesh-proxy', sync: false }).child(who)
       const { drainMs, paths } = config
       return new ProxyWorker(
-        { ...parts, access },
+        { ...parts, logger: logger.child(who), access },
         { generation, index, runDirectory: paths.run, drainMs },
       )
     }
     case 'supervise': {
       const { Supervisor } = await import('./workers/supervisor.ts')
       const configWords = wishes.configPath === null ? [] : ['--config', configPath]
-      const child = (name: 'control' | 'proxy') => ({
-        name,
+      const words = [...configWords, '--supervised']
+      const control = {
+        name: 'control',
         command: process.execPath,
-        args: [
-          ...(name === 'proxy' ? proxyFlags : []),
-          import.meta.filename,
-          name,
-          ...configWords,
-          '--supervised',
-        ],
-        stopSignal: name === 'control' ? ('SIGINT' as const) : ('SIGTERM' as const),
-      })
+        args: [import.meta.filename, 'control', ...words],
+        stopSignal: 'SIGINT' as const,
+      }
+      const proxies = Array.from({ length: config.workers }, (_, n) => ({
+        name: `proxy ${n}`,
+        command: process.execPath,
+        args: [...proxyFlags, import.meta.filename, 'proxy', ...words, '--index', String(n)],
+        stopSignal: 'SIGTERM' as const,
+      }))
       return new Supervisor(parts, {
         environment: { ...process.env, ...compileCache(config.paths.state) },
-        programs: [child('control'), child('proxy')],
+        stages: [[control], proxies],
         finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
         killMs: config.drainMs + 10_000,
       })

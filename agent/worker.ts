@@ -14,7 +14,9 @@ import { LocalInstances } from './inbound/local-instances.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
 import { Outbound } from './outbound/outbound.ts'
 import { OutboundUpstream } from './outbound/outbound-upstream.ts'
+import { RefusedCallers } from './outbound/refused-callers.ts'
 import { ServiceTable } from './outbound/service-table.ts'
+import { InstanceLoads } from './balance/instance-loads.ts'
 import type { Clock, Random } from './platform.ts'
 import { LocalDialler } from './relay/dial-local.ts'
 import { RelayWatch } from './relay/relay-watch.ts'
@@ -22,6 +24,7 @@ import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
 import { ControlLink } from './workers/control-link.ts'
 import type { ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
+import { shareOf } from './workers/share.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
@@ -56,6 +59,7 @@ const proxyName = 'forward proxy'
 
 /** The data plane once the first snapshot, the settings and the trust bundle are there. */
 interface Plane {
+  readonly loads: InstanceLoads
   readonly listeners: Listeners
   readonly tunnelListener: TunnelListener
   readonly tunnels: Tunnels
@@ -116,7 +120,7 @@ export class ProxyWorker {
     logger.info({ cut: this.#watch.size }, 'worker: draining -> ended')
     plane?.tunnelListener.stop()
     plane?.tunnels.stop()
-    this.#link.stop()
+    this.#link.stop(this.#counters.dump())
     this.#ended.resolve(0)
   }
 
@@ -176,8 +180,9 @@ export class ProxyWorker {
     const worker = this.#worker
     if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
     this.#plane ??= this.#build(worker, this.#trustDomain)
-    const { policies, services, instances, listeners, outbound } = this.#plane
+    const { policies, loads, services, instances, listeners, outbound } = this.#plane
     const isPolicyChanged = policies.apply(snapshot)
+    loads.apply(snapshot.local)
     services.apply(snapshot)
     instances.apply(snapshot)
     if (isPolicyChanged) this.#watch.reconsider()
@@ -213,8 +218,10 @@ export class ProxyWorker {
       { clock, held },
       { source: worker.inboundSource, timeoutMs: 1000 },
     )
+    const loads = new InstanceLoads({ shareOf: (limit) => this.#shareOf(limit, worker.workers) })
     const services = new ServiceTable({
       clock,
+      loads,
       makeUpstream: (endpoint, caller) =>
         new OutboundUpstream(
           { tunnels, local, pool: new ChannelPool({ clock }) },
@@ -222,12 +229,10 @@ export class ProxyWorker {
         ),
     })
     const policies = new PolicyTable()
-    const instances = new LocalInstances({
-      local,
-      policies,
-      makePool: () => new ChannelPool({ clock }),
-    })
-    const inbound = new Inbound({ instances, outcomes, watch, clock, random })
+    const makePool = (): ChannelPool => new ChannelPool({ clock })
+    const instances = new LocalInstances({ local, policies, makePool, loads })
+    const counters = this.#counters
+    const inbound = new Inbound({ instances, outcomes, watch, clock, random, counters })
     const tunnelListener = new TunnelListener(
       {
         credentials,
@@ -237,7 +242,7 @@ export class ProxyWorker {
         onHandshake: handshakes('inbound'),
         onStream: (call) => inbound.accept(call),
       },
-      { ...worker.tunnel, trustDomain, reusePort: false },
+      { ...worker.tunnel, trustDomain, reusePort: worker.workers > 1 },
     )
     const outbound = new Outbound({
       held,
@@ -247,22 +252,34 @@ export class ProxyWorker {
       watch,
       clock,
       random,
-      counters: this.#counters,
+      counters,
       callerOf: () => this.#self,
+      refused: new RefusedCallers({ clock, logger, outcomes, counters }, worker),
     })
-    const listeners = new Listeners({
-      clock,
-      random,
-      logger,
-      onChange: () => this.#report(),
-      onFailed: (listener) => this.#onFailed(listener),
-    })
-    const plane = { policies, services, instances, outbound, listeners, tunnelListener, tunnels }
+    const listeners = new Listeners(
+      {
+        clock,
+        random,
+        logger,
+        onChange: () => this.#report(),
+        onFailed: (listener) => this.#onFailed(listener),
+      },
+      {
+        reusePort: worker.workers > 1,
+        maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
+      },
+    )
+    const reach = { policies, loads, services, instances }
+    const plane = { ...reach, outbound, listeners, tunnelListener, tunnels }
     this.#measure(plane, held)
     this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
       this.#ended.reject(error),
     )
     return plane
+  }
+
+  #shareOf(limit: number, workers: number): number {
+    return shareOf(limit, this.#settings.index, workers)
   }
 
   async #takeTunnels(listener: TunnelListener, address: string): Promise<void> {
@@ -310,12 +327,14 @@ function desiredListeners(
       ...worker.forwardProxy,
       name: proxyName,
       accept: (socket) => outbound.acceptProxy(socket),
+      refuse: (socket) => outbound.refuseFor(null, socket),
     },
     ...snapshot.listeners.map(({ service, port, file }): DesiredListener => ({
       name: `${service} (${file})`,
       address: worker.explicitAddress,
       port,
       accept: (socket) => outbound.acceptFor(service, socket),
+      refuse: (socket) => outbound.refuseFor(service, socket),
     })),
   ]
 }

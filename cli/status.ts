@@ -34,15 +34,23 @@ function render(report: StatusReport): string {
       `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
         `${snapshot.instances} instances, ${snapshot.hosts} hosts`,
     ],
+    ...(workers.length === report.workersWanted
+      ? []
+      : [['workers', `${workers.length} of ${report.workersWanted} connected`] as const]),
     ...workers.map((worker): [string, string] => {
       const open = worker.listeners.filter(({ problem }) => problem === '').length
       return [
         `worker ${worker.generation}-${worker.index}`,
         `pid ${worker.pid}, snapshot ${worker.applied} of ${snapshot.sequence}, tunnel port ` +
-          `${worker.tunnelPort}, ${open} of ${worker.listeners.length} listeners open`,
+          `${worker.tunnelPort}, ${open} of ${worker.listeners.length} listeners open` +
+          (worker.crashes === 0 ? '' : `, crashed ${times(worker.crashes)} before it`),
       ]
     }),
   ])
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`
 }
 
 function words(contact: Contact, nowMs: number): string {

@@ -36,7 +36,14 @@ function contact(
 
 function listeners(facts: AgentFacts, wanted: (name: string) => boolean): Judgement {
   const all = facts.status.workers.flatMap((worker) => worker.listeners)
-  const mine = all.filter((listener) => wanted(listener.name))
+  // Workers open the same ports; one that a single worker could not open is not open.
+  const byPort = Map.groupBy(
+    all.filter((listener) => wanted(listener.name)),
+    ({ name, address, port }) => `${name} ${address} ${port}`,
+  )
+  const mine = [...byPort.values()].flatMap(
+    (same) => same.find(({ problem }) => problem !== '') ?? same.slice(0, 1),
+  )
   const closed = mine.filter((listener) => listener.problem !== '')
   if (facts.status.workers.length === 0) return skipped('no worker is connected')
   if (closed.length === 0) return ok(`${mine.length} open`)
@@ -195,15 +202,21 @@ const checks: readonly Check[] = [
   },
   {
     name: 'workers-connected',
-    judge: ({ status }) =>
-      status.workers.length > 0
-        ? ok(`${status.workers.length} proxy workers`)
-        : bad(
-            'failed',
-            'no proxy worker is connected',
-            'none was started, or they cannot open the worker socket',
-            'start mesh-proxy (or the supervisor); its log names the reason',
-          ),
+    judge: ({ status: { workers, workersWanted } }) => {
+      const crashes = workers.reduce((sum, one) => sum + one.crashes, 0)
+      const restless = crashes === 0 ? '' : `; ${crashes} have crashed since the agent started`
+      if (workers.length >= workersWanted) return ok(`${workers.length} proxy workers${restless}`)
+      return bad(
+        workers.length === 0 ? 'failed' : 'warning',
+        workers.length === 0
+          ? 'no proxy worker is connected'
+          : `${workers.length} of ${workersWanted} proxy workers are connected${restless}`,
+        workers.length === 0
+          ? 'none was started, or they cannot open the worker socket'
+          : 'they have not started yet, or cannot open the worker socket',
+        'start mesh-proxy (or the supervisor); its log names the reason',
+      )
+    },
   },
   {
     name: 'workers-current',

@@ -22,6 +22,14 @@ export interface AnswerStepsSettings {
   readonly instance: ReachableInstance
   /** The peer, proven by mTLS. */
   readonly source: SpiffeId
+  /** Told of each request that was one too many. */
+  readonly onFull: () => void
+}
+
+/** Why an instance that is full takes no more. */
+export function fullness({ view, load }: ReachableInstance): string {
+  const part = load.limit === view.maxConcurrent ? '' : ` (${load.limit} of them by this worker)`
+  return `${view.service} is given ${view.maxConcurrent} calls at once on this host${part}, and no more (maxConcurrent)`
 }
 
 /** See the header. */
@@ -31,6 +39,7 @@ export class AnswerSteps implements HttpSteps {
   readonly callerAddress = ''
   readonly source: SpiffeId
   readonly #instance: ReachableInstance
+  readonly #onFull: () => void
   /** What `#caller` was made from. */
   #policy: CompiledPolicy
   #port: Port
@@ -39,8 +48,9 @@ export class AnswerSteps implements HttpSteps {
   #request: RequestHead | null = null
   #decision: Extract<Decision, { kind: 'forward' }> | null = null
 
-  constructor({ instance, source }: AnswerStepsSettings) {
+  constructor({ instance, source, onFull }: AnswerStepsSettings) {
     this.source = source
+    this.#onFull = onFull
     this.#instance = instance
     this.#policy = instance.policy
     this.#port = instance.view.port
@@ -53,7 +63,7 @@ export class AnswerSteps implements HttpSteps {
   }
 
   decide(head: RequestHead): Decision {
-    const { view, id, gone } = this.#instance
+    const { view, id, gone, load } = this.#instance
     if (gone) {
       const detail = `this host has no instance ${view.id} of ${view.service} any more`
       return this.#refuse({ reason: 'draining', detail, rule: null })
@@ -61,9 +71,13 @@ export class AnswerSteps implements HttpSteps {
     this.#request = head
     const caller = this.#current()
     const verdict = caller.isOpen ? caller.judge(new RequestView(head)) : caller.connection
-    if (verdict.kind === 'permitted') return this.#forward(verdict.permit, id)
-    const { reason, detail, ref } = verdict.refusal
-    return this.#refuse({ reason, detail, rule: ref })
+    if (verdict.kind === 'denied') {
+      const { reason, detail, ref } = verdict.refusal
+      return this.#refuse({ reason, detail, rule: ref })
+    }
+    if (!load.isFull) return this.#forward(verdict.permit, id)
+    this.#onFull()
+    return this.#refuse({ reason: 'overloaded', detail: fullness(this.#instance), rule: null })
   }
 
   /** A kept-alive connection that the service had closed is replaced; nothing else is repeated. */

@@ -10,12 +10,14 @@ import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { statusOf } from '#agent/relay/replies.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
+import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import type { IncomingCall } from '#agent/tunnel/tunnel-listener.ts'
+import { agentMetrics } from '#shared/metrics/names.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
-import { AnswerSteps } from './answer-steps.ts'
+import { AnswerSteps, fullness } from './answer-steps.ts'
 import type { LocalInstances, LocalUpstream, ReachableInstance } from './local-instances.ts'
 
 /** What the journey leans on. */
@@ -25,6 +27,7 @@ export interface InboundParts {
   readonly watch: RelayWatch
   readonly clock: Clock
   readonly random: Random
+  readonly counters: Pick<TrafficCounters, 'tally'>
 }
 
 /** Authority of a CONNECT between agents: `<instance>.<service>.mesh:<port>`. */
@@ -59,10 +62,19 @@ export class Inbound {
       )
       return
     }
-    const steps = new AnswerSteps({ instance, source: peer })
+    const steps = new AnswerSteps({
+      instance,
+      source: peer,
+      onFull: () => tallyFull(this.#parts),
+    })
     const verdict = steps.connection
     if (verdict.kind === 'denied') {
       deny(this.#parts, call, instance, verdict.refusal)
+      return
+    }
+    if (instance.view.protocol === 'tcp' && instance.load.isFull) {
+      tallyFull(this.#parts)
+      this.#refuse(call, instance, 'overloaded', fullness(instance))
       return
     }
     const upstream = instance.upstreamFor(peer)
@@ -97,6 +109,10 @@ function deny(
 ): void {
   call.stream.refuse(statusOf(reason), reason, detail)
   recordRefusal(parts, call, instance, reason, ref)
+}
+
+function tallyFull({ counters }: InboundParts): void {
+  counters.tally(agentMetrics.limitRefusals.name, { limit: 'maxConcurrent' })
 }
 
 function recordRefusal(
@@ -137,6 +153,8 @@ class Arrival implements Opener, ChannelSink {
   readonly #upstream: LocalUpstream
   readonly #steps: AnswerSteps
   #gone = false
+  /** A raw connection counts from here to its end; requests count one by one. */
+  #counts: boolean
 
   constructor(
     parts: InboundParts,
@@ -150,6 +168,8 @@ class Arrival implements Opener, ChannelSink {
     this.#instance = instance
     this.#upstream = upstream
     this.#steps = steps
+    this.#counts = instance.view.protocol === 'tcp'
+    if (this.#counts) upstream.started()
   }
 
   onOpen(channel: Channel): void {
@@ -160,6 +180,7 @@ class Arrival implements Opener, ChannelSink {
   }
 
   onOpenFailed(reason: Reason, detail: string): void {
+    this.#finish()
     if (this.#gone) return
     this.#call.stream.refuse(statusOf(reason), reason, detail)
     recordRefusal(this.#parts, this.#call, this.#instance, reason, null)
@@ -184,8 +205,14 @@ class Arrival implements Opener, ChannelSink {
       return
     }
     if (channel === null) return
+    const recorded: OutcomeSink = {
+      record: (outcome) => {
+        this.#finish()
+        outcomes.record(outcome)
+      },
+    }
     new TcpRelay(
-      { caller: stream, service: channel, outcomes, watch, clock, steps },
+      { caller: stream, service: channel, outcomes: recorded, watch, clock, steps },
       tcpFacts(this.#instance, peer),
       verdict.permit,
     ).start()
@@ -194,6 +221,7 @@ class Arrival implements Opener, ChannelSink {
   onData(): void {
     // RFC 9110 §9.3.6: nothing may be sent before the stream is granted.
     this.#gone = true
+    this.#finish()
     this.#call.stream.abort()
   }
 
@@ -202,6 +230,13 @@ class Arrival implements Opener, ChannelSink {
 
   onClose(): void {
     this.#gone = true
+    this.#finish()
+  }
+
+  #finish(): void {
+    if (!this.#counts) return
+    this.#counts = false
+    this.#upstream.finished('ok')
   }
 }
 

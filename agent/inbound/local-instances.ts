@@ -8,6 +8,7 @@ import type { HostName } from '#shared/model/names.ts'
 import type { LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
+import type { InstanceLoad, InstanceLoads } from '#agent/balance/instance-loads.ts'
 import type { AttemptResult, Upstream } from '#agent/relay/upstream.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import type { LocalDialler } from '#agent/relay/dial-local.ts'
@@ -20,12 +21,15 @@ export interface LocalInstancesParts {
   readonly makePool: () => ChannelPool
   /** Is given each snapshot before the instances are. */
   readonly policies: Pick<PolicyTable, 'of'>
+  readonly loads: Pick<InstanceLoads, 'of'>
 }
 
 /** One instance of this host and the ways to it. It stays the same while its place changes. */
 export class ReachableInstance {
   readonly id: SpiffeId
   readonly host: HostName
+  /** What it carries in this worker, and may. */
+  readonly load: InstanceLoad
   readonly #parts: LocalInstancesParts
   readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
   #view: LocalInstance
@@ -41,6 +45,7 @@ export class ReachableInstance {
     this.#policy = parts.policies.of(settings.view.service)
     this.id = settings.id
     this.host = settings.host
+    this.load = parts.loads.of(settings.view.service, settings.view.id)
   }
 
   /** The instance as the newest snapshot that had it says. */
@@ -94,6 +99,7 @@ export class LocalUpstream implements Upstream {
   readonly instance: LocalInstance['id']
   readonly mtls = false
   readonly #view: LocalInstance
+  readonly #load: InstanceLoad
   readonly #local: LocalInstancesParts['local']
   readonly #pool: ChannelPool
 
@@ -101,6 +107,7 @@ export class LocalUpstream implements Upstream {
     this.host = owner.host
     this.instance = owner.view.id
     this.#view = owner.view
+    this.#load = owner.load
     this.#local = parts.local
     this.#pool = parts.makePool()
   }
@@ -117,9 +124,13 @@ export class LocalUpstream implements Upstream {
     this.#pool.release(channel)
   }
 
-  started(): void {}
+  started(): void {
+    this.#load.active++
+  }
 
-  finished(_result: AttemptResult): void {}
+  finished(_result: AttemptResult): void {
+    this.#load.active--
+  }
 
   close(): void {
     this.#pool.close()

@@ -102,9 +102,15 @@ export class CallSteps implements HttpSteps {
         called,
       )
     }
-    const endpoint = called.picker.pick(this.#parts.clock.elapsed(), this.#parts.random, none)
+    const endpoint = this.#pick(called)
     if (endpoint === null) {
       return refuse('no-instances', `no instance of ${name} is in rotation`, name, called)
+    }
+    if (endpoint.isFull) {
+      const limit = 'maxConcurrent'
+      this.#parts.counters.tally(agentMetrics.limitRefusals.name, { limit })
+      const detail = `the instance of ${name} on this host has as many calls as it may (${limit})`
+      return refuse('overloaded', detail, name, called)
     }
     called.budget.requested()
     this.#tried = endpoint.alone
@@ -118,7 +124,7 @@ export class CallSteps implements HttpSteps {
     if (!called.budget.spend(now)) return null
     const { picker } = this.#parts.services.find(called.view.name) ?? called
     const endpoint = picker.pick(now, this.#parts.random, this.#tried)
-    if (endpoint === null) return null
+    if (endpoint === null || endpoint.isFull) return null
     this.#tried = [...this.#tried, endpoint]
     this.#parts.counters.tally(agentMetrics.retries.name, { destination: called.id, reason })
     const decision = this.#decision(called, endpoint, this.source)
@@ -133,6 +139,14 @@ export class CallSteps implements HttpSteps {
     if (endpoint?.place.kind !== 'local') return null
     const verdict = this.#judge(called, endpoint, this.source)
     return verdict.kind === 'denied' ? verdict.refusal : null
+  }
+
+  /** An instance of this host that is full is passed over, as its own agent would pass it over. */
+  #pick({ picker }: CallableService): MeshEndpoint | null {
+    const { clock, random } = this.#parts
+    const now = clock.elapsed()
+    const endpoint = picker.pick(now, random, none)
+    return endpoint?.isFull === true ? picker.pick(now, random, endpoint.alone) : endpoint
   }
 
   #decision(called: CallableService, endpoint: MeshEndpoint, source: SpiffeId): Decision {

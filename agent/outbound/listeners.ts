@@ -20,12 +20,16 @@ export interface DesiredListener {
   readonly port: number
   /** Takes over a connection; both sides may half-close. */
   readonly accept: (socket: Socket) => void
+  /** Ends a connection that is one too many, and says why where that can be said. */
+  readonly refuse: (socket: Socket) => void
 }
 
 /** Settings of the listeners. */
 export interface ListenersSettings {
-  /** Most open connections a listener; past it a connection is refused at once. @default 20000 */
-  readonly maxConnections: number
+  /** Most open connections, of all listeners together; the next is refused. @default 20000 */
+  readonly maxConnections?: number
+  /** Whether other workers listen on the same ports. @default false */
+  readonly reusePort?: boolean
 }
 
 /** Connections that cannot be taken are logged this often. */
@@ -37,7 +41,6 @@ class Post {
   server: Server | null = null
   retry: Timer | null = null
   problem = 'opening'
-  open = 0
   /** When a connection that could not be taken was last logged. */
   missedAt = -Infinity
   constructor(desired: DesiredListener, backoff: Backoff) {
@@ -64,8 +67,9 @@ export class Listeners {
   readonly #posts = new Map<string, Post>()
   /** Wishes for a port that another wish has taken. */
   #conflicts: readonly ListenerState[] = []
+  #open = 0
 
-  constructor(parts: ListenersParts, settings: ListenersSettings = { maxConnections: 20_000 }) {
+  constructor(parts: ListenersParts, settings: ListenersSettings = {}) {
     this.#parts = parts
     this.#settings = settings
   }
@@ -105,9 +109,7 @@ export class Listeners {
 
   /** Connections open now, of every listener together. */
   get openConnections(): number {
-    let open = 0
-    for (const post of this.#posts.values()) open += post.open
-    return open
+    return this.#open
   }
 
   /** Stops listening; connections live on. */
@@ -127,17 +129,21 @@ export class Listeners {
   #add(key: string, desired: DesiredListener): void {
     const post = new Post(desired, new Backoff(this.#parts, { firstMs: 200, lastMs: 5000 }))
     this.#posts.set(key, post)
-    this.#open(post)
+    this.#listen(post)
   }
 
-  #open(post: Post): void {
+  #listen(post: Post): void {
     const { name, address, port } = post.desired
     const server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: 262_144 })
     post.server = server
-    server.maxConnections = this.#settings.maxConnections
+    const { maxConnections = 20_000, reusePort = false } = this.#settings
     server.on('connection', (socket) => {
-      post.open++
-      socket.once('close', () => post.open--)
+      if (this.#open >= maxConnections) {
+        post.desired.refuse(socket)
+        return
+      }
+      this.#open++
+      socket.once('close', () => this.#open--)
       post.desired.accept(socket)
     })
     const { clock, logger, onChange, onFailed } = this.#parts
@@ -156,11 +162,11 @@ export class Listeners {
         logger.error({ listener: name, address, port, problem }, 'listener not open')
       }
       post.problem = problem
-      post.retry = clock.after(post.backoff.nextMs(), () => this.#open(post))
+      post.retry = clock.after(post.backoff.nextMs(), () => this.#listen(post))
       onFailed(stateOf(post))
       onChange()
     })
-    server.listen({ host: address, port, backlog: 4096 }, () => {
+    server.listen({ host: address, port, backlog: 4096, exclusive: true, reusePort }, () => {
       if (post.server !== server) return
       post.problem = ''
       post.backoff.reset()

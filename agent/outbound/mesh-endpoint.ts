@@ -7,6 +7,7 @@ import type { ServiceName } from '#shared/model/names.ts'
 import type { HostView, InstanceView, LocalInstance } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { Endpoint, mayEject, type EjectionSettings } from '#agent/balance/endpoint.ts'
+import type { InstanceLoad, InstanceLoads } from '#agent/balance/instance-loads.ts'
 import type { Clock } from '#agent/platform.ts'
 import type { AttemptResult, Decision, Upstream } from '#agent/relay/upstream.ts'
 
@@ -23,6 +24,13 @@ export interface PooledUpstream extends Upstream {
 /** Makes the upstream by which one caller reaches an endpoint. */
 export type UpstreamMaker = (endpoint: MeshEndpoint, caller: SpiffeId) => PooledUpstream
 
+/** What an endpoint needs. */
+export interface MeshEndpointParts {
+  readonly clock: Clock
+  readonly makeUpstream: UpstreamMaker
+  readonly loads: Pick<InstanceLoads, 'of'>
+}
+
 /** An instance in rotation. */
 export class MeshEndpoint extends Endpoint {
   readonly service: ServiceName
@@ -32,6 +40,8 @@ export class MeshEndpoint extends Endpoint {
   readonly #clock: Clock
   readonly #ejection: EjectionSettings
   readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
+  /** What it carries and may, where it is on this host; its own agent knows it otherwise. */
+  readonly load: InstanceLoad | null
   /** The decision that was last made for each caller. */
   readonly decisions = new Map<SpiffeId, Extract<Decision, { kind: 'forward' }>>()
   /** A list of it alone, made once for all requests that try it first. */
@@ -40,7 +50,7 @@ export class MeshEndpoint extends Endpoint {
   siblings: readonly Endpoint[] = []
 
   constructor(
-    parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker },
+    parts: MeshEndpointParts,
     settings: {
       readonly service: ServiceName
       readonly instance: InstanceView
@@ -55,6 +65,19 @@ export class MeshEndpoint extends Endpoint {
     this.instance = settings.instance
     this.place = settings.place
     this.#ejection = settings.ejection
+    const { kind } = settings.place
+    this.load = kind === 'local' ? parts.loads.of(settings.service, settings.instance.id) : null
+  }
+
+  /** Whether it would be given more than it may. */
+  get isFull(): boolean {
+    return this.load?.isFull === true
+  }
+
+  /** An attempt begins. */
+  attempting(): void {
+    this.active++
+    if (this.load !== null) this.load.active++
   }
 
   /** The upstream by which `caller` reaches this instance. */
@@ -67,6 +90,7 @@ export class MeshEndpoint extends Endpoint {
   /** Counts the end of an attempt and ejects when it was one failure too many. */
   attempted(result: AttemptResult): void {
     this.active--
+    if (this.load !== null) this.load.active--
     switch (result) {
       case 'ok':
         this.succeeded()

@@ -78,7 +78,7 @@ export class OutboundUpstream implements PooledUpstream {
   }
 
   started(): void {
-    this.#endpoint.active++
+    this.#endpoint.attempting()
   }
 
   finished(result: AttemptResult): void {

@@ -20,6 +20,7 @@ import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import { CallSteps } from './call-steps.ts'
+import type { RefusedCallers } from './refused-callers.ts'
 import type { ServiceTable } from './service-table.ts'
 
 /** What the journey leans on. */
@@ -35,6 +36,7 @@ export interface OutboundParts {
   readonly held?: HeldBytes
   /** Who calls through a listener; the host itself, until the kernel tells callers apart. */
   readonly callerOf: (socket: Socket) => SpiffeId | null
+  readonly refused: Pick<RefusedCallers, 'refuse'>
 }
 
 /** Reasons that are the caller's or this side's, not the instance's. */
@@ -61,6 +63,17 @@ export class Outbound {
   /** Takes a connection to the forward proxy: each request names its service. */
   acceptProxy(socket: Socket): void {
     this.#acceptHttp(null, socket)
+  }
+
+  /** Refuses a connection to the listener of one service, or to the forward proxy: one too many. */
+  refuseFor(service: ServiceName | null, socket: Socket): void {
+    const found = service === null ? null : this.#parts.services.find(service)
+    this.#parts.refused.refuse(socket, {
+      protocol: found?.view.protocol ?? 'http',
+      service,
+      destination: found?.id ?? null,
+      source: this.#parts.callerOf(socket),
+    })
   }
 
   #acceptHttp(service: ServiceName | null, socket: Socket): void {

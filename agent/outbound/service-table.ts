@@ -9,8 +9,7 @@ import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { ejectionDefaults } from '#agent/balance/endpoint.ts'
 import { P2c } from '#agent/balance/p2c.ts'
 import { RetryBudget } from '#agent/balance/retry-budget.ts'
-import type { Clock } from '#agent/platform.ts'
-import { MeshEndpoint, type Place, type UpstreamMaker } from './mesh-endpoint.ts'
+import { MeshEndpoint, type MeshEndpointParts, type Place } from './mesh-endpoint.ts'
 
 /** A service ready to be called. */
 export interface CallableService {
@@ -22,11 +21,11 @@ export interface CallableService {
 
 /** The callable services of the newest snapshot. */
 export class ServiceTable {
-  readonly #parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker }
+  readonly #parts: MeshEndpointParts
   #services = new Map<string, CallableService>()
   #endpoints = new Map<string, MeshEndpoint>()
 
-  constructor(parts: { readonly clock: Clock; readonly makeUpstream: UpstreamMaker }) {
+  constructor(parts: MeshEndpointParts) {
     this.#parts = parts
   }
 

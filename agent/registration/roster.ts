@@ -79,6 +79,7 @@ function isServing(manifest: Manifest): manifest is Serving {
 }
 
 function localInstance(manifest: Serving, draining: boolean): LocalInstance {
-  const { service, protocol, address, port, drainMs } = manifest
-  return { service, id: onlyInstance, protocol, address, port, draining, drainMs }
+  const { service, protocol, address, port, drainMs, maxConcurrent } = manifest
+  const limit = maxConcurrent === undefined ? {} : { maxConcurrent }
+  return { service, id: onlyInstance, protocol, address, port, draining, drainMs, ...limit }
 }

@@ -10,7 +10,7 @@ import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Clock, Random } from '#agent/platform.ts'
 import { LineSocket } from './line-socket.ts'
-import { protocol, type FromWorker, type ToWorker } from './messages.ts'
+import { protocol, type CounterDump, type FromWorker, type ToWorker } from './messages.ts'
 
 /** Settings of a control link. */
 export interface ControlLinkSettings {
@@ -82,10 +82,11 @@ export class ControlLink {
     this.#line?.send(message)
   }
 
-  /** Ends the connection for good. */
-  stop(): void {
+  /** Says goodbye and ends the connection for good. */
+  stop(counters: CounterDump): void {
     this.#stopped = true
     this.#retry?.stop()
+    this.#line?.send({ kind: 'leaving', counters })
     this.#line?.close()
   }
 }

@@ -56,6 +56,8 @@ export type FromWorker =
   | { readonly kind: 'counters'; readonly request: number; readonly counters: CounterDump }
   /** The snapshot in use, so that readiness means ready. */
   | { readonly kind: 'applied'; readonly sequence: number }
+  /** Its last words: it ends in good order, and has counted so much. */
+  | { readonly kind: 'leaving'; readonly counters: CounterDump }
 
 /** Settings of a worker that do not change while it lives. */
 export interface WorkerSettings {
@@ -66,6 +68,10 @@ export interface WorkerSettings {
   /** Source address of dials to local instances at 127/8. */
   readonly inboundSource: string
   readonly accessLog: 'on' | 'errors' | 'off'
+  /** Workers of the generation. They share every port, and limits of the host among them. */
+  readonly workers: number
+  /** Connections of callers open at once on the host. */
+  readonly maxConnections: number
 }
 
 /** A listener that is open, or the reason why it is not. */

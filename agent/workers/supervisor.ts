@@ -23,8 +23,11 @@ export interface Program {
 export interface SupervisorSettings {
   /** Of the programs. */
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** In the order of starting; stopped in the same order, each after the one before has ended. */
-  readonly programs: readonly Program[]
+  /**
+   * Started in this order; stopped in the same order, those of one stage together, each stage after
+   * the one before has ended.
+   */
+  readonly stages: readonly (readonly Program[])[]
   /**
    * Exit codes that no restart can mend (bad configuration): everything stops, unless the program
    * has already served; then what goes on without it matters more, and it is started again.
@@ -54,7 +57,7 @@ export class Supervisor {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #settings: SupervisorSettings
-  readonly #posts: readonly Post[]
+  readonly #stages: readonly (readonly Post[])[]
   readonly #finished = Promise.withResolvers<number>()
   #stopping = false
 
@@ -65,18 +68,20 @@ export class Supervisor {
     this.#clock = parts.clock
     this.#logger = parts.logger
     this.#settings = settings
-    this.#posts = settings.programs.map(
-      (program) => new Post(program, new Backoff(parts, { firstMs: 50, lastMs: 10_000 })),
+    this.#stages = settings.stages.map((programs) =>
+      programs.map(
+        (program) => new Post(program, new Backoff(parts, { firstMs: 50, lastMs: 10_000 })),
+      ),
     )
   }
 
   /** Starts everything; settles with an exit code when everything has ended. */
   run(): Promise<number> {
-    for (const post of this.#posts) this.#start(post)
+    for (const post of this.#stages.flat()) this.#start(post)
     return this.#finished.promise
   }
 
-  /** Ends the programs one after the other, in the order they were started. */
+  /** Ends the programs, stage by stage. */
   async stop(): Promise<void> {
     await this.#stopWith(0)
   }
@@ -84,16 +89,18 @@ export class Supervisor {
   async #stopWith(code: number): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
-    for (const { retry } of this.#posts) retry?.stop()
-    for (const post of this.#posts) {
-      const { child } = post
-      if (child === null) continue
-      child.kill(post.program.stopSignal)
-      const kill = this.#clock.after(this.#settings.killMs, () => child.kill('SIGKILL'))
-      await post.ended
-      kill.stop()
-    }
+    for (const { retry } of this.#stages.flat()) retry?.stop()
+    for (const posts of this.#stages) await Promise.all(posts.map((post) => this.#end(post)))
     this.#finished.resolve(code)
+  }
+
+  async #end(post: Post): Promise<void> {
+    const { child } = post
+    if (child === null) return
+    child.kill(post.program.stopSignal)
+    const kill = this.#clock.after(this.#settings.killMs, () => child.kill('SIGKILL'))
+    await post.ended
+    kill.stop()
   }
 
   #start(post: Post): void {

@@ -34,6 +34,8 @@ export interface WorkerState {
   /** Sequence of the snapshot it acts on. */
   readonly applied: number
   readonly listening: ListeningState
+  /** How often a worker in its place has ended without a goodbye. */
+  readonly crashes: number
 }
 
 /** Settings of the hub. */
@@ -55,6 +57,8 @@ class Worker {
   readonly outbox: Outbox<ValueKind>
   /** Whether it acts on a snapshot, be it of an earlier control process. */
   serving = false
+  /** It has said goodbye. */
+  leaving = false
   state: WorkerState | null = null
   readonly waiting = new Map<number, (counters: CounterDump) => void>()
   constructor(socket: Socket) {
@@ -74,7 +78,10 @@ export class WorkerHub {
   readonly #ledger = new CounterLedger()
   readonly #listeners = new Set<() => void>()
   readonly #values = new Map<ValueKind, string>()
+  /** Crashes by place, `<generation> <index>`. */
+  readonly #crashes = new Map<string, number>()
   #provisional = false
+  #stopping = false
   #requests = 0
 
   constructor(
@@ -111,6 +118,7 @@ export class WorkerHub {
 
   /** Closes the socket and every connection; workers go on serving with what they have. */
   async stop(): Promise<void> {
+    this.#stopping = true
     for (const worker of this.#workers) worker.line.close('the control process stops')
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
@@ -138,6 +146,17 @@ export class WorkerHub {
   /** The workers connected now. */
   get workers(): readonly WorkerState[] {
     return [...this.#workers].flatMap((worker) => (worker.state === null ? [] : [worker.state]))
+  }
+
+  /** Where the newest generation takes tunnels; 0 while none does. */
+  get tunnelPort(): number {
+    const taking = this.workers.filter(({ listening }) => listening.tunnelPort !== 0)
+    return taking.toSorted((a, b) => b.generation - a.generation)[0]?.listening.tunnelPort ?? 0
+  }
+
+  /** Workers that ended without a goodbye since this process began. */
+  get crashes(): number {
+    return this.#crashes.values().reduce((sum, count) => sum + count, 0)
   }
 
   /** Told whenever a worker came, went, or reported something new. */
@@ -193,13 +212,21 @@ export class WorkerHub {
         this.#workers.delete(worker)
         this.#ledger.retire(worker)
         for (const done of worker.waiting.values()) done({ series: [] })
-        if (worker.state !== null) {
-          const { generation, index, pid } = worker.state
-          this.#logger.info({ generation, index, pid, problem }, 'worker disconnected')
-        }
+        if (worker.state !== null) this.#gone(worker, worker.state, problem)
         this.#changed()
       },
     )
+  }
+
+  #gone(worker: Worker, { generation, index, pid }: WorkerState, problem: string): void {
+    if (worker.leaving || this.#stopping) {
+      this.#logger.info({ generation, index, pid }, 'worker: connected -> ended')
+      return
+    }
+    const place = placeOf(generation, index)
+    const crashes = (this.#crashes.get(place) ?? 0) + 1
+    this.#crashes.set(place, crashes)
+    this.#logger.warn({ generation, index, pid, crashes, problem }, 'worker: connected -> crashed')
   }
 
   #hear(worker: Worker, message: FromWorker): void {
@@ -218,6 +245,10 @@ export class WorkerHub {
       case 'counters':
         this.#ledger.update(worker, message.counters)
         worker.waiting.get(message.request)?.(message.counters)
+        break
+      case 'leaving':
+        worker.leaving = true
+        this.#ledger.update(worker, message.counters)
         break
     }
   }
@@ -241,6 +272,7 @@ export class WorkerHub {
       protocol: version,
       applied: 0,
       listening: { tunnelPort: 0, listeners: [] },
+      crashes: this.#crashes.get(placeOf(generation, index)) ?? 0,
     }
     worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
     for (const kind of ['trust', 'credentials', 'snapshot'] as const) {
@@ -254,6 +286,10 @@ export class WorkerHub {
   #changed(): void {
     for (const listener of this.#listeners) listener()
   }
+}
+
+function placeOf(generation: number, index: number): string {
+  return `${generation} ${index}`
 }
 
 /** Keys pass over the socket: nobody else may reach it, not even before its own mode is set. */

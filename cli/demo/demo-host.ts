@@ -27,6 +27,8 @@ export interface DemoHostSettings {
 /** An access line of a worker, as far as the demo reads it. */
 export interface AccessLine {
   readonly msg: string
+  /** `<generation>-<index>`. */
+  readonly worker: string
   readonly direction: string
   readonly source: string | null
   readonly destination: string | null

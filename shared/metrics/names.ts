@@ -62,6 +62,12 @@ export const agentMetrics = {
     help: 'Connections open now, by listener.',
     labels: ['listener'],
   },
+  limitRefusals: {
+    name: 'mesh_limit_refusals_total',
+    kind: 'counter',
+    help: 'Connections and requests refused because a limit was reached.',
+    labels: ['limit'],
+  },
   tunnelsOpen: {
     name: 'mesh_tunnels_open',
     kind: 'gauge',
@@ -132,6 +138,12 @@ export const agentMetrics = {
     name: 'mesh_workers_connected',
     kind: 'gauge',
     help: 'Proxy workers connected to the control process.',
+    labels: [],
+  },
+  workerCrashes: {
+    name: 'mesh_worker_crashes_total',
+    kind: 'counter',
+    help: 'Proxy workers that ended without a goodbye.',
     labels: [],
   },
 } as const satisfies Record<string, MetricDefinition>

@@ -33,6 +33,8 @@ export interface StatusReport {
   readonly controller: { readonly address: string; readonly contact: Contact }
   readonly snapshot: SnapshotReport
   readonly manifestDirectory: ManifestDirectoryReport
+  /** Workers a generation has. */
+  readonly workersWanted: number
   readonly workers: readonly WorkerReport[]
 }
 
@@ -64,6 +66,8 @@ export interface WorkerReport {
   readonly protocol: number
   /** Sequence of the snapshot it acts on. */
   readonly applied: number
+  /** How often a worker in its place has ended without a goodbye since the agent started. */
+  readonly crashes: number
   readonly tunnelPort: number
   readonly listeners: readonly ListenerReport[]
 }

@@ -46,6 +46,8 @@ export interface Manifest extends InstanceLabels {
   readonly requires: readonly ServiceName[]
   /** Who may call it; absent where the manifest says nothing of it. */
   readonly policy?: Policy
+  /** Most requests (HTTP) or connections (TCP) it is given at once; absent for no limit. */
+  readonly maxConcurrent?: number
   /** How long open connections may live on after the manifest is gone. */
   readonly drainMs: number
 }

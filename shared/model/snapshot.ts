@@ -40,6 +40,8 @@ export interface LocalInstance {
   /** A draining instance takes no new streams. */
   readonly draining: boolean
   readonly drainMs: number
+  /** Most requests (HTTP) or connections (TCP) at once; absent for no limit. */
+  readonly maxConcurrent?: number
 }
 
 /** An explicit listener on this host. */

@@ -161,6 +161,14 @@ export const manifestSchema = Type.Object(
       }),
     ),
     ...manifestPolicyKeys,
+    maxConcurrent: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_000_000,
+        description:
+          'requests (http) or connections (tcp) it is given at once; more go elsewhere or are refused',
+      }),
+    ),
     drainMs: Type.Optional(
       Type.Integer({
         minimum: 0,
@@ -245,6 +253,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     requires,
     ...labelsOf({ ...raw, tags }),
     ...(policy === null ? {} : { policy }),
+    ...(raw.maxConcurrent === undefined ? {} : { maxConcurrent: raw.maxConcurrent }),
     drainMs: raw.drainMs ?? 30_000,
   }
 }
@@ -262,6 +271,7 @@ const servingKeys = [
   'deny',
   'defaultPolicy',
   'policyMode',
+  'maxConcurrent',
   'drainMs',
 ] as const
 

@@ -37,6 +37,7 @@ const worker = {
   pid: 7,
   protocol: 1,
   applied: 3,
+  crashes: 0,
   listening: { tunnelPort: 15008, listeners: [] },
 }
 const credential = (id: string, notAfterMs: number): CredentialMessage =>
@@ -90,7 +91,7 @@ function makeReport(
       },
       health: { statusOf: () => passing },
       registrar: { offer: { presence: null, offered: [offered], local: [] }, withheld: () => null },
-      hub: { workers: [worker], collect: async () => ({ series: [] }) },
+      hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }) },
       membership: () => (isAlone ? null : membership),
       ...parts,
     },
@@ -137,6 +138,7 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
   const listening = { tunnelPort: 0, listeners: [] }
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
+    crashes: 0,
     collect: async () => ({ series: [] }),
   })
   const cases: readonly (readonly [RegExp, AgentReport])[] = [
@@ -226,7 +228,9 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     { metric: 'mesh_tunnels_open', labels: { direction: 'inbound' }, value: 3 },
     { metric: 'of_a_newer_worker', labels: {}, value: 1 },
   ]
-  const report = makeReport({ hub: { workers: [worker], collect: async () => ({ series }) } })
+  const report = makeReport({
+    hub: { workers: [worker], crashes: 0, collect: async () => ({ series }) },
+  })
   const page = await report.metricsText()
   for (const line of [
     'mesh_tunnels_open{direction="inbound"} 3',

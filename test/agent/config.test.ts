@@ -2,12 +2,12 @@ import t from 'tap'
 import { machineFacts, readAgentConfig } from '#agent/config.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 
-const machine = { hostname: 'Web-1.example.net', address: '10.0.0.5' }
+const machine = { hostname: 'Web-1.example.net', address: '10.0.0.5', cores: 6 }
 
 function read(
   config: unknown,
   environment = {},
-  facts: typeof machine | { hostname: string; address: null } = machine,
+  facts: Parameters<typeof readAgentConfig>[1] = machine,
 ) {
   const bytes = Buffer.from(JSON.stringify(config))
   return readAgentConfig({ file: { path: 'agent.json', bytes }, environment }, facts)
@@ -33,6 +33,8 @@ void t.test('a controller is all a config needs', (t) => {
       inboundSource: '127.0.0.6',
       accessLog: 'on',
       log: { level: 'info' },
+      maxConnections: 20_000,
+      workers: 2,
       drainMs: 30_000,
     },
   })
@@ -58,6 +60,22 @@ void t.test('variables override the file', (t) => {
       joinTokenFile: '/tmp/token',
     },
   })
+  t.end()
+})
+
+void t.test('a quarter of the cores gets a worker each, four at most and one at least', (t) => {
+  const workersOf = (cores: number, more = {}): unknown => {
+    const reading = read({ controller: 'c:1', ...more }, {}, { ...machine, cores })
+    return reading.ok ? reading.config.workers : reading.problems.map(({ rule }) => rule)
+  }
+  t.same(
+    [1, 4, 5, 16, 64].map((cores) => workersOf(cores)),
+    [1, 1, 2, 4, 4],
+  )
+  t.equal(workersOf(1, { workers: 7 }), 7)
+  const anyPort = { listen: { forwardProxy: '127.0.0.1:0' } }
+  t.equal(workersOf(16, anyPort), 1, 'a port that is chosen freely cannot be shared')
+  t.same(workersOf(16, { ...anyPort, workers: 2 }), ['port-not-shared'])
   t.end()
 })
 
@@ -107,7 +125,7 @@ void t.test('a run directory too long for its sockets is told as such', (t) => {
 })
 
 void t.test('what the machine cannot say must be set', (t) => {
-  const bare = { hostname: 'bad_name', address: null }
+  const bare = { hostname: 'bad_name', address: null, cores: 1 }
   const reading = read({ controller: 'c:1' }, {}, bare)
   t.match(reading.ok ? [] : reading.problems.map(renderProblem), [
     /host name "bad_name" must be .*set host/,

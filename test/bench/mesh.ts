@@ -49,7 +49,7 @@ export class BenchMesh {
         root: join(import.meta.dirname, '../..'),
         store: 'embedded',
         leafTtlSeconds: 86_400,
-        agentConfig: { accessLog: 'off' },
+        agentConfig: { accessLog: 'off', workers: 1 },
       },
     )
     try {

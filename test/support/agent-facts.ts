@@ -32,6 +32,7 @@ export const healthyFacts: AgentFacts = {
       hosts: 2,
     },
     manifestDirectory: { path: '/etc/mesh.d', problem: '' },
+    workersWanted: 1,
     workers: [
       {
         generation: 1,
@@ -39,6 +40,7 @@ export const healthyFacts: AgentFacts = {
         pid: 101,
         protocol: 1,
         applied: 7,
+        crashes: 0,
         tunnelPort: 15008,
         listeners: [
           { name: 'forward proxy', address: '127.0.0.1', port: 15002, problem: '' },

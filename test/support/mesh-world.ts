@@ -46,7 +46,14 @@ export class MeshWorld {
     const isRoot = settings.places === 'namespaces' && thisMachine.isRoot
     const world = new World(
       { machine: { ...thisMachine, isRoot }, say: (line) => t.comment(line) },
-      { root, store: 'embedded', leafTtlSeconds: 3600, ...settings },
+      {
+        root,
+        store: 'embedded',
+        leafTtlSeconds: 3600,
+        ...settings,
+        // The same on every machine; tests of several workers ask for them.
+        agentConfig: { workers: 1, ...settings.agentConfig },
+      },
     )
     const mesh = new MeshWorld(world)
     t.teardown(async () => {
@@ -91,6 +98,12 @@ export class MeshWorld {
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${this.logs()}`, { cause: error })
     }
+  }
+
+  /** The pids of a host's workers, in the order of their places. */
+  async workerPids(host: DemoHost): Promise<readonly number[]> {
+    const { workers } = await host.admin.ask('status')
+    return workers.map(({ pid }) => pid)
   }
 
   /** The pids of the control process and the worker of a host, as the control process tells them. */

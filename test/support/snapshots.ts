@@ -27,6 +27,7 @@ export interface InstanceWish {
   readonly address?: string
   /** @default false */
   readonly draining?: boolean
+  readonly maxConcurrent?: number
 }
 
 /** The host whose snapshots these are. */
@@ -79,7 +80,9 @@ export function snapshotOf(
 
 function localOf(wish: InstanceWish): LocalInstance {
   const { service, port = 8080, protocol = 'http', address = '127.0.0.1', draining = false } = wish
+  const limit = wish.maxConcurrent === undefined ? {} : { maxConcurrent: wish.maxConcurrent }
   return {
+    ...limit,
     service: must(parseServiceName(service)),
     id: must(parseInstanceId('1')),
     protocol,

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { AnswerSteps } from '#agent/inbound/answer-steps.ts'
 import { LocalInstances } from '#agent/inbound/local-instances.ts'
 import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
@@ -27,7 +28,10 @@ function makeSteps(...rules: readonly Policy[]) {
   const clock = new FakeClock()
   const dialled: number[] = []
   const policies = new PolicyTable()
+  const loads = new InstanceLoads({ shareOf: (limit) => limit })
+  let full = 0
   const instances = new LocalInstances({
+    loads,
     local: { dial: (_, port) => void dialled.push(port) },
     makePool: () => new ChannelPool({ clock }),
     policies,
@@ -35,13 +39,14 @@ function makeSteps(...rules: readonly Policy[]) {
   const apply = (wishes: readonly InstanceWish[], now: readonly Policy[] = rules): void => {
     const snapshot = snapshotOf(wishes, [], now)
     policies.apply(snapshot)
+    loads.apply(snapshot.local)
     instances.apply(snapshot)
   }
   apply([here])
   const instance = instances.find('orders', '1')
   if (instance === null) throw new Error('no orders')
-  const steps = new AnswerSteps({ instance, source: peer })
-  return { steps, apply, dialled }
+  const steps = new AnswerSteps({ instance, source: peer, onFull: () => void full++ })
+  return { steps, apply, dialled, timesFull: () => full }
 }
 
 t.test('AnswerSteps gives one decision for every request while nothing changes', async (t) => {
@@ -64,6 +69,24 @@ t.test('AnswerSteps follows its instance to another port, request by request', a
   const decision = steps.decide(plain)
   if (decision.kind === 'forward') decision.upstream.open({ onOpen() {}, onOpenFailed() {} })
   t.same(dialled, [9090])
+})
+
+t.test('AnswerSteps gives an instance no more requests at once than it may have', async (t) => {
+  const { steps, apply, timesFull } = makeSteps()
+  apply([{ ...here, maxConcurrent: 2 }])
+  const taken = [steps.decide(plain), steps.decide(plain)].map((decision) => {
+    if (decision.kind === 'refuse') throw new Error(decision.detail)
+    return decision.upstream
+  })
+  for (const upstream of taken) upstream.started()
+  t.match(steps.decide(plain), {
+    kind: 'refuse',
+    reason: 'overloaded',
+    detail: /orders is given 2 calls at once on this host, and no more \(maxConcurrent\)/,
+  })
+  t.equal(timesFull(), 1)
+  taken[0]?.finished('ok')
+  t.equal(steps.decide(plain).kind, 'forward', 'as soon as one has ended')
 })
 
 t.test('AnswerSteps sends callers elsewhere once its instance is gone', async (t) => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { Inbound } from '#agent/inbound/inbound.ts'
 import { LocalInstances } from '#agent/inbound/local-instances.ts'
 import { LocalDialler } from '#agent/relay/dial-local.ts'
@@ -54,7 +55,11 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
   const outcomes: Outcome[] = []
   const policies = new PolicyTable()
   const watch = new RelayWatch({ clock })
+  const loads = new InstanceLoads({ shareOf: (limit) => limit })
+  loads.apply(snapshotOf(wishes).local)
+  const tallies: string[] = []
   const instances = new LocalInstances({
+    loads,
     local: new LocalDialler({ clock }, { source: '127.0.0.6', timeoutMs: 1000 }),
     makePool: () => new ChannelPool({ clock }),
     policies,
@@ -72,6 +77,7 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
     watch,
     clock,
     random,
+    counters: { tally: (metric, { limit }) => void tallies.push(`${metric} ${limit}`) },
   })
   const call = (authority: string, before: (stream: FakeStream) => void = () => {}): FakeStream => {
     const stream = new FakeStream()
@@ -81,7 +87,7 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
     return stream
   }
   t.teardown(() => instances.apply(snapshotOf([])))
-  return { call, outcomes, apply }
+  return { call, outcomes, apply, tallies }
 }
 
 t.test(
@@ -128,6 +134,24 @@ t.test('Inbound refuses to reach another service than the certificate was for', 
     t.equal(call(authority).answer, '400 bad-request', authority)
   t.equal(outcomes.length, 7, 'each is recorded')
   t.match(outcomes[0], { source: peer, service: 'orders', reason: 'bad-request' })
+})
+
+t.test('Inbound gives a raw service no more connections at once than it may have', async (t) => {
+  const { port } = await serve(t)
+  const { call, outcomes, tallies } = makeInbound(t, [
+    { service: 'orders', host: self, port, protocol: 'tcp', maxConcurrent: 1 },
+  ])
+  const first = call(`1.orders.mesh:${port}`)
+  t.equal(call(`1.orders.mesh:${port}`).answer, '503 overloaded', 'even while the first is dialled')
+  t.same(tallies, ['mesh_limit_refusals_total maxConcurrent'])
+  t.match(outcomes, [{ reason: 'overloaded', service: 'orders' }])
+  await until('the first is granted', () => first.answer === 'accepted')
+  t.equal(call(`1.orders.mesh:${port}`).answer, '503 overloaded')
+  first.close(null)
+  await until('it is over', () => outcomes.length === 3)
+  const next = call(`1.orders.mesh:${port}`)
+  await until('the next is granted', () => next.answer === 'accepted')
+  next.close(null)
 })
 
 t.test('Inbound sends callers elsewhere from an instance that drains or is not here', async (t) => {

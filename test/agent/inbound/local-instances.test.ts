@@ -1,4 +1,5 @@
 import t from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { LocalInstances, type ReachableInstance } from '#agent/inbound/local-instances.ts'
 import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
@@ -18,6 +19,7 @@ function makeInstances(...wishes: readonly InstanceWish[]) {
   const policies = new PolicyTable()
   policies.apply(snapshotOf([]))
   const instances = new LocalInstances({
+    loads: new InstanceLoads({ shareOf: (limit) => limit }),
     local: {
       dial: (address: string, port: number) => void dialled.push(`${address}:${port}`),
     },

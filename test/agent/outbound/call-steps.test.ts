@@ -1,4 +1,5 @@
 import t from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
 import { CallSteps } from '#agent/outbound/call-steps.ts'
 import { ServiceTable } from '#agent/outbound/service-table.ts'
@@ -36,7 +37,10 @@ function makeSteps(
   const clock = new FakeClock()
   const tallies: (readonly [string, Readonly<Record<string, string>>])[] = []
   const upstreams: MeshEndpoint[] = []
+  const loads = new InstanceLoads({ shareOf: (limit) => limit })
+  loads.apply(snapshotOf(wishes).local)
   const services = new ServiceTable({
+    loads,
     clock,
     makeUpstream: (endpoint) => {
       upstreams.push(endpoint)
@@ -211,4 +215,25 @@ t.test('CallSteps leaves it to the callee to judge a call that leaves this host'
   const { steps } = makeSteps(three, { rules })
   t.match(steps.decide(headFor('orders.mesh')), { kind: 'forward' })
   t.equal(steps.reconsider(true), null)
+})
+
+t.test('CallSteps passes over the instance of its own host that has all it may have', async (t) => {
+  const here = { service: 'orders', host: self, maxConcurrent: 1 }
+  const { steps, upstreams } = makeSteps([here, { service: 'orders', host: 'beta' }])
+  const first = upstreamOf(steps.decideService(orders))
+  t.equal(first.host, self)
+  upstreams[0]?.attempting()
+  t.equal(upstreamOf(steps.decideService(orders)).host, 'beta')
+  upstreams[0]?.attempted('ok')
+  t.equal(upstreamOf(steps.decideService(orders)).host, self)
+})
+
+t.test('CallSteps refuses what the only instance, on its own host, may not have', async (t) => {
+  const { steps, upstreams, tallies } = makeSteps([
+    { service: 'orders', host: self, maxConcurrent: 1 },
+  ])
+  steps.decideService(orders)
+  upstreams[0]?.attempting()
+  t.match(steps.decideService(orders), { kind: 'refuse', reason: 'overloaded' })
+  t.same(tallies, [['mesh_limit_refusals_total', { limit: 'maxConcurrent' }]])
 })

@@ -3,7 +3,11 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t from 'tap'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import { Listeners, type DesiredListener } from '#agent/outbound/listeners.ts'
+import {
+  Listeners,
+  type DesiredListener,
+  type ListenersSettings,
+} from '#agent/outbound/listeners.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 
@@ -12,15 +16,21 @@ const alive = setInterval(() => {}, 60_000)
 t.teardown(() => clearInterval(alive))
 
 /** Listeners that let a test wait for what they report. */
-function start(): { listeners: Listeners; until: (done: () => boolean) => Promise<void> } {
+function start(settings: ListenersSettings = {}): {
+  listeners: Listeners
+  until: (done: () => boolean) => Promise<void>
+} {
   let wake = (): void => {}
-  const listeners = new Listeners({
-    clock: systemClock,
-    random: systemRandom,
-    logger,
-    onChange: () => wake(),
-    onFailed: () => {},
-  })
+  const listeners = new Listeners(
+    {
+      clock: systemClock,
+      random: systemRandom,
+      logger,
+      onChange: () => wake(),
+      onFailed: () => {},
+    },
+    settings,
+  )
   const until = async (done: () => boolean): Promise<void> => {
     while (!done()) await new Promise<void>((resolve) => (wake = resolve))
   }
@@ -28,7 +38,8 @@ function start(): { listeners: Listeners; until: (done: () => boolean) => Promis
 }
 
 function desired(name: string, port: number, accept: (socket: Socket) => void): DesiredListener {
-  return { name, address: '127.0.0.1', port, accept }
+  const refuse = (socket: Socket): void => void socket.end('one too many')
+  return { name, address: '127.0.0.1', port, accept, refuse }
 }
 
 t.test('Listeners opens what is desired and keeps connections of what is not', async (t) => {
@@ -93,4 +104,43 @@ t.test('Listeners gives a port to who asked first, and shows the other one why n
   listeners.apply(wishes.slice(1))
   t.match(listeners.states, [{ name: 'orders (web.json)', problem: '' }], 'now it is theirs')
   listeners.stop()
+})
+
+t.test('Listeners refuses the connection that is one too many of all of them', async (t) => {
+  const { listeners, until } = start({ maxConnections: 2 })
+  const sockets: Socket[] = []
+  const take = (socket: Socket): void => void sockets.push(socket)
+  listeners.apply([
+    { ...desired('a', 0, take), address: '127.0.0.1' },
+    { ...desired('b', 0, take), address: '127.0.0.2' },
+  ])
+  await until(() => listeners.states.every(({ problem }) => problem === ''))
+  const dial = (n: number): Socket => {
+    const state = listeners.states[n]
+    const socket = connect(state?.port ?? 0, state?.address)
+    t.teardown(() => socket.destroy())
+    return socket.on('error', () => {})
+  }
+  await Promise.all([0, 1].map((n) => once(dial(n), 'connect')))
+  for (const n of [0, 1]) t.equal(String((await once(dial(n), 'data'))[0]), 'one too many')
+  t.equal(listeners.openConnections, 2)
+  const [first] = sockets
+  first?.destroy()
+  if (first !== undefined) await once(first, 'close')
+  const next = dial(1)
+  await once(next, 'connect')
+  next.destroy()
+  listeners.stop()
+})
+
+t.test('Listeners of several workers take the same port', async (t) => {
+  const [one, other] = [start({ reusePort: true }), start({ reusePort: true })]
+  const destroy = (socket: Socket): void => void socket.destroy()
+  one.listeners.apply([desired('a', 0, destroy)])
+  await one.until(() => one.listeners.states[0]?.problem === '')
+  const port = one.listeners.states[0]?.port ?? 0
+  other.listeners.apply([desired('a', port, destroy)])
+  await other.until(() => other.listeners.states[0]?.problem === '')
+  t.equal(other.listeners.states[0]?.port, port)
+  for (const { listeners } of [one, other]) listeners.stop()
 })

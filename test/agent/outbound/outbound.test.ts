@@ -1,8 +1,10 @@
 import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { connect, createServer, type AddressInfo, Socket } from 'node:net'
 import t, { type Test } from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import type { MeshEndpoint } from '#agent/outbound/mesh-endpoint.ts'
 import { Outbound } from '#agent/outbound/outbound.ts'
+import type { RefusedCall } from '#agent/outbound/refused-callers.ts'
 import { ServiceTable } from '#agent/outbound/service-table.ts'
 import type { Opener } from '#agent/platform.ts'
 import { RelayWatch } from '#agent/relay/relay-watch.ts'
@@ -10,7 +12,7 @@ import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/
 import { must, parseServiceName } from '#shared/model/names.ts'
 import type { Outcome } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
-import { hostId } from '#shared/model/spiffe-id.ts'
+import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
 import { FakeChannel } from '#test/support/fake-channel.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
@@ -27,7 +29,9 @@ const hosts = ['beta', 'delta', 'gamma'].map((host) => ({
 async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
   const outcomes: Outcome[] = []
   const results: string[] = []
+  const refused: RefusedCall[] = []
   const services = new ServiceTable({
+    loads: new InstanceLoads({ shareOf: (limit) => limit }),
     clock,
     makeUpstream: (endpoint: MeshEndpoint) => ({
       host: endpoint.instance.host,
@@ -51,6 +55,7 @@ async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
     random,
     counters: { tally() {} },
     callerOf: () => hostId(trustDomain, self),
+    refused: { refuse: (_, call) => void refused.push(call) },
   })
   const server = createServer({ allowHalfOpen: true }, (socket) => outbound.acceptFor(echo, socket))
   server.listen(0, '127.0.0.1')
@@ -61,7 +66,7 @@ async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
     t.teardown(() => socket.destroy())
     return socket.on('error', () => {})
   }
-  return { dial, outcomes, results }
+  return { dial, outcomes, results, outbound, refused }
 }
 
 /** Waits for the end of a connection; answers whether it was a reset. */
@@ -125,4 +130,16 @@ t.test('a caller that resets while its instance is dialled leaves nothing open',
   t.ok(channel.aborted)
   t.match(outcomes, [{ reason: 'caller-aborted' }])
   t.same(results, ['started', 'abandoned'])
+})
+
+t.test('Outbound refuses in the words of the service that was asked for', async (t) => {
+  const { outbound, refused } = await listen(t, refusing('tunnel-failed'))
+  const socket = new Socket()
+  outbound.refuseFor(echo, socket)
+  outbound.refuseFor(null, socket)
+  const source = hostId(trustDomain, self)
+  t.same(refused, [
+    { protocol: 'tcp', service: echo, destination: serviceId(trustDomain, echo), source },
+    { protocol: 'http', service: null, destination: null, source },
+  ])
 })

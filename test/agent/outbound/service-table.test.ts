@@ -1,4 +1,5 @@
 import t from 'tap'
+import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { must, parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { InstanceId, HostName } from '#shared/model/names.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
@@ -35,7 +36,11 @@ class FakeUpstream implements PooledUpstream {
 
 function makeTable(...snapshots: readonly Snapshot[]) {
   const clock = new FakeClock()
-  const table = new ServiceTable({ clock, makeUpstream: (endpoint) => new FakeUpstream(endpoint) })
+  const table = new ServiceTable({
+    clock,
+    loads: new InstanceLoads({ shareOf: (limit) => limit }),
+    makeUpstream: (endpoint) => new FakeUpstream(endpoint),
+  })
   for (const snapshot of snapshots) table.apply(snapshot)
   const find = (service: string): CallableService => {
     const found = table.find(name(service))

@@ -32,7 +32,13 @@ function supervise(
   const { logger, lines } = logLines()
   const supervisor = new Supervisor(
     { clock, random, logger },
-    { environment, programs, finalCodes: [78], killMs: 10_000, ...settings },
+    {
+      environment,
+      stages: programs.map((one) => [one]),
+      finalCodes: [78],
+      killMs: 10_000,
+      ...settings,
+    },
   )
   t.teardown(() => supervisor.stop())
   const ended = supervisor.run()
@@ -114,6 +120,21 @@ t.test(
   },
 )
 
+t.test('Supervisor stops those of one stage together', async (t) => {
+  const log = join(t.testdir(), 'log')
+  // Each ends only once both were asked to.
+  const waiting = (name: string): string =>
+    `trap 'echo ${name} asked >> ${log}; until [ $(grep -c asked ${log}) = 2 ]; do sleep 0.02; done; exit 0' TERM; ` +
+    `echo ${name} >> ${log}; while :; do sleep 0.02; done`
+  const { supervisor, ended } = supervise(t, [], {
+    stages: [[shell('a', waiting('a')), shell('b', waiting('b'))]],
+  })
+  await until('both run', () => linesOf(log).length === 2)
+  await supervisor.stop()
+  t.equal(await ended, 0)
+  t.equal(linesOf(log).length, 4)
+})
+
 t.test('Supervisor kills what will not end', async (t) => {
   const log = join(t.testdir(), 'log')
   const { supervisor, ended } = supervise(
@@ -132,7 +153,7 @@ t.test('Supervisor outlives a missing program, and starts nothing once it stops'
   const missing = { ...shell('m', ''), command: '/no/such/program' }
   const supervisor = new Supervisor(
     { clock: fake, random, logger },
-    { environment, programs: [missing], finalCodes: [], killMs: 10_000 },
+    { environment, stages: [[missing]], finalCodes: [], killMs: 10_000 },
   )
   const ended = supervisor.run()
   await until('it waits to try again', () => fake.pending === 1)

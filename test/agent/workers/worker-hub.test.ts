@@ -23,6 +23,8 @@ const worker: WorkerSettings = {
   explicitAddress: '127.0.0.1',
   inboundSource: '127.0.0.6',
   accessLog: 'off',
+  workers: 2,
+  maxConnections: 100,
 }
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const snapshot: Snapshot = {
@@ -90,7 +92,7 @@ t.test('WorkerHub hands a worker that connects late the newest of everything', a
     { kind: 'snapshot', snapshot },
   ])
   t.match(hub.workers, [{ generation: 1, index: 0, pid: 42, protocol: 1 }])
-  link.stop()
+  link.stop({ series: [] })
   await hub.stop()
 })
 
@@ -106,9 +108,44 @@ t.test('ControlLink connects again when the control process comes back', async (
   second.hub.setSnapshot(snapshot)
   await hears('welcome', 2)
   await hears('snapshot')
-  link.stop()
+  link.stop({ series: [] })
   await second.hub.stop()
 })
+
+t.test(
+  'WorkerHub tells a crash of a worker from its goodbye, and keeps its last counts',
+  async (t) => {
+    const path = `${shortDir(t)}/w.sock`
+    const { hub, ready } = startHub(path)
+    await ready
+    const gone = async (): Promise<void> => {
+      await until('it is gone', () => hub.workers.length === 0)
+    }
+    const series = [{ metric: agentMetrics.retries.name, labels: {}, value: 3 }]
+    const first = startLink(path)
+    await first.hears('welcome')
+    t.match(hub.workers, [{ crashes: 0 }])
+    first.link.stop({ series })
+    await gone()
+    t.equal(hub.crashes, 0)
+    t.same((await hub.collect()).series, series)
+
+    const crashing = connect(path)
+    crashing.write(
+      `${JSON.stringify({ kind: 'hello', newest: 1, oldest: 1, generation: 1, index: 0, pid: 7, serving: false })}\n`,
+    )
+    await until('it is known', () => hub.workers.length === 1)
+    crashing.destroy()
+    await gone()
+    t.equal(hub.crashes, 1)
+    const next = startLink(path)
+    await next.hears('welcome')
+    t.match(hub.workers, [{ crashes: 1 }], 'whoever takes its place shows it')
+    await hub.stop()
+    next.link.stop({ series: [] })
+    t.equal(hub.crashes, 1, 'that this process stops is no crash')
+  },
+)
 
 t.test('WorkerHub collects from every worker and does not wait for a silent one', async (t) => {
   const path = `${shortDir(t)}/w.sock`
@@ -124,8 +161,8 @@ t.test('WorkerHub collects from every worker and does not wait for a silent one'
   const series = [{ metric: agentMetrics.requests.name, labels: {}, value: 5 }]
   link.send({ kind: 'counters', request, counters: { series } })
   t.same((await collected).series, series)
-  link.stop()
-  silent.link.stop()
+  link.stop({ series: [] })
+  silent.link.stop({ series: [] })
   await hub.stop()
 })
 
@@ -155,7 +192,7 @@ t.test(
     socket.resume()
     await once(socket, 'close')
     t.equal(hub.workers.length, 1)
-    link.stop()
+    link.stop({ series: [] })
     await hub.stop()
   },
 )
@@ -176,7 +213,7 @@ t.test('WorkerHub says nothing twice', async (t) => {
     heard.map(({ kind }) => kind),
     ['welcome', 'trust', 'credentials', 'snapshot'],
   )
-  link.stop()
+  link.stop({ series: [] })
   await hub.stop()
 })
 
@@ -206,7 +243,7 @@ t.test('WorkerHub keeps a provisional snapshot from workers that have a view', a
   t.same(revisions(fresh).slice(0, 2), [8, 9])
   second.hub.setSnapshot({ ...snapshot, revision: 10 })
   await serving.hears('snapshot', 3)
-  for (const { link } of [serving, fresh]) link.stop()
+  for (const { link } of [serving, fresh]) link.stop({ series: [] })
   await second.hub.stop()
 })
 
