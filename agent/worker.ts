@@ -6,11 +6,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import { ChannelPool } from './tunnel/channel-pool.ts'
 import { TunnelListener } from './tunnel/tunnel-listener.ts'
+import { askHost } from './tunnel/ask-host.ts'
 import { Tunnels } from './tunnel/tunnels.ts'
 import { HeldBytes } from './http2/held-bytes.ts'
 import { Credentials } from './identity/credentials.ts'
 import { Inbound } from './inbound/inbound.ts'
 import { LocalInstances } from './inbound/local-instances.ts'
+import { FarHosts } from './outbound/far-hosts.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
 import { Outbound } from './outbound/outbound.ts'
 import { OutboundUpstream } from './outbound/outbound-upstream.ts'
@@ -33,7 +35,7 @@ import { agentMetrics } from '#shared/metrics/names.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
-import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 
 /** What a worker is made with. */
 export interface ProxyWorkerParts {
@@ -60,6 +62,7 @@ const proxyName = 'forward proxy'
 /** The data plane once the first snapshot, the settings and the trust bundle are there. */
 interface Plane {
   readonly loads: InstanceLoads
+  readonly hosts: FarHosts
   readonly listeners: Listeners
   readonly tunnelListener: TunnelListener
   readonly tunnels: Tunnels
@@ -119,6 +122,7 @@ export class ProxyWorker {
     enough.abort()
     logger.info({ cut: this.#watch.size }, 'worker: draining -> ended')
     plane?.tunnelListener.stop()
+    plane?.hosts.stop()
     plane?.tunnels.stop()
     this.#link.stop(this.#counters.dump())
     this.#ended.resolve(0)
@@ -180,9 +184,10 @@ export class ProxyWorker {
     const worker = this.#worker
     if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
     this.#plane ??= this.#build(worker, this.#trustDomain)
-    const { policies, loads, services, instances, listeners, outbound } = this.#plane
+    const { policies, loads, hosts, services, instances, listeners, outbound } = this.#plane
     const isPolicyChanged = policies.apply(snapshot)
     loads.apply(snapshot.local)
+    hosts.apply(snapshot.hosts)
     services.apply(snapshot)
     instances.apply(snapshot)
     if (isPolicyChanged) this.#watch.reconsider()
@@ -210,9 +215,26 @@ export class ProxyWorker {
     )
     const handshakes = (direction: string) => (result: string) =>
       this.#counters.tally(agentMetrics.handshakes.name, { direction, result })
+    const hosts = new FarHosts({
+      clock,
+      random,
+      logger,
+      counters: this.#counters,
+      ask: (target, done) => askHost({ credentials, clock }, target, done),
+      onBack: (host) => tunnels.answersAgain(host),
+    })
     const tunnels = new Tunnels(
-      { credentials, clock, random, logger, held, onHandshake: handshakes('outbound') },
-      {},
+      {
+        credentials,
+        clock,
+        random,
+        logger,
+        held,
+        onHandshake: handshakes('outbound'),
+        onHost: hosts,
+      },
+      // A lost host is out of rotation within two seconds: three silent rounds and the one before.
+      { pingEveryMs: 400, missingRounds: 2, deadRounds: 6 },
     )
     const local = new LocalDialler(
       { clock, held },
@@ -222,6 +244,11 @@ export class ProxyWorker {
     const services = new ServiceTable({
       clock,
       loads,
+      hosts,
+      onEjected: ({ service }) =>
+        this.#counters.tally(agentMetrics.ejections.name, {
+          destination: serviceId(trustDomain, service),
+        }),
       makeUpstream: (endpoint, caller) =>
         new OutboundUpstream(
           { tunnels, local, pool: new ChannelPool({ clock }) },
@@ -269,7 +296,7 @@ export class ProxyWorker {
         maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
       },
     )
-    const reach = { policies, loads, services, instances }
+    const reach = { policies, loads, hosts, services, instances }
     const plane = { ...reach, outbound, listeners, tunnelListener, tunnels }
     this.#measure(plane, held)
     this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>

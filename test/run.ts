@@ -16,6 +16,7 @@ const root = dirname(import.meta.dirname)
 
 /** The real programs that tests run against. */
 const debianParts = [
+  'apache2-utils',
   'curl',
   'etcd-client',
   'etcd-server',
@@ -27,6 +28,7 @@ const debianParts = [
   'nghttp2-server',
   'nginx-light',
   'python3',
+  'python3-requests',
   'redis-server',
   'util-linux',
   'wrk',

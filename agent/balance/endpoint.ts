@@ -23,6 +23,17 @@ export const ejectionDefaults: EjectionSettings = {
   lastMs: 30_000,
 }
 
+/** What is known of the host an instance is on; shared by all its instances. */
+export interface HostLife {
+  /** It does not answer: nothing is sent there while there is another way. */
+  readonly isLost: boolean
+}
+
+/** How long a new instance is spared: it warms up, and is not given all of its share at once. */
+export const slowStartMs = 10_000
+/** Share it begins with. */
+const coldest = 0.1
+
 /** One instance as a balancer sees it. Mutable and long-lived: it survives snapshots. */
 export class Endpoint {
   weight: number
@@ -30,12 +41,26 @@ export class Endpoint {
   active = 0
   /** Milliseconds (monotonic) until which it is out of rotation. */
   ejectedUntil = 0
+  /** Milliseconds (monotonic) until which it is given less than its share. */
+  warmUntil = 0
+  /** Null for an instance of this host. */
+  host: HostLife | null = null
   #connectFailures = 0
   #errors = 0
   #ejections = 0
 
   constructor(weight: number) {
     this.weight = weight
+  }
+
+  /** Whether it is in rotation. */
+  isUsable(now: number): boolean {
+    return this.ejectedUntil <= now && this.host?.isLost !== true
+  }
+
+  /** The part of its share that it is given, from a tenth to 1 as it warms up. */
+  warmth(now: number): number {
+    return Math.max(coldest, 1 - (this.warmUntil - now) / slowStartMs)
   }
 
   /** A success ends every count. */
@@ -66,6 +91,6 @@ export class Endpoint {
  */
 export function mayEject(endpoints: readonly Endpoint[], now: number): boolean {
   let out = 1
-  for (const endpoint of endpoints) if (endpoint.ejectedUntil > now) out++
+  for (const endpoint of endpoints) if (!endpoint.isUsable(now)) out++
   return out * 2 <= endpoints.length
 }

@@ -24,7 +24,7 @@ export class P2c<E extends Endpoint> {
 
   /**
    * Picks an endpoint, or null when there is none.
-   * @param now monotonic milliseconds, to leave out ejected endpoints
+   * @param now monotonic milliseconds, to leave out who is ejected or lost and spare who is new
    * @param avoid endpoints that have just failed; one is picked again only when all have
    */
   pick(now: number, random: Fractions, avoid: readonly E[]): E | null {
@@ -32,9 +32,13 @@ export class P2c<E extends Endpoint> {
     if (endpoints.length <= 1) return endpoints[0] ?? null
     const a = this.#draw(random)
     const b = this.#draw(random)
-    const aUsable = a.ejectedUntil <= now && !avoid.includes(a)
-    const bUsable = b.ejectedUntil <= now && !avoid.includes(b)
-    if (aUsable && bUsable) return a.active <= b.active ? a : b
+    const aUsable = a.isUsable(now) && !avoid.includes(a)
+    const bUsable = b.isUsable(now) && !avoid.includes(b)
+    if (aUsable && bUsable) {
+      if (a.warmUntil > now && random.fraction() >= a.warmth(now)) return b
+      if (b.warmUntil > now && random.fraction() >= b.warmth(now)) return a
+      return a.active <= b.active ? a : b
+    }
     if (aUsable) return a
     if (bUsable) return b
     return this.#scan(now, random, avoid)
@@ -62,7 +66,7 @@ export class P2c<E extends Endpoint> {
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[(from + i) % endpoints.length] as E
       if (avoid.includes(endpoint)) continue
-      if (endpoint.ejectedUntil <= now) return endpoint
+      if (endpoint.isUsable(now)) return endpoint
       fallback ??= endpoint
     }
     return fallback ?? (endpoints[from] as E)

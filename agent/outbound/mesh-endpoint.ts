@@ -9,6 +9,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { Endpoint, mayEject, type EjectionSettings } from '#agent/balance/endpoint.ts'
 import type { InstanceLoad, InstanceLoads } from '#agent/balance/instance-loads.ts'
 import type { Clock } from '#agent/platform.ts'
+import type { FarHosts } from './far-hosts.ts'
 import type { AttemptResult, Decision, Upstream } from '#agent/relay/upstream.ts'
 
 /** Where the instance is: on this host, or behind a far agent. */
@@ -29,6 +30,9 @@ export interface MeshEndpointParts {
   readonly clock: Clock
   readonly makeUpstream: UpstreamMaker
   readonly loads: Pick<InstanceLoads, 'of'>
+  readonly hosts: Pick<FarHosts, 'lifeOf'>
+  /** Told of each ejection. */
+  readonly onEjected: (endpoint: MeshEndpoint) => void
 }
 
 /** An instance in rotation. */
@@ -39,6 +43,7 @@ export class MeshEndpoint extends Endpoint {
   readonly #make: UpstreamMaker
   readonly #clock: Clock
   readonly #ejection: EjectionSettings
+  readonly #onEjected: (endpoint: MeshEndpoint) => void
   readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
   /** What it carries and may, where it is on this host; its own agent knows it otherwise. */
   readonly load: InstanceLoad | null
@@ -65,8 +70,10 @@ export class MeshEndpoint extends Endpoint {
     this.instance = settings.instance
     this.place = settings.place
     this.#ejection = settings.ejection
-    const { kind } = settings.place
-    this.load = kind === 'local' ? parts.loads.of(settings.service, settings.instance.id) : null
+    this.#onEjected = parts.onEjected
+    const { service, instance, place } = settings
+    this.load = place.kind === 'local' ? parts.loads.of(service, instance.id) : null
+    this.host = place.kind === 'far' ? parts.hosts.lifeOf(place.host) : null
   }
 
   /** Whether it would be given more than it may. */
@@ -117,6 +124,8 @@ export class MeshEndpoint extends Endpoint {
   #blame(kind: 'connect' | 'error'): void {
     if (!this.failed(kind, this.#ejection)) return
     const now = this.#clock.elapsed()
-    if (this.ejectedUntil <= now && mayEject(this.siblings, now)) this.eject(now, this.#ejection)
+    if (this.ejectedUntil > now || !mayEject(this.siblings, now)) return
+    this.eject(now, this.#ejection)
+    this.#onEjected(this)
   }
 }

@@ -6,8 +6,9 @@
 import type { ServiceName } from '#shared/model/names.ts'
 import type { LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
-import { ejectionDefaults } from '#agent/balance/endpoint.ts'
+import { ejectionDefaults, slowStartMs } from '#agent/balance/endpoint.ts'
 import { P2c } from '#agent/balance/p2c.ts'
+import { subsetOf } from '#agent/balance/subset.ts'
 import { RetryBudget } from '#agent/balance/retry-budget.ts'
 import { MeshEndpoint, type MeshEndpointParts, type Place } from './mesh-endpoint.ts'
 
@@ -56,7 +57,12 @@ export class ServiceTable {
     all: Map<string, MeshEndpoint>,
   ): CallableService {
     const members: MeshEndpoint[] = []
+    const before = this.#services.get(view.name)
+    // Where nothing was in use before, there is nobody who could spare a new instance.
+    const isJoining = before !== undefined && before.picker.endpoints.length > 0
+    const subset = subsetOf(snapshot.host, view.name, farHostsOf(view, snapshot))
     for (const instance of view.instances) {
+      if (subset?.has(instance.host) === false && instance.host !== snapshot.host) continue
       const place = placeOf(view.name, instance.host, instance.id, snapshot, local)
       if (place === null) continue
       const key = endpointKey(view.name, instance.id, instance.port, place)
@@ -68,13 +74,13 @@ export class ServiceTable {
           place,
           ejection: ejectionDefaults,
         })
+        if (isJoining) endpoint.warmUntil = this.#parts.clock.elapsed() + slowStartMs
       }
       endpoint.weight = instance.weight
       all.set(key, endpoint)
       members.push(endpoint)
     }
     for (const endpoint of members) endpoint.siblings = members
-    const before = this.#services.get(view.name)
     return {
       view,
       id: before?.id ?? serviceId(snapshot.trustDomain, view.name),
@@ -82,6 +88,15 @@ export class ServiceTable {
       budget: before?.budget ?? new RetryBudget(),
     }
   }
+}
+
+/** The other hosts with instances of a service, each once. */
+function farHostsOf({ instances }: ServiceView, { host, hosts }: Snapshot): readonly string[] {
+  const far = new Set<string>()
+  for (const instance of instances) {
+    if (instance.host !== host && Object.hasOwn(hosts, instance.host)) far.add(instance.host)
+  }
+  return [...far]
 }
 
 function localKey(instance: LocalInstance): string {

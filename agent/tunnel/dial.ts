@@ -25,9 +25,24 @@ export interface TunnelTarget {
 /** How dialling went. */
 export type DialResult =
   | { readonly kind: 'ready'; readonly socket: TLSSocket }
-  | { readonly kind: 'failed'; readonly reason: Reason; readonly detail: string }
+  | {
+      readonly kind: 'failed'
+      readonly reason: Reason
+      readonly detail: string
+      /** Whether nobody answered at all: the host is away, or nothing listens there. */
+      readonly isUnreachable: boolean
+    }
 
 class WrongPeer extends Error {}
+
+/** What the kernel says when nobody is there. */
+const unreachable: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+])
 
 /**
  * Dials; `done` is called exactly once, never before this returns, unless the dial was cancelled by
@@ -44,7 +59,9 @@ export function dialTunnel(
   const credential = parts.credentials.contextFor(caller)
   if (credential.kind === 'none') {
     const { reason, detail } = credential
-    const failed = parts.clock.after(0, () => done({ kind: 'failed', reason, detail }))
+    const failed = parts.clock.after(0, () =>
+      done({ kind: 'failed', reason, detail, isUnreachable: false }),
+    )
     return () => failed.stop()
   }
   const options: ConnectionOptions & { readonly highWaterMark: number } = {
@@ -73,11 +90,15 @@ export function dialTunnel(
     else socket.destroy()
     if (result !== null) done(result)
   }
-  const fail = (reason: Reason, detail: string): void => finish({ kind: 'failed', reason, detail })
+  const fail = (reason: Reason, detail: string, isUnreachable = false): void =>
+    finish({ kind: 'failed', reason, detail, isUnreachable })
   const onError = (error: Error): void => {
     const wrong = error instanceof WrongPeer || isSet(socket.authorizationError)
     if (wrong) fail('tunnel-refused-identity', `${where} is not ${service}: ${error.message}`)
-    else fail('tunnel-failed', `no tunnel to ${where}: ${messageOf(error)}`)
+    else {
+      const isUnreachable = unreachable.has((error as NodeJS.ErrnoException).code ?? '')
+      fail('tunnel-failed', `no tunnel to ${where}: ${messageOf(error)}`, isUnreachable)
+    }
   }
   const onClose = (): void => fail('tunnel-failed', `${where} closed during the handshake`)
   const onSecure = (): void => {
@@ -86,7 +107,7 @@ export function dialTunnel(
     else finish({ kind: 'ready', socket })
   }
   const timer = parts.clock.after(settings.timeoutMs, () =>
-    fail('tunnel-failed', `no tunnel to ${where} within ${settings.timeoutMs} ms`),
+    fail('tunnel-failed', `no tunnel to ${where} within ${settings.timeoutMs} ms`, true),
   )
   socket.on('error', onError)
   socket.once('close', onClose)

@@ -18,6 +18,9 @@ export interface TunnelGroupParts extends TunnelParts {
   readonly random: Random
   /** Whether one more tunnel may be dialled; makes room by closing an idle one if it can. */
   readonly mayDial: () => boolean
+  /** Told that a tunnel works, or that nobody answered a dial at all. */
+  readonly onReached: () => void
+  readonly onUnreachable: () => void
   /** Told why a tunnel did not come to work; once while the reason stays the same. */
   readonly onTrouble: (detail: string) => void
 }
@@ -82,6 +85,12 @@ export class TunnelGroup implements TunnelOwner {
     if (this.#waiting.length > 0) this.#makeRoom()
   }
 
+  /** The last failure means nothing any more. */
+  forgive(): void {
+    this.#backoff.reset()
+    this.#failure = null
+  }
+
   /** Closes every tunnel and refuses every wish. */
   close(why: string): void {
     this.#refuseWaiting('draining', why)
@@ -99,16 +108,17 @@ export class TunnelGroup implements TunnelOwner {
   }
 
   onWorking(): void {
-    this.#backoff.reset()
-    this.#failure = null
+    this.forgive()
+    this.#parts.onReached()
   }
 
   onRetired(): void {
     this.onRoom()
   }
 
-  onFailed(tunnel: Tunnel, reason: Reason, detail: string): void {
+  onFailed(tunnel: Tunnel, reason: Reason, detail: string, isUnreachable: boolean): void {
     this.#tunnels.delete(tunnel)
+    if (isUnreachable) this.#parts.onUnreachable()
     const until = this.#parts.clock.elapsed() + this.#backoff.nextMs()
     if (this.#failure?.detail !== detail) this.#parts.onTrouble(detail)
     this.#failure = { reason, detail, until }

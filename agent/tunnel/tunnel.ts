@@ -26,8 +26,8 @@ export interface TunnelOwner {
   onWorking(): void
   /** It takes no more streams; those it has go on. */
   onRetired(): void
-  /** It never came to work. */
-  onFailed(tunnel: Tunnel, reason: Reason, detail: string): void
+  /** It never came to work; `isUnreachable` when nobody answered at all. */
+  onFailed(tunnel: Tunnel, reason: Reason, detail: string, isUnreachable: boolean): void
   /** It worked, and is over. */
   onClosed(tunnel: Tunnel, end: ConnectionEnd): void
   /** A stream is to be tried again. */
@@ -47,6 +47,8 @@ export interface TunnelSettings {
   readonly connectTimeoutMs: number
   /** Rounds without a stream after which it closes. */
   readonly idleRounds: number
+  /** Rounds without an answer to a PING after which it is given no more streams. */
+  readonly missingRounds: number
   /** Rounds without an answer to a PING after which it is dead. */
   readonly deadRounds: number
   /** Rounds a stream waits for the far agent's answer. */
@@ -114,9 +116,9 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     return silent > 0 && (this.#pending.size > 0 || silent % 10 === 0)
   }
 
-  /** A PING has gone unanswered for a whole round. */
+  /** A PING has gone unanswered for too long to trust in. */
   get isMissing(): boolean {
-    return this.#missingRounds > 0
+    return this.#missingRounds >= this.#settings.missingRounds
   }
 
   /** Sends a wish for a stream; only where {@link hasRoom}. */
@@ -200,7 +202,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     } else {
       // In TLS 1.3 a server judges the client's certificate after the client is done.
       const detail = `the far agent ended the handshake: ${end.message}`
-      this.#owner.onFailed(this, 'tunnel-failed', detail)
+      this.#owner.onFailed(this, 'tunnel-failed', detail, false)
     }
   }
 
@@ -217,7 +219,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
       case 'failed':
         this.#over = true
         this.#parts.onDialled(result.reason)
-        this.#owner.onFailed(this, result.reason, result.detail)
+        this.#owner.onFailed(this, result.reason, result.detail, result.isUnreachable)
         break
     }
   }

@@ -13,6 +13,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { CredentialSource } from '#agent/identity/credentials.ts'
 import type { Clock, Opener, Random } from '#agent/platform.ts'
+import type { TunnelTarget } from './dial.ts'
 import { PendingStream } from './pending-stream.ts'
 import type { Tunnel, TunnelSettings } from './tunnel.ts'
 import { TunnelGroup } from './tunnel-group.ts'
@@ -39,6 +40,16 @@ export interface TunnelsParts {
   readonly onHandshake?: (result: 'ok' | Reason) => void
   /** Bounds what waits for slow consumers; shared with the listener. @default 256 MiB */
   readonly held?: HeldBytes
+  /** Told whether far hosts answer. */
+  readonly onHost?: HostNews
+}
+
+/** Is told of far hosts; whom a tunnel to one serves makes no difference. */
+export interface HostNews {
+  /** It spoke, or took a tunnel. */
+  heard(host: HostView): void
+  /** It does not answer: `target` is a way to ask it again. */
+  silent(host: HostView, target: TunnelTarget): void
 }
 
 /** Settings of all tunnels. */
@@ -49,13 +60,15 @@ export interface TunnelsSettings {
   readonly idleMs?: number
   /** Most tunnels at once, to all hosts. @default 4096 */
   readonly maxTunnels?: number
-  /** How often silent far agents are asked whether they live; dead after three silent rounds. @default 1000 */
+  /** How often silent far agents are asked whether they live. @default 1000 */
   readonly pingEveryMs?: number
+  /** Rounds without an answer after which a far agent is given nothing more. @default 1 */
+  readonly missingRounds?: number
+  /** Rounds without an answer after which its tunnels are closed. @default 3 */
+  readonly deadRounds?: number
   /** How long the far agent may take to answer CONNECT. @default 10000 */
   readonly openTimeoutMs?: number
 }
-
-const deadRounds = 3
 
 /** See the header. */
 export class Tunnels {
@@ -77,7 +90,8 @@ export class Tunnels {
       connectTimeoutMs: settings.connectTimeoutMs ?? 1000,
       idleRounds: Math.ceil((settings.idleMs ?? 60_000) / roundMs),
       openRounds: Math.ceil((settings.openTimeoutMs ?? 10_000) / roundMs),
-      deadRounds,
+      missingRounds: settings.missingRounds ?? 1,
+      deadRounds: settings.deadRounds ?? 3,
     }
     this.#sweeping = parts.clock.every(roundMs, () => this.#sweep())
     this.#stopListening = parts.credentials.onRotated((id) => this.#rotate(id))
@@ -117,6 +131,20 @@ export class Tunnels {
     group.open(pending)
   }
 
+  /**
+   * A host answers again: it is dialled without a pause, and tunnels through which it stays silent
+   * are closed.
+   */
+  answersAgain(host: HostView): void {
+    for (const group of this.#groups.values()) {
+      if (group.target.host.name !== host.name) continue
+      group.forgive()
+      for (const tunnel of group.tunnels) {
+        if (tunnel.isMissing) tunnel.close('the far agent answers through new tunnels only')
+      }
+    }
+  }
+
   /** Closes everything; streams still open are lost, new ones are refused as draining. */
   stop(): void {
     if (this.#stopped) return
@@ -128,7 +156,8 @@ export class Tunnels {
   }
 
   #makeGroup(target: StreamTarget): TunnelGroup {
-    const { credentials, clock, random, logger, onHandshake } = this.#parts
+    const { credentials, clock, random, logger, onHandshake, onHost } = this.#parts
+    const { host } = target
     const parts = {
       credentials,
       clock,
@@ -136,6 +165,8 @@ export class Tunnels {
       held: this.#held,
       mayDial: () => this.#mayDial(),
       onDialled: (result: 'ok' | Reason) => onHandshake?.(result),
+      onReached: () => onHost?.heard(host),
+      onUnreachable: () => onHost?.silent(host, target),
       onTrouble: (detail: string) =>
         logger.warn({ caller: target.caller, service: target.service, detail }, 'tunnel failed'),
     }
@@ -160,10 +191,17 @@ export class Tunnels {
   #sweep(): void {
     const heard = new Set<string>()
     const missing = new Set<string>()
+    const news = this.#parts.onHost
     for (const [key, group] of this.#groups) {
+      const { target, place } = group
       for (const tunnel of group.tunnels) {
-        if (tunnel.listen()) heard.add(group.place)
-        if (tunnel.isMissing) missing.add(group.place)
+        if (tunnel.listen()) {
+          if (!heard.has(place)) news?.heard(target.host)
+          heard.add(place)
+        } else if (tunnel.isMissing) {
+          if (!missing.has(place) && !heard.has(place)) news?.silent(target.host, target)
+          missing.add(place)
+        }
       }
       if (group.isEmpty) this.#groups.delete(key)
     }

@@ -50,6 +50,18 @@ export const agentMetrics = {
     help: 'Requests sent again to another instance or connection.',
     labels: ['destination', 'reason'],
   },
+  ejections: {
+    name: 'mesh_ejections_total',
+    kind: 'counter',
+    help: 'Instances taken out of rotation for a while as calls to them failed.',
+    labels: ['destination'],
+  },
+  hostLosses: {
+    name: 'mesh_host_losses_total',
+    kind: 'counter',
+    help: 'Far hosts taken out of rotation for not answering, by each worker.',
+    labels: ['host'],
+  },
   connections: {
     name: 'mesh_connections_total',
     kind: 'counter',

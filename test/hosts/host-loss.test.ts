@@ -50,14 +50,21 @@ t.test('a host that is cut off is out of rotation, and back when it returns', as
   t.equal(count.failed, 0)
 
   link('down')
-  await mesh.until('alpha has noticed', () => mesh.logs().includes('no tunnel to beta'))
+  const cutAt = performance.now()
+  await mesh.until('alpha has taken beta out', () => mesh.logs().includes('answering -> lost'))
+  const tookMs = Math.round(performance.now() - cutAt)
+  // The goal is two seconds; a test gives three times as long.
+  t.ok(tookMs < 6000, `out of rotation after ${tookMs} ms`)
   await more('alpha')
   const failed = count.failed
+  const before = count.byHost['beta'] ?? 0
   await more('alpha')
   await more('alpha')
   t.equal(count.failed, failed, 'once it is out, no request fails')
+  t.equal(count.byHost['beta'], before, 'nor goes there')
 
   link('up')
+  await mesh.until('alpha has heard beta', () => mesh.logs().includes('lost -> answering'))
   await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
   await more('beta')
   t.equal(count.failed, failed, 'nor when it comes back')

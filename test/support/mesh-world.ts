@@ -65,8 +65,13 @@ export class MeshWorld {
     return mesh
   }
 
-  /** Starts a service: `http`, `echo` or `greeter` of `service-program.ts`. */
-  serve(host: DemoHost, kind: 'http' | 'echo' | 'greeter', name: string, port: number): Child {
+  /** Starts a service: one of the kinds of `service-program.ts`. */
+  serve(
+    host: DemoHost,
+    kind: 'http' | 'echo' | 'greeter' | 'websocket',
+    name: string,
+    port: number,
+  ): Child {
     const words = [service, kind, host.place.local, String(port), host.name] as const
     return host.start(name, [thisMachine.node, ...words])
   }

@@ -18,6 +18,9 @@ export type Need =
   | 'redis-server'
   | 'curl'
   | 'wrk'
+  | 'ab'
+  /** For Debian's own Python. */
+  | 'python3-requests'
   | 'h2load'
   | 'nghttp'
   | 'nghttpd'
@@ -53,6 +56,8 @@ function lack(need: Need): string {
       return lacks('root') || lackOfNamespaces()
     case 'nft':
       return lacks('root') || lackOfProgram('nft')
+    case 'python3-requests':
+      return lackOfProgram('python3') || lackOfRequests()
     case 'etcd':
     case 'etcdctl':
     case 'nginx':
@@ -60,6 +65,7 @@ function lack(need: Need): string {
     case 'redis-server':
     case 'curl':
     case 'wrk':
+    case 'ab':
     case 'h2load':
     case 'nghttp':
     case 'nghttpd':
@@ -71,6 +77,11 @@ function lack(need: Need): string {
 
 function lackOfProgram(name: string): string {
   return findProgram(name) === null ? `needs the program ${name}` : ''
+}
+
+function lackOfRequests(): string {
+  const probe = spawnSync('python3', ['-c', 'import requests'])
+  return probe.status === 0 ? '' : 'needs Python’s requests'
 }
 
 function lackOfNamespaces(): string {

@@ -1,11 +1,12 @@
 /**
  * A service that knows nothing of a mesh, for tests: `http` answers who it is and how much it was
  * sent, `echo` sends back what it gets and says goodbye after the caller's half-close, `greeter`
- * speaks first. Arguments: kind, address, port, host.
+ * speaks first, `websocket` echoes messages. Arguments: kind, address, port, host.
  */
 
 import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:net'
+import { WebSocketServer } from 'ws'
 
 const [kind = '', address = '', port = '', host = ''] = process.argv.slice(2)
 
@@ -33,5 +34,14 @@ const greeter = createServer((socket) => {
   socket.once('data', (chunk) => socket.end(`250 ${chunk.toString().trim()}\r\n`))
 })
 
-const server = kind === 'http' ? http : kind === 'echo' ? echo : greeter
-server.listen(Number(port), address)
+if (kind === 'websocket') {
+  const server = createHttpServer((_, response) => response.end(host))
+  new WebSocketServer({ server }).on('connection', (socket) => {
+    socket.on('error', () => {})
+    socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+  })
+  server.listen(Number(port), address)
+} else {
+  const server = kind === 'http' ? http : kind === 'echo' ? echo : greeter
+  server.listen(Number(port), address)
+}

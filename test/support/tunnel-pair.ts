@@ -9,7 +9,12 @@ import {
   TunnelListener,
   type TunnelListenerSettings,
 } from '#agent/tunnel/tunnel-listener.ts'
-import { type StreamTarget, Tunnels, type TunnelsSettings } from '#agent/tunnel/tunnels.ts'
+import {
+  type HostNews,
+  type StreamTarget,
+  Tunnels,
+  type TunnelsSettings,
+} from '#agent/tunnel/tunnels.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parsePort, parseServiceName } from '#shared/model/names.ts'
 import { type SpiffeId, serviceId } from '#shared/model/spiffe-id.ts'
@@ -28,6 +33,7 @@ export interface TunnelPairSettings {
   /** Signs the service's certificate, unknown to the calling side. */
   readonly serviceCa?: TestCa
   readonly tunnels?: TunnelsSettings
+  readonly onHost?: HostNews
   readonly listener?: Partial<TunnelListenerSettings>
   /** @default grants every stream and sends back what comes */
   readonly onStream?: (call: IncomingCall) => void
@@ -112,6 +118,7 @@ export async function makeTunnelPair(
       random: systemRandom,
       logger,
       onHandshake: (result) => handshakes.dialled.push(result),
+      ...(settings.onHost === undefined ? {} : { onHost: settings.onHost }),
     },
     { connectTimeoutMs: 10_000, ...settings.tunnels },
   )

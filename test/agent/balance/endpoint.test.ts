@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Endpoint, ejectionDefaults, mayEject } from '#agent/balance/endpoint.ts'
+import { Endpoint, ejectionDefaults, mayEject, slowStartMs } from '#agent/balance/endpoint.ts'
 
 t.test('Endpoint earns an ejection by connect failures in a row only', (t) => {
   const endpoint = new Endpoint(100)
@@ -31,5 +31,23 @@ t.test('mayEject never gives up the only instance, nor more than half', (t) => {
   for (const endpoint of many.slice(0, 2)) endpoint.ejectedUntil = 10
   t.notOk(mayEject(many, 0))
   t.ok(mayEject(many, 10), 'ejections that are over do not count')
+  t.end()
+})
+
+t.test('mayEject counts instances of lost hosts among those that are out', (t) => {
+  const [a, b, c] = [new Endpoint(1), new Endpoint(1), new Endpoint(1)]
+  t.ok(mayEject([a, b, c, new Endpoint(1)], 0))
+  a.host = { isLost: true }
+  b.host = { isLost: true }
+  t.notOk(mayEject([a, b, c, new Endpoint(1)], 0))
+  t.end()
+})
+
+t.test('Endpoint warms up from a tenth of its share to all of it', (t) => {
+  const endpoint = new Endpoint(100)
+  endpoint.warmUntil = 1000 + slowStartMs
+  t.equal(endpoint.warmth(1000), 0.1)
+  t.equal(endpoint.warmth(1000 + slowStartMs / 2), 0.5)
+  t.equal(endpoint.warmth(1000 + slowStartMs), 1)
   t.end()
 })

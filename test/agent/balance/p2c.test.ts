@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Endpoint } from '#agent/balance/endpoint.ts'
+import { Endpoint, slowStartMs } from '#agent/balance/endpoint.ts'
 import { P2c } from '#agent/balance/p2c.ts'
 
 /** A small deterministic generator (mulberry32), so that shares can be asserted. */
@@ -94,5 +94,36 @@ t.test('P2c still picks when every endpoint is ejected', (t) => {
   const endpoints = [new Endpoint(1), new Endpoint(2)]
   for (const endpoint of endpoints) endpoint.ejectedUntil = 100
   t.not(new P2c(endpoints).pick(0, seeded(5), []), null)
+  t.end()
+})
+
+t.test('P2c leaves a lost host’s instances out, unless there are no others', (t) => {
+  const endpoints = [new Endpoint(100), new Endpoint(100), new Endpoint(100)]
+  const host = { isLost: true }
+  for (const lost of endpoints.slice(0, 2)) lost.host = host
+  const picker = new P2c(endpoints)
+  const random = seeded(3)
+  for (let i = 0; i < 100; i++) t.equal(picker.pick(0, random, []), endpoints[2])
+  host.isLost = false
+  t.ok(Array.from({ length: 100 }, () => picker.pick(0, random, [])).includes(endpoints[0] ?? null))
+  host.isLost = true
+  const alone = new P2c(endpoints.slice(0, 2))
+  t.not(alone.pick(0, random, []), null)
+  t.end()
+})
+
+t.test('P2c gives a new instance a growing part of its share', (t) => {
+  const [old, young] = [new Endpoint(100), new Endpoint(100)]
+  young.warmUntil = slowStartMs
+  const picker = new P2c([old, young])
+  const random = seeded(4)
+  const shareAt = (now: number): number => {
+    let count = 0
+    for (let i = 0; i < 10_000; i++) if (picker.pick(now, random, []) === young) count++
+    return count / 10_000
+  }
+  const [cold, half, warm] = [shareAt(0), shareAt(slowStartMs / 2), shareAt(slowStartMs)]
+  t.ok(cold < half && half < warm, `${cold} < ${half} < ${warm}`)
+  t.ok(Math.abs(warm - 0.5) < 0.02, `warm ${warm}`)
   t.end()
 })

@@ -41,6 +41,8 @@ function makeSteps(
   loads.apply(snapshotOf(wishes).local)
   const services = new ServiceTable({
     loads,
+    hosts: { lifeOf: () => ({ isLost: false }) },
+    onEjected() {},
     clock,
     makeUpstream: (endpoint) => {
       upstreams.push(endpoint)

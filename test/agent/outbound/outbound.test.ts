@@ -32,6 +32,8 @@ async function listen(t: Test, answer: (host: string, opener: Opener) => void) {
   const refused: RefusedCall[] = []
   const services = new ServiceTable({
     loads: new InstanceLoads({ shareOf: (limit) => limit }),
+    hosts: { lifeOf: () => ({ isLost: false }) },
+    onEjected() {},
     clock,
     makeUpstream: (endpoint: MeshEndpoint) => ({
       host: endpoint.instance.host,

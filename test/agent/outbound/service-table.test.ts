@@ -1,5 +1,7 @@
 import t from 'tap'
 import { InstanceLoads } from '#agent/balance/instance-loads.ts'
+import { slowStartMs } from '#agent/balance/endpoint.ts'
+import { mostHosts } from '#agent/balance/subset.ts'
 import { must, parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { InstanceId, HostName } from '#shared/model/names.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
@@ -36,9 +38,12 @@ class FakeUpstream implements PooledUpstream {
 
 function makeTable(...snapshots: readonly Snapshot[]) {
   const clock = new FakeClock()
+  const ejected: string[] = []
   const table = new ServiceTable({
     clock,
     loads: new InstanceLoads({ shareOf: (limit) => limit }),
+    hosts: { lifeOf: () => ({ isLost: false }) },
+    onEjected: ({ instance }) => void ejected.push(instance.host),
     makeUpstream: (endpoint) => new FakeUpstream(endpoint),
   })
   for (const snapshot of snapshots) table.apply(snapshot)
@@ -48,7 +53,7 @@ function makeTable(...snapshots: readonly Snapshot[]) {
     return found
   }
   const endpoints = (service: string): readonly MeshEndpoint[] => find(service).picker.endpoints
-  return { clock, table, find, endpoints }
+  return { clock, table, find, endpoints, ejected }
 }
 
 const orders = [
@@ -156,3 +161,38 @@ t.test(
     t.equal(beta.ejectedUntil, 1000, 'alone, it is given up no more')
   },
 )
+
+t.test('ServiceTable tells of an ejection, once for each', async (t) => {
+  const { endpoints, ejected } = makeTable(snapshotOf(orders))
+  const [beta] = endpoints('orders')
+  for (let i = 0; i < 3; i++) {
+    beta?.attempting()
+    beta?.attempted('connect-failed')
+  }
+  t.same(ejected, ['beta'])
+})
+
+t.test('ServiceTable spares an instance that joins others, and no other', async (t) => {
+  const { clock, table, endpoints } = makeTable(snapshotOf(orders.slice(0, 1)))
+  t.equal(endpoints('orders')[0]?.warmUntil, 0, 'the first ones take what there is')
+  await clock.advance(5000)
+  table.apply(snapshotOf(orders))
+  t.same(
+    endpoints('orders').map(({ warmUntil }) => warmUntil),
+    [0, 5000 + slowStartMs],
+  )
+  table.apply(snapshotOf([]))
+  table.apply(snapshotOf(orders))
+  t.same(
+    endpoints('orders').map(({ warmUntil }) => warmUntil),
+    [0, 0],
+  )
+})
+
+t.test('ServiceTable takes a part of a large service, and always the host’s own', async (t) => {
+  const many = Array.from({ length: 40 }, (_, i) => ({ service: 'orders', host: `host-${i}` }))
+  const { endpoints } = makeTable(snapshotOf([...many, { service: 'orders', host: self }]))
+  const places = endpoints('orders').map(({ instance }) => instance.host)
+  t.equal(places.length, mostHosts + 1)
+  t.ok(places.includes(self))
+})

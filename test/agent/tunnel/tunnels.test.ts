@@ -5,6 +5,7 @@ import type { Channel } from '#agent/platform.ts'
 import { must, parsePort } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
+import { makeTestCa } from '#test/support/certs.ts'
 import { makeDetour } from '#test/support/detour.ts'
 import type { Opened } from '#test/support/recorded-channel.ts'
 import { echo, makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
@@ -248,6 +249,43 @@ t.test('Tunnels finds a far agent dead that stays silent, and fails what waits',
   t.equal(stream.sink.closed, undefined, 'who waits is sent elsewhere before all is lost')
   await stream.sink.until((heard) => heard.closed !== undefined)
   t.match(stream.sink.closed?.message, /does not answer/)
+})
+
+t.test('Tunnels says which host is silent and which one speaks', async (t) => {
+  const news: string[] = []
+  const pair = await makeTunnelPair(t, {
+    tunnels: { pingEveryMs: roundMs, missingRounds: 2, deadRounds: 1000 },
+    onHost: {
+      heard: ({ name }) => void news.push(`${name} heard`),
+      silent: ({ name }, { service }) => void news.push(`${name} silent ${service}`),
+    },
+  })
+  const detour = await makeDetour(t, pair.listener.port)
+  const host = { ...pair.target.host, tunnelPort: detour.port }
+  const stream = opened(await pair.open({ host }))
+  await says(stream, 'x')
+  await until('it is heard', () => news.includes('h2 heard'))
+  detour.freeze()
+  await until('it is silent', () => news.includes('h2 silent orders'))
+  t.equal(stream.sink.closed, undefined)
+  pair.tunnels.answersAgain(host)
+  await stream.sink.until((heard) => heard.closed !== undefined)
+  t.match(stream.sink.closed?.message, /through new tunnels only/)
+})
+
+t.test('Tunnels says which host nobody answers at, and not which one only refuses', async (t) => {
+  const news: string[] = []
+  const onHost = { heard() {}, silent: ({ name }: { name: string }) => void news.push(name) }
+  const refusing = await makeTunnelPair(t, { onHost, serviceCa: await makeTestCa() })
+  t.match(await refusing.open(), { kind: 'failed', reason: 'tunnel-refused-identity' })
+  t.same(news, [])
+  const pair = await makeTunnelPair(t, { onHost })
+  pair.listener.stop()
+  await until('nobody listens', async () => {
+    t.match(await pair.open(), { kind: 'failed', reason: 'tunnel-failed' })
+    return news.length > 0
+  })
+  t.equal(news[0], 'h2')
 })
 
 t.test('Tunnels keeps a silent tunnel whose far agent answers', async (t) => {
