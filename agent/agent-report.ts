@@ -10,6 +10,8 @@ import type { HealthBoard } from './health/health-board.ts'
 import type { GrpcControllerPort } from './identity/controller-port.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
+import type { Interception } from './interception/interception.ts'
+import type { LocalServices } from './interception/local-services.ts'
 import type { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock } from './platform.ts'
 import type { Registrar } from './registration/registrar.ts'
@@ -18,6 +20,7 @@ import { X509Certificate } from 'node:crypto'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics, type MetricSeries } from '#shared/metrics/registry.ts'
 import type {
+  CaptureReport,
   CertificateReport,
   Contact,
   ManifestReport,
@@ -39,6 +42,8 @@ export interface AgentReportParts {
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
+  readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
+  readonly locals: Pick<LocalServices, 'services'>
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
@@ -111,10 +116,37 @@ export class AgentReport implements AdminSource, MetricsSource {
         path: config.paths.manifests,
         problem: this.#parts.watcher.directoryProblem,
       },
+      capture: this.#capture(),
       workersWanted: config.workers,
       workers: hub.workers
         .toSorted((a, b) => a.generation - b.generation || a.index - b.index)
-        .map(({ listening, ...worker }) => ({ ...worker, ...listening })),
+        .map(({ generation, index, pid, protocol, applied, crashes, listening }) => ({
+          generation,
+          index,
+          pid,
+          protocol,
+          applied,
+          crashes,
+          ...listening,
+        })),
+    }
+  }
+
+  #capture(): CaptureReport {
+    const { interception, locals } = this.#parts
+    const { status, plan } = interception
+    return {
+      kind: status.kind,
+      reason: status.kind === 'on' ? '' : status.reason,
+      hint: status.kind === 'failed' ? status.hint : '',
+      callers: locals.services.map(({ service, user, problem, inbound }) => ({
+        service,
+        user,
+        problem,
+        inbound,
+      })),
+      destinations: status.kind === 'on' ? (plan?.state.destinations.length ?? 0) : 0,
+      problems: plan?.problems ?? [],
     }
   }
 
@@ -125,11 +157,19 @@ export class AgentReport implements AdminSource, MetricsSource {
       .map(({ name, protocol, instances }) => ({
         name,
         protocol,
+        addresses: this.#addressesOf(name),
         instances: instances.map((instance) => ({
           ...instance,
           local: instance.host === snapshot?.host,
         })),
       }))
+  }
+
+  #addressesOf(service: ServiceName): readonly string[] {
+    const { status, plan } = this.#parts.interception
+    const named = status.kind === 'on' ? plan?.names.get(service) : undefined
+    if (named === undefined) return []
+    return named.ipv6 === null ? [named.ipv4] : [named.ipv4, named.ipv6]
   }
 
   manifests(): readonly ManifestReport[] {
@@ -175,7 +215,12 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   async metricsText(): Promise<string> {
     const { series } = await this.#parts.hub.collect()
-    return renderMetrics(Object.values(agentMetrics), [...series, ...this.#ownSeries()])
+    const plaintext = await this.#plaintextSeries()
+    return renderMetrics(Object.values(agentMetrics), [
+      ...series,
+      ...this.#ownSeries(),
+      ...plaintext,
+    ])
   }
 
   /** What a receipt tells of a service beside the verdict on its file. */
@@ -264,6 +309,15 @@ export class AgentReport implements AdminSource, MetricsSource {
     return identity === 'host' ? hostId(trustDomain, host) : serviceId(trustDomain, identity)
   }
 
+  async #plaintextSeries(): Promise<readonly MetricSeries[]> {
+    const counts = await this.#parts.interception.plaintext()
+    return [...counts].map(([service, value]) => ({
+      metric: agentMetrics.plaintext.name,
+      labels: { service },
+      value,
+    }))
+  }
+
   #ownSeries(): readonly MetricSeries[] {
     const { keeper, watcher, health, hub } = this.#parts
     const status = this.status()
@@ -279,6 +333,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.snapshotRevision.name, status.snapshot.revision),
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
+      one(agentMetrics.captureDestinations.name, status.capture.destinations),
       one(agentMetrics.workers.name, hub.workers.length),
       one(agentMetrics.workerCrashes.name, hub.crashes),
       ...['accepted', 'rejected'].map((verdict) =>

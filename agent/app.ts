@@ -19,6 +19,12 @@ import { IdentityFiles } from './identity/identity-files.ts'
 import { IdentityKeeper } from './identity/identity-keeper.ts'
 import { readJoinToken } from './identity/join-token-file.ts'
 import type { MeshFacts } from './identity/mesh-facts.ts'
+import { kernelCommands } from './interception/commands.ts'
+import { exemptionsOf } from './interception/exemptions.ts'
+import { GrantsFile } from './interception/grants-file.ts'
+import { hasIpv6 } from './interception/host-fitness.ts'
+import { Interception } from './interception/interception.ts'
+import { LocalServices } from './interception/local-services.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
@@ -44,6 +50,8 @@ export interface AppParts {
   readonly random: Random
   readonly logger: Logger
   readonly pid: number
+  /** The user it runs as, workers too. */
+  readonly user: number
   readonly version: string
 }
 
@@ -78,6 +86,8 @@ export class App {
   readonly #registrar: Registrar
   readonly #hub: WorkerHub
   readonly #policies = new PolicyBook()
+  readonly #locals: LocalServices
+  readonly #interception: Interception
   readonly #report: AgentReport
   readonly #admin: AdminServer
   readonly #metrics: MetricsServer
@@ -141,7 +151,29 @@ export class App {
           accessLog: config.accessLog,
           workers: config.workers,
           maxConnections: config.maxConnections,
+          callerPorts: config.capture.firstPort,
         },
+      },
+    )
+    this.#locals = new LocalServices(parts, { agentUser: parts.user })
+    this.#interception = new Interception(
+      {
+        clock,
+        logger,
+        commands: kernelCommands(),
+        locals: this.#locals,
+        grants: new GrantsFile(parts, { stateDirectory: paths.state }),
+        workers: this.#hub,
+        onChange: () => this.#showReceipts(),
+      },
+      {
+        wish: config.capture.wish,
+        owner: paths.run,
+        agentUser: parts.user,
+        hasIpv6: hasIpv6(),
+        firstPort: config.capture.firstPort,
+        exempt: exemptionsOf(config.capture.exclude, ownPortsOf(config)),
+        exemptUsers: config.capture.exclude.users,
       },
     )
     this.#report = new AgentReport(
@@ -153,6 +185,8 @@ export class App {
         health: this.#health,
         registrar: this.#registrar,
         hub: this.#hub,
+        interception: this.#interception,
+        locals: this.#locals,
         membership: () => this.#membership,
       },
       { config, version: parts.version, pid: parts.pid },
@@ -194,7 +228,14 @@ export class App {
     makeDirectory(paths.state, 0o700)
     makeDirectory(paths.run, 0o755)
     this.#listen()
-    const steps = [this.#admin, this.#metrics, this.#hub, this.#watcher, this.#keeper]
+    const steps = [
+      this.#admin,
+      this.#metrics,
+      this.#hub,
+      this.#watcher,
+      this.#interception,
+      this.#keeper,
+    ]
     for (const step of steps) {
       if (this.#stopping) return
       await step.start()
@@ -205,6 +246,8 @@ export class App {
     this.#stopping = true
     this.#settling?.stop()
     this.#registrar.stop()
+    // Before anything else goes: what is captured must have somewhere to go.
+    await this.#interception.stop({ leave: this.#leave })
     await this.#membership?.link.stop({ withdraw: this.#leave })
     await this.#membership?.discovery.stop()
     await Promise.all([
@@ -236,6 +279,7 @@ export class App {
   #onManifests(): void {
     const { manifests } = this.#watcher
     this.#health.apply(manifests)
+    this.#locals.setManifests(manifests)
     this.#registrar.setManifests(manifests)
     this.#onOffer()
   }
@@ -243,8 +287,8 @@ export class App {
   /** Draining instances keep their certificates until they are gone, and no longer. */
   #want(): void {
     const wanted = new Set<ServiceName>(this.#registrar.offer.local.map(({ service }) => service))
-    for (const { service, port } of this.#watcher.manifests) {
-      if (port !== undefined) wanted.add(service)
+    for (const { service, port, run } of this.#watcher.manifests) {
+      if (port !== undefined || run !== undefined) wanted.add(service)
     }
     const shown = [...wanted].sort().join(' ')
     if (shown === this.#wanted) return
@@ -257,6 +301,8 @@ export class App {
     const { offer } = this.#registrar
     const { manifests } = this.#watcher
     this.#policies.update({ manifests, files: [], local: offer.local })
+    const guarded = Object.entries(this.#policies.policies).filter(([, { strict }]) => strict)
+    this.#locals.setGuarded(new Set(guarded.map(([service]) => service as ServiceName)))
     this.#membership?.discovery.setLocal({
       ...offer,
       listeners: listenersOf(manifests),
@@ -287,6 +333,7 @@ export class App {
   }
 
   #onWorkers(): void {
+    this.#interception.refresh()
     const port = parsePort(this.#hub.tunnelPort)
     if (port.ok) this.#registrar.setTunnelPort(port.value)
   }
@@ -346,7 +393,10 @@ export class App {
           return true
       }
     })
-    if (snapshot.sequence > 0) this.#hub.setSnapshot(snapshot, !this.#settled)
+    if (snapshot.sequence === 0) return
+    this.#hub.setSnapshot(snapshot, !this.#settled)
+    // Rules that stand lead where they did until this process knows what the one before it knew.
+    if (this.#settled) this.#interception.setSnapshot(snapshot)
   }
 
   #openStore() {
@@ -386,6 +436,13 @@ export class App {
     if (manifest?.port === undefined) return {}
     return this.#report.receiptFacts(manifest.service)
   }
+}
+
+/** Ports of the mesh itself: a connection to one of them that is led to a worker would go in circles. */
+function ownPortsOf({ listen, controllers }: AgentConfig): readonly number[] {
+  const { tunnel, forwardProxy, metrics } = listen
+  const far = controllers.map((address) => Number(/[0-9]+$/.exec(address)?.[0]))
+  return [tunnel.port, forwardProxy.port, metrics.port, ...far]
 }
 
 /** Whether callers find this host's instance of a service in the snapshot. */

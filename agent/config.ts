@@ -1,6 +1,6 @@
 /**
  * Owns the agent's boot config: its keys, defaults and rules beyond the schema. Read once, frozen,
- * handed on in slices; nothing here changes while the agent runs.
+ * handed on in slices; nothing here changes while the agent runs. Longer than most: one key after another.
  */
 
 import { isIP } from 'node:net'
@@ -42,6 +42,21 @@ export interface AgentListen {
   readonly explicit: string
 }
 
+/** Whether and which connections of local programs are led into the mesh by the kernel. */
+export interface CaptureConfig {
+  /** Null: on where the host allows it. */
+  readonly wish: 'on' | 'off' | null
+  /** The first of 3,000 ports at which captured connections arrive. */
+  readonly firstPort: number
+  readonly exclude: {
+    readonly ports: readonly number[]
+    /** Addresses or ranges, `10.0.0.0/8`. */
+    readonly addresses: readonly string[]
+    /** Names or numbers. */
+    readonly users: readonly string[]
+  }
+}
+
 /** The agent's boot config. */
 export interface AgentConfig {
   readonly host: HostName
@@ -59,6 +74,7 @@ export interface AgentConfig {
   /** Source address of dials to local instances. */
   readonly inboundSource: string
   readonly accessLog: 'on' | 'errors' | 'off'
+  readonly capture: CaptureConfig
   readonly log: { readonly level: LogLevel }
   /** Connections of callers open at once on this host, of all listeners together. */
   readonly maxConnections: number
@@ -168,6 +184,38 @@ export const agentConfigSchema = Type.Object(
       description: 'which requests leave a line in the log',
       default: 'on',
     }),
+    capture: Type.Optional(
+      Type.Enum(['on', 'off'], {
+        description:
+          'whether the kernel leads connections to services into the mesh; default: on where the agent may change the network and nft is there',
+      }),
+    ),
+    capturePorts: Type.Integer({
+      minimum: 1024,
+      maximum: 62_536,
+      description: 'first of the 3000 ports at which captured connections arrive',
+      default: 17_000,
+    }),
+    captureExclude: Type.Object(
+      {
+        ports: Type.Array(Type.Integer({ minimum: 1, maximum: 65_535 }), {
+          maxItems: 256,
+          description: 'ports that are never captured, beside 22 and the mesh’s own',
+          default: [],
+        }),
+        addresses: Type.Array(Type.String({ maxLength: 50 }), {
+          maxItems: 256,
+          description: 'IP addresses or ranges, "10.0.0.0/8", that are never captured',
+          default: [],
+        }),
+        users: Type.Array(Type.String({ minLength: 1, maxLength: 33 }), {
+          maxItems: 256,
+          description: 'users, by name or number, whose connections are left alone',
+          default: [],
+        }),
+      },
+      closed,
+    ),
     log: Type.Object(
       {
         level: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
@@ -270,6 +318,14 @@ export function readAgentConfig(
       users: userServices(raw.users, report),
       inboundSource: inboundSource(raw.inboundSource, report),
       accessLog: raw.accessLog,
+      capture: {
+        wish: raw.capture ?? null,
+        firstPort: raw.capturePorts,
+        exclude: {
+          ...raw.captureExclude,
+          addresses: excludedAddresses(raw.captureExclude.addresses, report),
+        },
+      },
       log: { level: raw.log.level },
       maxConnections: raw.maxConnections,
       workers: workerCount(raw.workers ?? null, raw.listen, machine, report),
@@ -306,6 +362,20 @@ function workerCount(
     })
   }
   return wanted ?? (isShareable ? Math.min(4, Math.ceil(machine.cores / 4)) : 1)
+}
+
+function excludedAddresses(texts: readonly string[], report: Report): readonly string[] {
+  for (const [index, text] of texts.entries()) {
+    const [, address = '', length = ''] = /^([0-9A-Fa-f.:]+)(?:\/([0-9]{1,3}))?$/.exec(text) ?? []
+    const family = isIP(address)
+    if (family !== 0 && Number(length) <= (family === 4 ? 32 : 128)) continue
+    report(`/captureExclude/addresses/${index}`, {
+      rule: 'not-an-address',
+      message: `${JSON.stringify(text)} is neither an IP address nor a range of them`,
+      hint: 'as in "10.0.0.5" or "10.0.0.0/8"',
+    })
+  }
+  return texts
 }
 
 function ownAddress(address: string | null, report: Report): string {

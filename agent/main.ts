@@ -1,7 +1,8 @@
 /**
  * Owns the agent's command line: arguments, environment, signals and exit codes, and is the only
- * agent file that touches `process`. Three programs start here: `control` (the control process),
- * `proxy` (a worker) and `supervise` (both, where there is no systemd).
+ * agent file that touches `process`. Four programs start here: `control` (the control process),
+ * `proxy` (a worker), `guard` (what stays when both are gone) and `supervise` (all of them, where
+ * there is no systemd).
  */
 
 import { mkdirSync, readFileSync } from 'node:fs'
@@ -14,9 +15,9 @@ import { renderProblem } from '#shared/schema/problem.ts'
 import { machineFacts, readAgentConfig, type AgentConfig } from './config.ts'
 import { exitCodes } from './exit-codes.ts'
 
-const roles = ['control', 'proxy', 'supervise'] as const
+const roles = ['control', 'proxy', 'guard', 'supervise'] as const
 const usage =
-  'usage: main.ts control|proxy|supervise [--config <file>] [--generation n] [--index n]'
+  'usage: main.ts control|proxy|guard|supervise [--config <file>] [--generation n] [--index n]'
 const defaultConfig = '/etc/mesh/agent.json'
 
 /**
@@ -137,7 +138,8 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
   switch (role) {
     case 'control': {
       const { App } = await import('./app.ts')
-      return new App({ ...parts, version: packageVersion() }, config)
+      const user = process.getuid?.() ?? 0
+      return new App({ ...parts, user, version: packageVersion() }, config)
     }
     case 'proxy': {
       const { ProxyWorker } = await import('./worker.ts')
@@ -147,6 +149,19 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
       return new ProxyWorker(
         { ...parts, logger: logger.child(who), access },
         { generation, index, runDirectory: paths.run, drainMs },
+      )
+    }
+    case 'guard': {
+      const { CaptureGuard } = await import('./interception/guard.ts')
+      const { kernelCommands } = await import('./interception/commands.ts')
+      const { capture, paths } = config
+      return new CaptureGuard(
+        { ...parts, commands: kernelCommands() },
+        {
+          owner: paths.run,
+          firstPort: capture.firstPort,
+          agentUser: process.getuid?.() ?? 0,
+        },
       )
     }
     case 'supervise': {
@@ -165,9 +180,16 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
         args: [...proxyFlags, import.meta.filename, 'proxy', ...words, '--index', String(n)],
         stopSignal: 'SIGTERM' as const,
       }))
+      const guard = {
+        name: 'guard',
+        command: process.execPath,
+        args: [import.meta.filename, 'guard', ...words],
+        stopSignal: 'SIGTERM' as const,
+      }
+      const isGuarded = config.capture.wish !== 'off' && process.getuid?.() === 0
       return new Supervisor(parts, {
         environment: { ...process.env, ...compileCache(config.paths.state) },
-        stages: [[control], proxies],
+        stages: [[control], proxies, ...(isGuarded ? [[guard]] : [])],
         finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
         killMs: config.drainMs + 10_000,
       })

@@ -1,8 +1,10 @@
 /**
  * Composition root of a proxy worker: the data plane of a host, wired together. It takes snapshots,
- * credentials and trust from the control process and goes on with the last ones when that is away.
+ * credentials and trust from the control process and goes on with the last ones when that is away. Longer
+ * than most files, because everything a worker is made of is put in its place here.
  */
 
+import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { ChannelPool } from './tunnel/channel-pool.ts'
 import { TunnelListener } from './tunnel/tunnel-listener.ts'
@@ -12,6 +14,8 @@ import { HeldBytes } from './http2/held-bytes.ts'
 import { Credentials } from './identity/credentials.ts'
 import { Inbound } from './inbound/inbound.ts'
 import { LocalInstances } from './inbound/local-instances.ts'
+import { callerPort } from './interception/caller-ports.ts'
+import { CapturedCallers } from './outbound/captured-callers.ts'
 import { FarHosts } from './outbound/far-hosts.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
 import { Outbound } from './outbound/outbound.ts'
@@ -25,7 +29,7 @@ import { RelayWatch } from './relay/relay-watch.ts'
 import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
 import { ControlLink } from './workers/control-link.ts'
-import type { ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
+import type { CaptureView, ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
 import { shareOf } from './workers/share.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
@@ -64,6 +68,9 @@ interface Plane {
   readonly loads: InstanceLoads
   readonly hosts: FarHosts
   readonly listeners: Listeners
+  /** Ports of captured callers, apart: people are told of the ones they asked for. */
+  readonly captured: Listeners
+  readonly callers: CapturedCallers
   readonly tunnelListener: TunnelListener
   readonly tunnels: Tunnels
   readonly policies: PolicyTable
@@ -85,9 +92,11 @@ export class ProxyWorker {
   #trustDomain: TrustDomain | null = null
   #self: SpiffeId | null = null
   #snapshot: Snapshot | null = null
+  #capture: CaptureView | null = null
   #plane: Plane | null = null
   /** What was last said of the listeners, so that nothing is said twice. */
   #reported = ''
+  #capturing = ''
   #stopping = false
 
   constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
@@ -116,6 +125,7 @@ export class ProxyWorker {
     logger.info({ open: this.#watch.size }, 'worker: serving -> draining')
     const plane = this.#plane
     plane?.listeners.stop()
+    plane?.captured.stop()
     plane?.tunnelListener.drain()
     const enough = new AbortController()
     await Promise.race([this.#watch.drain(), sleep(clock, this.#settings.drainMs, enough.signal)])
@@ -144,6 +154,10 @@ export class ProxyWorker {
         this.#self = hostId(message.snapshot.trustDomain, message.snapshot.host)
         this.#apply()
         break
+      case 'capture':
+        this.#capture = message.capture
+        this.#applyCapture()
+        break
       case 'collect':
         this.#link.send({
           kind: 'counters',
@@ -164,7 +178,9 @@ export class ProxyWorker {
     }
     this.#worker ??= settings
     this.#reported = ''
+    this.#capturing = ''
     this.#report()
+    this.#reportCapture()
   }
 
   #trusts(bundlePem: string, trustDomain: TrustDomain): void {
@@ -183,7 +199,10 @@ export class ProxyWorker {
     const snapshot = this.#snapshot
     const worker = this.#worker
     if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
-    this.#plane ??= this.#build(worker, this.#trustDomain)
+    if (this.#plane === null) {
+      this.#plane = this.#build(worker, this.#trustDomain)
+      this.#applyCapture()
+    }
     const { policies, loads, hosts, services, instances, listeners, outbound } = this.#plane
     const isPolicyChanged = policies.apply(snapshot)
     loads.apply(snapshot.local)
@@ -194,6 +213,49 @@ export class ProxyWorker {
     listeners.apply(desiredListeners(worker, snapshot, outbound))
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
     this.#report()
+  }
+
+  /** Opens a port for each caller; a connection to one that was not led there by us is not taken. */
+  #applyCapture(): void {
+    const [view, plane, trustDomain] = [this.#capture, this.#plane, this.#trustDomain]
+    if (view === null || plane === null || trustDomain === null || this.#stopping) return
+    const { callers, captured, outbound } = plane
+    callers.apply(view, trustDomain)
+    const accept = (socket: Socket): void => {
+      const service = callers.serviceOf(socket)
+      if (service === null) socket.resetAndDestroy()
+      else outbound.acceptFor(service, socket)
+    }
+    captured.apply(
+      view.callers.flatMap(({ index, service }) =>
+        view.addresses.map((address): DesiredListener => ({
+          name: `captured calls of ${service ?? 'others'}`,
+          address,
+          port: this.#callerPort(index),
+          accept,
+          refuse: (socket) => outbound.refuseFor(callers.serviceOf(socket), socket),
+        })),
+      ),
+    )
+    this.#reportCapture()
+  }
+
+  #callerPort(index: number): number {
+    return callerPort(this.#worker?.callerPorts ?? 0, this.#settings.generation, index)
+  }
+
+  #reportCapture(): void {
+    if (this.#plane === null || this.#capture === null) return
+    const { callers, captured } = this.#plane
+    const shut = new Set(captured.states.flatMap((one) => (one.problem === '' ? [] : [one.port])))
+    const open = callers.view.callers
+      .map(({ index }) => index)
+      .filter((index) => !shut.has(this.#callerPort(index)))
+    const message = { kind: 'capturing', sequence: callers.view.sequence, open } as const
+    const reported = JSON.stringify(message)
+    if (reported === this.#capturing) return
+    this.#capturing = reported
+    this.#link.send(message)
   }
 
   #build(worker: WorkerSettings, trustDomain: TrustDomain): Plane {
@@ -271,6 +333,7 @@ export class ProxyWorker {
       },
       { ...worker.tunnel, trustDomain, reusePort: worker.workers > 1 },
     )
+    const callers = new CapturedCallers({ portOf: (index) => this.#callerPort(index) })
     const outbound = new Outbound({
       held,
       services,
@@ -280,9 +343,13 @@ export class ProxyWorker {
       clock,
       random,
       counters,
-      callerOf: () => this.#self,
+      callerOf: (socket) => callers.callerOf(socket) ?? this.#self,
       refused: new RefusedCallers({ clock, logger, outcomes, counters }, worker),
     })
+    const shared = {
+      reusePort: worker.workers > 1,
+      maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
+    }
     const listeners = new Listeners(
       {
         clock,
@@ -291,13 +358,20 @@ export class ProxyWorker {
         onChange: () => this.#report(),
         onFailed: (listener) => this.#onFailed(listener),
       },
+      shared,
+    )
+    const captured = new Listeners(
       {
-        reusePort: worker.workers > 1,
-        maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
+        clock,
+        random,
+        logger,
+        onChange: () => this.#reportCapture(),
+        onFailed: () => this.#reportCapture(),
       },
+      shared,
     )
     const reach = { policies, loads, hosts, services, instances }
-    const plane = { ...reach, outbound, listeners, tunnelListener, tunnels }
+    const plane = { ...reach, outbound, listeners, captured, callers, tunnelListener, tunnels }
     this.#measure(plane, held)
     this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
       this.#ended.reject(error),
@@ -315,10 +389,11 @@ export class ProxyWorker {
     this.#report()
   }
 
-  #measure({ listeners, tunnelListener, tunnels }: Plane, held: HeldBytes): void {
+  #measure({ listeners, captured, tunnelListener, tunnels }: Plane, held: HeldBytes): void {
     const { connectionsOpen, heldBytes, tunnelsOpen, tunnelStreamsOpen } = agentMetrics
     const gauge = this.#counters.gauge.bind(this.#counters)
     gauge(connectionsOpen.name, { listener: 'outbound' }, () => listeners.openConnections)
+    gauge(connectionsOpen.name, { listener: 'captured' }, () => captured.openConnections)
     gauge(tunnelsOpen.name, { direction: 'outbound' }, () => tunnels.openTunnels)
     gauge(tunnelsOpen.name, { direction: 'inbound' }, () => tunnelListener.openTunnels)
     gauge(tunnelStreamsOpen.name, { direction: 'outbound' }, () => tunnels.openStreams)

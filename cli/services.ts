@@ -13,14 +13,26 @@ export async function services(parts: {
   const reports = await parts.agent.ask('services')
   parts.printer.result(reports, () =>
     table(
-      ['SERVICE', 'PROTOCOL', 'HOST', 'INSTANCE', 'PORT', 'WEIGHT', 'VERSION', 'ZONE', 'TAGS'],
-      reports.flatMap(({ name, protocol, instances }) =>
+      [
+        'SERVICE',
+        'PROTOCOL',
+        'ADDRESS',
+        'HOST',
+        'INSTANCE',
+        'PORT',
+        'WEIGHT',
+        'VERSION',
+        'ZONE',
+        'TAGS',
+      ],
+      reports.flatMap(({ name, protocol, addresses, instances }) =>
         instances.length === 0
-          ? [[name, protocol, 'no instance']]
+          ? [[name, protocol, addresses[0] ?? '-', 'no instance']]
           : instances.map(
               ({ host, id, port, weight, local, version = '', zone = '', tags = [] }) => [
                 name,
                 protocol,
+                addresses[0] ?? '-',
                 local ? `${host} (here)` : host,
                 id,
                 String(port),

@@ -1,6 +1,6 @@
 /** Owns `meshctl status`: what this host's agent is and how it fares. */
 
-import type { Contact, StatusReport } from '#shared/model/admin.ts'
+import type { CaptureReport, Contact, StatusReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
@@ -34,6 +34,7 @@ function render(report: StatusReport): string {
       `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
         `${snapshot.instances} instances, ${snapshot.hosts} hosts`,
     ],
+    ['capture', captured(report.capture)],
     ...(workers.length === report.workersWanted
       ? []
       : [['workers', `${workers.length} of ${report.workersWanted} connected`] as const]),
@@ -51,6 +52,12 @@ function render(report: StatusReport): string {
 
 function times(count: number): string {
   return count === 1 ? 'once' : `${count} times`
+}
+
+function captured({ kind, reason, destinations, callers }: CaptureReport): string {
+  if (kind !== 'on') return `${kind}: ${reason}`
+  const known = callers.filter(({ user }) => user !== null).map(({ service }) => service)
+  return `${destinations} addresses lead into the mesh; callers known here: ${known.join(', ') || 'none'}`
 }
 
 function words(contact: Contact, nowMs: number): string {

@@ -3,6 +3,7 @@
  * the likely cause and what to do. Names are stable; `docs/checks.md` has a section for each.
  */
 
+import { captureChecks } from './capture-checks.ts'
 import { newToken, remedyOf } from './certificate-remedies.ts'
 import { ago, bad, duration, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
 import { manifestChecks } from './manifest-checks.ts'
@@ -270,6 +271,7 @@ const checks: readonly Check[] = [
           )
         : ok(`other hosts reach this one at ${status.address}`),
   },
+  ...captureChecks,
   ...manifestChecks,
 ]
 

@@ -178,8 +178,12 @@ export class Catalog {
     }
     const instances = records
       .map((record): InstanceView => {
-        const { host, id, port, weight } = record
-        return { host, id, port, weight, ...labelsOf(record) }
+        const { host, id, port, weight, intercept, onAgentDown } = record
+        const addresses = {
+          ...(intercept === undefined ? {} : { intercept }),
+          ...(onAgentDown === undefined ? {} : { onAgentDown }),
+        }
+        return { host, id, port, weight, ...addresses, ...labelsOf(record) }
       })
       .sort((a, b) => order(a.host, b.host) || order(a.id, b.id))
     const view: ServiceView = { name, protocol: protocolOf(records), instances }

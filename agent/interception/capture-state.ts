@@ -42,6 +42,8 @@ export interface CallerRule {
 /** Connections to `address:port` go to the mesh, which knows them by the virtual IP. */
 export interface DestinationRule extends Endpoint {
   readonly virtual: string
+  /** Whether nobody may go there without the mesh, also while the agent is gone. */
+  readonly denied: boolean
 }
 
 /** A service of this host: only these users may answer at its port. */

@@ -21,13 +21,18 @@ export function noElements(): Record<SetName, Map<string, string>> {
 /** The elements a state asks for. */
 export function elementsOf(state: CaptureState): Elements {
   const sets = noElements()
-  const keyed = (name: 'destinations' | 'dialled' | 'answered' | 'answerers', at: Endpoint) =>
-    sets[`${name}${isIPv4(at.address) ? '4' : '6'}`]
+  const keyed = (
+    name: 'destinations' | 'denied' | 'dialled' | 'answered' | 'answerers',
+    at: Endpoint,
+  ) => sets[`${name}${isIPv4(at.address) ? '4' : '6'}`]
   const key = ({ address, port }: Endpoint): string => `${address} . ${port}`
   // Without a port to lead to, no destination may lead anywhere.
   if (state.unknownPort !== null) {
     sets.unknown_callers.set('tcp', String(state.unknownPort))
-    for (const one of state.destinations) keyed('destinations', one).set(key(one), one.virtual)
+    for (const one of state.destinations) {
+      keyed('destinations', one).set(key(one), one.virtual)
+      if (one.denied) keyed('denied', one).set(key(one), '')
+    }
     for (const { user, port } of state.callers) sets.callers.set(String(user), String(port))
   }
   for (const one of state.dialled) keyed('dialled', one).set(key(one), '')
@@ -82,6 +87,24 @@ export function changesBetween(before: Elements, after: Elements): string {
     }
   }
   return [...gone, ...come].map((line) => `${line}\n`).join('')
+}
+
+/**
+ * What is left of a table's elements when nobody takes captured connections: only the destinations
+ * that may not be reached without the mesh. Guards and locks stay as they are.
+ */
+export function lifted(standing: Elements): Elements {
+  const left: Record<SetName, ReadonlyMap<string, string>> = { ...standing }
+  const only = (all: ReadonlyMap<string, string>, some: ReadonlyMap<string, string>) =>
+    new Map([...all].filter(([key]) => some.has(key)))
+  left.destinations4 = only(standing.destinations4, standing.denied4)
+  left.destinations6 = only(standing.destinations6, standing.denied6)
+  const isEmpty = left.destinations4.size + left.destinations6.size === 0
+  if (isEmpty) {
+    left.callers = new Map()
+    left.unknown_callers = new Map()
+  }
+  return left
 }
 
 /** Whether two differ at all. */

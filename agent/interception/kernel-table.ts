@@ -10,7 +10,7 @@ import { tableName, virtualRange4, type CaptureState, type TableShape } from './
 import type { KernelCommands } from './commands.ts'
 import { changesBetween, elementsOf, isSame, noElements, type Elements } from './elements.ts'
 import { readCounters, readListing, type Listing } from './listing.ts'
-import { chainsOf, commentOf, rulesetText } from './ruleset.ts'
+import { chainsOf, commentFor, rulesetText } from './ruleset.ts'
 
 /** What a table leans on. */
 export interface KernelTableParts {
@@ -141,7 +141,7 @@ export class KernelTable {
   async #refuseForeign({ strangers }: Listing): Promise<void> {
     const text = await this.#commands.ask('-t', 'list', 'table', 'inet', tableName)
     const comment = /^\tcomment "(.*)"$/m.exec(text)?.[1] ?? ''
-    if (comment === commentOf(this.#shape) && strangers.length === 0) return
+    if (comment === commentFor(this.#shape.owner) && strangers.length === 0) return
     const whose =
       comment === '' ? `has ${strangers.join(', ') || 'no mark of ours'}` : `is of ${comment}`
     throw new MeshError(`the nftables table inet ${tableName} is not this agent’s: it ${whose}`, {

@@ -22,6 +22,9 @@ export const setTypes = {
   locked: 'inet_service',
   lock_users: 'inet_service . uid',
   plaintext: 'inet_service : counter',
+  // No rule reads these: they tell the guard which destinations stay when the agent is gone.
+  denied4: 'ipv4_addr . inet_service',
+  denied6: 'ipv6_addr . inet_service',
 } as const
 
 /** A set or map of the table. */
@@ -106,7 +109,7 @@ export function rulesetText(shape: TableShape): string {
   const chains = Object.entries(chainsOf(shape))
   const table = `inet ${tableName}`
   return [
-    `add table ${table} { comment ${JSON.stringify(commentOf(shape))}; }`,
+    `add table ${table} { comment ${JSON.stringify(commentFor(shape.owner))}; }`,
     ...Object.entries(setTypes).map(
       ([name, type]) =>
         `add ${isMap(name as SetName) ? 'map' : 'set'} ${table} ${name} { type ${type}; }`,
@@ -119,6 +122,6 @@ export function rulesetText(shape: TableShape): string {
 }
 
 /** What the table's comment says: whose it is. nft takes 128 characters. */
-export function commentOf({ owner }: TableShape): string {
+export function commentFor(owner: string): string {
   return `mesh-agent ${owner}`.slice(-128)
 }

@@ -4,7 +4,7 @@
  * of the past only the versions that were in force.
  */
 
-import type { Manifest } from '#shared/model/manifest.ts'
+import type { Manifest, RunAs } from '#shared/model/manifest.ts'
 import type { ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
 import { userFaults, type UserServices } from './user-rules.ts'
@@ -135,7 +135,7 @@ function isUsable(
 
 function claimsOf(manifest: Manifest | null): readonly Claim[] {
   if (manifest === null) return []
-  const { service, address, port, upstreams } = manifest
+  const { service, address, port, upstreams, run } = manifest
   const name: Claim = {
     key: `service ${service}`,
     pointer: '/name',
@@ -148,12 +148,23 @@ function claimsOf(manifest: Manifest | null): readonly Claim[] {
     words: `local port ${upstream.port}`,
     hint: 'choose a free local port',
   }))
-  if (port === undefined) return [name, ...ports]
+  const users = run === undefined ? [] : [userClaim(run)]
+  if (port === undefined) return [name, ...users, ...ports]
   const place: Claim = {
     key: `place ${address} ${port}`,
     pointer: '/port',
     words: `port ${port} of ${address}`,
     hint: 'one service is one manifest; remove one file or correct its "port"',
   }
-  return [name, place, ...ports]
+  return [name, place, ...users, ...ports]
+}
+
+/** What a user does is one service's: the kernel tells connections apart by nothing finer. */
+function userClaim({ user }: RunAs): Claim {
+  return {
+    key: `user ${user}`,
+    pointer: '/run/user',
+    words: `user "${user}"`,
+    hint: 'let each service run as a user of its own',
+  }
 }

@@ -21,7 +21,7 @@ export interface UserFault {
 
 /** What is wrong with a manifest because of whose it is; the administrator's may say everything. */
 export function userFaults(manifest: Manifest, services: UserServices): readonly UserFault[] {
-  const { owner, service, address, upstreams } = manifest
+  const { owner, service, address, upstreams, run, intercept } = manifest
   if (owner === undefined) return []
   const faults: UserFault[] = []
   const granted = Object.hasOwn(services, owner) ? (services[owner] ?? []) : []
@@ -42,6 +42,26 @@ export function userFaults(manifest: Manifest, services: UserServices): readonly
         rule: 'not-loopback',
         message: `address ${address} is not a loopback address, and user ${owner} may name no other`,
         hint: 'leave it out to use 127.0.0.1, or let the administrator drop the file',
+      },
+    })
+  }
+  if (run !== undefined && run.user !== owner) {
+    faults.push({
+      pointer: '/run/user',
+      fault: {
+        rule: 'not-yours',
+        message: `user ${owner} may not say who user ${run.user} is`,
+        hint: `leave it out: the service is known by user ${owner}`,
+      },
+    })
+  }
+  if (intercept.length > 0) {
+    faults.push({
+      pointer: '/intercept',
+      fault: {
+        rule: 'not-yours',
+        message: `user ${owner} may not capture connections of others to real addresses`,
+        hint: 'let the administrator drop the file',
       },
     })
   }

@@ -166,7 +166,9 @@ export class Listeners {
       onFailed(stateOf(post))
       onChange()
     })
-    server.listen({ host: address, port, backlog: 4096, exclusive: true, reusePort }, () => {
+    const ipv6Only = address.includes(':')
+    const where = { host: address, port, backlog: 4096, exclusive: true, reusePort, ipv6Only }
+    server.listen(where, () => {
       if (post.server !== server) return
       post.problem = ''
       post.backoff.reset()

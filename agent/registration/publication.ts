@@ -47,7 +47,7 @@ export function publicationOf(
   const withheld = new Map<ServiceName, Withheld>()
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
   for (const manifest of manifests) {
-    const { service, protocol, port, weight } = manifest
+    const { service, protocol, port, weight, intercept, onAgentDown } = manifest
     const reason = withholding(fitnessOf(service), presence)
     if (reason !== null) {
       withheld.set(service, reason)
@@ -61,6 +61,8 @@ export function publicationOf(
       port,
       weight,
       state: 'up',
+      ...(intercept.length === 0 ? {} : { intercept }),
+      ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
       ...labelsOf(manifest),
     }
     const key = instanceKey(service, host, onlyInstance)

@@ -4,7 +4,7 @@
  * A worker connects; the control process welcomes it and from then on sends whole values.
  */
 
-import type { TrustDomain } from '#shared/model/names.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 
@@ -34,6 +34,8 @@ export type ToWorker =
   /** The whole set of credentials; what is not in it is gone. */
   | { readonly kind: 'credentials'; readonly credentials: readonly CredentialMessage[] }
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
+  /** What captured connections mean; workers of before captures do not know it. */
+  | { readonly kind: 'capture'; readonly capture: CaptureView }
   /** Asks for a `counters` message with the same number. */
   | { readonly kind: 'collect'; readonly request: number }
   /** Stop listening, finish what is open, then exit. */
@@ -54,10 +56,23 @@ export type FromWorker =
   /** Where it listens now, and what it could not open; sent again whenever that changes. */
   | { readonly kind: 'listening'; readonly state: ListeningState }
   | { readonly kind: 'counters'; readonly request: number; readonly counters: CounterDump }
+  /** It acts on a capture view, and these indexes of callers have their ports open. */
+  | { readonly kind: 'capturing'; readonly sequence: number; readonly open: readonly number[] }
   /** The snapshot in use, so that readiness means ready. */
   | { readonly kind: 'applied'; readonly sequence: number }
   /** Its last words: it ends in good order, and has counted so much. */
   | { readonly kind: 'leaving'; readonly counters: CounterDump }
+
+/** Who is behind each port of a caller, and which service behind each virtual IP. */
+export interface CaptureView {
+  /** Grows, also from one control process to the next. */
+  readonly sequence: number
+  /** By index within a generation's ports; null: everybody who is no known caller. */
+  readonly callers: readonly { readonly index: number; readonly service: ServiceName | null }[]
+  readonly services: Readonly<Record<string, ServiceName>>
+  /** Where the ports are opened: every address, because a captured connection keeps its own. */
+  readonly addresses: readonly string[]
+}
 
 /** Settings of a worker that do not change while it lives. */
 export interface WorkerSettings {
@@ -72,6 +87,8 @@ export interface WorkerSettings {
   readonly workers: number
   /** Connections of callers open at once on the host. */
   readonly maxConnections: number
+  /** Where ports of captured callers begin. */
+  readonly callerPorts: number
 }
 
 /** A listener that is open, or the reason why it is not. */

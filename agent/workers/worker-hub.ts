@@ -17,6 +17,7 @@ import { LineSocket } from './line-socket.ts'
 import { Outbox } from './outbox.ts'
 import {
   protocol,
+  type CaptureView,
   type CounterDump,
   type CredentialMessage,
   type FromWorker,
@@ -36,6 +37,8 @@ export interface WorkerState {
   readonly listening: ListeningState
   /** How often a worker in its place has ended without a goodbye. */
   readonly crashes: number
+  /** What it captures; null: it knows of no capture. */
+  readonly capturing: { readonly sequence: number; readonly open: readonly number[] } | null
 }
 
 /** Settings of the hub. */
@@ -50,7 +53,7 @@ export interface WorkerHubSettings {
 const maxConnections = 64
 
 /** Values every worker must know, in the order in which one that connects hears them. */
-type ValueKind = 'trust' | 'credentials' | 'snapshot'
+type ValueKind = 'trust' | 'credentials' | 'snapshot' | 'capture'
 
 class Worker {
   readonly line: LineSocket<FromWorker, ToWorker>
@@ -121,6 +124,11 @@ export class WorkerHub {
     this.#stopping = true
     for (const worker of this.#workers) worker.line.close('the control process stops')
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  /** Hands every worker what captured connections mean, now and whenever one connects. */
+  setCapture(capture: CaptureView): void {
+    this.#set({ kind: 'capture', capture })
   }
 
   /** Hands every worker the trust bundle, now and whenever one connects. */
@@ -242,6 +250,13 @@ export class WorkerHub {
         if (worker.state !== null) worker.state = { ...worker.state, applied: message.sequence }
         this.#changed()
         break
+      case 'capturing':
+        if (worker.state !== null) {
+          const { sequence, open } = message
+          worker.state = { ...worker.state, capturing: { sequence, open } }
+        }
+        this.#changed()
+        break
       case 'counters':
         this.#ledger.update(worker, message.counters)
         worker.waiting.get(message.request)?.(message.counters)
@@ -273,9 +288,10 @@ export class WorkerHub {
       applied: 0,
       listening: { tunnelPort: 0, listeners: [] },
       crashes: this.#crashes.get(placeOf(generation, index)) ?? 0,
+      capturing: null,
     }
     worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
-    for (const kind of ['trust', 'credentials', 'snapshot'] as const) {
+    for (const kind of ['trust', 'credentials', 'snapshot', 'capture'] as const) {
       const line = this.#values.get(kind)
       if (line !== undefined) this.#hand(worker, kind, line)
     }

@@ -143,7 +143,7 @@ export class DemoHost {
   }
 
   #config(): Readonly<Record<string, unknown>> {
-    const { address, local, name } = this.place
+    const { address, local, name, isOwnNetwork } = this.place
     return {
       host: name,
       address,
@@ -160,6 +160,8 @@ export class DemoHost {
         metrics: `${address}:${ports.metrics}`,
         explicit: local,
       },
+      // The machine's own network is not the demo's to change.
+      ...(isOwnNetwork ? {} : { capture: 'off' }),
       drainMs: 1000,
       ...this.#settings.agentConfig,
     }

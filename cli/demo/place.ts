@@ -16,6 +16,8 @@ export interface Place {
   readonly address: string
   /** Address of services and listeners that only this host's programs use. */
   readonly local: string
+  /** Whether its network is its own, so that an agent may change the rules there. */
+  readonly isOwnNetwork: boolean
   /** Turns a command into one that runs there. */
   enter(command: readonly string[]): readonly string[]
 }
@@ -56,7 +58,7 @@ function loopback(): Places {
   const prefix = `127.${randomInt(64, 250)}.${randomInt(1, 250)}`
   const place = (name: string, last: number): Place => {
     const address = `${prefix}.${last}`
-    return { name, address, local: address, enter: (command) => command }
+    return { name, address, local: address, isOwnNetwork: false, enter: (command) => command }
   }
   return {
     kind: 'loopback',
@@ -94,6 +96,7 @@ function namespaces(parts: PlaceParts): Places {
     name,
     address,
     local: '127.0.0.1',
+    isOwnNetwork: true,
     enter: (command) => ['nsenter', `--net=/run/netns/${namespace}`, ...command],
   })
   return {

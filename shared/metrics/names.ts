@@ -146,6 +146,18 @@ export const agentMetrics = {
     help: '1 while the local instance passes its health check.',
     labels: ['service'],
   },
+  captureDestinations: {
+    name: 'mesh_capture_destinations',
+    kind: 'gauge',
+    help: 'Addresses and ports that lead local programs into the mesh; 0 while nothing is captured.',
+    labels: [],
+  },
+  plaintext: {
+    name: 'mesh_plaintext_connections_total',
+    kind: 'counter',
+    help: 'Connections to a service that did not come through the mesh, while it is permissive.',
+    labels: ['service'],
+  },
   workers: {
     name: 'mesh_workers_connected',
     kind: 'gauge',

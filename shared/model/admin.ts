@@ -35,7 +35,32 @@ export interface StatusReport {
   readonly manifestDirectory: ManifestDirectoryReport
   /** Workers a generation has. */
   readonly workersWanted: number
+  readonly capture: CaptureReport
   readonly workers: readonly WorkerReport[]
+}
+
+/** Whether the kernel leads connections of local programs into the mesh, and whose. */
+export interface CaptureReport {
+  readonly kind: 'on' | 'off' | 'waiting' | 'failed'
+  /** Why it is not on; empty while it is. */
+  readonly reason: string
+  /** What to do about it; may be empty. */
+  readonly hint: string
+  readonly callers: readonly CallerReport[]
+  /** How many addresses and ports are captured. */
+  readonly destinations: number
+  /** What was asked for and is not captured, and why. */
+  readonly problems: readonly string[]
+}
+
+/** A local service as a caller. */
+export interface CallerReport {
+  readonly service: string
+  /** The number of the user it is known by; null where it is known by none. */
+  readonly user: number | null
+  /** Why it is known by none, or that its port is in wrong hands; empty otherwise. */
+  readonly problem: string
+  readonly inbound: 'off' | 'permissive' | 'strict'
 }
 
 /** Where the manifests are read. */
@@ -85,6 +110,8 @@ export interface ListenerReport {
 export interface ServiceReport {
   readonly name: string
   readonly protocol: string
+  /** Its virtual IPs on this host; none while nothing is captured here. */
+  readonly addresses: readonly string[]
   readonly instances: readonly InstanceReport[]
 }
 

@@ -27,6 +27,18 @@ export interface Upstream {
   readonly port: Port
 }
 
+/** Who a service is on its host: how the kernel knows its connections from others'. */
+export interface RunAs {
+  readonly kind: 'user'
+  readonly user: string
+}
+
+/** What becomes of captured connections to real addresses of a service while the agent is gone. */
+export type AgentDownStance = 'direct' | 'deny'
+
+/** What becomes of connections to a service's port that do not come through the mesh. */
+export type InboundMode = 'off' | 'permissive' | 'strict'
+
 /** One local service, or, without a port, only the upstreams of a pure caller. */
 export interface Manifest extends InstanceLabels {
   /** The file it came from, for error messages. */
@@ -48,6 +60,12 @@ export interface Manifest extends InstanceLabels {
   readonly policy?: Policy
   /** Most requests (HTTP) or connections (TCP) it is given at once; absent for no limit. */
   readonly maxConcurrent?: number
+  /** Absent: the owner of the listening socket, if that is not root. */
+  readonly run?: RunAs
+  readonly inbound: InboundMode
+  /** Addresses, `ip:port` or `name:port`, that lead to the service through the mesh. */
+  readonly intercept: readonly string[]
+  readonly onAgentDown: AgentDownStance
   /** How long open connections may live on after the manifest is gone. */
   readonly drainMs: number
 }

@@ -23,6 +23,10 @@ export interface InstanceRecord extends InstanceLabels {
   /** Relative share of traffic, 1 to 1000. */
   readonly weight: number
   readonly state: 'up' | 'left'
+  /** Addresses of its host, `ip:port` or `name:port`, by which programs know the service. */
+  readonly intercept?: readonly string[]
+  /** What becomes of calls to them while the caller's agent is gone; absent: direct. */
+  readonly onAgentDown?: 'deny'
 }
 
 /** Where a host's agent takes tunnels; published by the host under its lease. */

@@ -14,6 +14,10 @@ export interface InstanceView extends InstanceLabels {
   readonly id: InstanceId
   readonly port: Port
   readonly weight: number
+  /** Addresses of its host that lead to the service. */
+  readonly intercept?: readonly string[]
+  /** What becomes of calls to them while the caller's agent is gone; absent: direct. */
+  readonly onAgentDown?: 'deny'
 }
 
 /** A service as callers see it. */

@@ -158,7 +158,18 @@ function assign(value: JsonValue, steps: readonly string[], leaf: JsonValue): vo
 function valueOf(type: string, text: string): JsonValue {
   if (type === 'integer' && /^-?\d+$/.test(text)) return Number(text)
   if (type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true'
+  if (type === 'array') return listOf(text) ?? text
   return text
+}
+
+/** A list written as JSON; undefined where it is none, so that the check names what was written. */
+function listOf(text: string): readonly JsonValue[] | undefined {
+  try {
+    const value = JSON.parse(text) as JsonValue
+    return Array.isArray(value) ? value : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function isObject(value: JsonValue): value is Readonly<Record<string, JsonValue>> {

@@ -12,6 +12,7 @@ import { parsePort, parseServiceName, type Port, type ServiceName } from '#share
 import { check, show } from './check.ts'
 import { deepFreeze } from './freeze.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
+import { captureFacts, captureKeys } from './manifest-capture.ts'
 import { joinPointer, type JsonValue } from './json-reader.ts'
 import { manifestPolicy, manifestPolicyKeys } from './policy.ts'
 import type { Problem, Report } from './problem.ts'
@@ -169,6 +170,7 @@ export const manifestSchema = Type.Object(
           'requests (http) or connections (tcp) it is given at once; more go elsewhere or are refused',
       }),
     ),
+    ...captureKeys,
     drainMs: Type.Optional(
       Type.Integer({
         minimum: 0,
@@ -251,6 +253,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     health,
     upstreams,
     requires,
+    ...captureFacts(document, raw, report),
     ...labelsOf({ ...raw, tags }),
     ...(policy === null ? {} : { policy }),
     ...(raw.maxConcurrent === undefined ? {} : { maxConcurrent: raw.maxConcurrent }),
@@ -272,6 +275,9 @@ const servingKeys = [
   'defaultPolicy',
   'policyMode',
   'maxConcurrent',
+  'inbound',
+  'intercept',
+  'onAgentDown',
   'drainMs',
 ] as const
 
@@ -293,13 +299,14 @@ function asksForNothing(document: JsonDocument): boolean {
     readonly upstreams?: JsonValue
     readonly requires?: JsonValue
   }
-  return !document.has('/port') && show(upstreams) === '{}' && show(requires) === '[]'
+  const isNobody = !document.has('/port') && !document.has('/run')
+  return isNobody && show(upstreams) === '{}' && show(requires) === '[]'
 }
 
 function reportNothing(report: Report): void {
   report('', {
     rule: 'nothing-to-do',
-    message: 'neither a port nor an upstream nor a required service is given',
+    message: 'neither a port nor an upstream nor a required service nor a user is given',
     hint: 'add "port": 8080 for a service, or "upstreams": {"orders": 9001} for a caller',
   })
 }

@@ -36,6 +36,8 @@ const instance = Compile(
     port,
     weight: Type.Integer({ minimum: 1, maximum: 1000 }),
     state: Type.Union([Type.Literal('up'), Type.Literal('left')]),
+    onAgentDown: Type.Optional(Type.Literal('deny')),
+    intercept: Type.Optional(Type.Array(Type.String({ maxLength: 260 }), { maxItems: 64 })),
     zone: Type.Optional(Type.String({ maxLength: 253 })),
     version: Type.Optional(Type.String({ maxLength: 100 })),
     tags: Type.Optional(Type.Array(Type.String({ maxLength: 100 }), { maxItems: 100 })),
@@ -80,6 +82,8 @@ export function decodeInstance(text: string): Parsed<InstanceRecord> {
     port: must(parsePort(raw.port)),
     weight: raw.weight,
     state: raw.state,
+    ...(raw.intercept === undefined ? {} : { intercept: raw.intercept }),
+    ...(raw.onAgentDown === undefined ? {} : { onAgentDown: raw.onAgentDown }),
     ...labelsOf(raw),
   }))
 }

@@ -38,6 +38,7 @@ const worker = {
   protocol: 1,
   applied: 3,
   crashes: 0,
+  capturing: null,
   listening: { tunnelPort: 15008, listeners: [] },
 }
 const credential = (id: string, notAfterMs: number): CredentialMessage =>
@@ -91,6 +92,12 @@ function makeReport(
       },
       health: { statusOf: () => passing },
       registrar: { offer: { presence: null, offered: [offered], local: [] }, withheld: () => null },
+      interception: {
+        status: { kind: 'off', reason: 'asked for' },
+        plan: null,
+        plaintext: async () => new Map(),
+      },
+      locals: { services: [] },
       hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }) },
       membership: () => (isAlone ? null : membership),
       ...parts,

@@ -32,6 +32,11 @@ void t.test('a controller is all a config needs', (t) => {
       users: {},
       inboundSource: '127.0.0.6',
       accessLog: 'on',
+      capture: {
+        wish: null,
+        firstPort: 17_000,
+        exclude: { ports: [], addresses: [], users: [] },
+      },
       log: { level: 'info' },
       maxConnections: 20_000,
       workers: 2,
@@ -137,5 +142,22 @@ void t.test('what the machine cannot say must be set', (t) => {
   t.match(read({ controller: 'c:0' }), { ok: false, problems: [{ message: /needs a port/ }] })
   t.match(read({ controller: 'c:1', host: 'a', address: '::' }), { ok: false })
   t.match(machineFacts(), { hostname: String })
+  t.end()
+})
+
+void t.test('what is excluded from capture is read as lists, also from variables', (t) => {
+  const variables = {
+    MESH_CAPTURE_EXCLUDE_PORTS: '[5432]',
+    MESH_CAPTURE_EXCLUDE_ADDRESSES: '["10.0.0.0/8", "fd00::/8", "10.1.2.3"]',
+  }
+  t.match(read({ controller: 'ca:1' }, variables), {
+    config: {
+      capture: { exclude: { ports: [5432], addresses: ['10.0.0.0/8', 'fd00::/8', '10.1.2.3'] } },
+    },
+  })
+  t.match(read({ controller: 'ca:1', captureExclude: { addresses: ['10.0.0.0/40', 'here'] } }), {
+    problems: [{ rule: 'not-an-address' }, { rule: 'not-an-address' }],
+  })
+  t.match(read({ controller: 'ca:1' }, { MESH_CAPTURE_EXCLUDE_PORTS: '5432' }), { ok: false })
   t.end()
 })

@@ -4,6 +4,7 @@ import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Bench } from './bench.ts'
+import { capture } from './scenarios/capture.ts'
 import { churnScenario } from './scenarios/churn.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
@@ -27,6 +28,7 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   latency,
   memory,
   churn: churnScenario,
+  capture,
 }
 
 const { values, positionals } = parseArgs({

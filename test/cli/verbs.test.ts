@@ -54,6 +54,7 @@ t.test('status tells a person and a script the same, and succeeds when ready', a
   t.equal(await status({ agent, printer: person.printer }), 0)
   t.match(person.out(), /^host +alpha \(10\.0\.0\.1, zone z1\)$/m)
   t.match(person.out(), /^controller +10\.0\.0\.9:15010 connected$/m)
+  t.match(person.out(), /^capture +2 addresses lead into the mesh; callers known here: none$/m)
   t.match(person.out(), /^worker 1-0 +pid 101, snapshot 7 of 7.*2 of 2 listeners open$/m)
   const script = paper(true)
   t.equal(await status({ agent, printer: script.printer }), 0)
@@ -77,15 +78,16 @@ t.test('services lists instances and marks those of this host', async (t) => {
       {
         name: 'orders',
         protocol: 'http',
+        addresses: ['240.240.1.2'],
         instances: [{ host: 'alpha', id: '1', port: 8080, weight: 100, local: true }],
       },
-      { name: 'lonely', protocol: 'tcp', instances: [] },
+      { name: 'lonely', protocol: 'tcp', addresses: [], instances: [] },
     ],
   })
   const { printer, out } = paper(false)
   t.equal(await services({ agent, printer }), 0)
-  t.match(out(), /^orders +http +alpha \(here\) +1 +8080 +100$/m)
-  t.match(out(), /^lonely +tcp +no instance$/m)
+  t.match(out(), /^orders +http +240\.240\.1\.2 +alpha \(here\) +1 +8080 +100$/m)
+  t.match(out(), /^lonely +tcp +- +no instance$/m)
 })
 
 t.test('check fails when one check does, with cause, fix and where to read on', async (t) => {

@@ -31,6 +31,7 @@ export const healthyFacts: AgentFacts = {
       instances: 3,
       hosts: 2,
     },
+    capture: { kind: 'on', reason: '', hint: '', callers: [], destinations: 2, problems: [] },
     manifestDirectory: { path: '/etc/mesh.d', problem: '' },
     workersWanted: 1,
     workers: [
@@ -53,6 +54,7 @@ export const healthyFacts: AgentFacts = {
     {
       name: 'orders',
       protocol: 'http',
+      addresses: ['240.240.1.2'],
       instances: [{ host: 'beta', id: '1', port: 8080, weight: 100, local: false }],
     },
   ],

@@ -43,6 +43,8 @@ export function placeAgent(directory: string, more: Readonly<Record<string, unkn
       metrics: `${address}:15020`,
       explicit: address,
     },
+    // Tests share the machine's network: its rules are not theirs to change.
+    capture: 'off',
     drainMs: 1000,
     ...more,
   }

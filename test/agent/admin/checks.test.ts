@@ -2,6 +2,7 @@ import t from 'tap'
 import { checkNames, judge } from '#agent/admin/checks.ts'
 import type {
   AgentFacts,
+  CaptureReport,
   CertificateReport,
   ManifestReport,
   WorkerReport,
@@ -37,6 +38,12 @@ function withWorker(change: Partial<WorkerReport>): AgentFacts {
   return withStatus({ workers: [{ ...worker, ...change } as WorkerReport] })
 }
 
+const unknown = { service: 'db', user: null, problem: '', inbound: 'permissive' } as const
+
+function withCapture(change: Partial<CaptureReport>): AgentFacts {
+  return withStatus({ capture: { ...healthyFacts.status.capture, ...change } })
+}
+
 const away = { kind: 'down', sinceMs: now - 5000, reason: 'connection refused' } as const
 const { snapshot, controller } = healthyFacts.status
 
@@ -56,6 +63,10 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['workers-current', 'warning', withStatus({ snapshot: { ...snapshot, sequence: 8 } })],
   ['tunnel-listener', 'failed', withWorker({ tunnelPort: 0 })],
   ['forward-proxy-listener', 'failed', listenerProblem('forward proxy')],
+  ['capture', 'failed', withCapture({ kind: 'failed', reason: 'another agent has the table' })],
+  ['capture', 'warning', withCapture({ kind: 'waiting', reason: 'no worker' })],
+  ['callers-known', 'warning', withCapture({ callers: [{ ...unknown, problem: 'root' }] })],
+  ['intercepts', 'warning', withCapture({ problems: ['10.0.0.5:22 of db: port 22'] })],
   ['explicit-listeners', 'failed', listenerProblem('orders (web.json)')],
   ['requirements-met', 'failed', manifests({ requires: ['lost'] })],
   ['advertised-address', 'warning', withStatus({ address: '127.0.0.1' })],

@@ -1,12 +1,12 @@
 import t from 'tap'
 import { nothing } from '#agent/interception/capture-state.ts'
-import { changesBetween, elementsOf, isSame } from '#agent/interception/elements.ts'
+import { changesBetween, elementsOf, isSame, lifted } from '#agent/interception/elements.ts'
 
 const state = {
   ...nothing,
   unknownPort: 17000,
   callers: [{ user: 1001, port: 17001 }],
-  destinations: [{ address: '10.0.0.5', port: 5432, virtual: '240.240.0.1' }],
+  destinations: [{ address: '10.0.0.5', port: 5432, virtual: '240.240.0.1', denied: false }],
 }
 
 t.test('changesBetween says only what differs, deletions first', async (t) => {
@@ -31,4 +31,15 @@ t.test('changesBetween says only what differs, deletions first', async (t) => {
 t.test('elementsOf leads nothing anywhere while no worker takes it', async (t) => {
   const { destinations4, callers } = elementsOf({ ...state, unknownPort: null })
   t.same([destinations4.size, callers.size], [0, 0])
+})
+
+t.test('lifted keeps only what may not be reached without the mesh', async (t) => {
+  const [real] = state.destinations
+  const denied = { ...real, address: '10.0.0.6', port: 80, virtual: '240.240.0.2', denied: true }
+  const kept = lifted(elementsOf({ ...state, destinations: [...state.destinations, denied] }))
+  t.same([...kept.destinations4], [['10.0.0.6 . 80', '240.240.0.2']])
+  t.equal(kept.unknown_callers.size, 1)
+  t.ok(isSame(lifted(kept), kept))
+  const all = lifted(elementsOf(state))
+  t.same([all.destinations4.size, all.unknown_callers.size, all.callers.size], [0, 0, 0])
 })

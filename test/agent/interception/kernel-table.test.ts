@@ -24,8 +24,8 @@ const state: CaptureState = {
     { user: 1002, port: 17002 },
   ],
   destinations: [
-    { address: '240.240.0.1', port: 80, virtual: '240.240.0.1' },
-    { address: 'fd12:3456:789a::1', port: 80, virtual: 'fd12:3456:789a::1' },
+    { address: '240.240.0.1', port: 80, virtual: '240.240.0.1', denied: false },
+    { address: 'fd12:3456:789a::1', port: 80, virtual: 'fd12:3456:789a::1', denied: false },
   ],
   dialled: [{ address: '127.0.0.1', port: 8080 }],
   answers: [{ address: '127.0.0.1', port: 8080, users: [0, 1001] }],

@@ -25,6 +25,7 @@ const worker: WorkerSettings = {
   accessLog: 'off',
   workers: 2,
   maxConnections: 100,
+  callerPorts: 17_000,
 }
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const snapshot: Snapshot = {

@@ -8,6 +8,7 @@ const here = {
   name: 'here',
   address: '127.0.0.1',
   local: '127.0.0.1',
+  isOwnNetwork: false,
   enter: (command: readonly string[]) => command,
 }
 const parts = { place: here, machine }

@@ -24,6 +24,9 @@ void t.test('the smallest manifest is a port; the file names the service', (t) =
     health: { kind: 'tcp', path: '/', intervalMs: 1000, timeoutMs: 1000, rise: 1, fall: 2 },
     upstreams: [],
     requires: [],
+    inbound: 'permissive',
+    intercept: [],
+    onAgentDown: 'direct',
     drainMs: 30_000,
   })
   t.ok(reading.ok && Object.isFrozen(reading.manifest) && Object.isFrozen(reading.manifest.health))
@@ -243,5 +246,24 @@ void t.test('what a manifest says of callers without meaning anything is refused
   }
   for (const [text, expected] of Object.entries(cases))
     t.match(rendered(text, file), [expected], text)
+  t.end()
+})
+
+void t.test('who a service is, what leads to it and who may go around the mesh', (t) => {
+  const reading = read(
+    '{"port": 5432, "run": {"user": "pg"}, "inbound": "strict", "intercept": ["10.0.0.5:5432", "db.internal:5432", "[fd00::5]:1"]}',
+  )
+  t.match(reading, { manifest: { run: { kind: 'user', user: 'pg' }, inbound: 'strict' } })
+  t.match(read('{"run": {"user": "reports"}}'), { ok: true }, 'a caller alone')
+  for (const [text, rule] of [
+    ['{"port": 1, "run": {}}', 'nothing-to-do'],
+    ['{"port": 1, "run": {"user": "root"}}', 'root-is-nobody'],
+    ['{"port": 1, "intercept": ["10.0.0.5"]}', 'not-an-address'],
+    ['{"port": 1, "intercept": ["10.0.0.5:22"]}', 'never-captured'],
+    ['{"port": 1, "intercept": ["orders.mesh:80"]}', 'never-captured'],
+    ['{"port": 1, "intercept": ["a.b:1", "a.b:1"]}', 'duplicate'],
+    ['{"run": {"user": "x"}, "inbound": "off"}', 'unused-key'],
+  ] as const)
+    t.match(read(text), { ok: false, problems: [{ rule }] }, text)
   t.end()
 })

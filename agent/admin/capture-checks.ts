@@ -1,0 +1,59 @@
+/** Owns the checks of interception: whether connections are captured, and whose they are. Pure. */
+
+import type { AgentFacts } from '#shared/model/admin.ts'
+import { bad, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
+
+export const captureChecks: readonly Check[] = [
+  { name: 'capture', judge: capture },
+  {
+    name: 'callers-known',
+    judge: ({ status: { capture: facts } }) => {
+      if (facts.kind === 'off') return skipped('nothing is captured here')
+      const unknown = facts.callers.filter(({ user }) => user === null)
+      const wrong = facts.callers.filter(({ user, problem }) => user !== null && problem !== '')
+      const words = [...wrong, ...unknown].map(({ service, problem }) => `${service}: ${problem}`)
+      if (words.length === 0) return ok(`${facts.callers.length} services are known by their users`)
+      return bad(
+        'warning',
+        `${words.length} of ${facts.callers.length} services are not known by a user of their own`,
+        list(words),
+        'run each service as a user of its own and name it in its manifest: "run": {"user": "orders"}',
+      )
+    },
+  },
+  {
+    name: 'intercepts',
+    judge: ({ status: { capture: facts } }) =>
+      facts.problems.length === 0
+        ? ok('every address asked for is captured, or nothing is')
+        : bad(
+            'warning',
+            `${facts.problems.length} addresses are not captured`,
+            list(facts.problems),
+            'mend "intercept" in the manifest that asks for it',
+          ),
+  },
+]
+
+function capture({ status: { capture: facts } }: AgentFacts): Judgement {
+  switch (facts.kind) {
+    case 'on':
+      return ok(`${facts.destinations} addresses lead into the mesh`)
+    case 'off':
+      return skipped(`off: ${facts.reason}`)
+    case 'waiting':
+      return bad(
+        'warning',
+        'connections are not captured yet',
+        facts.reason,
+        'wait a moment; if it stays so, see workers-connected',
+      )
+    case 'failed':
+      return bad(
+        'failed',
+        'connections are not captured',
+        facts.reason,
+        facts.hint || 'the log has more; the agent tries again by itself',
+      )
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Owns what becomes of the capture rules when nobody takes captured connections any more, be the
+ * agent killed or gone for good: what may pass without the mesh is let pass, what may not stays
+ * refused, and once nothing is captured and no connection passes through the rules, they go. A
+ * process of its own; all it knows stands in the kernel.
+ */
+
+import { sleep, type Clock, type Timer } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import { callerPortRange } from './caller-ports.ts'
+import { tableName, virtualRange4 } from './capture-state.ts'
+import type { KernelCommands } from './commands.ts'
+import { changesBetween, isSame, lifted, type Elements } from './elements.ts'
+import { readListing } from './listing.ts'
+import { commentFor } from './ruleset.ts'
+import { sockets, type SocketEntry } from './users.ts'
+
+/** What a guard leans on. */
+export interface CaptureGuardParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly commands: KernelCommands
+  /** @default asks the kernel */
+  readonly sockets?: () => Promise<readonly SocketEntry[]>
+}
+
+/** Settings of a guard. */
+export interface CaptureGuardSettings {
+  /** As in the table's comment: other agents' rules are theirs. */
+  readonly owner: string
+  readonly firstPort: number
+  /** Listeners of anybody else at those ports are not the agent's. */
+  readonly agentUser: number
+  /** From one look to the next; who takes nothing at two looks is gone. @default 1000 */
+  readonly lookMs?: number
+}
+
+/** Longest wait for connections that end; whoever starts next goes on with it. */
+const patienceMs = 60_000
+
+/** Our table as it stands, and the routes that belong to it. */
+interface Standing {
+  readonly elements: Elements
+  readonly routes: readonly (readonly ['-4' | '-6', string])[]
+}
+
+/** See the header. */
+export class CaptureGuard {
+  readonly #parts: CaptureGuardParts
+  readonly #settings: CaptureGuardSettings
+  readonly #ended = Promise.withResolvers<number>()
+  #timer: Timer | null = null
+  #looking: Promise<void> = Promise.resolve()
+  #silent = 0
+  #problem = ''
+  #stopping = false
+
+  constructor(parts: CaptureGuardParts, settings: CaptureGuardSettings) {
+    this.#parts = parts
+    this.#settings = settings
+  }
+
+  /** Looks until stopped. */
+  run(): Promise<number> {
+    this.#wait()
+    return this.#ended.promise
+  }
+
+  /** Ends once nobody takes captured connections and what is to be done then is done. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return
+    this.#stopping = true
+    this.#timer?.stop()
+    await this.#looking
+    const { clock } = this.#parts
+    const { lookMs = 1000 } = this.#settings
+    const deadline = clock.elapsed() + patienceMs
+    // One look is enough: whoever stops the guard stops the rest before.
+    for (this.#silent = 1; !(await this.#look()); this.#silent = 1) {
+      if (clock.elapsed() >= deadline) break
+      await sleep(clock, Math.min(lookMs, 200))
+    }
+    this.#ended.resolve(0)
+  }
+
+  #wait(): void {
+    if (this.#stopping) return
+    this.#timer = this.#parts.clock.after(this.#settings.lookMs ?? 1000, () => {
+      this.#looking = this.#look().then(() => this.#wait())
+    })
+  }
+
+  /** Answers whether nothing is left to do. */
+  async #look(): Promise<boolean> {
+    try {
+      const { firstPort, agentUser } = this.#settings
+      const { first, last } = callerPortRange(firstPort)
+      const entries = await (this.#parts.sockets ?? sockets)()
+      const ours = entries.filter(({ port }) => port >= first && port <= last)
+      const isTaken = ours.some(({ state, user }) => state === 'listening' && user === agentUser)
+      this.#silent = isTaken ? 0 : this.#silent + 1
+      if (this.#silent < 2) return false
+      const isDone = await this.#liftOrRemove(ours.some(({ state }) => state !== 'listening'))
+      this.#problem = ''
+      return isDone
+    } catch (error) {
+      const problem = messageOf(error)
+      if (problem !== this.#problem) this.#parts.logger.error({ problem }, 'capture guard')
+      this.#problem = problem
+      return false
+    }
+  }
+
+  async #liftOrRemove(isInUse: boolean): Promise<boolean> {
+    const { commands, logger } = this.#parts
+    const standing = await this.#standing()
+    if (standing === null) return true
+    const left = lifted(standing.elements)
+    if (!isSame(left, standing.elements)) {
+      await commands.nft(changesBetween(standing.elements, left))
+      const denied = left.destinations4.size + left.destinations6.size
+      logger.warn({ denied }, 'nobody takes captured connections: capture lifted')
+    }
+    if (left.unknown_callers.size > 0) return true
+    if (isInUse) return false
+    for (const [family, range] of standing.routes) {
+      await commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')
+    }
+    await commands.nft(`delete table inet ${tableName}\n`)
+    logger.info('capture rules removed: no connection passes through them any more')
+    return true
+  }
+
+  async #standing(): Promise<Standing | null> {
+    const { commands } = this.#parts
+    try {
+      const text = await commands.ask('-t', 'list', 'table', 'inet', tableName)
+      if (!text.includes(`comment "${commentFor(this.#settings.owner)}"`)) return null
+      const range6 = /ip6 daddr (\S+) jump virtual_in/.exec(text)?.[1]
+      const listing = await commands.ask('-j', '-n', 'list', 'table', 'inet', tableName)
+      return {
+        elements: readListing(listing, []).elements,
+        routes: [['-4', virtualRange4], ...(range6 === undefined ? [] : [['-6', range6] as const])],
+      }
+    } catch (error) {
+      if (error instanceof MeshError && /No such file or directory/.test(error.message)) return null
+      throw error
+    }
+  }
+}

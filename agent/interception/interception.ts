@@ -1,0 +1,380 @@
+/**
+ * Owns interception on this host: keeps the kernel's rules and the workers' view of them in step
+ * with manifests, the mesh and the workers that are there. Workers hear of a change first, and the
+ * rules lead to a port only once every worker of the generation has it open.
+ */
+
+import { isDeepStrictEqual } from 'node:util'
+import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { CaptureView } from '#agent/workers/messages.ts'
+import { callerBook, callerPort, callerPortRange, unknownCaller } from './caller-ports.ts'
+import { nothing, tableName, type CaptureState } from './capture-state.ts'
+import type { KernelCommands } from './commands.ts'
+import { counterOf } from './elements.ts'
+import type { GrantsFile } from './grants-file.ts'
+import { hostProblem } from './host-fitness.ts'
+import { IndexBook } from './index-book.ts'
+import { KernelTable } from './kernel-table.ts'
+import type { LocalServices } from './local-services.ts'
+import { NameTargets } from './name-targets.ts'
+import { planCapture, type Exemptions, type Plan } from './plan.ts'
+import { sockets, userNumber, type SocketEntry } from './users.ts'
+import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
+
+/** A worker as interception sees it. */
+export interface CapturingWorker {
+  readonly generation: number
+  /** The view it acts on and the indexes of callers whose ports are open; null: it knows of none. */
+  readonly capturing: { readonly sequence: number; readonly open: readonly number[] } | null
+}
+
+/** What interception leans on. */
+export interface InterceptionParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly commands: KernelCommands
+  readonly locals: LocalServices
+  readonly grants: GrantsFile
+  /** `WorkerHub` fits. */
+  readonly workers: {
+    setCapture(view: CaptureView): void
+    readonly workers: readonly CapturingWorker[]
+  }
+  /** @default asks the kernel */
+  readonly sockets?: () => Promise<readonly SocketEntry[]>
+  /** Told when it went from one state to another. */
+  readonly onChange: () => void
+}
+
+/** Settings of interception. */
+export interface InterceptionSettings {
+  /** Null: on where the host allows it. */
+  readonly wish: 'on' | 'off' | null
+  readonly owner: string
+  readonly agentUser: number
+  readonly hasIpv6: boolean
+  readonly firstPort: number
+  readonly exempt: Exemptions
+  /** Users whose connections are left alone, by name or number. */
+  readonly exemptUsers: readonly string[]
+}
+
+/** Whether connections are captured. */
+export type CaptureStatus =
+  | { readonly kind: 'off'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string; readonly hint: string }
+  | { readonly kind: 'waiting'; readonly reason: string }
+  | { readonly kind: 'on' }
+
+/** A successor of a control process waits this long for workers that served before it. */
+const graceMs = 10_000
+const checkEveryMs = 10_000
+const retryMs = 5000
+
+/** See the header. */
+export class Interception {
+  readonly #parts: InterceptionParts
+  readonly #settings: InterceptionSettings
+  readonly #names: NameTargets
+  #table: KernelTable | null = null
+  #addresses = new IndexBook(virtualAddressBook)
+  #callers = new IndexBook(callerBook)
+  #exemptUsers: readonly number[] = []
+  #snapshot: Snapshot | null = null
+  #plan: Plan | null = null
+  #view: CaptureView | null = null
+  #sequence = 0
+  #status: CaptureStatus
+  #startedAt = 0
+  #hasCaptured = false
+  #dirty = false
+  #working: Promise<void> | null = null
+  #retry: Timer | null = null
+  #checks: Timer | null = null
+  #soon: Timer | null = null
+  #monitor: { stop(): void } | null = null
+  #stopped = false
+
+  constructor(parts: InterceptionParts, settings: InterceptionSettings) {
+    this.#parts = parts
+    this.#settings = settings
+    this.#names = new NameTargets({ clock: parts.clock, onChange: () => this.refresh() })
+    this.#status =
+      settings.wish === 'off'
+        ? { kind: 'off', reason: 'the config says "capture": "off"' }
+        : { kind: 'waiting', reason: 'the agent has only just started' }
+    parts.locals.onChange(() => this.refresh())
+  }
+
+  get status(): CaptureStatus {
+    return this.#status
+  }
+
+  /** What is captured, as last planned; null before the first plan. */
+  get plan(): Plan | null {
+    return this.#plan
+  }
+
+  /** Whether nobody reaches a local service but through the mesh. */
+  isLocked(service: ServiceName): boolean {
+    if (this.#status.kind !== 'on') return false
+    const local = this.#parts.locals.services.find((one) => one.service === service)
+    return local !== undefined && local.at !== null && local.holdsPort && local.inbound === 'strict'
+  }
+
+  /** Plaintext connections to each permissive service; none where the kernel cannot be asked. */
+  async plaintext(): Promise<ReadonlyMap<ServiceName, number>> {
+    const table = this.#table
+    const counts = new Map<ServiceName, number>()
+    if (table === null) return counts
+    const seen = await table.plaintext().catch(() => new Map<string, number>())
+    for (const { service, at } of this.#parts.locals.services) {
+      const count = at === null ? undefined : seen.get(counterOf(at.port))
+      if (count !== undefined) counts.set(service, count)
+    }
+    return counts
+  }
+
+  /** Looks whether this host allows it, and begins. Never rejects. */
+  async start(): Promise<void> {
+    const { clock, logger, grants } = this.#parts
+    if (this.#settings.wish === 'off') return
+    this.#startedAt = clock.elapsed()
+    const problem = await hostProblem(this.#parts.commands)
+    if (problem !== null) {
+      if (this.#settings.wish === 'on') this.#fail(problem)
+      else {
+        this.#status = { kind: 'off', reason: problem.message }
+        logger.info({ reason: problem.message, hint: problem.hint }, 'capture: off')
+      }
+      return
+    }
+    await this.#findExemptUsers()
+    const kept = await grants.load()
+    this.#addresses = new IndexBook(virtualAddressBook, kept.virtual)
+    this.#callers = new IndexBook(callerBook, kept.callers)
+    this.#checks = clock.every(checkEveryMs, () => this.#checkSoon(0))
+    this.refresh()
+  }
+
+  /** Takes over a view of the mesh. */
+  setSnapshot(snapshot: Snapshot): void {
+    this.#snapshot = snapshot
+    this.refresh()
+  }
+
+  /** Plans anew; changes that come together make one. */
+  refresh(): void {
+    this.#dirty = true
+    if (this.#stopped || this.#status.kind === 'off' || this.#snapshot === null) return
+    this.#working ??= this.#work().finally(() => (this.#working = null))
+  }
+
+  /**
+   * Ends. With `leave` nothing is captured any more, and the rules go if no connection passes
+   * through them; otherwise they stay for the successor.
+   */
+  async stop({ leave }: { readonly leave: boolean }): Promise<void> {
+    this.#stopped = true
+    for (const timer of [this.#retry, this.#checks, this.#soon]) timer?.stop()
+    this.#monitor?.stop()
+    this.#names.stop()
+    await this.#parts.locals.stop()
+    await this.#working
+    await this.#parts.grants.settled()
+    if (!leave || this.#table === null) return
+    try {
+      await this.#table.apply(nothing)
+      if (!(await this.#isInUse())) await this.#table.remove()
+    } catch (error) {
+      this.#parts.logger.error({ problem: messageOf(error) }, 'capture rules not lifted')
+    }
+  }
+
+  async #work(): Promise<void> {
+    while (this.#dirty && !this.#stopped) {
+      this.#dirty = false
+      try {
+        await this.#step()
+      } catch (error) {
+        this.#fail(error)
+        this.#retry?.stop()
+        this.#retry = this.#parts.clock.after(retryMs, () => this.refresh())
+      }
+    }
+  }
+
+  async #step(): Promise<void> {
+    const snapshot = this.#snapshot
+    if (snapshot === null || !this.#parts.locals.isReady) return
+    const plan = this.#makePlan(snapshot)
+    // After a restart the rules stay as they are until everything is known that was known before.
+    if (!this.#hasCaptured && this.#names.isLooking) return
+    this.#plan = plan
+    this.#show(plan)
+    const state = this.#stateFor(plan)
+    if (state === null) return
+    this.#table ??= new KernelTable(this.#parts, {
+      owner: this.#settings.owner,
+      agentUser: this.#settings.agentUser,
+      virtualRange6: this.#range6(snapshot),
+      callerPorts: callerPortRange(this.#settings.firstPort),
+    })
+    await this.#table.apply(state)
+    this.#watch()
+    if (this.#parts.workers.workers.every(({ capturing }) => capturing === null)) {
+      this.#become({ kind: 'waiting', reason: 'no worker takes captured connections' })
+    } else {
+      this.#hasCaptured = true
+      this.#become({ kind: 'on' })
+    }
+  }
+
+  #makePlan(snapshot: Snapshot): Plan {
+    const now = this.#parts.clock.now()
+    const { agentUser, exempt } = this.#settings
+    const plan = planCapture({
+      locals: this.#parts.locals.services,
+      snapshot,
+      addressOf: (service) => this.#addresses.indexOf(service, now),
+      callerOf: (service) => this.#callers.indexOf(service, now),
+      virtualRange6: this.#range6(snapshot),
+      resolve: (target) => this.#names.resolve(target),
+      agentUser,
+      exempt,
+      exemptUsers: this.#exemptUsers,
+    })
+    const { grants } = this.#parts
+    grants.keep({ virtual: this.#addresses.grants, callers: this.#callers.grants })
+    const known = new Set(this.#plan?.problems)
+    for (const problem of plan.problems) {
+      if (!known.has(problem)) this.#parts.logger.warn({ problem }, 'not captured')
+    }
+    return plan
+  }
+
+  /** Tells the workers, if it is news. */
+  #show({ view }: Plan): void {
+    if (
+      this.#view !== null &&
+      isDeepStrictEqual({ ...view, sequence: this.#sequence }, this.#view)
+    ) {
+      return
+    }
+    // Larger than any sequence of an earlier control process that a worker may still remember.
+    this.#sequence = Math.max(this.#sequence + 1, this.#parts.clock.now())
+    this.#view = { ...view, sequence: this.#sequence }
+    this.#parts.workers.setCapture(this.#view)
+  }
+
+  /** What the kernel shall do now; null: wait, a worker will be heard of soon. */
+  #stateFor(plan: Plan): CaptureState | null {
+    const able = this.#parts.workers.workers.filter(({ capturing }) => capturing !== null)
+    const newest = Math.max(...able.map(({ generation }) => generation))
+    const group = able.filter(({ generation }) => generation === newest)
+    if (group.length === 0) {
+      const isEarly = this.#parts.clock.elapsed() - this.#startedAt < graceMs
+      if (!this.#hasCaptured && isEarly) {
+        this.#retry?.stop()
+        this.#retry = this.#parts.clock.after(graceMs, () => this.refresh())
+        return null
+      }
+      return this.#liftedState(plan)
+    }
+    if (group.some(({ capturing }) => capturing?.sequence !== this.#sequence)) return null
+    const isOpen = (index: number): boolean =>
+      group.every(({ capturing }) => capturing?.open.includes(index) === true)
+    if (!isOpen(unknownCaller)) return null
+    const port = (index: number): number => callerPort(this.#settings.firstPort, newest, index)
+    return {
+      ...plan.state,
+      unknownPort: port(unknownCaller),
+      callers: plan.callers
+        .filter(({ index }) => isOpen(index))
+        .map(({ user, index }) => ({ user, port: port(index) })),
+    }
+  }
+
+  /** Nobody takes connections: what is denied without the mesh stays led to where nobody answers. */
+  #liftedState({ state }: Plan): CaptureState {
+    const destinations = state.destinations.filter(({ denied }) => denied)
+    const unknownPort = destinations.length === 0 ? null : this.#settings.firstPort
+    return { ...state, destinations, unknownPort, callers: [] }
+  }
+
+  async #findExemptUsers(): Promise<void> {
+    const names = this.#settings.exemptUsers
+    const users = await Promise.all(names.map((name) => userNumber(name)))
+    this.#exemptUsers = users.filter((user) => user !== null)
+    for (const name of names.filter((_, n) => users[n] === null)) {
+      this.#parts.logger.warn({ name }, 'captureExclude.users names a user this host does not have')
+    }
+  }
+
+  #range6({ trustDomain }: Snapshot): string | null {
+    return this.#settings.hasIpv6 ? virtualRange6Of(trustDomain) : null
+  }
+
+  /** Listens for what others do to our table. */
+  #watch(): void {
+    this.#monitor ??= this.#parts.commands.monitor(
+      (line) => {
+        if (!line.includes(` inet ${tableName}`)) return
+        this.#checkSoon(line.includes(' element ') ? 1000 : 50)
+      },
+      () => {
+        this.#monitor = null
+        this.#checkSoon(1000)
+      },
+    )
+  }
+
+  #checkSoon(ms: number): void {
+    if (this.#stopped) return
+    this.#soon ??= this.#parts.clock.after(ms, () => {
+      this.#soon = null
+      void this.#check()
+    })
+  }
+
+  async #check(): Promise<void> {
+    const table = this.#table
+    if (table === null || this.#stopped) return
+    try {
+      const problem = await table.check()
+      if (problem !== '') this.#parts.logger.warn({ problem }, 'capture rules repaired')
+      this.#watch()
+    } catch (error) {
+      this.#fail(error)
+      this.#retry ??= this.#parts.clock.after(retryMs, () => this.refresh())
+    }
+  }
+
+  async #isInUse(): Promise<boolean> {
+    const { first, last } = callerPortRange(this.#settings.firstPort)
+    const entries = await (this.#parts.sockets ?? sockets)()
+    return entries.some(({ port, state }) => port >= first && port <= last && state !== 'listening')
+  }
+
+  #fail(error: unknown): void {
+    const reason = messageOf(error)
+    const hint = error instanceof MeshError ? (error.hint ?? '') : ''
+    this.#become({ kind: 'failed', reason, hint })
+  }
+
+  #become(status: CaptureStatus): void {
+    if (isDeepStrictEqual(status, this.#status)) return
+    const from = this.#status.kind
+    this.#status = status
+    const { logger, onChange } = this.#parts
+    const { kind, ...details } = status
+    const line = `capture: ${from} -> ${kind}`
+    if (kind === 'failed') logger.error(details, line)
+    else logger.info(details, line)
+    onChange()
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * Owns who the services of this host are: the user a manifest names, or else the owner of the
+ * listening socket, looked for until it listens. Whoever was found first stays it until the manifest
+ * changes, so that a thief of the port does not become the service.
+ */
+
+import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { LocalService } from './plan.ts'
+import { listenerOf, sockets, userNumber, type SocketEntry } from './users.ts'
+
+/** What it leans on. */
+export interface LocalServicesParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  /** @default asks the system */
+  readonly userNumber?: (name: string) => Promise<number | null>
+  /** @default asks the kernel */
+  readonly sockets?: () => Promise<readonly SocketEntry[]>
+}
+
+/** Settings. */
+export interface LocalServicesSettings {
+  readonly agentUser: number
+  /** From one look for owners to the next. @default 1000 */
+  readonly lookMs?: number
+}
+
+/** A local service with the reason why nobody is known as it, or ''. */
+export type KnownService = LocalService & { readonly problem: string }
+
+interface Finding {
+  /** What the finding was made for; another manifest starts anew. */
+  readonly made: string
+  readonly user: number | null
+  readonly problem: string
+  /** Whether looking again may find something else. */
+  readonly isFinal: boolean
+}
+
+/** See the header. */
+export class LocalServices {
+  readonly #parts: LocalServicesParts
+  readonly #settings: LocalServicesSettings
+  readonly #findings = new Map<string, Finding>()
+  #manifests: readonly Manifest[] = []
+  #guarded: ReadonlySet<ServiceName> = new Set()
+  #services: readonly KnownService[] = []
+  #onChange: () => void = () => {}
+  #timer: Timer | null = null
+  #looking: Promise<void> = Promise.resolve()
+  #isReady = false
+  #stopped = false
+
+  constructor(parts: LocalServicesParts, settings: LocalServicesSettings) {
+    this.#parts = parts
+    this.#settings = settings
+  }
+
+  get services(): readonly KnownService[] {
+    return this.#services
+  }
+
+  /** Whether the manifests in force have been looked at. */
+  get isReady(): boolean {
+    return this.#isReady
+  }
+
+  /** Says who is told of every change. */
+  onChange(listener: () => void): void {
+    this.#onChange = listener
+  }
+
+  /** Takes over the manifests in force. */
+  setManifests(manifests: readonly Manifest[]): void {
+    this.#manifests = manifests
+    this.#look()
+  }
+
+  /** Services whose policy names callers: whoever went around the mesh would go around it. */
+  setGuarded(services: ReadonlySet<ServiceName>): void {
+    if ([...services].join() === [...this.#guarded].join()) return
+    this.#guarded = services
+    this.#look()
+  }
+
+  /** Looks no more. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#timer?.stop()
+    await this.#looking
+  }
+
+  #look(): void {
+    this.#timer?.stop()
+    this.#looking = this.#looking.then(() => this.#lookOnce())
+  }
+
+  async #lookOnce(): Promise<void> {
+    if (this.#stopped) return
+    const manifests = this.#manifests
+    const entries = manifests.some((one) => one.port !== undefined && dependsOnListener(one))
+      ? await (this.#parts.sockets ?? sockets)()
+      : []
+    const taken = new Map<number, string>()
+    const services: KnownService[] = []
+    // Those who say who they are come first: nobody else gets their user by chance.
+    for (const manifest of manifests.toSorted((a, b) => Number(!userOf(a)) - Number(!userOf(b)))) {
+      const { service, address, port, intercept, onAgentDown } = manifest
+      const isGuarded = this.#guarded.has(service) && manifest.inbound !== 'off'
+      const inbound = isGuarded ? 'strict' : manifest.inbound
+      const finding = await this.#find(manifest, entries)
+      const holder = finding.user === null ? undefined : taken.get(finding.user)
+      const user = holder === undefined ? finding.user : null
+      const problem =
+        holder === undefined
+          ? finding.problem
+          : `user ${finding.user} is known as ${holder} already; give it a user of its own`
+      if (user !== null) taken.set(user, service)
+      const at = port === undefined ? null : { address, port }
+      const holdsPort =
+        manifest.owner === undefined || (at !== null && listenerOf(entries, at) === user)
+      services.push({ service, user, at, holdsPort, inbound, intercept, onAgentDown, problem })
+    }
+    if (this.#stopped) return
+    const known = new Set(manifests.map(({ service }) => service as string))
+    for (const name of this.#findings.keys()) if (!known.has(name)) this.#findings.delete(name)
+    this.#take(services.toSorted((a, b) => (a.service < b.service ? -1 : 1)))
+    const { clock } = this.#parts
+    if (
+      manifests.some(({ run }) => run === undefined) ||
+      services.some((one) => one.problem !== '')
+    )
+      this.#timer = clock.after(this.#settings.lookMs ?? 1000, () => this.#look())
+  }
+
+  #take(services: readonly KnownService[]): void {
+    const isFirst = !this.#isReady
+    this.#isReady = true
+    if (!isFirst && JSON.stringify(services) === JSON.stringify(this.#services)) return
+    const before = new Map(this.#services.map((one) => [one.service, one]))
+    for (const { service, user, problem } of services) {
+      if (before.get(service)?.user !== user || before.get(service)?.problem !== problem)
+        this.#parts.logger.info({ service, user, problem }, 'caller known by its user')
+    }
+    this.#services = services
+    this.#onChange()
+  }
+
+  async #find(manifest: Manifest, entries: readonly SocketEntry[]): Promise<Finding> {
+    const { service, address, port } = manifest
+    const name = userOf(manifest)
+    const made = `${name ?? ''} ${address} ${port ?? ''}`
+    const before = this.#findings.get(service)
+    const known = before?.made === made ? before : undefined
+    const finding =
+      name !== undefined
+        ? known?.isFinal === true
+          ? known
+          : await this.#named(made, name)
+        : this.#owned(made, manifest, entries, known)
+    this.#findings.set(service, finding)
+    return finding
+  }
+
+  async #named(made: string, name: string): Promise<Finding> {
+    const user = await (this.#parts.userNumber ?? userNumber)(name)
+    const problem =
+      user === null
+        ? `there is no user ${name} on this host`
+        : user === 0 || user === this.#settings.agentUser
+          ? `user ${name} is ${user === 0 ? 'root' : 'the agent’s own'}, which is no identity`
+          : ''
+    return { made, user: problem === '' ? user : null, problem, isFinal: user !== null }
+  }
+
+  #owned(
+    made: string,
+    { address, port }: Manifest,
+    entries: readonly SocketEntry[],
+    known: Finding | undefined,
+  ): Finding {
+    if (port === undefined) {
+      const problem = 'it has no port and names no user; add "run": {"user": …}'
+      return { made, user: null, problem, isFinal: true }
+    }
+    const owner = listenerOf(entries, { address, port })
+    if (known?.user !== undefined && known.user !== null) {
+      const isOther = owner !== null && owner !== known.user && owner !== 0
+      const problem = isOther
+        ? `user ${owner} listens at port ${port}, which user ${known.user} had; name the right one with "run"`
+        : ''
+      return { ...known, problem }
+    }
+    const isNobody = owner === null || owner === 0 || owner === this.#settings.agentUser
+    const problem =
+      owner === null
+        ? 'it does not listen yet'
+        : isNobody
+          ? `its socket belongs to ${owner === 0 ? 'root' : 'the agent’s own user'}; name its user with "run"`
+          : ''
+    return { made, user: isNobody ? null : owner, problem, isFinal: false }
+  }
+}
+
+/** The user a manifest speaks of: the one it names, or whose it is. */
+function userOf({ run, owner }: Manifest): string | undefined {
+  return run?.user ?? owner
+}
+
+/** Whether it matters who listens at the port. */
+function dependsOnListener({ run, owner }: Manifest): boolean {
+  return run === undefined || owner !== undefined
+}

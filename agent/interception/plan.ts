@@ -1,0 +1,224 @@
+/**
+ * Owns the decision what is captured on this host: from manifests, the view of the mesh and the
+ * users of local services to rules for the kernel and words for the workers. Pure; whatever cannot
+ * be captured is named with its reason and changes nothing else.
+ */
+
+import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { CaptureView } from '#agent/workers/messages.ts'
+import { unknownCaller } from './caller-ports.ts'
+import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
+import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
+
+/** A service of this host as interception sees it. */
+export interface LocalService {
+  readonly service: ServiceName
+  /** Whose connections are the service's, and who may answer for it; null where nobody knows. */
+  readonly user: number | null
+  /** Where it listens; null for a pure caller. */
+  readonly at: Endpoint | null
+  /** Whether the port is the service's to lock: a local user's claim counts while they listen there. */
+  readonly holdsPort: boolean
+  readonly inbound: InboundMode
+  readonly intercept: readonly string[]
+  readonly onAgentDown: AgentDownStance
+}
+
+/** Everything a plan depends on. */
+export interface PlanFacts {
+  readonly locals: readonly LocalService[]
+  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host'>
+  /** Numbers of services' virtual IPs and of callers' ports; null where all are taken. */
+  readonly addressOf: (service: string) => number | null
+  readonly callerOf: (service: string) => number | null
+  readonly virtualRange6: string | null
+  /** The addresses a target stands for now; of a name that does not resolve, none. */
+  readonly resolve: (target: string) => readonly Endpoint[]
+  readonly agentUser: number
+  readonly exempt: Exemptions
+  /** Users whose connections are left alone. */
+  readonly exemptUsers: readonly number[]
+}
+
+/** What is never captured. */
+export interface Exemptions {
+  readonly ports: ReadonlySet<number>
+  /** Whether an address is left alone. */
+  readonly hasAddress: (address: string) => boolean
+}
+
+/** An address of the world that leads to a service, and where it stands. */
+interface Claim extends Endpoint {
+  readonly service: ServiceName
+  readonly said: string
+  readonly denied: boolean
+}
+
+/** A service with its virtual IPs and the ports it answers on there. */
+export interface NamedAddress {
+  readonly service: ServiceName
+  readonly ipv4: string
+  readonly ipv6: string | null
+  readonly ports: readonly number[]
+}
+
+/** A plan. Ports of callers are still indexes: which generation takes them is decided later. */
+export interface Plan {
+  readonly view: Omit<CaptureView, 'sequence'>
+  readonly state: Omit<CaptureState, 'unknownPort' | 'callers'>
+  readonly callers: readonly {
+    readonly service: ServiceName
+    readonly user: number
+    readonly index: number
+  }[]
+  /** Services by name with their virtual IPs, for DNS. */
+  readonly names: ReadonlyMap<string, NamedAddress>
+  /** The service each captured address leads to, for people. */
+  readonly serviceAt: ReadonlyMap<string, ServiceName>
+  readonly problems: readonly string[]
+}
+
+/** See the header. */
+export function planCapture(facts: PlanFacts): Plan {
+  const problems: string[] = []
+  const addresses = new Map<ServiceName, VirtualAddress>()
+  const services: Record<string, ServiceName> = {}
+  const names = new Map<string, NamedAddress>()
+  const destinations = new Map<string, DestinationRule>()
+  const serviceAt = new Map<string, ServiceName>()
+  const lead = (service: ServiceName, at: Endpoint, virtual: string, denied = false): void => {
+    const key = `${at.address} ${at.port}`
+    if (destinations.has(key)) return
+    destinations.set(key, { address: at.address, port: at.port, virtual, denied })
+    serviceAt.set(key, service)
+  }
+  for (const { name, instances } of Object.values(facts.snapshot.services)) {
+    const index = facts.addressOf(name)
+    if (index === null) {
+      problems.push(`${name} has no virtual IP: all are taken`)
+      continue
+    }
+    const address = virtualAddressAt(index, facts.virtualRange6)
+    const ports = [...new Set([80, ...instances.map((one) => one.port)])]
+    addresses.set(name, address)
+    names.set(name, { service: name, ipv4: address.v4, ipv6: address.v6, ports })
+    for (const virtual of [address.v4, ...(address.v6 === null ? [] : [address.v6])]) {
+      services[virtual] = name
+      for (const port of ports) {
+        lead(name, { address: virtual, port }, virtual)
+      }
+    }
+  }
+  for (const claim of claimsOf(facts, problems)) {
+    const virtual = virtualFor(claim.address, addresses.get(claim.service))
+    const key = `${claim.address} ${claim.port}`
+    const holder = serviceAt.get(key)
+    if (holder !== undefined && holder !== claim.service) {
+      problems.push(`${claim.said} of ${claim.service} already leads to ${holder}`)
+    } else if (virtual !== null) lead(claim.service, claim, virtual, claim.denied)
+  }
+  return {
+    view: {
+      callers: callersOf(facts, problems),
+      services,
+      addresses: facts.virtualRange6 === null ? ['0.0.0.0'] : ['0.0.0.0', '::'],
+    },
+    names,
+    state: {
+      destinations: [...destinations.values()],
+      dialled: facts.locals.flatMap(({ at }) => at ?? []),
+      answers: facts.locals.flatMap(({ at, user, holdsPort }) =>
+        at === null || user === null || !holdsPort ? [] : [{ ...at, users: [0, user] }],
+      ),
+      locks: locksOf(facts),
+      exemptUsers: facts.exemptUsers,
+    },
+    callers: callersOf(facts, []).flatMap(({ index, service }) => {
+      const user = facts.locals.find((one) => one.service === service)?.user ?? null
+      return service === null || user === null ? [] : [{ service, user, index }]
+    }),
+    serviceAt,
+    problems,
+  }
+}
+
+function callersOf(facts: PlanFacts, problems: string[]): CaptureView['callers'] {
+  const known = facts.locals.flatMap(({ service, user }) => {
+    if (user === null) return []
+    const index = facts.callerOf(service)
+    if (index !== null) return [{ index, service }]
+    problems.push(`${service} is not known as a caller: all ports of callers are taken`)
+    return []
+  })
+  return [{ index: unknownCaller, service: null }, ...known]
+}
+
+/** Real addresses that lead to services: this host's manifests first, then what others publish. */
+function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
+  const { snapshot, exempt } = facts
+  const own = facts.locals.flatMap((local) => {
+    const { service, at, inbound, holdsPort } = local
+    const denied = local.onAgentDown === 'deny'
+    const said = local.intercept.flatMap((target) => claims(facts, service, target, denied))
+    // Whoever dials a locked service directly is led into the mesh, where it is known and asked.
+    return inbound === 'strict' && at !== null && holdsPort
+      ? [...said, { service, ...at, said: `${at.address}:${at.port}`, denied: true }]
+      : said
+  })
+  const others = Object.values(snapshot.services).flatMap(({ name, instances }) =>
+    instances.flatMap(({ host, intercept = [], onAgentDown = 'direct' }) => {
+      if (host === snapshot.host) return []
+      const address = Object.hasOwn(snapshot.hosts, host)
+        ? snapshot.hosts[host]?.address
+        : undefined
+      return intercept.flatMap((target) =>
+        claims(facts, name, target, onAgentDown === 'deny').filter((claim) => {
+          // A host may draw to itself only what would go to it anyway.
+          const isOwn = claim.address === address
+          if (!isOwn) problems.push(`${target} of ${name} is not an address of its host ${host}`)
+          return isOwn
+        }),
+      )
+    }),
+  )
+  return [...own, ...others].filter(({ address, port, said, service }) => {
+    const why = exempt.ports.has(port)
+      ? `port ${port} is never captured`
+      : exempt.hasAddress(address)
+        ? `${address} is excluded from capture`
+        : ''
+    if (why !== '') problems.push(`${said} of ${service}: ${why}`)
+    return why === ''
+  })
+}
+
+function claims(
+  facts: PlanFacts,
+  service: ServiceName,
+  target: string,
+  denied: boolean,
+): readonly Claim[] {
+  return facts.resolve(target).map((at) => ({ ...at, service, said: target, denied }))
+}
+
+function virtualFor(address: string, virtual: VirtualAddress | undefined): string | null {
+  if (virtual === undefined) return null
+  return address.includes(':') ? virtual.v6 : virtual.v4
+}
+
+/** Locks go by port, whatever address it is reached at: a service may listen on more than it says. */
+function locksOf({ locals, agentUser }: PlanFacts): readonly LockRule[] {
+  const byPort = new Map<number, LockRule>()
+  for (const { at, user, inbound, holdsPort } of locals) {
+    if (at === null || inbound === 'off' || !holdsPort) continue
+    const before = byPort.get(at.port)
+    const users = [
+      ...new Set([agentUser, ...(user === null ? [] : [user]), ...(before?.users ?? [])]),
+    ]
+    const mode = before?.mode === 'strict' ? 'strict' : inbound
+    byPort.set(at.port, { port: at.port, users, mode })
+  }
+  return [...byPort.values()]
+}

@@ -1,0 +1,147 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import t from 'tap'
+import { nothing, type CaptureState } from '#agent/interception/capture-state.ts'
+import { kernelCommands } from '#agent/interception/commands.ts'
+import { CaptureGuard } from '#agent/interception/guard.ts'
+import { KernelTable } from '#agent/interception/kernel-table.ts'
+import { readSockets } from '#agent/interception/users.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
+import { lacks } from '#test/support/needs.ts'
+import { silentLogger } from '#test/support/silent-logger.ts'
+import { until } from '#test/support/until.ts'
+
+const skip = lacks('netns', 'nft')
+const owner = '/run/mesh/agent'
+
+// Timers of the clock keep no process alive.
+const alive = setInterval(() => {}, 1000)
+t.teardown(() => clearInterval(alive))
+
+const state: CaptureState = {
+  ...nothing,
+  unknownPort: 17000,
+  callers: [{ user: 1001, port: 17001 }],
+  destinations: [
+    { address: '240.240.0.1', port: 80, virtual: '240.240.0.1', denied: false },
+    { address: '10.0.0.5', port: 80, virtual: '240.240.0.1', denied: false },
+    { address: '10.0.0.6', port: 80, virtual: '240.240.0.2', denied: true },
+  ],
+}
+
+function tableIn(namespace: Namespace): KernelTable {
+  return new KernelTable(
+    { commands: kernelCommands(namespace.enter), logger: silentLogger },
+    {
+      owner,
+      agentUser: 0,
+      virtualRange6: 'fd12:3456:789a::/48',
+      callerPorts: { first: 17000, last: 19999 },
+    },
+  )
+}
+
+function guardIn(namespace: Namespace): CaptureGuard {
+  const list = (file: string) => readSockets(namespace.run('cat', `/proc/net/${file}`))
+  return new CaptureGuard(
+    {
+      clock: systemClock,
+      logger: silentLogger,
+      commands: kernelCommands(namespace.enter),
+      sockets: async () => [...list('tcp'), ...list('tcp6')],
+    },
+    { owner, firstPort: 17000, agentUser: 0, lookMs: 20 },
+  )
+}
+
+/** Listens and echoes in a namespace; ends with its standard input. */
+function worker(namespace: Namespace, user = 0) {
+  const program = `
+    require('node:net').createServer((s) => s.on('error', () => {}).pipe(s)).listen(17000, () => console.log('open'))
+    process.stdin.on('end', () => process.exit()).resume()`
+  const words = ['setpriv', `--reuid=${user}`, '--clear-groups', process.execPath, '-e', program]
+  return spawn('nsenter', [...namespace.enter.slice(1), ...words], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+}
+
+const destinations = (namespace: Namespace): string =>
+  namespace.run('nft', 'list', 'map', 'inet', 'hostmesh', 'destinations4')
+
+t.test(
+  'while somebody takes connections the rules stay; then only denials do',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const agent = worker(namespace)
+    t.teardown(() => agent.kill())
+    await once(agent.stdout, 'data')
+    await tableIn(namespace).apply(state)
+    const guard = guardIn(namespace)
+    const ended = guard.run()
+    const thief = worker(namespace, 1002)
+    t.teardown(() => thief.kill())
+    agent.stdin.end()
+    await once(agent, 'exit')
+    await until('capture is lifted', () => !destinations(namespace).includes('10.0.0.5'))
+    t.match(destinations(namespace), '10.0.0.6 . 80 : 240.240.0.2')
+    t.notMatch(destinations(namespace), '240.240.0.1')
+    await guard.stop()
+    t.equal(await ended, 0)
+    await tableIn(namespace).apply(state)
+    t.match(destinations(namespace), '10.0.0.5', 'the next agent captures again')
+  },
+)
+
+t.test(
+  'rules of nobody go when the last connection through them has ended',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const before = networkState(namespace)
+    const table = tableIn(namespace)
+    const agent = worker(namespace)
+    t.teardown(() => agent.kill())
+    await once(agent.stdout, 'data')
+    await table.apply(state)
+    const program = `const s = require('node:net').connect(80, '240.240.0.1', () => s.write('held'))
+    s.on('data', (d) => console.log(String(d))).on('error', () => {})
+    process.stdin.on('data', (d) => s.write(d))`
+    const held = spawn('nsenter', [...namespace.enter.slice(1), process.execPath, '-e', program], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    t.teardown(() => held.kill())
+    await once(held.stdout, 'data')
+    await table.apply(nothing)
+    const guard = guardIn(namespace)
+    const ended = guard.run()
+    held.stdin.write('still here')
+    const [echo] = (await once(held.stdout, 'data')) as [Buffer]
+    t.equal(String(echo).trim(), 'still here')
+    held.kill()
+    agent.stdin.end()
+    await guard.stop()
+    t.equal(await ended, 0)
+    t.equal(networkState(namespace), before, 'no trace is left')
+  },
+)
+
+t.test('the rules of another agent are left alone', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const other = new KernelTable(
+    { commands: kernelCommands(namespace.enter), logger: silentLogger },
+    {
+      owner: '/run/other',
+      agentUser: 0,
+      virtualRange6: null,
+      callerPorts: { first: 17000, last: 19999 },
+    },
+  )
+  await other.apply(state)
+  const guard = guardIn(namespace)
+  const ended = guard.run()
+  await guard.stop()
+  await ended
+  t.match(destinations(namespace), '10.0.0.5')
+})

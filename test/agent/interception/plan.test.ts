@@ -1,0 +1,106 @@
+import t from 'tap'
+import { planCapture, type LocalService, type PlanFacts } from '#agent/interception/plan.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
+import { snapshotOf } from '#test/support/snapshots.ts'
+
+const name = (text: string) => must(parseServiceName(text))
+const local = (service: string, more: Partial<LocalService> = {}): LocalService => ({
+  service: name(service),
+  user: 1001,
+  at: { address: '127.0.0.1', port: 8080 },
+  holdsPort: true,
+  inbound: 'permissive',
+  intercept: [],
+  onAgentDown: 'direct',
+  ...more,
+})
+const numbers: Readonly<Record<string, number>> = { orders: 1, web: 2, db: 3 }
+const far = snapshotOf([
+  { service: 'orders', host: 'self' },
+  { service: 'db', host: 'b', port: 5432 },
+])
+
+function plan(facts: Partial<PlanFacts>) {
+  return planCapture({
+    locals: [],
+    snapshot: far,
+    addressOf: (service) => numbers[service] ?? null,
+    callerOf: (service) => numbers[service] ?? null,
+    virtualRange6: 'fd12:1:2::/48',
+    resolve: (text) => {
+      const [, address = '', port = ''] = /^(.*):(\d+)$/.exec(text) ?? []
+      return [{ address, port: Number(port) }]
+    },
+    agentUser: 0,
+    exempt: { ports: new Set([22, 15008]), hasAddress: (address) => address === '10.9.9.9' },
+    exemptUsers: [],
+    ...facts,
+  })
+}
+
+t.test('a service answers at its virtual IPs, on port 80 and its own', async (t) => {
+  const { state, names, view } = plan({})
+  t.same(names.get('db'), {
+    service: 'db',
+    ipv4: '240.240.0.3',
+    ipv6: 'fd12:1:2::3',
+    ports: [80, 5432],
+  })
+  t.equal(view.services['fd12:1:2::3'], 'db')
+  t.equal(state.destinations.length, 8)
+  t.same(plan({ virtualRange6: null }).view.addresses, ['0.0.0.0'])
+})
+
+t.test('a host draws to itself what would go to it anyway, and nothing else', async (t) => {
+  const db = { ...far.services['db'] } as (typeof far.services)[string]
+  const publishing = (intercept: readonly string[]) => ({
+    ...far,
+    services: {
+      ...far.services,
+      db: { ...db, instances: db.instances.map((one) => ({ ...one, intercept })) },
+    },
+  })
+  const { state, problems } = plan({ snapshot: publishing(['10.0.0.2:5432', '8.8.8.8:443']) })
+  const real = state.destinations.filter(({ address }) => !/^(240|fd12)/.test(address))
+  t.same(real, [{ address: '10.0.0.2', port: 5432, virtual: '240.240.0.3', denied: false }])
+  t.match(problems, [/8\.8\.8\.8:443 of db is not an address of its host b/])
+})
+
+t.test('what is excluded or taken is not captured, and named', async (t) => {
+  const intercept = [
+    '10.0.0.7:22',
+    '10.0.0.7:15008',
+    '10.9.9.9:80',
+    '10.0.0.7:80',
+    '240.240.0.3:80',
+  ]
+  const { problems, serviceAt } = plan({ locals: [local('orders', { intercept })] })
+  t.equal(serviceAt.get('10.0.0.7 80'), 'orders')
+  t.match(problems, [
+    /port 22 is never/,
+    /port 15008 is never/,
+    /10\.9\.9\.9 is excluded/,
+    /already leads to db/,
+  ])
+})
+
+t.test('a strict port is locked by number and led into the mesh for local callers', async (t) => {
+  const strict = plan({ locals: [local('orders', { inbound: 'strict' })] })
+  t.same(strict.state.locks, [{ port: 8080, users: [0, 1001], mode: 'strict' }])
+  t.equal(strict.serviceAt.get('127.0.0.1 8080'), 'orders')
+  t.same(strict.state.answers, [{ address: '127.0.0.1', port: 8080, users: [0, 1001] }])
+  const claimed = plan({ locals: [local('orders', { inbound: 'strict', holdsPort: false })] })
+  t.same([claimed.state.locks, claimed.state.answers], [[], []], 'a claim alone locks nobody out')
+  t.same(plan({ locals: [local('orders', { inbound: 'off' })] }).state.locks, [])
+})
+
+t.test('who is known by no user has no port of its own', async (t) => {
+  const { view, callers } = plan({
+    locals: [local('orders'), local('web', { user: null, at: null })],
+  })
+  t.same(view.callers, [
+    { index: 0, service: null },
+    { index: 1, service: 'orders' },
+  ])
+  t.same(callers, [{ service: 'orders', user: 1001, index: 1 }])
+})
