@@ -15,7 +15,7 @@ import {
   Tunnels,
   type TunnelsSettings,
 } from '#agent/tunnel/tunnels.ts'
-import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { type Clock, systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parsePort, parseServiceName } from '#shared/model/names.ts'
 import { type SpiffeId, serviceId } from '#shared/model/spiffe-id.ts'
 import { type LeafSettings, makeTestCa, type TestCa } from './certs.ts'
@@ -35,6 +35,8 @@ export interface TunnelPairSettings {
   readonly tunnels?: TunnelsSettings
   readonly onHost?: HostNews
   readonly listener?: Partial<TunnelListenerSettings>
+  /** The accepting side's time. @default the system's */
+  readonly listenerClock?: Clock
   /** @default grants every stream and sends back what comes */
   readonly onStream?: (call: IncomingCall) => void
 }
@@ -99,7 +101,7 @@ export async function makeTunnelPair(
   const listener = new TunnelListener(
     {
       credentials: accepting,
-      clock: systemClock,
+      clock: settings.listenerClock ?? systemClock,
       logger,
       onStream: (call) => {
         calls.push(call)

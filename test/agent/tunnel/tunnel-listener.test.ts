@@ -82,9 +82,11 @@ t.test('TunnelListener refuses anything but CONNECT, and says so', async (t) => 
 })
 
 t.test('TunnelListener ends a peer that resets streams faster than any honest agent', async (t) => {
-  const pair = await makeTunnelPair(t, { onStream() {} })
+  // Time stands still, so that a crowded machine is no slower than an honest agent.
+  const listenerClock = { ...systemClock, elapsed: () => 0 }
+  const pair = await makeTunnelPair(t, { onStream() {}, listenerClock })
   const socket = await knock(t, pair)
-  const pairs = Array.from({ length: 40_000 }, (_, i) => [
+  const pairs = Array.from({ length: 12_000 }, (_, i) => [
     frame(types.headers, 4, 2 * i + 1, connectBlock),
     frame(types.rstStream, 0, 2 * i + 1, uint32(8)),
   ])
@@ -94,11 +96,11 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
   await once(socket, 'close')
   const goaway = parseFrames(Buffer.concat(chunks)).frames.find(({ type }) => type === types.goaway)
   t.equal(goaway?.payload.readUInt32BE(4), 11, 'ENHANCE_YOUR_CALM')
-  t.ok(pair.calls.length < 30_000)
+  t.ok(pair.calls.length <= 10_001, `${pair.calls.length} streams were looked at`)
 })
 
 t.test('TunnelListener outlives bytes that are no TLS, and callers that say nothing', async (t) => {
-  const pair = await makeTunnelPair(t, { listener: { handshakeTimeoutMs: 20 } })
+  const pair = await makeTunnelPair(t, { listener: { handshakeTimeoutMs: 300 } })
   for (const bytes of ['GET / HTTP/1.1\r\n\r\n', '\0\0\0\0', '\x16\x03\x01\xff\xff', '']) {
     const socket = connectTcp({ port: pair.listener.port, host: '127.0.0.1' })
     socket.on('error', () => {})
@@ -107,7 +109,8 @@ t.test('TunnelListener outlives bytes that are no TLS, and callers that say noth
     await once(socket, 'close')
   }
   t.same(pair.handshakes.accepted, ['failed', 'failed', 'failed', 'failed'])
-  t.equal((await pair.open()).kind, 'open')
+  const opens = async (): Promise<boolean> => (await pair.open()).kind === 'open'
+  await until('an honest caller gets through', opens, { withinMs: 60_000 })
 })
 
 t.test('TunnelListener says what to do when its port is taken', async (t) => {
