@@ -88,10 +88,13 @@ const tunnelCiphers = [
 ].join(':')
 
 const deadRounds = 2
+/** Rounds a peer without a tunnel is remembered, lest a new tunnel bring it new budgets. */
+const rememberRounds = 3
 
 interface Peer {
   readonly budgets: AbuseBudgets
   tunnels: number
+  goneRounds: number
 }
 
 /** See the header. */
@@ -246,11 +249,12 @@ export class TunnelListener {
       onStreamEnd() {},
       onClose: ({ code, message, by }) => {
         this.#connections.delete(connection)
-        if (--peer.tunnels === 0) this.#peers.delete(id)
+        peer.tunnels--
         this.#parts.logger.debug({ peer: id, service, code, message, by }, 'tunnel closed')
       },
     }
     peer.tunnels++
+    peer.goneRounds = 0
     const connection = new Http2Connection(
       { socket, clock, owner, held: this.#held, budgets: peer.budgets },
       { role: 'server', maxConcurrentStreams: this.#settings.maxStreams ?? 4096 },
@@ -262,7 +266,8 @@ export class TunnelListener {
     let peer = this.#peers.get(id)
     if (peer === undefined) {
       const now = this.#parts.clock.elapsed()
-      this.#peers.set(id, (peer = { budgets: new AbuseBudgets(abuse, now), tunnels: 0 }))
+      peer = { budgets: new AbuseBudgets(abuse, now), tunnels: 0, goneRounds: 0 }
+      this.#peers.set(id, peer)
     }
     return peer
   }
@@ -283,6 +288,9 @@ export class TunnelListener {
       if (life.listen()) continue
       if (life.missingRounds >= deadRounds) connection.close('the calling agent does not answer')
       else life.probe()
+    }
+    for (const [id, peer] of this.#peers) {
+      if (peer.tunnels === 0 && peer.goneRounds++ >= rememberRounds) this.#peers.delete(id)
     }
   }
 

@@ -85,18 +85,22 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
   // Time stands still, so that a crowded machine is no slower than an honest agent.
   const listenerClock = { ...systemClock, elapsed: () => 0 }
   const pair = await makeTunnelPair(t, { onStream() {}, listenerClock })
-  const socket = await knock(t, pair)
-  const pairs = Array.from({ length: 12_000 }, (_, i) => [
-    frame(types.headers, 4, 2 * i + 1, connectBlock),
-    frame(types.rstStream, 0, 2 * i + 1, uint32(8)),
-  ])
-  socket.write(Buffer.concat([preface, frame(types.settings, 0, 0), ...pairs.flat()]))
-  const chunks: Buffer[] = []
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
-  await once(socket, 'close')
-  const goaway = parseFrames(Buffer.concat(chunks)).frames.find(({ type }) => type === types.goaway)
-  t.equal(goaway?.payload.readUInt32BE(4), 11, 'ENHANCE_YOUR_CALM')
+  const flood = async (count: number): Promise<number | undefined> => {
+    const socket = await knock(t, pair)
+    const pairs = Array.from({ length: count }, (_, i) => [
+      frame(types.headers, 4, 2 * i + 1, connectBlock),
+      frame(types.rstStream, 0, 2 * i + 1, uint32(8)),
+    ])
+    socket.write(Buffer.concat([preface, frame(types.settings, 0, 0), ...pairs.flat()]))
+    const chunks: Buffer[] = []
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+    await once(socket, 'close')
+    const { frames } = parseFrames(Buffer.concat(chunks))
+    return frames.find(({ type }) => type === types.goaway)?.payload.readUInt32BE(4)
+  }
+  t.equal(await flood(12_000), 11, 'ENHANCE_YOUR_CALM')
   t.ok(pair.calls.length <= 10_001, `${pair.calls.length} streams were looked at`)
+  t.equal(await flood(1), 11, 'a new tunnel brings no new patience')
 })
 
 t.test('TunnelListener outlives bytes that are no TLS, and callers that say nothing', async (t) => {
