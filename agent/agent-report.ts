@@ -12,8 +12,9 @@ import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
 import type { Interception } from './interception/interception.ts'
 import type { LocalServices } from './interception/local-services.ts'
-import type { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock } from './platform.ts'
+import type { Explainer } from './policies/explainer.ts'
+import type { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Registrar } from './registration/registrar.ts'
 import type { WorkerHub } from './workers/worker-hub.ts'
 import { X509Certificate } from 'node:crypto'
@@ -21,9 +22,11 @@ import { agentMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics, type MetricSeries } from '#shared/metrics/registry.ts'
 import type {
   CaptureReport,
+  AuthzAnswer,
   CertificateReport,
   Contact,
   ManifestReport,
+  PoliciesReport,
   ServiceReport,
   StatusReport,
 } from '#shared/model/admin.ts'
@@ -37,8 +40,10 @@ import type { StoreLink } from '#shared/store/link.ts'
 export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
   readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
-  readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests' | 'directoryProblem'>
   readonly controller: Pick<GrpcControllerPort, 'current'>
+  readonly watcher: Pick<ProtectedManifests, 'verdicts' | 'manifests' | 'directoryProblem'>
+  readonly policies: () => PoliciesReport
+  readonly explainer: Pick<Explainer, 'answer'>
   readonly health: Pick<HealthBoard, 'statusOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
@@ -206,6 +211,14 @@ export class AgentReport implements AdminSource, MetricsSource {
       byId.set(id, { ...(byId.get(id) ?? none), problem, code, hint })
     }
     return [...byId.values()]
+  }
+
+  policies(): PoliciesReport {
+    return this.#parts.policies()
+  }
+
+  explain(query: URLSearchParams): AuthzAnswer {
+    return this.#parts.explainer.answer(query)
   }
 
   readiness(): { readonly ready: boolean; readonly waitsFor: string } {

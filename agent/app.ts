@@ -30,7 +30,11 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
+import { Explainer } from './policies/explainer.ts'
+import { policiesReport } from './policies/policies-report.ts'
 import { PolicyBook } from './policies/policy-book.ts'
+import { PolicyFiles } from './policies/policy-files.ts'
+import { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import { Registrar } from './registration/registrar.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
@@ -85,6 +89,9 @@ export class App {
   readonly #health: HealthBoard
   readonly #registrar: Registrar
   readonly #hub: WorkerHub
+  readonly #policyFiles: PolicyFiles
+  /** The manifests of the watcher that count. */
+  readonly #manifests: ProtectedManifests
   readonly #policies = new PolicyBook()
   readonly #locals: LocalServices
   readonly #interception: Interception
@@ -122,6 +129,17 @@ export class App {
       { clock, logger, goodVersions: this.#versions },
       { directory: paths.manifests, userServices: config.users },
     )
+    this.#policyFiles = new PolicyFiles(parts, {
+      directory: paths.policies,
+      stateDirectory: paths.state,
+    })
+    this.#manifests = new ProtectedManifests({
+      clock,
+      logger,
+      watcher: this.#watcher,
+      files: this.#policyFiles,
+      lock: { isInForce: (service) => this.#interception.isLocked(service) },
+    })
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#health = new HealthBoard(parts)
     this.#registrar = new Registrar(
@@ -181,7 +199,20 @@ export class App {
         clock,
         keeper: this.#keeper,
         controller,
-        watcher: this.#watcher,
+        watcher: this.#manifests,
+        policies: () =>
+          policiesReport({
+            directory: paths.policies,
+            files: this.#policyFiles,
+            manifests: this.#manifests,
+            trustDomain: this.#keeper.mesh?.trustDomain ?? null,
+          }),
+        explainer: new Explainer({
+          trustDomain: () => this.#keeper.mesh?.trustDomain ?? null,
+          local: () => this.#registrar.offer.local,
+          policyOf: (service) => this.#policies.of(service),
+          hostsOf: (service) => this.#hostsOf(service),
+        }),
         health: this.#health,
         registrar: this.#registrar,
         hub: this.#hub,
@@ -232,6 +263,7 @@ export class App {
       this.#admin,
       this.#metrics,
       this.#hub,
+      this.#policyFiles,
       this.#watcher,
       this.#interception,
       this.#keeper,
@@ -245,6 +277,7 @@ export class App {
   async #stopAll(): Promise<void> {
     this.#stopping = true
     this.#settling?.stop()
+    this.#manifests.stop()
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
     await this.#interception.stop({ leave: this.#leave })
@@ -252,6 +285,7 @@ export class App {
     await this.#membership?.discovery.stop()
     await Promise.all([
       this.#watcher.stop(),
+      this.#policyFiles.stop(),
       this.#health.stop(),
       this.#keeper.stop(),
       this.#admin.stop(),
@@ -265,8 +299,11 @@ export class App {
 
   /** Who is told of what. Every handler reads the newest of everything, so order does not matter. */
   #listen(): void {
-    this.#watcher.onChange(() => this.#onManifests())
+    this.#manifests.start()
+    this.#manifests.onChange(() => this.#onManifests())
     this.#health.onChange(() => {
+      // Before a service that has just come up is offered: where does it listen?
+      this.#manifests.refresh()
       this.#registrar.refresh()
       if (this.#membership !== null) this.#handOut(this.#membership.discovery)
       this.#showReceipts()
@@ -277,9 +314,9 @@ export class App {
   }
 
   #onManifests(): void {
-    const { manifests } = this.#watcher
+    const { manifests } = this.#manifests
     this.#health.apply(manifests)
-    this.#locals.setManifests(manifests)
+    this.#locals.setManifests(this.#manifests.known)
     this.#registrar.setManifests(manifests)
     this.#onOffer()
   }
@@ -287,7 +324,7 @@ export class App {
   /** Draining instances keep their certificates until they are gone, and no longer. */
   #want(): void {
     const wanted = new Set<ServiceName>(this.#registrar.offer.local.map(({ service }) => service))
-    for (const { service, port, run } of this.#watcher.manifests) {
+    for (const { service, port, run } of this.#manifests.manifests) {
       if (port !== undefined || run !== undefined) wanted.add(service)
     }
     const shown = [...wanted].sort().join(' ')
@@ -299,10 +336,14 @@ export class App {
   #onOffer(): void {
     this.#want()
     const { offer } = this.#registrar
-    const { manifests } = this.#watcher
-    this.#policies.update({ manifests, files: [], local: offer.local })
-    const guarded = Object.entries(this.#policies.policies).filter(([, { strict }]) => strict)
-    this.#locals.setGuarded(new Set(guarded.map(([service]) => service as ServiceName)))
+    const { manifests } = this.#manifests
+    const files = this.#policyFiles.policies
+    this.#policies.update({ manifests, files, local: offer.local })
+    // Also of services that wait for their lock before they count.
+    const strict = this.#manifests.known.filter(
+      ({ service }) => this.#manifests.policyOf(service).strict,
+    )
+    this.#locals.setGuarded(new Set(strict.map(({ service }) => service)))
     this.#membership?.discovery.setLocal({
       ...offer,
       listeners: listenersOf(manifests),
@@ -380,7 +421,7 @@ export class App {
    * this host's own instances are done; else a restart would take them away for a moment.
    */
   #handOut({ snapshot }: Discovery): void {
-    this.#settled ||= this.#watcher.manifests.every(({ service, port }) => {
+    this.#settled ||= this.#manifests.manifests.every(({ service, port }) => {
       if (port === undefined) return true
       switch (this.#registrar.withheld(service)) {
         case null:
@@ -428,13 +469,21 @@ export class App {
     return this.#keeper.credentials.some((one) => one.id === id && one.notAfterMs > now)
   }
 
+  #hostsOf(service: ServiceName): readonly string[] {
+    const services = this.#membership?.discovery.snapshot.services ?? {}
+    const view = Object.hasOwn(services, service) ? services[service] : undefined
+    return [...new Set(view?.instances.map(({ host }) => host))]
+  }
+
   #showReceipts(): void {
-    this.#receipts.show(this.#watcher.verdicts, (verdict) => this.#receiptFacts(verdict))
+    this.#receipts.show(this.#manifests.verdicts, (verdict) => this.#receiptFacts(verdict))
   }
 
   #receiptFacts({ manifest }: Verdict): ReceiptFacts {
     if (manifest?.port === undefined) return {}
-    return this.#report.receiptFacts(manifest.service)
+    const protection = this.#manifests.of(manifest.service)
+    const facts = this.#report.receiptFacts(manifest.service)
+    return protection.kind === 'local-only' ? { ...facts, warnings: [protection.warning] } : facts
   }
 }
 

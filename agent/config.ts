@@ -29,6 +29,7 @@ export interface ListenAddress {
 /** The directories of an agent. */
 export interface AgentPaths {
   readonly manifests: string
+  readonly policies: string
   readonly state: string
   readonly run: string
 }
@@ -116,6 +117,12 @@ export const agentConfigSchema = Type.Object(
           maxLength: 4096,
           description: 'directory of the manifests',
           default: '/etc/mesh.d',
+        }),
+        policies: Type.String({
+          minLength: 1,
+          maxLength: 4096,
+          description: 'directory of the policy files, root’s or the agent’s own',
+          default: '/etc/mesh/policies.d',
         }),
         state: Type.String({
           minLength: 1,
@@ -306,6 +313,7 @@ export function readAgentConfig(
       joinTokenFile: raw.joinTokenFile ?? null,
       paths: {
         manifests: absolute(raw.paths.manifests, '/paths/manifests', report),
+        policies: absolute(raw.paths.policies, '/paths/policies', report),
         state: absolute(raw.paths.state, '/paths/state', report),
         run: runDirectory(raw.paths.run, report),
       },

@@ -8,6 +8,7 @@ import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
+import { authzExplain, authzList } from './authz.ts'
 import { check } from './check.ts'
 import { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
@@ -111,7 +112,7 @@ function urls(text: string): readonly string[] {
   return text.split(',').map((part) => part.trim())
 }
 
-function glob(value: string, before: readonly string[] | undefined): readonly string[] {
+function list(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value]
 }
 
@@ -137,9 +138,30 @@ verb(manifest, 'validate <files...>', 'read files as the agent would').action((f
   done(manifestValidate({ printer: printer() }, { files })),
 )
 
+const authz = verb(program, 'authz', 'who may call the services of this host')
+verb(authz, 'list', 'the policy of each service here, and whether it protects it').action(() =>
+  done(authzList(local())),
+)
+verb(authz, 'explain <source> <service> [method] [path]', 'whether a call is permitted, and why')
+  .option('--host <name>', 'the Host of the request')
+  .option('--header <name=value>', 'a field of the request (repeatable)', list)
+  .action(
+    (
+      source: string,
+      service: string,
+      method: string | undefined,
+      path: string | undefined,
+      options: { readonly host?: string; readonly header?: readonly string[] },
+    ) => {
+      const { header: headers = [], ...rest } = options
+      const question = { source, service, method: method ?? '', path: path ?? '/', headers }
+      return done(authzExplain(local(), { ...question, ...rest }))
+    },
+  )
+
 const token = verb(program, 'token', 'join tokens')
 verb(token, 'create <host>', 'make the token with which a host joins once')
-  .requiredOption('--service <glob>', 'service the host may speak for (repeatable)', glob)
+  .requiredOption('--service <glob>', 'service the host may speak for (repeatable)', list)
   .option('--ttl <time>', 'how long it may be used: 90s, 15m, 2h, 1d', ttl, 0)
   .action((host: string, options: { readonly service: readonly string[]; readonly ttl: number }) =>
     done(

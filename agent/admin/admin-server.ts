@@ -20,6 +20,8 @@ export interface AdminServerSettings {
   readonly mode?: number
 }
 
+type Routes = Readonly<Record<string, (query: URLSearchParams) => unknown>>
+
 /** Serves an agent's facts. */
 export class AdminServer {
   readonly #server: BoundedServer
@@ -30,22 +32,25 @@ export class AdminServer {
     settings: AdminServerSettings,
   ) {
     const { source, logger } = parts
-    const routes: Readonly<Record<string, () => unknown>> = {
+    const routes: Routes = {
       '/v1/status': () => source.status(),
       '/v1/services': () => source.services(),
       '/v1/manifests': () => source.manifests(),
       '/v1/certificates': () => source.certificates(),
+      '/v1/policies': () => source.policies(),
+      '/v1/authz/explain': (query) => source.explain(query),
       '/v1/checks': () =>
         judge({
           status: source.status(),
           services: source.services(),
           manifests: source.manifests(),
           certificates: source.certificates(),
+          policies: source.policies(),
         }),
     }
     this.#settings = settings
     this.#server = new BoundedServer(
-      { respond: (path) => answer(routes, path), logger },
+      { respond: (path, query) => answer(routes, path, query), logger },
       { name: 'the admin socket', listen: { path: settings.socketPath } },
     )
   }
@@ -73,9 +78,9 @@ export class AdminServer {
   }
 }
 
-function answer(routes: Readonly<Record<string, () => unknown>>, path: string): Answer {
+function answer(routes: Routes, path: string, query: URLSearchParams): Answer {
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-  if (route !== undefined) return json(200, route())
+  if (route !== undefined) return json(200, route(query))
   const message = `nothing is served at this path; there is ${Object.keys(routes).join(', ')}`
   const problem: AdminProblem = { error: { code: 'unknown-path', message } }
   return json(404, problem)

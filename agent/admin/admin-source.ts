@@ -1,6 +1,6 @@
 /** Owns the seam between the admin surface and the agent: what it may ask. Types only. */
 
-import type { AgentFacts } from '#shared/model/admin.ts'
+import type { AgentFacts, AuthzAnswer } from '#shared/model/admin.ts'
 
 /** The facts of a running agent. Every call answers from memory, without waiting for anybody. */
 export interface AdminSource {
@@ -8,6 +8,9 @@ export interface AdminSource {
   services(): AgentFacts['services']
   manifests(): AgentFacts['manifests']
   certificates(): AgentFacts['certificates']
+  policies(): AgentFacts['policies']
+  /** Whether a call would be permitted, and why. */
+  explain(query: URLSearchParams): AuthzAnswer
 }
 
 /** The numbers of a running agent. */

@@ -15,8 +15,8 @@ export interface Answer {
   readonly body: string
 }
 
-/** Answers a path without its query. */
-export type Responder = (path: string) => Answer | Promise<Answer>
+/** Answers a path; the query is what stands behind it. */
+export type Responder = (path: string, query: URLSearchParams) => Answer | Promise<Answer>
 
 /** Settings of a server. */
 export interface BoundedServerSettings {
@@ -64,8 +64,10 @@ export class BoundedServer {
           send(response, method, text(405, 'only GET is served here'))
           return
         }
-        const path = url.split('?', 1)[0] ?? ''
-        Promise.try(parts.respond, path).then(
+        const at = url.indexOf('?')
+        const path = at < 0 ? url : url.slice(0, at)
+        const query = new URLSearchParams(at < 0 ? '' : url.slice(at + 1))
+        Promise.try(parts.respond, path, query).then(
           (answer) => send(response, method, answer),
           (error: unknown) => {
             send(response, method, text(500, 'this answer failed; the log says why'))

@@ -8,6 +8,10 @@ import { queryOf, readRequestPath } from '#shared/route/request-path.ts'
 import { linesOf } from './field-lines.ts'
 import type { RequestHead } from './head.ts'
 
+/** Gateways make `_` and `-` the same. */
+const pathOverrides = /(?<=\n)(x[-_](?:original|rewrite)[-_](?:url|uri)):/gi
+const methodOverrides = /(?<=\n)(x[-_](?:http[-_])?method(?:[-_]override)?):/gi
+
 /** See the header. */
 export class RequestView implements RequestFacts {
   readonly #head: RequestHead
@@ -26,6 +30,14 @@ export class RequestView implements RequestFacts {
     return (this.#path ??= readRequestPath(this.#head.target))
   }
 
+  get pathOverride(): string {
+    return this.#nameLike(pathOverrides)
+  }
+
+  get methodOverride(): string {
+    return this.#nameLike(methodOverrides)
+  }
+
   get query(): string {
     return queryOf(this.#head.target)
   }
@@ -34,12 +46,19 @@ export class RequestView implements RequestFacts {
     const { authority } = this.#head
     return authority
       .replace(/:[0-9]*$/, '')
-      .replace(/\.$/, '')
+      .replace(/\.+$/, '')
       .toLowerCase()
   }
 
   get lines(): RequestFacts['lines'] {
     return (this.#lines ??= linesOf(this.#head.fields))
+  }
+
+  /** The first field name that fits, found without taking the lines apart. */
+  #nameLike(shape: RegExp): string {
+    const { text, from } = this.#head.fields
+    shape.lastIndex = from
+    return shape.exec(text)?.[1]?.toLowerCase() ?? ''
   }
 
   get nominated(): ReadonlySet<string> | null {

@@ -12,8 +12,17 @@ import { maxDocumentBytes } from '#shared/schema/json-document.ts'
 import { readManifest, type ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
 
+/** What a file that is bad is read as. */
+export interface BadReading {
+  readonly ok: false
+  readonly problems: readonly Problem[]
+}
+
+/** What a manifest that is good is read as. */
+type GoodManifest = Extract<ManifestReading, { readonly ok: true }>
+
 /** One version of a file, read and judged by itself. */
-export interface FileVersion {
+export interface FileVersion<Good = GoodManifest> {
   readonly path: string
   /** Tells versions apart without reading them; empty where it must not be relied upon. */
   readonly stamp: string
@@ -22,12 +31,12 @@ export interface FileVersion {
   readonly mtimeMs: number
   /** The content of a good version; empty for a bad one, which may be large and many. */
   readonly text: string
-  readonly reading: ManifestReading
+  readonly reading: Good | BadReading
 }
 
 /** What looking at a file answers. */
-export type FileLook =
-  | { readonly kind: 'read'; readonly version: FileVersion }
+export type FileLook<Good = GoodManifest> =
+  | { readonly kind: 'read'; readonly version: FileVersion<Good> }
   | { readonly kind: 'unchanged' }
   | { readonly kind: 'gone' }
 
@@ -51,13 +60,32 @@ export function standsAt(path: string, user: string | null = null): string {
   return user === null ? basename(path) : `${user}/${basename(path)}`
 }
 
-/** Looks at a file; one whose stamp is `knownStamp` is not read again. `nowMs` is the wall clock. */
-export async function lookAt(
+/** Looks at a manifest; one whose stamp is `knownStamp` is not read again. `nowMs` is the wall clock. */
+export function lookAt(
   path: string,
   knownStamp: string,
   nowMs: number,
   rules: FileRules,
 ): Promise<FileLook> {
+  const { user } = rules
+  return lookAtFile(path, knownStamp, nowMs, {
+    ...rules,
+    read: (bytes) => readManifest(path, bytes, user === null ? {} : { owner: user }),
+  })
+}
+
+/** How files of one kind are read. */
+export interface FileKind<Good> extends FileRules {
+  readonly read: (bytes: Uint8Array) => Good | BadReading
+}
+
+/** Looks at a file of any kind, as {@link lookAt} does at manifests. */
+export async function lookAtFile<Good extends { readonly ok: true }>(
+  path: string,
+  knownStamp: string,
+  nowMs: number,
+  kind: FileKind<Good>,
+): Promise<FileLook<Good>> {
   let handle: FileHandle | null = null
   try {
     if (knownStamp !== '') {
@@ -66,7 +94,7 @@ export async function lookAt(
     }
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
     const stats = await handle.stat({ bigint: true })
-    return { kind: 'read', version: await readVersion(path, handle, stats, nowMs, rules) }
+    return { kind: 'read', version: await readVersion(path, handle, stats, nowMs, kind) }
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
     if (code === 'ENOENT') return { kind: 'gone' }
@@ -76,13 +104,13 @@ export async function lookAt(
   }
 }
 
-async function readVersion(
+async function readVersion<Good extends { readonly ok: true }>(
   path: string,
   handle: FileHandle,
   stats: BigIntStats,
   nowMs: number,
-  rules: FileRules,
-): Promise<FileVersion> {
+  kind: FileKind<Good>,
+): Promise<FileVersion<Good>> {
   const mtimeMs = Number(stats.mtimeMs)
   if (!stats.isFile()) {
     return refused(path, mtimeMs, { rule: 'not-a-file', message: 'this is not a regular file' })
@@ -94,7 +122,7 @@ async function readVersion(
       hint: 'copy it instead of linking it',
     })
   }
-  const foreign = foreignFault(stats, rules)
+  const foreign = foreignFault(stats, kind)
   if (foreign !== null) return refused(path, mtimeMs, foreign)
   // One byte more than allowed, so that the reader itself sees and says that it is too large.
   const buffer = Buffer.alloc(Math.min(Number(stats.size), maxDocumentBytes) + 1)
@@ -105,7 +133,7 @@ async function readVersion(
     length += bytesRead
   }
   const bytes = buffer.subarray(0, length)
-  const reading = readManifest(path, bytes, rules.user === null ? {} : { owner: rules.user })
+  const reading = kind.read(bytes)
   return {
     path,
     stamp: stampOf(stats, nowMs),
@@ -124,7 +152,7 @@ function stampOf(stats: BigIntStats, nowMs: number): string {
 
 type Fault = Pick<Problem, 'rule' | 'message'> & { readonly hint?: string }
 
-function refused(path: string, mtimeMs: number, fault: Fault): FileVersion {
+function refused(path: string, mtimeMs: number, fault: Fault): FileVersion<never> {
   const problem: Problem = { file: path, line: 0, column: 0, path: '', hint: '', ...fault }
   return {
     path,

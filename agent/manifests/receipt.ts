@@ -11,6 +11,8 @@ export interface ReceiptFacts {
   readonly health?: { readonly state: 'starting' | 'passing' | 'failing'; readonly detail: string }
   /** Whether other hosts are told of the instance, or why not. */
   readonly published?: { readonly ok: boolean; readonly detail: string }
+  /** What is accepted, but should be known. */
+  readonly warnings?: readonly string[]
   readonly certificate?: {
     readonly spiffeId: string
     readonly serial: string
@@ -28,7 +30,7 @@ export interface Verdict extends Judgement {
 /** Renders the receipt of one file. */
 export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
   const { path, hash, problems, manifest } = verdict
-  const { health, published, certificate } = facts
+  const { health, published, certificate, warnings } = facts
   const receipt = {
     file: path,
     contentHash: hash,
@@ -36,6 +38,7 @@ export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
     service: manifest?.service ?? null,
     inForce: inForce(verdict),
     problems,
+    ...(warnings === undefined ? {} : { warnings }),
     ...(health === undefined ? {} : { health }),
     ...(published === undefined ? {} : { published }),
     ...(certificate === undefined

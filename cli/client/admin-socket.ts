@@ -2,7 +2,7 @@
 
 import { request } from 'node:http'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { AgentFacts, CheckReport } from '#shared/model/admin.ts'
+import type { AgentFacts, AuthzAnswer, CheckReport } from '#shared/model/admin.ts'
 
 /** What can be asked, with what is answered. */
 export interface AdminAnswers extends AgentFacts {
@@ -33,8 +33,17 @@ export class AdminSocket {
 
   /** One answer. @throws MeshError `agent-unreachable`, `agent-answer` */
   async ask<K extends keyof AdminAnswers>(what: K): Promise<AdminAnswers[K]> {
+    return (await this.#ask(what)) as AdminAnswers[K]
+  }
+
+  /** Whether a call would be permitted. @throws MeshError as {@link ask} */
+  async explain(query: URLSearchParams): Promise<AuthzAnswer> {
+    return (await this.#ask(`authz/explain?${query.toString()}`)) as AuthzAnswer
+  }
+
+  async #ask(what: string): Promise<unknown> {
     const { status, body } = await this.#get(`/v1/${what}`)
-    if (status === 200) return JSON.parse(body) as AdminAnswers[K]
+    if (status === 200) return JSON.parse(body)
     throw new MeshError(`the agent answered ${status} for ${what}: ${body.trim().slice(0, 300)}`, {
       code: 'agent-answer',
       hint: 'is meshctl of the same version as the agent?',

@@ -37,6 +37,7 @@ export interface AccessLine {
   readonly status: number
   readonly reason: string
   readonly mtls: boolean
+  readonly rule: { readonly rule: string; readonly file: string; readonly line: number } | null
 }
 
 /** A host. */
@@ -151,6 +152,7 @@ export class DemoHost {
       joinTokenFile: this.path('join-token'),
       paths: {
         manifests: this.path('mesh.d'),
+        policies: this.path('policies.d'),
         state: this.path('state'),
         run: this.path('run'),
       },

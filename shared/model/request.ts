@@ -21,6 +21,9 @@ export interface RequestFacts {
   readonly query: string
   /** In lower case, without port and trailing dot; empty where the request names none. */
   readonly host: string
+  /** A field that some frameworks let replace the path, or the method; empty where there is none. */
+  readonly pathOverride: string
+  readonly methodOverride: string
   /** Every field line: its name in lower case, and its value. */
   readonly lines: readonly (readonly [name: string, value: string])[]
   /** Fields that `Connection` names, which therefore go no further. */

@@ -5,7 +5,7 @@
  */
 
 import type { Port } from '#shared/model/names.ts'
-import type { PolicyRule, RuleSet } from '#shared/model/policy.ts'
+import type { PolicyRule, RuleRef, RuleSet } from '#shared/model/policy.ts'
 import type { RequestFacts } from '#shared/model/request.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { mintPermit, type Permit } from './permit.ts'
@@ -79,7 +79,7 @@ export class CallerPolicy {
     const audit = decide(this.#audited, request)
     return audit.kind === 'permitted'
       ? verdict
-      : { kind: 'permitted', permit: mintPermit(verdict.permit.rule, audit.refusal) }
+      : { kind: 'permitted', permit: audited(verdict.permit, audit.refusal) }
   }
 }
 
@@ -121,14 +121,22 @@ function verdictOf(effect: Effect, { ref }: PolicyRule, call: CallFacts): Verdic
     case 'deny':
       return { kind: 'denied', refusal: deniedBy(ref, call.source, call.destination) }
     case 'allow':
-      return { kind: 'permitted', permit: mintPermit(describeRule(ref)) }
+      return { kind: 'permitted', permit: permitOf(ref) }
   }
+}
+
+function permitOf(ref: RuleRef): Permit {
+  return mintPermit(describeRule(ref), { ref })
+}
+
+function audited({ rule, ref }: Permit, audit: Refusal): Permit {
+  return mintPermit(rule, { ref, audit })
 }
 
 function fallback({ fallback: { policy, ref } }: RuleSet, call: CallFacts): Verdict {
   const isPermitted = policy === 'allow-all' || (policy === 'allow-mesh' && call.source !== null)
   return isPermitted
-    ? { kind: 'permitted', permit: mintPermit(describeRule(ref)) }
+    ? { kind: 'permitted', permit: permitOf(ref) }
     : { kind: 'denied', refusal: allowedByNone(ref, call.source, call.destination) }
 }
 

@@ -62,7 +62,9 @@ export function fitRequest(rule: PolicyRule, effect: Effect, request: RequestFac
   }
   if (paths.length > 0) {
     const { path } = request
-    if (path.problem !== '') problem = `path: ${path.problem}`
+    if (request.pathOverride !== '') {
+      problem = `path: the field ${request.pathOverride} may replace it`
+    } else if (path.problem !== '') problem = `path: ${path.problem}`
     else if (!anyPath(paths, effect === 'deny' ? path.folded : path.text)) return misses.paths
   }
   if (hosts.length > 0) {
@@ -127,24 +129,17 @@ function fitsBroadly(values: readonly ValuePattern[], value: string): boolean {
   })
 }
 
-const overrides: ReadonlySet<string> = new Set([
-  'x-http-method-override',
-  'x-http-method',
-  'x-method-override',
-])
-
 /** By what some frameworks replace the method of a request. */
-function overrideOf({ lines, query }: RequestFacts): string {
-  for (const [name] of lines)
-    if (overrides.has(name.replaceAll('_', '-'))) return `the field ${name}`
-  if (query === '' || (!query.includes('_method') && !query.includes('%'))) return ''
+function overrideOf({ methodOverride, query }: RequestFacts): string {
+  if (methodOverride !== '') return `the field ${methodOverride}`
+  if (!/[_%]/.test(query)) return ''
   const names = query.split(/[&;]/).map((pair) => decodedName(pair.split('=', 1)[0] ?? ''))
   return names.some((name) => name.startsWith('_method')) ? 'the parameter _method' : ''
 }
 
 function decodedName(text: string): string {
   try {
-    return decodeURIComponent(text).trim().toLowerCase()
+    return decodeURIComponent(text.replaceAll('+', ' ')).trim().toLowerCase()
   } catch {
     return text.replaceAll(/%5f/gi, '_').toLowerCase()
   }

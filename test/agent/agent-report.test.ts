@@ -10,6 +10,7 @@ import type { CredentialMessage } from '#agent/workers/messages.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { manifestOf } from '#test/support/manifests.ts'
 import { instanceOf } from '#test/support/mesh-records.ts'
+import { healthyFacts } from '#test/support/agent-facts.ts'
 import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
 
 const now = Date.UTC(2026, 0, 2)
@@ -90,6 +91,8 @@ function makeReport(
         manifests: [manifest],
         directoryProblem: 'cannot be read (EACCES)',
       },
+      policies: () => healthyFacts.policies,
+      explainer: { answer: () => ({ kind: 'bad-question', problem: 'none' }) },
       health: { statusOf: () => passing },
       registrar: { offer: { presence: null, offered: [offered], local: [] }, withheld: () => null },
       interception: {

@@ -22,7 +22,12 @@ void t.test('a controller is all a config needs', (t) => {
       address: '10.0.0.5',
       controllers: ['ca.internal:15010'],
       joinTokenFile: null,
-      paths: { manifests: '/etc/mesh.d', state: '/var/lib/mesh/agent', run: '/run/mesh/agent' },
+      paths: {
+        manifests: '/etc/mesh.d',
+        policies: '/etc/mesh/policies.d',
+        state: '/var/lib/mesh/agent',
+        run: '/run/mesh/agent',
+      },
       listen: {
         tunnel: { address: '0.0.0.0', port: 15008 },
         forwardProxy: { address: '127.0.0.1', port: 15002 },

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { AdminServer } from '#agent/admin/admin-server.ts'
+import { authzExplain, authzList } from '#cli/authz.ts'
 import { check } from '#cli/check.ts'
 import { AdminSocket } from '#cli/client/admin-socket.ts'
 import { hostList } from '#cli/host.ts'
@@ -13,7 +14,7 @@ import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
 import { parseTtl, tokenCreate } from '#cli/token.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import type { AgentFacts } from '#shared/model/admin.ts'
+import type { AgentFacts, AuthzAnswer, ServicePolicyReport } from '#shared/model/admin.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { healthyFacts, withStatus } from '#test/support/agent-facts.ts'
 import { shortDir } from '#test/support/short-dir.ts'
@@ -34,13 +35,19 @@ function paper(json: boolean): { printer: Printer; out: () => string; err: () =>
   }
 }
 
-async function agentWith(t: Test, facts: AgentFacts): Promise<AdminSocket> {
+async function agentWith(
+  t: Test,
+  facts: AgentFacts,
+  answer: AuthzAnswer = { kind: 'bad-question', problem: 'none' },
+): Promise<AdminSocket> {
   const socketPath = join(shortDir(t), 'agent.sock')
   const source = {
     status: () => facts.status,
     services: () => facts.services,
     manifests: () => facts.manifests,
     certificates: () => facts.certificates,
+    policies: () => facts.policies,
+    explain: () => answer,
   }
   const server = new AdminServer({ source, logger }, { socketPath })
   await server.start()
@@ -217,3 +224,79 @@ t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async
   )
   t.match(runs[1]?.err, /no agent answers on .*agent\?\[2J\.sock[^]*--socket/)
 })
+
+const explained: AuthzAnswer = {
+  kind: 'explained',
+  source: 'spiffe://mesh.internal/service/web',
+  destination: 'spiffe://mesh.internal/service/orders',
+  port: 8080,
+  protocol: 'http',
+  path: '/admin',
+  verdict: 'denied',
+  reason: 'policy-denied',
+  by: 'no-admin (/p.json:3) denies this',
+  ref: { rule: 'no-admin', file: '/p.json', line: 3 },
+  audit: null,
+  rules: [
+    {
+      effect: 'deny',
+      mode: 'enforce',
+      ref: { rule: 'no-admin', file: '/p.json', line: 3 },
+      outcome: 'fits',
+      why: '',
+    },
+  ],
+}
+const question = { source: 'web', service: 'orders', method: 'GET', path: '/admin', headers: [] }
+
+t.test('authz explain names verdict, rule, file and line, and fails when denied', async (t) => {
+  const agent = await agentWith(t, healthyFacts, explained)
+  const person = paper(false)
+  t.equal(await authzExplain({ agent, printer: person.printer }, question), 1)
+  t.match(person.out(), /^verdict +denied \(policy-denied\)$/m)
+  t.match(person.out(), /^rule +no-admin at \/p\.json:3$/m)
+  t.match(person.out(), /^deny +enforce +no-admin +\/p\.json:3 +fits$/m)
+  const script = paper(true)
+  t.equal(await authzExplain({ agent, printer: script.printer }, question), 1)
+  t.same(JSON.parse(script.out()), explained)
+  const permitted = await agentWith(t, healthyFacts, { ...explained, verdict: 'permitted' })
+  t.equal(await authzExplain({ agent: permitted, printer: person.printer }, question), 0)
+})
+
+t.test('authz explain says where to ask, and what a bad question lacks', async (t) => {
+  const hosts = ['beta', 'gamma']
+  const elsewhere = await agentWith(t, healthyFacts, { kind: 'elsewhere', service: 'files', hosts })
+  const person = paper(false)
+  t.equal(await authzExplain({ agent: elsewhere, printer: person.printer }, question), 1)
+  t.match(person.out(), 'ask the agent of beta or gamma')
+  const bad = await agentWith(t, healthyFacts)
+  t.equal(await authzExplain({ agent: bad, printer: person.printer }, question), 2)
+})
+
+t.test(
+  'authz list shows what holds, and fails when a service can be reached past it',
+  async (t) => {
+    const service = {
+      service: 'orders',
+      strict: true,
+      fallback: 'deny',
+      deny: 1,
+      allow: 2,
+      audit: false,
+      protection: 'local-only',
+      note: 'programs of this host can reach port 8080',
+      idle: [],
+    } as const
+    const list = async (change: Partial<ServicePolicyReport>) => {
+      const policies = { ...healthyFacts.policies, services: [{ ...service, ...change }] }
+      const person = paper(false)
+      const agent = await agentWith(t, { ...healthyFacts, policies })
+      return { code: await authzList({ agent, printer: person.printer }), out: person.out() }
+    }
+    const fine = await list({})
+    t.equal(fine.code, 0)
+    t.match(fine.out, /^orders +deny +1 +2 +no +local-only$/m)
+    t.match(fine.out, /^programs of this host can reach port 8080$/m)
+    t.equal((await list({ protection: 'unprotected' })).code, 1)
+  },
+)

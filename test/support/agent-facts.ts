@@ -71,6 +71,11 @@ export const healthyFacts: AgentFacts = {
       published: true,
     },
   ],
+  policies: {
+    directory: { path: '/etc/mesh/policies.d', problem: '' },
+    files: [],
+    services: [],
+  },
   certificates: ['host/alpha', 'service/web'].map((path) => ({
     identity: `spiffe://mesh.internal/${path}`,
     serial: 'ab12',

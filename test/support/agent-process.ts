@@ -34,6 +34,7 @@ export function placeAgent(directory: string, more: Readonly<Record<string, unkn
     joinTokenFile: tokenPath,
     paths: {
       manifests: join(directory, 'mesh.d'),
+      policies: join(directory, 'policies.d'),
       state: join(directory, 'state'),
       run: join(directory, 'run'),
     },

@@ -49,6 +49,7 @@ const dataPath = [
 export const agentRooms: Readonly<Record<string, readonly string[]>> = {
   'agent/tunnel': ['agent/identity', 'agent/http2'],
   'agent/relay': ['agent/http1', 'agent/http2', 'agent/telemetry'],
+  'agent/policies': ['agent/manifests'],
   'agent/outbound': dataPath,
   'agent/inbound': dataPath,
 }

@@ -14,6 +14,9 @@ const source = {
   services: () => healthyFacts.services,
   manifests: () => healthyFacts.manifests,
   certificates: () => healthyFacts.certificates,
+  policies: () => healthyFacts.policies,
+  explain: (query: URLSearchParams) =>
+    ({ kind: 'bad-question', problem: query.get('source') ?? '' }) as const,
 }
 
 interface Reply {
@@ -38,11 +41,13 @@ t.test('AdminServer answers every fact, and the checks, as JSON', async (t) => {
   await server.start()
   t.teardown(() => server.stop())
   t.equal(statSync(socketPath).mode & 0o777, 0o660)
-  for (const name of ['status', 'services', 'manifests', 'certificates'] as const) {
+  for (const name of ['status', 'services', 'manifests', 'certificates', 'policies'] as const) {
     const reply = await ask(socketPath, `/v1/${name}?x=1`)
     t.equal(reply.status, 200)
     t.same(JSON.parse(reply.body), healthyFacts[name])
   }
+  const explained = await ask(socketPath, '/v1/authz/explain?source=host%2Fh1')
+  t.same(JSON.parse(explained.body), { kind: 'bad-question', problem: 'host/h1' })
   const checks = JSON.parse((await ask(socketPath, '/v1/checks')).body) as unknown[]
   t.match(checks[0], { name: 'agent-ready', verdict: 'ok' })
 })

@@ -5,6 +5,8 @@ import type {
   CaptureReport,
   CertificateReport,
   ManifestReport,
+  PoliciesReport,
+  ServicePolicyReport,
   WorkerReport,
 } from '#shared/model/admin.ts'
 import { factsNow as now, healthyFacts, withStatus } from '#test/support/agent-facts.ts'
@@ -47,7 +49,39 @@ function withCapture(change: Partial<CaptureReport>): AgentFacts {
 const away = { kind: 'down', sinceMs: now - 5000, reason: 'connection refused' } as const
 const { snapshot, controller } = healthyFacts.status
 
+function policies(change: Partial<PoliciesReport>): AgentFacts {
+  return { ...healthyFacts, policies: { ...healthyFacts.policies, ...change } }
+}
+
+function ordersPolicy(change: Partial<ServicePolicyReport>): AgentFacts {
+  const service: ServicePolicyReport = {
+    service: 'orders',
+    strict: true,
+    fallback: 'deny',
+    deny: 0,
+    allow: 1,
+    audit: false,
+    protection: 'locked',
+    note: '',
+    idle: [],
+  }
+  return policies({ services: [{ ...service, ...change }] })
+}
+
+const badFile = {
+  file: 'a.json',
+  verdict: 'rejected',
+  problems: ['a.json:1:2: no'],
+  services: [],
+  mode: 'enforce',
+} as const
+
 const cases: readonly (readonly [check: string, verdict: string, facts: AgentFacts])[] = [
+  ['policy-files', 'failed', policies({ directory: { path: '/x', problem: 'not read' } })],
+  ['policy-files', 'failed', policies({ files: [badFile] })],
+  ['policy-protection', 'warning', ordersPolicy({ protection: 'local-only', note: 'port 80' })],
+  ['policy-protection', 'failed', ordersPolicy({ protection: 'unprotected', note: '0.0.0.0' })],
+  ['policy-rules', 'warning', ordersPolicy({ idle: ['deny[0] speaks to nobody'] })],
   ['agent-ready', 'failed', withStatus({ ready: false, waitsFor: 'a worker' })],
   ['host-enrolled', 'failed', { ...healthyFacts, certificates: [] }],
   ['host-certificate', 'failed', certificates({ notAfterMs: now - 1 })],

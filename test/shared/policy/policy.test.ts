@@ -29,11 +29,14 @@ interface Ask {
 }
 
 function requestOf({ method = 'GET', target = '/', fields = {}, ...rest }: Ask): RequestFacts {
+  const names = (Array.isArray(fields) ? fields : Object.entries(fields)).map(([name]) => name)
   return {
     method,
     path: readRequestPath(target),
     query: queryOf(target),
     host: rest.host ?? 'orders.mesh',
+    pathOverride: names.find((name) => /^x.(original|rewrite).url$/.test(name)) ?? '',
+    methodOverride: names.find((name) => /^x.(http.)?method/.test(name)) ?? '',
     lines: Array.isArray(fields) ? fields : Object.entries(fields),
     nominated: rest.nominated === undefined ? null : new Set(rest.nominated),
   }
