@@ -64,6 +64,15 @@ export class Bench {
     return (this.#origin = { http, raw })
   }
 
+  /** A service of `test/support/service-program.ts`, on the load's core. */
+  async service(kind: string): Promise<Place> {
+    const at = await this.#freePlace()
+    const file = join(import.meta.dirname, '../support/service-program.ts')
+    const words = [file, kind, at.address, String(at.port), 'origin']
+    await this.#start(process.execPath, words, at.port, cores.load)
+    return at
+  }
+
   /** The mesh, with both agents. */
   async mesh(): Promise<BenchMesh> {
     if (this.#mesh !== null) return this.#mesh

@@ -8,6 +8,7 @@ import { capture } from './scenarios/capture.ts'
 import { churnScenario } from './scenarios/churn.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
+import { websockets } from './scenarios/websockets.ts'
 import { renderResult, type Result } from './result.ts'
 import {
   bulkCross,
@@ -27,6 +28,7 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   connect,
   latency,
   memory,
+  websockets,
   churn: churnScenario,
   capture,
 }

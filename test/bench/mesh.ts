@@ -75,6 +75,22 @@ export class BenchMesh {
     return { address: this.#world.hosts[0].place.local, port: listenerPorts[service] }
   }
 
+  /** Makes one more service of an origin; answers where a caller on the other host reaches it. */
+  async add(service: string, origin: Place, listenerPort: number): Promise<Place> {
+    const [caller, callee] = this.#world.hosts
+    callee.dropManifest(service, { port: origin.port, address: origin.address })
+    caller.dropManifest(`web-${service}`, { upstreams: { [service]: listenerPort } })
+    await this.#world.until(`${service} can be called`, async () => {
+      const services = await caller.admin.ask('services')
+      const { workers } = await caller.admin.ask('status')
+      const open = workers[0]?.listeners.find(({ port }) => port === listenerPort)?.problem === ''
+      return (
+        open && services.some(({ name, instances }) => name === service && instances.length > 0)
+      )
+    })
+    return { address: caller.place.local, port: listenerPort }
+  }
+
   /** Where a caller on the service's own host reaches it. */
   local(service: keyof typeof listenerPorts): Place {
     return { address: this.#world.hosts[1].place.local, port: listenerPorts[service] }
