@@ -23,6 +23,7 @@ export type Need =
   | 'nghttpd'
   | 'setpriv'
   | 'dig'
+  | 'libsystemd'
 
 /** The part of a test that `needs` uses. */
 export interface Skippable {
@@ -66,7 +67,14 @@ function lack(need: Need): string {
     case 'setpriv':
     case 'dig':
       return lackOfProgram(need)
+    case 'libsystemd':
+      return lackOfLibrary('libsystemd.so.0')
   }
+}
+
+function lackOfLibrary(name: string): string {
+  const cache = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' })
+  return cache.stdout?.includes(name) ? '' : `needs the library ${name}`
 }
 
 function lackOfProgram(name: string): string {
