@@ -70,9 +70,10 @@ export class Supervisor {
     )
   }
 
-  /** Starts everything; settles with an exit code when everything has ended. */
-  run(): Promise<number> {
+  /** Starts everything, and says so; settles with an exit code when everything has ended. */
+  run(onStarted: () => void = () => {}): Promise<number> {
     for (const post of this.#posts) this.#start(post)
+    onStarted()
     return this.#finished.promise
   }
 

@@ -31,7 +31,16 @@ function sourceEpoch(): number {
   return Number(execFileSync('git', words, { cwd: root, encoding: 'utf8' }).trim())
 }
 
-function packageFor(architecture: Architecture, out: string, epoch: number): readonly string[] {
+/** What becomes of one architecture. */
+interface Order {
+  readonly architecture: Architecture
+  readonly out: string
+  readonly epoch: number
+  /** Large, and made in a second: for tests. */
+  readonly plain: boolean
+}
+
+function packageFor({ architecture, out, epoch, plain }: Order): readonly string[] {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     readonly version: string
   }
@@ -48,7 +57,7 @@ function packageFor(architecture: Architecture, out: string, epoch: number): rea
   const bill = join(out, `${name}.cdx.json`)
   const lock = readFileSync(join(root, 'package-lock.json'), 'utf8')
   writeFileSync(bill, billOfMaterials(lock, { version, architecture }))
-  const tarball = join(out, `${name}.tar.xz`)
+  const tarball = join(out, `${name}.tar${plain ? '' : '.xz'}`)
   const deb = join(out, `${name}.deb`)
   say(`${name}: packing`)
   const sameAlways = [
@@ -58,7 +67,11 @@ function packageFor(architecture: Architecture, out: string, epoch: number): rea
     '--group=0',
     '--numeric-owner',
   ]
-  run('tar', ['-C', tree, ...sameAlways, '-I', 'xz -T2 -3', '-cf', tarball, '.'], epoch)
+  run(
+    'tar',
+    ['-C', tree, ...sameAlways, '-I', plain ? 'cat' : 'xz -T2 -6', '-cf', tarball, '.'],
+    epoch,
+  )
   mkdirSync(join(tree, 'DEBIAN'), { mode: 0o755 })
   writeFileSync(join(tree, 'DEBIAN/control'), control)
   for (const script of ['postinst', 'prerm', 'postrm']) {
@@ -66,7 +79,11 @@ function packageFor(architecture: Architecture, out: string, epoch: number): rea
     writeFileSync(join(tree, 'DEBIAN', script), text, { mode: 0o755 })
   }
   run('find', [tree, '-exec', 'touch', '-h', '-d', `@${epoch}`, '{}', '+'], epoch)
-  run('dpkg-deb', ['--root-owner-group', '-Zxz', '-z3', '--build', tree, deb], epoch)
+  run(
+    'dpkg-deb',
+    ['--root-owner-group', ...(plain ? ['-Znone'] : ['-Zxz', '-z6']), '--build', tree, deb],
+    epoch,
+  )
   rmSync(tree, { recursive: true })
   return [deb, tarball, bill]
 }
@@ -84,6 +101,7 @@ const { values } = parseArgs({
   options: {
     arch: { type: 'string', default: process.arch },
     out: { type: 'string', default: '.package' },
+    plain: { type: 'boolean', default: false },
   },
 })
 const architectures = (values.arch === 'all' ? ['x64', 'arm64'] : [values.arch]) as Architecture[]
@@ -94,7 +112,9 @@ const out = join(root, values.out)
 mkdirSync(out, { recursive: true })
 process.umask(0o022)
 const epoch = sourceEpoch()
-const files = architectures.flatMap((architecture) => packageFor(architecture, out, epoch))
+const files = architectures.flatMap((architecture) =>
+  packageFor({ architecture, out, epoch, plain: values.plain }),
+)
 writeFileSync(join(out, 'SHA256SUMS'), checksums(files))
 for (const file of files) {
   const megabytes = (statSync(file).size / 1e6).toFixed(1)
