@@ -6,8 +6,9 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { setTimeout } from 'node:timers/promises'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import { sleep, type Clock } from '#shared/lifecycle/clock.ts'
+import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { StatusReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
@@ -101,7 +102,7 @@ async function ready({ agent, clock }: AgentSetupParts, patienceMs: number): Pro
     const status = await agent.ask('status').catch(() => null)
     if (status?.ready === true) return status
     waitsFor = status?.waitsFor ?? waitsFor
-    await sleep(clock, 200)
+    await setTimeout(200)
   }
   throw new MeshError(`the agent does not get ready; it waits for ${waitsFor}`, {
     code: 'not-ready',

@@ -6,8 +6,8 @@
 import { mkdirSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
+import { setTimeout } from 'node:timers/promises'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
@@ -107,7 +107,7 @@ export async function init(parts: InitParts, settings: InitSettings): Promise<nu
             cause: error,
           })
         }
-        await sleep(clock, 200)
+        await setTimeout(200)
       }
     }
   }

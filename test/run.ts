@@ -17,6 +17,7 @@ const root = dirname(import.meta.dirname)
 /** The real programs that tests run against. */
 const debianParts = [
   'curl',
+  'debootstrap',
   'etcd-client',
   'etcd-server',
   'iproute2',
@@ -28,6 +29,7 @@ const debianParts = [
   'nginx-light',
   'python3',
   'redis-server',
+  'systemd-container',
   'util-linux',
   'wrk',
 ]

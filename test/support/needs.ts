@@ -24,6 +24,8 @@ export type Need =
   | 'setpriv'
   | 'dig'
   | 'libsystemd'
+  /** Whole machines, booted. */
+  | 'machines'
 
 /** The part of a test that `needs` uses. */
 export interface Skippable {
@@ -67,6 +69,8 @@ function lack(need: Need): string {
     case 'setpriv':
     case 'dig':
       return lackOfProgram(need)
+    case 'machines':
+      return lacks('netns') || lackOfProgram('debootstrap') || lackOfProgram('systemd-nspawn')
     case 'libsystemd':
       return lackOfLibrary('libsystemd.so.0')
   }
