@@ -229,12 +229,16 @@ export class App {
     this.#metrics = new MetricsServer({ source: this.#report, logger }, listen.metrics)
   }
 
-  /** Runs until stopped; rejects where it cannot start, or the controller refuses this host. */
-  async run(): Promise<number> {
+  /**
+   * Runs until stopped; calls back once it can be asked and workers find it. Rejects where it cannot
+   * start, or the controller refuses this host.
+   */
+  async run(onStarted: () => void = () => {}): Promise<number> {
     // Whatever ends it may do so while it still starts.
     this.#ended.promise.catch(() => {})
     try {
       await this.#start()
+      onStarted()
       return await this.#ended.promise
     } finally {
       await this.#stopAll()

@@ -10,6 +10,7 @@ import { flushCompileCache } from 'node:module'
 import { parseArgs } from 'node:util'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { findServiceManager } from '#shared/lifecycle/service-manager.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { machineFacts, readAgentConfig, type AgentConfig } from './config.ts'
@@ -17,7 +18,7 @@ import { exitCodes } from './exit-codes.ts'
 
 const roles = ['control', 'proxy', 'guard', 'supervise'] as const
 const usage =
-  'usage: main.ts control|proxy|guard|supervise [--config <file>] [--generation n] [--index n]'
+  'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]'
 const defaultConfig = '/etc/mesh/agent.json'
 
 /**
@@ -49,8 +50,8 @@ function compileCache(state: string): { readonly NODE_COMPILE_CACHE?: string } {
 
 /** A program that runs until it is stopped. */
 interface Program {
-  /** Settles with an exit code when the program has ended by itself. */
-  run(): Promise<number>
+  /** Settles with an exit code when the program has ended by itself; calls back once it serves. */
+  run(onStarted: () => void): Promise<number>
   /** Ends it in good order; `run` settles. */
   stop(options: { readonly leave: boolean }): Promise<void>
 }
@@ -101,8 +102,7 @@ function readArguments(): Wishes {
       allowPositionals: true,
       options: {
         config: { type: 'string' },
-        generation: { type: 'string', default: '1' },
-        index: { type: 'string', default: '0' },
+        worker: { type: 'string', default: '1-0' },
         supervised: { type: 'boolean', default: false },
       },
     })
@@ -111,8 +111,7 @@ function readArguments(): Wishes {
     return {
       role,
       configPath: values.config ?? null,
-      generation: wholeNumber('generation', values.generation),
-      index: wholeNumber('index', values.index),
+      ...workerNumbers(values.worker),
       supervised: values.supervised,
     }
   } catch (error) {
@@ -120,9 +119,13 @@ function readArguments(): Wishes {
   }
 }
 
-function wholeNumber(name: string, text: string): number {
-  if (/^[0-9]{1,6}$/.test(text)) return Number(text)
-  throw new Error(`--${name} ${JSON.stringify(text)} must be a whole number`)
+/** One word, as systemd hands the name of a unit's instance to its command line. */
+function workerNumbers(text: string): Pick<Wishes, 'generation' | 'index'> {
+  const [, generation, index] = /^([0-9]{1,6})-([0-9]{1,3})$/.exec(text) ?? []
+  if (generation === undefined || index === undefined) {
+    throw new Error(`--worker ${JSON.stringify(text)} must read <generation>-<index>, such as 1-0`)
+  }
+  return { generation: Number(generation), index: Number(index) }
 }
 
 /** Each role loads only its own code: a worker has no use for the control process's, nor it for ours. */
@@ -177,7 +180,7 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
       const proxies = Array.from({ length: config.workers }, (_, n) => ({
         name: `proxy ${n}`,
         command: process.execPath,
-        args: [...proxyFlags, import.meta.filename, 'proxy', ...words, '--index', String(n)],
+        args: [...proxyFlags, import.meta.filename, 'proxy', ...words, '--worker', `1-${n}`],
         stopSignal: 'SIGTERM' as const,
       }))
       const guard = {
@@ -201,7 +204,12 @@ const wishes = readArguments()
 const program = await makeProgram(wishes)
 // Kept now, because a program that is killed keeps nothing.
 flushCompileCache()
+const serviceManager = await findServiceManager(
+  { clock: systemClock, warn: (problem) => process.stderr.write(`mesh-agent: ${problem}\n`) },
+  { environment: process.env, pid: process.pid },
+)
 const stop = (leave: boolean): void => {
+  serviceManager.stopping()
   program.stop({ leave }).catch((error: unknown) => fail(explain(error), exitCodes.of(error)))
 }
 // SIGTERM comes before a restart and leaves what is published to the lease; SIGINT says goodbye.
@@ -219,7 +227,7 @@ process.stdout.on('error', () => {})
 // The mesh's timers keep no process alive, and between two tries there may be nothing else.
 setInterval(() => {}, 2 ** 30)
 try {
-  process.exitCode = await program.run()
+  process.exitCode = await program.run(() => serviceManager.ready())
 } catch (error) {
   fail(explain(error), exitCodes.of(error))
 }

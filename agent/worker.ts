@@ -111,9 +111,13 @@ export class ProxyWorker {
     )
   }
 
-  /** Runs until stopped, or until a port it cannot do without is taken: then it rejects. */
-  run(): Promise<number> {
+  /**
+   * Runs until stopped, or until a port it cannot do without is taken: then it rejects. Calls back at
+   * once: it waits for its control process as long as it takes.
+   */
+  run(onStarted: () => void = () => {}): Promise<number> {
     this.#link.start()
+    onStarted()
     return this.#ended.promise
   }
 

@@ -11,8 +11,11 @@ import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { authzExplain, authzList } from './authz.ts'
 import { check } from './check.ts'
 import { AdminSocket } from './client/admin-socket.ts'
+import { systemdUnits } from './client/service-units.ts'
 import { exitCodes } from './exit-codes.ts'
 import { hostList } from './host.ts'
+import { init } from './init.ts'
+import { join } from './join.ts'
 import { manifestStatus, manifestValidate } from './manifest.ts'
 import { Printer } from './output/printer.ts'
 import { clean } from './output/table.ts'
@@ -261,6 +264,33 @@ verb(cert, 'list', 'what was issued, to which host, and when it ends')
       ),
     ),
   )
+/** What a verb that sets this host up works with. */
+function setup() {
+  const isRoot = process.getuid?.() === 0
+  return { isRoot, parts: { ...local(), units: systemdUnits, clock: systemClock } }
+}
+
+verb(program, 'init', 'make this host the first of a mesh: controller, agent, join line')
+  .option('--advertise <address>', 'where other hosts reach this one; default: its first address')
+  .option('--host <name>', 'name of this host in the mesh; default: its host name')
+  .option('--trust-domain <name>', 'name of the mesh in every identity', 'mesh.internal')
+  .action((options: { advertise?: string; host?: string; trustDomain: string }) => {
+    const { isRoot, parts } = setup()
+    const controller = async (): Promise<ControllerClient> =>
+      await openOperatorClient({ clock: systemClock }, { file: common().credential })
+    const { advertise = null, host: name = null, trustDomain } = options
+    return done(init({ ...parts, controller }, { isRoot, advertise, host: name, trustDomain }))
+  })
+
+verb(program, 'join <controller>', 'bring this host into a mesh: <controller> is host or host:port')
+  .requiredOption('--token-file <path>', 'file with the join token; - for standard input')
+  .option('--host <name>', 'name of this host in the mesh; default: its host name')
+  .option('--address <ip>', 'where other hosts reach this one; default: its first address')
+  .action((controller: string, options: { tokenFile: string; host?: string; address?: string }) => {
+    const { isRoot, parts } = setup()
+    const { tokenFile, host: name = null, address = null } = options
+    return done(join(parts, { isRoot, controller, tokenFile, host: name, address }))
+  })
 
 verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>
   done(schema({ printer: printer() })),

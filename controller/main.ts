@@ -9,6 +9,7 @@ import { hostname } from 'node:os'
 import { parseArgs } from 'node:util'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { findServiceManager } from '#shared/lifecycle/service-manager.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { Controller } from './app.ts'
@@ -96,6 +97,13 @@ try {
 } catch (error) {
   ended(error)
 }
-logger.info({ signal: await stopped }, 'stopping')
+const serviceManager = await findServiceManager(
+  { clock: systemClock, warn: (problem) => logger.warn({ problem }, 'service manager') },
+  { environment: process.env, pid: process.pid },
+)
+serviceManager.ready()
+const signal = await stopped
+serviceManager.stopping()
+logger.info({ signal }, 'stopping')
 await controller.stop()
 process.exit()

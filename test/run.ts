@@ -18,6 +18,7 @@ const root = dirname(import.meta.dirname)
 const debianParts = [
   'apache2-utils',
   'curl',
+  'debootstrap',
   'etcd-client',
   'etcd-server',
   'iproute2',
@@ -30,6 +31,7 @@ const debianParts = [
   'python3',
   'python3-requests',
   'redis-server',
+  'systemd-container',
   'util-linux',
   'wrk',
 ]

@@ -75,9 +75,10 @@ export class Supervisor {
     )
   }
 
-  /** Starts everything; settles with an exit code when everything has ended. */
-  run(): Promise<number> {
+  /** Starts everything, and says so; settles with an exit code when everything has ended. */
+  run(onStarted: () => void = () => {}): Promise<number> {
     for (const post of this.#stages.flat()) this.#start(post)
+    onStarted()
     return this.#finished.promise
   }
 

@@ -80,7 +80,7 @@ const sockets = (at: AgentPlace): readonly string[] =>
   )
 
 t.test('a command line that makes no sense is answered with the usage', async (t) => {
-  for (const words of [[], ['serve'], ['proxy', '--bogus'], ['proxy', '--index', 'x']]) {
+  for (const words of [[], ['serve'], ['proxy', '--bogus'], ['proxy', '--worker', 'x']]) {
     const { code, stderr } = await runAgent(words).ended
     t.equal(code, 64, words.join(' '))
     t.match(stderr, /^mesh-agent: .*\nusage: /)

@@ -26,6 +26,9 @@ export type Need =
   | 'nghttpd'
   | 'setpriv'
   | 'dig'
+  | 'libsystemd'
+  /** Whole machines, booted. */
+  | 'machines'
 
 /** The part of a test that `needs` uses. */
 export interface Skippable {
@@ -72,7 +75,16 @@ function lack(need: Need): string {
     case 'setpriv':
     case 'dig':
       return lackOfProgram(need)
+    case 'machines':
+      return lacks('netns') || lackOfProgram('debootstrap') || lackOfProgram('systemd-nspawn')
+    case 'libsystemd':
+      return lackOfLibrary('libsystemd.so.0')
   }
+}
+
+function lackOfLibrary(name: string): string {
+  const cache = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' })
+  return cache.stdout?.includes(name) ? '' : `needs the library ${name}`
 }
 
 function lackOfProgram(name: string): string {

@@ -1,0 +1,69 @@
+/**
+ * Owns what must be so before `meshctl init` or `join` touches a host: everything that is in the way
+ * is found first and told together, and then nothing has been changed.
+ */
+
+import { createServer } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { existsSync, readFileSync } from 'node:fs'
+import type { ServiceUnits } from './client/service-units.ts'
+
+/** What a verb is about to do. */
+export interface PreflightSettings {
+  readonly isRoot: boolean
+  /** What it will write, by path: whatever else stands there is somebody's work. */
+  readonly files: Readonly<Record<string, string>>
+  readonly units: readonly string[]
+  /** Ports that must be free, unless the unit that takes them already runs. */
+  readonly ports: readonly { readonly unit: string; readonly port: number }[]
+}
+
+/** What is in the way, in words with a fix each; empty when nothing is. */
+export async function preflight(
+  parts: { readonly units: ServiceUnits },
+  settings: PreflightSettings,
+): Promise<readonly string[]> {
+  const found: string[] = []
+  if (!settings.isRoot) found.push('this needs root: run it with sudo')
+  if (!parts.units.running) {
+    found.push('systemd does not run this host: start the programs as docs/operations.md tells')
+  } else {
+    const missing = settings.units.filter((unit) => !parts.units.has(unit))
+    if (missing.length > 0) found.push(`no unit ${missing.join(', ')}: install the package first`)
+  }
+  for (const [path, text] of Object.entries(settings.files)) {
+    if (existsSync(path) && readFileSync(path, 'utf8') !== text)
+      found.push(`${path} is there already and says something else: this host is set up, or was`)
+  }
+  for (const { unit, port } of settings.ports) {
+    if (parts.units.isActive(unit)) continue
+    const problem = await portProblem(port)
+    if (problem !== '') found.push(problem)
+  }
+  return found
+}
+
+/** Says that an address must be named with that option. */
+export function noAddress(option: string): string {
+  return `this host has no address but loopback: name one with ${option}`
+}
+
+/** The first address other hosts may reach this one at; null where there is none. */
+export function firstAddress(): string | null {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  const outer = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+  return (outer.find(({ family }) => family === 'IPv4') ?? outer[0])?.address ?? null
+}
+
+function portProblem(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const inUse = error.code === 'EADDRINUSE'
+      resolve(
+        inUse ? `port ${port} is taken: ss -ltnp 'sport = ${port}' tells by whom` : error.message,
+      )
+    })
+    server.listen(port, () => server.close(() => resolve('')))
+  })
+}

@@ -1,0 +1,74 @@
+/**
+ * Owns the tree of files a host gets: programs, production packages, runtime, units and documents,
+ * each at its place. It packs nothing.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { chmodSync, cpSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Architecture } from './debian-control.ts'
+
+/** What goes where; directories whole. */
+const places: readonly (readonly [from: string, to: string, mode?: number])[] = [
+  ['agent', 'usr/lib/hostmesh/agent'],
+  ['controller', 'usr/lib/hostmesh/controller'],
+  ['shared', 'usr/lib/hostmesh/shared'],
+  ['cli', 'usr/lib/hostmesh/cli'],
+  ['package.json', 'usr/lib/hostmesh/package.json'],
+  ['docs', 'usr/share/doc/hostmesh'],
+  ['README.md', 'usr/share/doc/hostmesh/README.md'],
+  ['ARCHITECTURE.md', 'usr/share/doc/hostmesh/ARCHITECTURE.md'],
+  ['CHANGELOG.md', 'usr/share/doc/hostmesh/CHANGELOG.md'],
+  ['LICENSE', 'usr/share/doc/hostmesh/copyright'],
+  ['systemd/mesh-agent.service', 'usr/lib/systemd/system/mesh-agent.service'],
+  ['systemd/mesh-proxy@.service', 'usr/lib/systemd/system/mesh-proxy@.service'],
+  ['systemd/mesh-proxy.target', 'usr/lib/systemd/system/mesh-proxy.target'],
+  ['systemd/mesh-controller.service', 'usr/lib/systemd/system/mesh-controller.service'],
+  ['systemd/debian/hostmesh.sysusers', 'usr/lib/sysusers.d/hostmesh.conf'],
+  ['systemd/debian/hostmesh.tmpfiles', 'usr/lib/tmpfiles.d/hostmesh.conf'],
+  ['systemd/debian/meshctl', 'usr/bin/meshctl', 0o755],
+]
+
+/** Parts of `cli` that only a checkout has a use for. */
+const leftOut = ['cli/demo', 'cli/setup.mjs', 'cli/debian.mjs', 'cli/debian.d.mts', 'cli/meshctl']
+
+/** Lays the tree; packages come through npm, for the architecture asked for. */
+export function installTree(settings: {
+  readonly root: string
+  readonly tree: string
+  readonly architecture: Architecture
+}): void {
+  const { root, tree, architecture } = settings
+  for (const [from, to, mode = 0o644] of places) {
+    const target = join(tree, to)
+    mkdirSync(dirname(target), { recursive: true })
+    const filter = (path: string): boolean => !leftOut.some((out) => path === join(root, out))
+    cpSync(join(root, from), target, { recursive: true, filter })
+    if (lstatSync(target).isFile()) chmodSync(target, mode)
+  }
+  const library = join(tree, 'usr/lib/hostmesh')
+  cpSync(join(root, 'package-lock.json'), join(library, 'package-lock.json'))
+  const words = ['ci', '--omit=dev', '--include=optional', '--ignore-scripts', '--os=linux']
+  execFileSync(
+    'npm',
+    [...words, `--cpu=${architecture}`, '--no-audit', '--no-fund', '--loglevel=error'],
+    {
+      cwd: library,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  )
+  mkdirSync(join(library, 'bin'))
+  const runtime = join(library, 'node_modules', `node-linux-${architecture}`)
+  renameSync(join(runtime, 'bin/node'), join(library, 'bin/node'))
+  chmodSync(join(library, 'bin/node'), 0o755)
+  rmSync(runtime, { recursive: true })
+  rmSync(join(library, 'package-lock.json'))
+  rmSync(join(library, 'node_modules/.package-lock.json'))
+}
+
+/** The bytes of all files of a tree. */
+export function treeBytes(tree: string): number {
+  return readdirSync(tree, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + lstatSync(join(parentPath, name)).size, 0)
+}
