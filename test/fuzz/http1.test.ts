@@ -1,7 +1,7 @@
 import { METHODS } from 'node:http'
 import t from 'tap'
 import { BodyReader } from '#agent/http1/body.ts'
-import { linesOf, type Fields } from '#agent/http1/field-lines.ts'
+import { linesOf, type Section } from '#agent/http1/field-lines.ts'
 import { headDefaults } from '#agent/http1/head-fault.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
 import { readRequestHead, readResponseHead } from '#agent/http1/head.ts'
@@ -103,11 +103,11 @@ function readRequests(text: string): Accepted[] {
 
 /** The fields of a head, those included that `Connection` names. */
 function allOf(head: string): string[] {
-  return flat({ text: head, from: head.indexOf('\n') + 1, marks: [] })
+  return flat({ text: head, from: head.indexOf('\n') + 1 })
 }
 
 /** Names and values in turn, as Node gives them. */
-function flat(fields: Fields): string[] {
+function flat(fields: Section): string[] {
   return linesOf(fields).flat()
 }
 
