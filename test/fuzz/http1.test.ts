@@ -10,6 +10,9 @@ import { cut, Dice, mutate } from '#test/support/mutations.ts'
 import { judgeRequests, judgeResponse, type Understood } from '#test/support/node-parser.ts'
 import { RelayRig } from '#test/support/relay-rig.ts'
 
+// Seconds of work, but a crowded machine may take ten times as long.
+t.setTimeout(600_000)
+
 /** Cases in all; a quarter are responses. */
 const cases = Number(process.env['HOSTMESH_FUZZ_CASES'] ?? 100_000)
 const seed = Number(process.env['HOSTMESH_FUZZ_SEED'] ?? 1)
