@@ -170,6 +170,7 @@ export class App {
           workers: config.workers,
           maxConnections: config.maxConnections,
           callerPorts: config.capture.firstPort,
+          limits: config.limits,
         },
       },
     )

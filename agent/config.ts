@@ -58,6 +58,16 @@ export interface CaptureConfig {
   }
 }
 
+/** What HTTP messages may take, in size and in time. */
+export interface AgentLimits {
+  readonly headBytes: number
+  readonly headFields: number
+  readonly headMs: number
+  readonly bodyIdleMs: number
+  readonly responseIdleMs: number
+  readonly idleMs: number
+}
+
 /** The agent's boot config. */
 export interface AgentConfig {
   readonly host: HostName
@@ -83,11 +93,19 @@ export interface AgentConfig {
   readonly workers: number
   /** How long a stopping worker waits for open requests. */
   readonly drainMs: number
+  readonly limits: AgentLimits
 }
 
 const text = (maxLength: number, description: string) =>
   Type.String({ minLength: 1, maxLength, description })
 const closed = { additionalProperties: false }
+const milliseconds = (usual: number, description: string) =>
+  Type.Integer({
+    minimum: 100,
+    maximum: 86_400_000,
+    description: `milliseconds ${description}`,
+    default: usual,
+  })
 
 /** JSON Schema of the agent's config; checked against `docs/configuration.md` by a test. */
 export const agentConfigSchema = Type.Object(
@@ -251,6 +269,33 @@ export const agentConfigSchema = Type.Object(
       description: 'milliseconds a stopping worker waits for open requests',
       default: 30_000,
     }),
+    limits: Type.Object(
+      {
+        headBytes: Type.Integer({
+          minimum: 1024,
+          maximum: 1_048_576,
+          description: 'most bytes of the head of a request or response; past it 431, or 502',
+          default: 65_536,
+        }),
+        headFields: Type.Integer({
+          minimum: 10,
+          maximum: 10_000,
+          description: 'most header fields of a request or response; past it 431, or 502',
+          default: 100,
+        }),
+        headMs: milliseconds(10_000, 'for the head of a request; past it 408'),
+        bodyIdleMs: milliseconds(
+          60_000,
+          'between two pieces of the body of a request; past it 408',
+        ),
+        responseIdleMs: milliseconds(
+          300_000,
+          'until a response begins, and between two pieces of it; past it 504',
+        ),
+        idleMs: milliseconds(300_000, 'a kept-alive connection waits for the next request'),
+      },
+      closed,
+    ),
   },
   { ...closed, $id: 'urn:hostmesh:agent-config:1', title: 'Hostmesh agent config' },
 )
@@ -338,6 +383,7 @@ export function readAgentConfig(
       maxConnections: raw.maxConnections,
       workers: workerCount(raw.workers ?? null, raw.listen, machine, report),
       drainMs: raw.drainMs,
+      limits: raw.limits,
     }
   })
 }

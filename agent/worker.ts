@@ -25,6 +25,7 @@ import { ServiceTable } from './outbound/service-table.ts'
 import { InstanceLoads } from './balance/instance-loads.ts'
 import type { Clock, Random } from './platform.ts'
 import { LocalDialler } from './relay/dial-local.ts'
+import { httpRelayDefaults, type HttpRelaySettings } from './relay/http-relay.ts'
 import { RelayWatch } from './relay/relay-watch.ts'
 import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
@@ -325,7 +326,8 @@ export class ProxyWorker {
     const makePool = (): ChannelPool => new ChannelPool({ clock })
     const instances = new LocalInstances({ local, policies, makePool, loads })
     const counters = this.#counters
-    const inbound = new Inbound({ instances, outcomes, watch, clock, random, counters })
+    const relay = relaySettings(worker.limits)
+    const inbound = new Inbound({ instances, outcomes, watch, clock, random, counters }, { relay })
     const tunnelListener = new TunnelListener(
       {
         credentials,
@@ -338,18 +340,21 @@ export class ProxyWorker {
       { ...worker.tunnel, trustDomain, reusePort: worker.workers > 1 },
     )
     const callers = new CapturedCallers({ portOf: (index) => this.#callerPort(index) })
-    const outbound = new Outbound({
-      held,
-      services,
-      policies,
-      outcomes,
-      watch,
-      clock,
-      random,
-      counters,
-      callerOf: (socket) => callers.callerOf(socket) ?? this.#self,
-      refused: new RefusedCallers({ clock, logger, outcomes, counters }, worker),
-    })
+    const outbound = new Outbound(
+      {
+        held,
+        services,
+        policies,
+        outcomes,
+        watch,
+        clock,
+        random,
+        counters,
+        callerOf: (socket) => callers.callerOf(socket) ?? this.#self,
+        refused: new RefusedCallers({ clock, logger, outcomes, counters }, worker),
+      },
+      { relay },
+    )
     const shared = {
       reusePort: worker.workers > 1,
       maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
@@ -421,6 +426,11 @@ export class ProxyWorker {
     this.#reported = reported
     this.#link.send({ kind: 'listening', state })
   }
+}
+
+function relaySettings(limits: WorkerSettings['limits']): HttpRelaySettings {
+  const { headBytes, headFields, ...times } = limits
+  return { ...httpRelayDefaults, ...times, head: { maxBytes: headBytes, maxFields: headFields } }
 }
 
 function desiredListeners(

@@ -4,7 +4,7 @@
  * so that what goes on is framed anew.
  */
 
-import { noFields, type Fields } from './field-lines.ts'
+import { noFields, type FieldReading } from './field-lines.ts'
 import type { HeadLimits } from './head-fault.ts'
 import { readTrailers, type BodyFraming } from './head.ts'
 
@@ -37,7 +37,7 @@ export class BodyReader {
   #line = ''
   #lineCount = 0
   #content: Buffer | null = null
-  #trailers: Fields = noFields
+  #trailers: FieldReading = noFields
 
   constructor(limits: HeadLimits) {
     this.#limits = limits
@@ -75,7 +75,7 @@ export class BodyReader {
   }
 
   /** The trailers of a body that is over. */
-  get trailers(): Fields {
+  get trailers(): FieldReading {
     return this.#trailers
   }
 

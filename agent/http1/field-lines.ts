@@ -7,19 +7,6 @@ import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
 import { passes, plainRule, ruleFor, type Origin } from './hygiene.ts'
 import { afterBlanks, afterToken, afterValue, beforeBlanks, trimBlanks } from './octets.ts'
 
-/**
- * A field section as it was read. Lines that mean nothing to the mesh and are plainly written cost
- * no more than being looked at; only the others are marked.
- */
-export interface Fields {
-  /** Latin-1, each line with its CRLF; the section is its end. */
-  readonly text: string
-  /** Where the section begins. */
-  readonly from: number
-  /** Per marked line, `stride` numbers. */
-  readonly marks: readonly number[]
-}
-
 /** A mark: the verdict, then where the line and its value begin, and where they end. */
 const stride = 5
 /** In a mark's verdict: the line is written anew, its white space being unusual. */
@@ -28,12 +15,21 @@ const untidy = 16
 /** Takes note of a field's value, or answers what is wrong with it. */
 type Note = (reading: FieldReading, value: string) => HeadFault | null
 
-/** What field lines say about their message. */
-export class FieldReading implements Fields {
+/**
+ * A field section as it was read, and what it says about its message. Lines that mean nothing to the
+ * mesh and are plainly written cost no more than being looked at; only the others are marked. Once
+ * read it stays as it is, and may serve any number of messages with the same section.
+ */
+export class FieldReading {
+  /** Latin-1, each line with its CRLF; the section is its end. */
   readonly text: string
+  /** Where the section begins. */
   readonly from: number
+  /** Per marked line, `stride` numbers. */
   readonly marks: number[] = []
   host: string | null = null
+  /** Whether the host is one, with an optional port, or empty. */
+  hostIsSound = true
   /** -1 where there is none. */
   contentLength = -1
   chunked = false
@@ -46,12 +42,35 @@ export class FieldReading implements Fields {
   requestId = ''
   meshReason = ''
   nominated: Set<string> | null = null
+  /** The section without the lines that `Connection` named. */
+  endToEnd: FieldReading = this
+  readonly #section: string
+  #passing = ''
+  #passingFrom: Origin | null = null
 
   constructor(text: string, from: number) {
     this.text = text
     this.from = from
+    this.#section = text.slice(from)
+  }
+
+  /** Whether a text holds the very same section from there on. */
+  isAgain(text: string, from: number): boolean {
+    return text.slice(from) === this.#section
+  }
+
+  /** The lines that may pass, as they came or, where that was unusual, written anew. */
+  passingLines(origin: Origin): string {
+    if (this.#passingFrom !== origin) {
+      this.#passing = passingOf(this, origin)
+      this.#passingFrom = origin
+    }
+    return this.#passing
   }
 }
+
+/** A name, IPv4 or bracketed IPv6, and a port (RFC 3986 §3.2) without what no host has. */
+export const hostShape = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
 const colon = 0x3a
 const space = 0x20
@@ -78,12 +97,24 @@ const notes: ReadonlyMap<string, Note> = new Map<string, Note>([
  * Reads field lines.
  * @param text latin-1, every line with its CRLF
  * @param from where the first line begins
+ * @param last what was read before on the same way under the same limits: most senders say the same
+ *   fields again and again, and knowing a section again costs less than reading it
  */
 export function readFields(
   text: string,
   from: number,
   limits: HeadLimits,
+  last: FieldReading | null = null,
 ): FieldReading | HeadFault {
+  if (last?.isAgain(text, from) === true) return last
+  const reading = readSection(text, from, limits)
+  if (reading instanceof FieldReading && reading.nominated !== null) {
+    reading.endToEnd = without(reading, reading.nominated)
+  }
+  return reading
+}
+
+function readSection(text: string, from: number, limits: HeadLimits): FieldReading | HeadFault {
   const reading = new FieldReading(text, from)
   const { marks } = reading
   let left = limits.maxFields
@@ -122,11 +153,9 @@ export function readFields(
   return reading
 }
 
-/** The lines that may pass, as they came or, where that was unusual, written anew. */
-export function passingLines(fields: Fields, origin: Origin): string {
-  const { text, marks } = fields
+function passingOf({ text, from, marks }: FieldReading, origin: Origin): string {
   let passing = ''
-  let run = fields.from
+  let run = from
   for (let i = 0; i < marks.length; i += stride) {
     const verdict = marks[i] as number
     const stays = !passes(verdict, origin)
@@ -141,8 +170,11 @@ export function passingLines(fields: Fields, origin: Origin): string {
   return passing + text.slice(run)
 }
 
+/** A field section, read or not. */
+export type Section = Pick<FieldReading, 'text' | 'from'>
+
 /** Every line: its name in lower case, and its value. Not for the hot path. */
-export function linesOf(fields: Fields): readonly (readonly [name: string, value: string])[] {
+export function linesOf(fields: Section): readonly (readonly [name: string, value: string])[] {
   const lines: (readonly [string, string])[] = []
   const { text } = fields
   for (let at = fields.from; at < text.length;) {
@@ -155,26 +187,27 @@ export function linesOf(fields: Fields): readonly (readonly [name: string, value
 }
 
 /** The first value of a field; empty where there is none. Not for the hot path. */
-export function valueOf(fields: Fields, name: string): string {
+export function valueOf(fields: Section, name: string): string {
   return linesOf(fields).find(([known]) => known === name)?.[1] ?? ''
 }
 
 /** A section without the lines that have one of these names. */
-export function without(fields: Fields, names: ReadonlySet<string>): Fields {
+function without(fields: Section, names: ReadonlySet<string>): FieldReading {
   let text = ''
   for (const [name, value] of linesOf(fields)) {
     if (!names.has(name)) text += `${name}: ${value}\r\n`
   }
-  const kept = readFields(text, 0, { maxBytes: Infinity, maxFields: Infinity })
+  const kept = readSection(text, 0, { maxBytes: Infinity, maxFields: Infinity })
   return kept instanceof FieldReading ? kept : noFields
 }
 
 /** A section without lines. */
-export const noFields: Fields = { text: '', from: 0, marks: [] }
+export const noFields = new FieldReading('', 0)
 
 function noteHost(reading: FieldReading, value: string): HeadFault | null {
   if (reading.host !== null) return fault('bad-request', 'more than one Host field')
   reading.host = value
+  reading.hostIsSound = value === '' || hostShape.test(value)
   return null
 }
 

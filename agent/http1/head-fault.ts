@@ -21,7 +21,20 @@ export interface HeadLimits {
 /** The defaults of {@link HeadLimits}. */
 export const headDefaults: HeadLimits = { maxBytes: 65_536, maxFields: 100 }
 
+/** Most that an agent adds to a head on its way: its own fields, and framing made anew. */
+const own = { bytes: 4096, fields: 16 }
+
+/** Limits for what a peer agent let pass under the given ones: it may have become larger. */
+export function withRoom({ maxBytes, maxFields }: HeadLimits): HeadLimits {
+  return { maxBytes: maxBytes + own.bytes, maxFields: maxFields + own.fields }
+}
+
 /** Makes a fault. */
 export function fault(reason: HeadFault['reason'], problem: string): HeadFault {
   return { kind: 'fault', reason, problem }
+}
+
+/** The fault of a head that is too large. */
+export function tooLarge(maxBytes: number): HeadFault {
+  return fault('head-too-large', `the head is larger than ${maxBytes} bytes`)
 }

@@ -3,7 +3,7 @@
  * ambiguous is refused, never repaired. It moves no bytes.
  */
 
-import { FieldReading, noFields, readFields, without, type Fields } from './field-lines.ts'
+import { FieldReading, hostShape, noFields, readFields } from './field-lines.ts'
 import { fault, type HeadFault, type HeadLimits } from './head-fault.ts'
 import { afterTarget, afterToken, afterValue } from './octets.ts'
 
@@ -28,7 +28,7 @@ export interface RequestHead {
   /** HTTP/1.0 has false. */
   readonly http11: boolean
   /** Those that `Connection` named are left out. */
-  readonly fields: Fields
+  readonly fields: FieldReading
   readonly body: BodyFraming
   /** Whether the sender wants to keep the connection. */
   readonly keepAlive: boolean
@@ -44,6 +44,8 @@ export interface RequestHead {
   readonly expectsContinue: boolean
   /** The request carries NTLM or Negotiate, which authenticate the connection, not the request. */
   readonly connectionAuth: boolean
+  /** For the next head of the same sender. */
+  readonly reading: FieldReading
 }
 
 /** A response's head. */
@@ -52,7 +54,7 @@ export interface ResponseHead {
   readonly status: number
   readonly reasonPhrase: string
   readonly http11: boolean
-  readonly fields: Fields
+  readonly fields: FieldReading
   readonly body: BodyFraming
   readonly keepAlive: boolean
   readonly nominated: ReadonlySet<string> | null
@@ -63,10 +65,10 @@ export interface ResponseHead {
   readonly meshReason: string
   /** `content-length` as it came, which answers to HEAD and 304 keep; -1 where there is none. */
   readonly contentLength: number
+  /** For the next head of the same sender. */
+  readonly reading: FieldReading
 }
 
-/** A name, IPv4 or bracketed IPv6, and a port (RFC 3986 §3.2) without what no host has. */
-const hostShape = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 const absoluteForm = /^http:\/\/([^/?#]+)([/?].*)?$/i
 
 const none: BodyFraming = { kind: 'none' }
@@ -76,8 +78,13 @@ const untilClose: BodyFraming = { kind: 'until-close' }
 /**
  * Reads a request's head.
  * @param text latin-1, every line with its CRLF, without the empty line at the end
+ * @param last the reading of this caller's last head, if there was one
  */
-export function readRequestHead(text: string, limits: HeadLimits): RequestHead | HeadFault {
+export function readRequestHead(
+  text: string,
+  limits: HeadLimits,
+  last: FieldReading | null = null,
+): RequestHead | HeadFault {
   const methodEnd = afterToken(text, 0)
   const targetEnd = afterTarget(text, methodEnd + 1)
   const version = methodEnd > 0 && text.charCodeAt(methodEnd) === 0x20 ? targetEnd + 1 : -1
@@ -89,11 +96,11 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
   if (!isRequest) return badRequestLine(text)
   const method = text.slice(0, methodEnd)
   if (method === 'CONNECT') return fault('method-refused', 'CONNECT is not carried by the mesh')
-  const reading = readFields(text, version + 10, limits)
+  const reading = readFields(text, version + 10, limits, last)
   if (!(reading instanceof FieldReading)) return reading
   const { host } = reading
   if (host === null && http11) return fault('bad-request', 'HTTP/1.1 needs a Host field')
-  if (host !== null && host !== '' && !hostShape.test(host)) {
+  if (!reading.hostIsSound) {
     return fault('bad-request', 'the Host field is not a host with an optional port')
   }
   let target = text.slice(methodEnd + 1, targetEnd)
@@ -126,7 +133,7 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
     authority,
     absolute,
     http11,
-    fields: endToEnd(reading),
+    fields: reading.endToEnd,
     body: reading.chunked
       ? chunked
       : reading.contentLength > 0
@@ -138,6 +145,7 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
     upgrade: reading.upgradeNamed && http11 ? reading.upgrade : '',
     expectsContinue: reading.expectsContinue && http11,
     connectionAuth: reading.connectionAuth,
+    reading,
   }
 }
 
@@ -145,11 +153,13 @@ export function readRequestHead(text: string, limits: HeadLimits): RequestHead |
  * Reads a response's head.
  * @param text latin-1, every line with its CRLF, without the empty line at the end
  * @param method of the request it answers: HEAD has no body
+ * @param last the reading of the last head on this way, if there was one
  */
 export function readResponseHead(
   text: string,
   method: string,
   limits: HeadLimits,
+  last: FieldReading | null = null,
 ): ResponseHead | HeadFault {
   const http11 = text.startsWith('HTTP/1.1 ')
   const status = http11 || text.startsWith('HTTP/1.0 ') ? readStatus(text) : 0
@@ -159,7 +169,7 @@ export function readResponseHead(
     (phraseEnd === 12 || text.charCodeAt(12) === 0x20) &&
     text.startsWith('\r\n', phraseEnd)
   if (!isResponse) return fault('bad-request', 'the first line is not an HTTP/1.x status line')
-  const reading = readFields(text, phraseEnd + 2, limits)
+  const reading = readFields(text, phraseEnd + 2, limits, last)
   if (!(reading instanceof FieldReading)) return reading
   if (reading.chunked && !http11) {
     return fault('bad-request', 'Transfer-Encoding in an HTTP/1.0 response')
@@ -171,7 +181,7 @@ export function readResponseHead(
     status,
     reasonPhrase: text.slice(13, phraseEnd),
     http11,
-    fields: endToEnd(reading),
+    fields: reading.endToEnd,
     body,
     keepAlive: keepAlive && body.kind !== 'until-close',
     nominated: reading.nominated,
@@ -179,17 +189,13 @@ export function readResponseHead(
     connectionAuth: reading.connectionAuth,
     meshReason: reading.meshReason,
     contentLength: reading.contentLength,
+    reading,
   }
 }
 
 /** Field lines alone, each with its CRLF, as trailers have them (RFC 9112 §7.1.2). */
-export function readTrailers(text: string, limits: HeadLimits): Fields | HeadFault {
+export function readTrailers(text: string, limits: HeadLimits): FieldReading | HeadFault {
   return text === '' ? noFields : readFields(text, 0, limits)
-}
-
-/** The fields without those that `Connection` named. */
-function endToEnd(reading: FieldReading): Fields {
-  return reading.nominated === null ? reading : without(reading, reading.nominated)
 }
 
 function badRequestLine(text: string): HeadFault {

@@ -3,27 +3,26 @@
  * Pure. Framing and connection fields are made anew; what may pass is `hygiene.ts`'s matter.
  */
 
-import { linesOf, passingLines, type Fields } from './field-lines.ts'
+import { linesOf, type Section } from './field-lines.ts'
 import type { BodyFraming, RequestHead, ResponseHead } from './head.ts'
 import { trailerPasses } from './hygiene.ts'
-
-/** Field lines the mesh sets, ready to be appended: `name: value\r\n` each. */
-export type OwnFields = string
 
 /** What a response tells the caller about its connection. */
 export type ConnectionWord = 'keep-alive' | 'close' | 'upgrade' | 'none'
 
-/** Writes a request's head for the next hop, which keeps the connection. */
+/**
+ * Writes a request's head for the next hop, which keeps the connection; what the mesh itself says is
+ * appended to it, and an empty line.
+ */
 export function writeRequestHead(
   head: RequestHead,
   origin: 'caller-request' | 'peer-request',
-  own: OwnFields,
 ): string {
   let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
-  text += passingLines(head.fields, origin)
+  text += head.fields.passingLines(origin)
   text += requestFraming(head.body, head.method)
   if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`
-  return `${text}${own}\r\n`
+  return text
 }
 
 /** Writes a response's head for the caller of `request`. */
@@ -35,7 +34,7 @@ export function writeResponseHead(
 ): string {
   const { body } = head
   let text = `HTTP/1.1 ${head.status} ${head.reasonPhrase}\r\n`
-  text += passingLines(head.fields, origin)
+  text += head.fields.passingLines(origin)
   if (request.method === 'HEAD' || head.status === 304) text += lengthAsIs(head.contentLength)
   else if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
   else if (isChunkedFor(body, request.http11)) text += 'transfer-encoding: chunked\r\n'
@@ -61,8 +60,8 @@ export function isChunkedFor(body: BodyFraming, callerHttp11: boolean): boolean 
 }
 
 /** The end of a chunked body with those trailers that may pass. */
-export function writeLastChunk(trailers: Fields, nominated: ReadonlySet<string> | null): string {
-  if (trailers.text === '') return '0\r\n\r\n'
+export function writeLastChunk(trailers: Section, nominated: ReadonlySet<string> | null): string {
+  if (trailers.text.length === trailers.from) return '0\r\n\r\n'
   let text = '0\r\n'
   for (const [name, value] of linesOf(trailers)) {
     if (trailerPasses(name) && nominated?.has(name) !== true) text += `${name}: ${value}\r\n`

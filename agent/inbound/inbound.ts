@@ -5,7 +5,7 @@
  */
 
 import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
-import { HttpRelay } from '#agent/relay/http-relay.ts'
+import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { statusOf } from '#agent/relay/replies.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
@@ -35,12 +35,16 @@ const authorityShape = /^([a-z0-9-]{1,63})\.([a-z0-9-]{1,63})\.mesh:([0-9]{1,5})
 
 const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
 
+interface ArrivalSettings {
+  readonly relay: HttpRelaySettings
+}
+
 /** See the header. */
 export class Inbound {
-  readonly #parts: InboundParts
+  readonly #parts: InboundParts & ArrivalSettings
 
-  constructor(parts: InboundParts) {
-    this.#parts = parts
+  constructor(parts: InboundParts, settings: ArrivalSettings = { relay: httpRelayDefaults }) {
+    this.#parts = { ...parts, ...settings }
   }
 
   /** Takes a stream that a far agent opened; its peer is proven by mTLS. */
@@ -147,7 +151,7 @@ function recordRefusal(
 
 /** A stream that waits for its instance. */
 class Arrival implements Opener, ChannelSink {
-  readonly #parts: InboundParts
+  readonly #parts: InboundParts & ArrivalSettings
   readonly #call: IncomingCall
   readonly #instance: ReachableInstance
   readonly #upstream: LocalUpstream
@@ -157,7 +161,7 @@ class Arrival implements Opener, ChannelSink {
   #counts: boolean
 
   constructor(
-    parts: InboundParts,
+    parts: InboundParts & ArrivalSettings,
     call: IncomingCall,
     instance: ReachableInstance,
     upstream: LocalUpstream,
@@ -188,7 +192,7 @@ class Arrival implements Opener, ChannelSink {
 
   /** Says yes and relays; `channel` is the connection that proved the instance is there, if new. */
   grant(channel: Channel | null): void {
-    const { outcomes, watch, clock, random } = this.#parts
+    const { outcomes, watch, clock, random, relay } = this.#parts
     const { stream, peer } = this.#call
     const steps = this.#steps
     // Policy may have changed while the instance was being reached.
@@ -201,7 +205,7 @@ class Arrival implements Opener, ChannelSink {
     stream.accept()
     if (this.#instance.view.protocol === 'http') {
       if (channel !== null) this.#upstream.release(channel)
-      new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random }).start()
+      new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random }, relay).start()
       return
     }
     if (channel === null) return

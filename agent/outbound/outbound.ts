@@ -7,7 +7,7 @@
 import type { Socket } from 'node:net'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
-import { HttpRelay, httpRelayDefaults } from '#agent/relay/http-relay.ts'
+import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { SocketChannel } from '#agent/relay/socket-channel.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
@@ -48,9 +48,14 @@ const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {
 /** See the header. */
 export class Outbound {
   readonly #parts: OutboundParts
+  readonly #relay: HttpRelaySettings
 
-  constructor(parts: OutboundParts) {
+  constructor(
+    parts: OutboundParts,
+    settings: { readonly relay: HttpRelaySettings } = { relay: httpRelayDefaults },
+  ) {
     this.#parts = parts
+    this.#relay = settings.relay
   }
 
   /** Takes a connection to the listener of one service. */
@@ -85,7 +90,7 @@ export class Outbound {
       callerAddress: plainAddress(socket),
     })
     const caller = new SocketChannel(socket, nobody, this.#parts.held)
-    new HttpRelay({ caller, steps, outcomes, watch, clock, random }, httpRelayDefaults).start()
+    new HttpRelay({ caller, steps, outcomes, watch, clock, random }, this.#relay).start()
   }
 
   #acceptTcp(service: ServiceName, socket: Socket): void {

@@ -6,6 +6,7 @@
 import { connect, type TcpNetConnectOpts } from 'node:net'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Clock, Opener } from '#agent/platform.ts'
+import { ReadBuffer } from './read-buffer.ts'
 import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
 
@@ -40,12 +41,14 @@ export class LocalDialler {
   dial(address: string, port: number, opener: Opener): void {
     const { source, timeoutMs } = this.#settings
     // The types of `connect` leave out what it hands on to the stream.
+    const reads = new ReadBuffer()
     const options: TcpNetConnectOpts & { readonly highWaterMark: number } = {
       host: address,
       port,
       noDelay: true,
       allowHalfOpen: true,
       highWaterMark: 262_144,
+      onread: reads.onread,
       ...(address.startsWith('127.') ? { localAddress: source } : {}),
     }
     const socket = connect(options)
@@ -66,7 +69,7 @@ export class LocalDialler {
     socket.once('connect', () => {
       timer.stop()
       socket.removeAllListeners('error')
-      opener.onOpen(new SocketChannel(socket, nobody, this.#held))
+      opener.onOpen(new SocketChannel(socket, nobody, this.#held, reads))
     })
   }
 }

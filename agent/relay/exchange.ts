@@ -6,7 +6,8 @@
  */
 
 import { BodyReader } from '#agent/http1/body.ts'
-import { valueOf } from '#agent/http1/field-lines.ts'
+import { valueOf, type FieldReading } from '#agent/http1/field-lines.ts'
+import { tooLarge, withRoom, type HeadFault, type HeadLimits } from '#agent/http1/head-fault.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
 import { readResponseHead, type RequestHead, type ResponseHead } from '#agent/http1/head.ts'
 import {
@@ -35,6 +36,8 @@ import { writePiece } from './write-piece.ts'
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 /** Reasons that are the caller's or this side's, not the instance's. */
 const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
+/** Of a head's last line; heads are measured without it. */
+const lineEnd = 2
 /** A body that came in more pieces is not held: each costs more than its bytes. */
 const mostHeldPieces = 256
 
@@ -45,16 +48,20 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   readonly #requestBody: BodyReader
   readonly #responseBody: BodyReader
   readonly #responseInput: HeadInput
+  /** Limits of what a peer agent answers. */
+  readonly #peerLimits: HeadLimits
   #active = false
   // the request
   #head: RequestHead | null = null
   #requestId = ''
-  #startedAt = 0
   #startedElapsed = 0
   #decision: Decision | null = null
   /** The rule that ended the request after it had been allowed. */
   #revokedBy: RuleRef | null = null
   #headText = ''
+  /** What of a head's text does not differ from request to request, and the head it is of. */
+  #written = ''
+  #writtenHead: RequestHead | null = null
   /** What was sent of the body, as long as it may have to be sent again. */
   #held: Buffer[] = []
   #heldBytes = 0
@@ -74,6 +81,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   #answered = false
   // the response
   #response: ResponseHead | null = null
+  /** The last head's fields. */
+  #reading: FieldReading | null = null
   /** Whether the caller has got the head of a final response. */
   #said = false
   #status = 0
@@ -90,7 +99,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#own = new OwnFields(relay.parts)
     this.#requestBody = new BodyReader(head)
     this.#responseBody = new BodyReader(head)
-    this.#responseInput = new HeadInput(head)
+    this.#peerLimits = withRoom(head)
+    this.#responseInput = new HeadInput(this.#peerLimits)
   }
 
   // ---- from the caller's side
@@ -115,11 +125,12 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       this.#reply(decision.reason, decision.detail)
       return
     }
-    this.#headText = writeRequestHead(
-      head,
-      steps.direction === 'outbound' ? 'caller-request' : 'peer-request',
-      this.#own.linesOf(head, this.#requestId),
-    )
+    if (head !== this.#writtenHead) {
+      const origin = steps.direction === 'outbound' ? 'caller-request' : 'peer-request'
+      this.#written = writeRequestHead(head, origin)
+      this.#writtenHead = head
+    }
+    this.#headText = `${this.#written}${this.#own.linesOf(head, this.#requestId)}\r\n`
     this.#attempt(decision.upstream)
   }
 
@@ -314,14 +325,24 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     while (this.#response === null && this.#channel !== null) {
       const text = this.#responseInput.takeHead()
       if (text === null) return
-      const { method } = this.#head as RequestHead
-      const head =
-        typeof text === 'string' ? readResponseHead(text, method, this.#relay.settings.head) : text
-      if (head.kind === 'fault') this.#fail('bad-response', head.problem)
-      else if (head.status === 101) this.#switchProtocols(head)
+      const head = typeof text === 'string' ? this.#readResponse(text) : text
+      if (head.kind === 'fault') {
+        this.#fail('bad-response', head.problem)
+        return
+      }
+      this.#reading = head.reading
+      if (head.status === 101) this.#switchProtocols(head)
       else if (head.status < 200) this.#inform(head)
       else this.#respond(head)
     }
+  }
+
+  #readResponse(text: string): ResponseHead | HeadFault {
+    const { method } = this.#head as RequestHead
+    const limits = this.#upstream?.mtls === true ? this.#peerLimits : this.#relay.settings.head
+    return text.length - lineEnd > limits.maxBytes
+      ? tooLarge(limits.maxBytes)
+      : readResponseHead(text, method, limits, this.#reading)
   }
 
   /** 100, 103 and the like go on to callers that know them. */
@@ -530,7 +551,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
 
   #record(reason: Reason, status: number): void {
     this.#active = false
-    const { steps, outcomes, clock } = this.#relay.parts
+    const { steps, outcomes, clock, watch } = this.#relay.parts
     const decision = this.#decision
     const upstream = this.#lastUpstream
     outcomes.record({
@@ -548,7 +569,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       rule: this.#revokedBy ?? ruleOf(decision),
       bytesFromCaller: this.#bytesIn,
       bytesToCaller: this.#bytesOut,
-      startedAt: this.#startedAt,
+      startedAt: watch.wallTimeAt(this.#startedElapsed),
       durationMs: clock.elapsed() - this.#startedElapsed,
       attempts: this.#attempts,
       mtls: steps.direction === 'inbound' ? steps.mtls : (upstream?.mtls ?? false),
@@ -561,7 +582,6 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#active = true
     this.#head = head
     this.#requestId = this.#own.idOf(head)
-    this.#startedAt = clock.now()
     this.#startedElapsed = clock.elapsed()
     this.#decision = null
     this.#revokedBy = null

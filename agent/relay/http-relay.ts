@@ -4,9 +4,9 @@
  * of the next one are held back, never forwarded early. It chooses no upstream.
  */
 
-import { headDefaults, type HeadLimits } from '#agent/http1/head-fault.ts'
+import { headDefaults, withRoom, type HeadFault, type HeadLimits } from '#agent/http1/head-fault.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
-import { readRequestHead } from '#agent/http1/head.ts'
+import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
 import type { Channel, ChannelSink, Clock, Random } from '#agent/platform.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import { Exchange } from './exchange.ts'
@@ -25,6 +25,7 @@ export interface HttpRelayParts {
 
 /** Settings of HTTP relays. */
 export interface HttpRelaySettings {
+  /** For what callers and services say; agents among themselves have room for their own fields. */
   readonly head: HeadLimits
   /** From a head's first byte to its last. @default 10_000 */
   readonly headMs: number
@@ -67,10 +68,14 @@ export class HttpRelay implements ChannelSink, Watched {
   /** When the phase under way has lasted too long. */
   deadline = Infinity
   readonly #exchange: Exchange
+  readonly #limits: HeadLimits
   /** Bytes not yet taken: part of a head, or of requests that wait their turn. */
   readonly #input: HeadInput
   #phase: 'head' | 'exchange' | 'upgraded' | 'linger' | 'closed' = 'head'
   #headBegun = false
+  /** The last head and its text: most callers say the same again and again. */
+  #lastHead: RequestHead | null = null
+  #lastText = ''
   /** The caller takes no more for now. */
   #full = false
   #callerEnded = false
@@ -80,7 +85,9 @@ export class HttpRelay implements ChannelSink, Watched {
   constructor(parts: HttpRelayParts, settings: HttpRelaySettings = httpRelayDefaults) {
     this.parts = parts
     this.settings = settings
-    this.#input = new HeadInput(settings.head)
+    // A peer agent has judged what its caller sent, and added to it.
+    this.#limits = parts.steps.direction === 'inbound' ? withRoom(settings.head) : settings.head
+    this.#input = new HeadInput(this.#limits)
     this.#exchange = new Exchange(this)
   }
 
@@ -294,10 +301,21 @@ export class HttpRelay implements ChannelSink, Watched {
       return false
     }
     this.#begin()
-    const head = typeof text === 'string' ? readRequestHead(text, this.settings.head) : text
+    const head = typeof text === 'string' ? this.#read(text) : text
     if (head.kind === 'fault') this.#exchange.refuse(head.reason, head.problem)
     else this.#exchange.begin(head, size - input.size)
     return true
+  }
+
+  #read(text: string): RequestHead | HeadFault {
+    const last = this.#lastHead
+    if (last !== null && text === this.#lastText) return last
+    const head = readRequestHead(text, this.#limits, last?.reading)
+    if (head.kind === 'request') {
+      this.#lastHead = head
+      this.#lastText = text
+    }
+    return head
   }
 
   #begin(): void {

@@ -27,6 +27,8 @@ export class RelayWatch {
   #timer: Timer | null = null
   /** Monotonic milliseconds at the last sweep. */
   #sweptAt = 0
+  /** What the wall clock was ahead of the monotonic one then. */
+  #ahead = 0
   #draining = false
   #idle: (() => void) | null = null
 
@@ -45,11 +47,16 @@ export class RelayWatch {
     return this.#sweptAt + sweepMs + ms
   }
 
+  /** The wall clock's time at a monotonic one, for relays that are watched over. */
+  wallTimeAt(elapsed: number): number {
+    return Math.round(this.#ahead + elapsed)
+  }
+
   /** Watches over a relay; when all are asked to finish, so is this one. */
   add(relay: Watched): void {
     this.#watched.add(relay)
     if (this.#timer === null) {
-      this.#sweptAt = this.#clock.elapsed()
+      this.#look()
       this.#timer = this.#clock.every(sweepMs, () => this.#sweep())
     }
     if (this.#draining) relay.drain()
@@ -76,8 +83,13 @@ export class RelayWatch {
     for (const relay of this.#watched) relay.reconsider()
   }
 
-  #sweep(): void {
+  #look(): void {
     this.#sweptAt = this.#clock.elapsed()
+    this.#ahead = this.#clock.now() - this.#sweptAt
+  }
+
+  #sweep(): void {
+    this.#look()
     for (const relay of this.#watched) if (relay.deadline <= this.#sweptAt) relay.expired()
   }
 }

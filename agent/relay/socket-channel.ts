@@ -7,6 +7,7 @@
 import type { Socket } from 'node:net'
 import type { HeldBytes, Holder } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
+import type { ReadBuffer } from './read-buffer.ts'
 
 /** Pieces above this are gathered until the end of the turn. */
 const small = 8192
@@ -37,12 +38,17 @@ export class SocketChannel implements Channel, Holder {
   #state: 'open' | 'ending' | 'ended' | 'closed' = 'open'
   #error: ChannelError | null = null
 
-  /** `held`: counts what waits for slow readers, and bounds it across channels. */
-  constructor(socket: Socket, sink: ChannelSink, held?: HeldBytes) {
+  /**
+   * @param held counts what waits for slow readers, and bounds it across channels
+   * @param reads what the socket was made to read into, if anything
+   */
+  constructor(socket: Socket, sink: ChannelSink, held?: HeldBytes, reads?: ReadBuffer) {
     this.#socket = socket
     this.#held = held ?? null
     this.sink = sink
-    socket.on('data', (chunk: Buffer) => this.sink.onData(chunk))
+    const onChunk = (chunk: Buffer): void => this.sink.onData(chunk)
+    if (reads === undefined) socket.on('data', onChunk)
+    else reads.onChunk = onChunk
     socket.on('end', () => this.sink.onEnd())
     socket.on('drain', () => {
       this.#full = false

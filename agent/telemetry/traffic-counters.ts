@@ -5,7 +5,7 @@
  */
 
 import { agentMetrics, durationBounds } from '#shared/metrics/names.ts'
-import type { Outcome } from '#shared/model/outcome.ts'
+import type { Direction, Outcome } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { CounterDump, CounterSeries } from '#agent/workers/messages.ts'
 
@@ -19,6 +19,7 @@ class Pair {
   /** Requests by `<status> <reason>`; statuses and reasons are closed sets, so this is bounded. */
   readonly requests = new Map<number, Map<Reason, number>>()
   readonly connections = new Map<Reason, number>()
+  /** How many durations fell between a bound and the one below; longer ones are in no bucket. */
   readonly buckets = new Float64Array(durationBounds.length)
   durations = 0
   seconds = 0
@@ -45,6 +46,8 @@ export class TrafficCounters {
     inbound: new Map<string, Map<string, Pair>>(),
   }
   readonly #pairCount = { outbound: 0, inbound: 0 }
+  /** The pair counted last, which is mostly the next one's too. */
+  readonly #last: Record<Direction, Pair | null> = { outbound: null, inbound: null }
   readonly #gauges = new Map<
     string,
     { readonly series: CounterSeries; readonly read: () => number }
@@ -75,13 +78,9 @@ export class TrafficCounters {
     pair.durations++
     pair.seconds += seconds
     const { buckets } = pair
-    for (
-      let i = durationBounds.length - 1;
-      i >= 0 && seconds <= (durationBounds[i] as number);
-      i--
-    ) {
-      buckets[i] = (buckets[i] as number) + 1
-    }
+    let bucket = 0
+    while (bucket < buckets.length && seconds > (durationBounds[bucket] as number)) bucket++
+    if (bucket < buckets.length) buckets[bucket] = (buckets[bucket] as number) + 1
   }
 
   /** Counts an event of a metric that is not about one outcome, such as a handshake. */
@@ -117,13 +116,19 @@ export class TrafficCounters {
     return { series }
   }
 
-  #pair(direction: 'outbound' | 'inbound', source: string, destination: string): Pair {
+  #pair(direction: Direction, source: string, destination: string): Pair {
+    const last = this.#last[direction]
+    if (last?.source === source && last.destination === destination) return last
+    return (this.#last[direction] = this.#findPair(direction, source, destination))
+  }
+
+  #findPair(direction: Direction, source: string, destination: string): Pair {
     const bySource = this.#pairs[direction]
     let byDestination = bySource.get(source)
     const found = byDestination?.get(destination)
     if (found !== undefined) return found
     if (this.#pairCount[direction] >= this.#settings.maxPairs && source !== other) {
-      return this.#pair(direction, other, other)
+      return this.#findPair(direction, other, other)
     }
     if (byDestination === undefined) bySource.set(source, (byDestination = new Map()))
     const pair = new Pair(source, destination)
@@ -152,10 +157,16 @@ export class TrafficCounters {
         labels,
         value: pair.durations,
         sum: pair.seconds,
-        buckets: [...pair.buckets],
+        buckets: cumulative(pair.buckets),
       })
     }
     series.push({ metric: agentMetrics.requestBytes.name, labels, value: pair.bytesIn })
     series.push({ metric: agentMetrics.responseBytes.name, labels, value: pair.bytesOut })
   }
+}
+
+/** Counts up to each bound, as they are exposed. */
+function cumulative(buckets: Float64Array): number[] {
+  let sum = 0
+  return Array.from(buckets, (count) => (sum += count))
 }

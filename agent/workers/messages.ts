@@ -89,6 +89,15 @@ export interface WorkerSettings {
   readonly maxConnections: number
   /** Where ports of captured callers begin. */
   readonly callerPorts: number
+  /** What HTTP messages may take, in size and in time. */
+  readonly limits: {
+    readonly headBytes: number
+    readonly headFields: number
+    readonly headMs: number
+    readonly bodyIdleMs: number
+    readonly responseIdleMs: number
+    readonly idleMs: number
+  }
 }
 
 /** A listener that is open, or the reason why it is not. */

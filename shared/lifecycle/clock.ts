@@ -4,6 +4,7 @@
  */
 
 import { randomBytes, randomInt } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 
 /** A timer that can be stopped; stopping twice is fine. */
 export interface Timer {

@@ -46,6 +46,14 @@ void t.test('a controller is all a config needs', (t) => {
       maxConnections: 20_000,
       workers: 2,
       drainMs: 30_000,
+      limits: {
+        headBytes: 65_536,
+        headFields: 100,
+        headMs: 10_000,
+        bodyIdleMs: 60_000,
+        responseIdleMs: 300_000,
+        idleMs: 300_000,
+      },
     },
   })
   t.end()
@@ -57,6 +65,7 @@ void t.test('variables override the file', (t) => {
     MESH_PATHS_RUN: '/tmp/run',
     MESH_LISTEN_TUNNEL: '[::1]:0',
     MESH_LOG_LEVEL: 'debug',
+    MESH_LIMITS_HEAD_BYTES: '8192',
     MESH_JOIN_TOKEN_FILE: '/tmp/token',
     MESH_AGENT_SOCKET: '/another/program',
   }
@@ -67,6 +76,7 @@ void t.test('variables override the file', (t) => {
       paths: { run: '/tmp/run', state: '/var/lib/mesh/agent' },
       listen: { tunnel: { address: '::1', port: 0 } },
       log: { level: 'debug' },
+      limits: { headBytes: 8192, headFields: 100 },
       joinTokenFile: '/tmp/token',
     },
   })

@@ -1,7 +1,7 @@
 import { METHODS } from 'node:http'
 import t from 'tap'
 import { BodyReader } from '#agent/http1/body.ts'
-import { linesOf, type Fields } from '#agent/http1/field-lines.ts'
+import { linesOf, type Section } from '#agent/http1/field-lines.ts'
 import { headDefaults } from '#agent/http1/head-fault.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
 import { readRequestHead, readResponseHead } from '#agent/http1/head.ts'
@@ -9,6 +9,9 @@ import { FakeChannel } from '#test/support/fake-channel.ts'
 import { cut, Dice, mutate } from '#test/support/mutations.ts'
 import { judgeRequests, judgeResponse, type Understood } from '#test/support/node-parser.ts'
 import { RelayRig } from '#test/support/relay-rig.ts'
+
+// Seconds of work, but a crowded machine may take ten times as long.
+t.setTimeout(600_000)
 
 /** Cases in all; a quarter are responses. */
 const cases = Number(process.env['HOSTMESH_FUZZ_CASES'] ?? 100_000)
@@ -103,11 +106,11 @@ function readRequests(text: string): Accepted[] {
 
 /** The fields of a head, those included that `Connection` names. */
 function allOf(head: string): string[] {
-  return flat({ text: head, from: head.indexOf('\n') + 1, marks: [] })
+  return flat({ text: head, from: head.indexOf('\n') + 1 })
 }
 
 /** Names and values in turn, as Node gives them. */
-function flat(fields: Fields): string[] {
+function flat(fields: Section): string[] {
   return linesOf(fields).flat()
 }
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { headDefaults } from '#agent/http1/head-fault.ts'
-import { linesOf as linesIn, type Fields } from '#agent/http1/field-lines.ts'
+import { linesOf as linesIn, type Section } from '#agent/http1/field-lines.ts'
 import type { RequestHead, ResponseHead } from '#agent/http1/head.ts'
 import { readRequestHead, readResponseHead, readTrailers } from '#agent/http1/head.ts'
 
@@ -10,7 +10,7 @@ const get = (...lines: string[]) => request('GET / HTTP/1.1', 'Host: orders.mesh
 const response = (...lines: string[]) =>
   readResponseHead(lines.map((line) => `${line}\r\n`).join(''), 'GET', headDefaults)
 
-function wires(fields: Fields): string[] {
+function wires(fields: Section): string[] {
   return linesIn(fields).map(([name, value]) => `${name}: ${value}`)
 }
 
@@ -291,3 +291,50 @@ t.test('readTrailers takes field lines and nothing else', async (t) => {
   t.match(readTrailers('X-Sum 1\r\n', headDefaults), { kind: 'fault' })
   t.match(readTrailers(' x: 1\r\n', headDefaults), { kind: 'fault' })
 })
+
+t.test('a section that comes again is known again, and only that very one', async (t) => {
+  const lines = 'Host: orders.mesh\r\nX-A: 1\r\nConnection: X-A\r\n'
+  const first = readRequestHead(`GET /a HTTP/1.1\r\n${lines}`, headDefaults)
+  if (first.kind === 'fault') throw new Error(first.problem)
+  const again = (text: string) => readRequestHead(text, headDefaults, first.reading)
+  const same = again(`POST /b?c HTTP/1.1\r\n${lines}`)
+  t.match(same, { method: 'POST', target: '/b?c', authority: 'orders.mesh' })
+  t.equal(same.kind === 'request' && same.reading, first.reading)
+  t.same(linesOf(same), linesOf(first))
+  // What the first line says is judged anew.
+  t.match(again(`GET http://other.mesh/ HTTP/1.1\r\n${lines}`), { kind: 'fault' })
+  for (const text of [
+    'GET / HTTP/1.1\r\nHost: orders.mesh\r\nX-A: 1\r\nConnection: X-B\r\n',
+    'GET / HTTP/1.1\r\nHost: orders.mesh\r\nX-A: 1\r\n',
+    `GET / HTTP/1.1\r\n${lines}X-B: 2\r\n`,
+    `GET / HTTP/1.1\r\nX-B: 2\r\n${lines}`,
+  ]) {
+    const other = again(text)
+    t.same(linesOf(other), linesOf(readRequestHead(text, headDefaults)), text)
+    t.not(other.kind === 'request' && other.reading, first.reading)
+  }
+  for (const wrong of ['X-A : b', ' X-A: b', 'X-A: \0', 'Content-Length: 1\r\nContent-Length: 1']) {
+    t.match(again(`GET / HTTP/1.1\r\n${lines}${wrong}\r\n`), { kind: 'fault' }, wrong)
+  }
+  const chunked = 'Host: a\r\nTransfer-Encoding: chunked\r\n'
+  const new11 = readRequestHead(`POST / HTTP/1.1\r\n${chunked}`, headDefaults)
+  if (new11.kind === 'fault') throw new Error(new11.problem)
+  t.match(
+    readRequestHead(`POST / HTTP/1.0\r\n${chunked}`, headDefaults, new11.reading),
+    { kind: 'fault' },
+    'chunked is not for HTTP/1.0, known or not',
+  )
+})
+
+t.test(
+  'passingLines answers each origin by its own rules, however often it is asked',
+  async (t) => {
+    const head = get('X-Real-IP: 10.0.0.1', 'X-Request-Id: a', 'Accept: b')
+    if (head.kind === 'fault') throw new Error(head.problem)
+    for (let i = 0; i < 3; i++) {
+      t.equal(head.fields.passingLines('caller-request'), 'Accept: b\r\n')
+      const fromPeer = head.fields.passingLines('peer-request')
+      t.equal(fromPeer, 'X-Real-IP: 10.0.0.1\r\nAccept: b\r\n')
+    }
+  },
+)

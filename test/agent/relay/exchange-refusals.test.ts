@@ -211,3 +211,57 @@ t.test(
     t.match(await rig.recorded(1), { reason: 'policy-denied', rule: ref, status: 200 })
   },
 )
+
+t.test('each limit that is set counts, and says which it was', async (t) => {
+  const head = { maxBytes: 2000, maxFields: 12 }
+  const { service, rig } = await rigWith(t, { relay: { head } })
+  const fields = (count: number) =>
+    Array.from({ length: count }, (_, i) => `X-${i}: v\r\n`).join('')
+  const largest = `GET / HTTP/1.1\r\n${host}X: ${'x'.repeat(1967)}\r\n\r\n`
+  for (const text of [
+    `GET / HTTP/1.1\r\n${host}${fields(12)}\r\n`,
+    largest.replace('X: ', 'X: x'),
+    // Nobody waits for the end of what is too large already.
+    `GET / HTTP/1.1\r\n${host}X: ${'x'.repeat(2000)}`,
+  ]) {
+    const heard = await (await rig.call(text)).untilEnd()
+    t.match(heard, /^HTTP\/1\.1 431 [\s\S]*x-mesh-reason: head-too-large/)
+  }
+  t.equal(service.peers.length, 0)
+  await rig.call(`GET /fields HTTP/1.1\r\n${host}${fields(11)}\r\n`)
+  await (await service.peer(0)).until('GET /fields')
+  await rig.call(largest)
+  await (await service.peer(1)).until('xxx\r\n')
+})
+
+t.test('what one agent lets pass is not too large for the next', async (t) => {
+  const head = { maxBytes: 4096, maxFields: 20 }
+  const service = await RawServer.listen()
+  t.teardown(() => service.stop())
+  const callee = await RelayRig.start(t, {
+    upstreams: [{ port: service.port }],
+    direction: 'inbound',
+    relay: { head },
+  })
+  const caller = await RelayRig.start(t, {
+    upstreams: [{ port: callee.port, mtls: true }],
+    relay: { head },
+  })
+  const fields = (count: number) =>
+    Array.from({ length: count }, (_, i) => `X-${i}: v\r\n`).join('')
+  const full = (start: string, count: number) => {
+    const rest = `${start}${fields(count)}`
+    return `${rest}X: ${'x'.repeat(4096 - rest.length - 5)}\r\n\r\n`
+  }
+  const peer = await caller.call(full(`GET / HTTP/1.1\r\n${host}`, 18))
+  const serviceSide = await service.peer(0)
+  await serviceSide.until('x-mesh-source')
+  serviceSide.write(full('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n', 18))
+  serviceSide.write('0\r\n\r\n')
+  t.match(await peer.until('0\r\n\r\n'), /^HTTP\/1\.1 200 OK\r\n/)
+  // A service's own head has no such room.
+  const second = await caller.call(`GET /second HTTP/1.1\r\n${host}\r\n`)
+  await serviceSide.until('GET /second')
+  serviceSide.write(full('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n', 20))
+  t.match(await second.until('bad-response'), /^HTTP\/1\.1 502 /)
+})

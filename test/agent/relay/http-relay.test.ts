@@ -259,3 +259,32 @@ t.test('the time until a service takes the connection counts as the service’s'
   t.match(caller.heard, /^HTTP\/1\.1 504 /)
   t.match(rig.outcomes, [{ reason: 'response-timeout' }])
 })
+
+t.test('requests alike to the last byte are requests of their own all the same', async (t) => {
+  const { rig, caller, services } = await played(t)
+  const ids = new Set<string>()
+  for (let i = 0; i < 3; i++) {
+    caller.says(get)
+    const service = services[0]
+    if (service === undefined) throw new Error('no channel')
+    const heard = service.heard.split('GET / HTTP/1.1').at(-1) ?? ''
+    ids.add(/x-request-id: (\S+)/.exec(heard)?.[1] ?? '')
+    service.says(i === 1 ? ok.replace('ok', 'no') : ok)
+    await turn()
+  }
+  t.equal(ids.size, 3, 'each has an id of its own')
+  t.equal(rig.outcomes.length, 3)
+  t.match(caller.heard, /ok[\s\S]*no[\s\S]*ok$/)
+})
+
+t.test('a caller that changes its fields is heard anew', async (t) => {
+  const { caller, services } = await played(t)
+  for (const value of ['1', '2', '2', '1']) {
+    caller.says(`GET /${value} HTTP/1.1\r\nHost: orders\r\nX-A: ${value}\r\n\r\n`)
+    const [service] = services
+    t.match(service?.heard.split('\r\n\r\n').at(-2), `GET /${value} HTTP/1.1`)
+    t.match(service?.heard.split('\r\n\r\n').at(-2), `X-A: ${value}`)
+    service?.says(ok)
+    await turn()
+  }
+})

@@ -26,6 +26,14 @@ const worker: WorkerSettings = {
   workers: 2,
   maxConnections: 100,
   callerPorts: 17_000,
+  limits: {
+    headBytes: 65_536,
+    headFields: 100,
+    headMs: 10_000,
+    bodyIdleMs: 60_000,
+    responseIdleMs: 300_000,
+    idleMs: 300_000,
+  },
 }
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const snapshot: Snapshot = {
