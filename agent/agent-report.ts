@@ -18,7 +18,6 @@ import type { Clock } from './platform.ts'
 import type { Explainer } from './policies/explainer.ts'
 import type { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Registrar } from './registration/registrar.ts'
-import type { CredentialMessage } from './workers/messages.ts'
 import type { Withdrawals } from './registration/withdrawals.ts'
 import type { WorkerHub } from './workers/worker-hub.ts'
 import { X509Certificate } from 'node:crypto'
@@ -43,7 +42,10 @@ import type { StoreLink } from '#shared/store/link.ts'
 /** The rooms it asks. */
 export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
-  readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
+  readonly keeper: Pick<
+    IdentityKeeper,
+    'host' | 'mesh' | 'credentials' | 'credentialOf' | 'problems' | 'contact'
+  >
   readonly controller: Pick<GrpcControllerPort, 'current'>
   readonly watcher: Pick<ProtectedManifests, 'verdicts' | 'manifests' | 'directoryProblem'>
   readonly policies: () => PoliciesReport
@@ -206,7 +208,9 @@ export class AgentReport implements AdminSource, MetricsSource {
         mismatch: isServed ? this.#parts.detector.mismatchOf(manifest.service) : '',
         rotation: isServed ? this.#parts.registrar.rotation(manifest.service) : 'in',
         revision: publication?.revision ?? 0,
-        certificateEndsMs: isServed ? (this.#credential(manifest.service)?.notAfterMs ?? 0) : 0,
+        certificateEndsMs: isServed
+          ? (this.#parts.keeper.credentialOf(manifest.service)?.notAfterMs ?? 0)
+          : 0,
       }
     })
   }
@@ -258,7 +262,7 @@ export class AgentReport implements AdminSource, MetricsSource {
     const finding = detector.findingOf(service)
     const mismatch = detector.mismatchOf(service)
     const status = health.statusOf(service)
-    const credential = this.#credential(service)
+    const credential = this.#parts.keeper.credentialOf(service)
     return {
       ...(status === null ? {} : { health: status }),
       ...(finding === null ? {} : { found: { ...finding, mismatch } }),
@@ -269,7 +273,7 @@ export class AgentReport implements AdminSource, MetricsSource {
             offered === service ? { host, id, port, weight } : [],
         ),
       },
-      ...(credential === undefined
+      ...(credential === null
         ? {}
         : {
             certificate: {
@@ -279,13 +283,6 @@ export class AgentReport implements AdminSource, MetricsSource {
             },
           }),
     }
-  }
-
-  #credential(service: ServiceName): CredentialMessage | undefined {
-    const { keeper } = this.#parts
-    const trustDomain = keeper.mesh?.trustDomain
-    const id = trustDomain === undefined ? null : serviceId(trustDomain, service)
-    return keeper.credentials.find((one) => one.id === id)
   }
 
   #publication(service: ServiceName): {

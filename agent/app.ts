@@ -39,6 +39,7 @@ import { PolicyBook } from './policies/policy-book.ts'
 import { PolicyFiles } from './policies/policy-files.ts'
 import { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
+import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { askHostFacts } from './registration/host-facts.ts'
 import { Registrar } from './registration/registrar.ts'
 import { setRotation } from './registration/rotation-commands.ts'
@@ -49,7 +50,6 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import { serviceId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
@@ -113,6 +113,9 @@ export class App {
   /** False while this process may still know less of its own host than the one before it. */
   #settled = false
   #settling: Timer | null = null
+  /** A host may serve a thousand services, and each change of one asks for all of them. */
+  readonly #fitnessChanged: Gathering
+  readonly #receiptsChanged: Gathering
   #serial = ''
   #leave = false
   #stopping = false
@@ -123,6 +126,11 @@ export class App {
     this.#parts = parts
     this.#config = config
     const controller = new GrpcControllerPort({ clock }, { addresses: config.controllers })
+    this.#fitnessChanged = new Gathering({ clock, run: () => this.#onFitness() }, { gatherMs: 2 })
+    this.#receiptsChanged = new Gathering(
+      { clock, run: () => this.#showReceipts() },
+      { gatherMs: 10 },
+    )
     this.#keeper = new IdentityKeeper(
       {
         ...parts,
@@ -307,6 +315,8 @@ export class App {
   async #stopAll(): Promise<void> {
     this.#stopping = true
     this.#settling?.stop()
+    this.#fitnessChanged.stop()
+    this.#receiptsChanged.stop()
     this.#manifests.stop()
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
@@ -336,19 +346,10 @@ export class App {
       // Before a service that has just come up is offered: where does it listen?
       this.#manifests.refresh()
       this.#detector.refresh()
-      this.#registrar.refresh()
-      if (this.#membership !== null) this.#handOut(this.#membership.discovery)
-      this.#showReceipts()
+      this.#fitnessChanged.ask()
     })
-    this.#detector.onChange(() => {
-      this.#registrar.refresh()
-      if (this.#membership !== null) this.#handOut(this.#membership.discovery)
-      this.#showReceipts()
-    })
-    this.#withdrawals.onChange(() => {
-      this.#registrar.refresh()
-      this.#showReceipts()
-    })
+    this.#detector.onChange(() => this.#fitnessChanged.ask())
+    this.#withdrawals.onChange(() => this.#fitnessChanged.ask())
     this.#keeper.onChange(() => this.#onIdentity())
     this.#hub.onChange(() => this.#onWorkers())
     this.#registrar.onChange(() => this.#onOffer())
@@ -391,7 +392,7 @@ export class App {
       listeners: listenersOf(manifests),
       policies: this.#policies.policies,
     })
-    this.#showReceipts()
+    this.#receiptsChanged.ask()
   }
 
   #onIdentity(): void {
@@ -411,8 +412,13 @@ export class App {
         this.#ended.reject(new MeshError(message, { code, hint }))
       }
     }
+    this.#fitnessChanged.ask()
+  }
+
+  #onFitness(): void {
     this.#registrar.refresh()
-    this.#showReceipts()
+    if (this.#membership !== null) this.#handOut(this.#membership.discovery)
+    this.#receiptsChanged.ask()
   }
 
   #onWorkers(): void {
@@ -444,9 +450,9 @@ export class App {
       this.#settled = true
       this.#handOut(discovery)
     })
-    link.onPublished(() => this.#showReceipts())
+    link.onPublished(() => this.#receiptsChanged.ask())
     link.onState(({ kind }) => {
-      this.#showReceipts()
+      this.#receiptsChanged.ask()
       // It may have moved.
       if (kind === 'away') this.#keeper.lookAgain()
     })
@@ -526,11 +532,8 @@ export class App {
   }
 
   #isCertified(service: ServiceName): boolean {
-    const trustDomain = this.#keeper.mesh?.trustDomain
-    if (trustDomain === undefined) return false
-    const id = serviceId(trustDomain, service)
     const now = this.#parts.clock.now()
-    return this.#keeper.credentials.some((one) => one.id === id && one.notAfterMs > now)
+    return (this.#keeper.credentialOf(service)?.notAfterMs ?? 0) > now
   }
 
   #hostsOf(service: ServiceName): readonly string[] {

@@ -86,6 +86,7 @@ function makeReport(
         host: hostCredential,
         mesh: { trustDomain } as never,
         credentials: [hostCredential, credential(serviceId(trustDomain, orders), now + 500)],
+        credentialOf: () => credential(serviceId(trustDomain, orders), now + 500),
         problems: [],
         contact: { kind: 'up', atMs: now },
       },
@@ -162,7 +163,7 @@ t.test('AgentReport tells a healthy host as it is', async (t) => {
 
 t.test('AgentReport names the first thing that readiness waits for', async (t) => {
   const contact = { kind: 'unknown' } as const
-  const keeper = { mesh: null, credentials: [], problems: [], contact }
+  const keeper = { mesh: null, credentials: [], credentialOf: () => null, problems: [], contact }
   const listening = { tunnelPort: 0, listeners: [] }
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
@@ -236,6 +237,7 @@ t.test(
       keeper: {
         host: hostCredential,
         mesh: { trustDomain } as never,
+        credentialOf: () => null,
         credentials: [{ ...hostCredential, chainPem: issued.chainPem, notAfterMs: now - 1 }],
         problems: [
           { identity: 'host', ...problem, code: 'controller-unavailable', message: 'is away' },
