@@ -1,6 +1,7 @@
 /**
  * Owns what the agent says of itself: gathers facts from the rooms for the admin socket, the metrics
- * page and the receipts. It changes nothing and judges nothing.
+ * page and the receipts. It changes nothing and judges nothing. Longer than most: every room is asked
+ * here.
  */
 
 import type { AdminSource, MetricsSource } from './admin/admin-source.ts'
