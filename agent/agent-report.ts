@@ -1,11 +1,14 @@
 /**
  * Owns what the agent says of itself: gathers facts from the rooms for the admin socket, the metrics
- * page and the receipts. It changes nothing and judges nothing.
+ * page and the receipts. It changes nothing and judges nothing. Longer than most: every room is asked
+ * here.
  */
 
 import type { AdminSource, MetricsSource } from './admin/admin-source.ts'
 import type { AgentConfig } from './config.ts'
+import type { Detector } from './detection/detector.ts'
 import type { Discovery } from './discovery/discovery.ts'
+import { isUp } from './health/check-rules.ts'
 import type { HealthBoard } from './health/health-board.ts'
 import type { GrpcControllerPort } from './identity/controller-port.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
@@ -16,6 +19,7 @@ import type { Clock } from './platform.ts'
 import type { Explainer } from './policies/explainer.ts'
 import type { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Registrar } from './registration/registrar.ts'
+import type { Withdrawals } from './registration/withdrawals.ts'
 import type { WorkerHub } from './workers/worker-hub.ts'
 import { X509Certificate } from 'node:crypto'
 import { agentMetrics } from '#shared/metrics/names.ts'
@@ -39,13 +43,18 @@ import type { StoreLink } from '#shared/store/link.ts'
 /** The rooms it asks. */
 export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
-  readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
+  readonly keeper: Pick<
+    IdentityKeeper,
+    'host' | 'mesh' | 'credentials' | 'credentialOf' | 'problems' | 'contact'
+  >
   readonly controller: Pick<GrpcControllerPort, 'current'>
   readonly watcher: Pick<ProtectedManifests, 'verdicts' | 'manifests' | 'directoryProblem'>
   readonly policies: () => PoliciesReport
   readonly explainer: Pick<Explainer, 'answer'>
-  readonly health: Pick<HealthBoard, 'statusOf'>
-  readonly registrar: Pick<Registrar, 'offer' | 'withheld'>
+  readonly health: Pick<HealthBoard, 'statusOf' | 'changes'>
+  readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
+  readonly registrar: Pick<Registrar, 'offer' | 'withheld' | 'rotation'>
+  readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
   readonly locals: Pick<LocalServices, 'services'>
@@ -64,8 +73,10 @@ export interface AgentReportSettings {
 }
 
 const withheldWords = {
+  drained: 'it was taken out of rotation (meshctl undrain)',
   'no-certificate': 'the controller has issued no certificate for it yet',
   'not-healthy': 'its health check does not pass',
+  'not-asked': 'it has not told yet how it speaks',
   'no-tunnel': 'no worker takes tunnels yet',
 } as const
 
@@ -134,6 +145,8 @@ export class AgentReport implements AdminSource, MetricsSource {
           crashes,
           ...listening,
         })),
+      maintenance: this.#parts.withdrawals.host,
+      facts: this.#parts.registrar.offer.presence?.facts ?? {},
     }
   }
 
@@ -179,8 +192,9 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   manifests(): readonly ManifestReport[] {
     return this.#parts.watcher.verdicts.map(({ path, verdict, manifest, problems }) => {
-      const health =
-        manifest?.port === undefined ? null : this.#parts.health.statusOf(manifest.service)
+      const isServed = manifest?.port !== undefined
+      const health = isServed ? this.#parts.health.statusOf(manifest.service) : null
+      const publication = isServed ? this.#publication(manifest.service) : null
       return {
         file: path,
         service: manifest?.service ?? '',
@@ -190,7 +204,14 @@ export class AgentReport implements AdminSource, MetricsSource {
         requires: manifest?.requires ?? [],
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
-        published: manifest?.port !== undefined && this.#publication(manifest.service).ok,
+        published: publication?.ok === true,
+        speech: isServed ? (this.#parts.detector.findingOf(manifest.service)?.speech ?? '') : '',
+        mismatch: isServed ? this.#parts.detector.mismatchOf(manifest.service) : '',
+        rotation: isServed ? this.#parts.registrar.rotation(manifest.service) : 'in',
+        revision: publication?.revision ?? 0,
+        certificateEndsMs: isServed
+          ? (this.#parts.keeper.credentialOf(manifest.service)?.notAfterMs ?? 0)
+          : 0,
       }
     })
   }
@@ -238,15 +259,22 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   /** What a receipt tells of a service beside the verdict on its file. */
   receiptFacts(service: ServiceName): ReceiptFacts {
-    const { keeper, health } = this.#parts
+    const { health, registrar, detector } = this.#parts
+    const finding = detector.findingOf(service)
+    const mismatch = detector.mismatchOf(service)
     const status = health.statusOf(service)
-    const trustDomain = keeper.mesh?.trustDomain
-    const id = trustDomain === undefined ? null : serviceId(trustDomain, service)
-    const credential = keeper.credentials.find((one) => one.id === id)
+    const credential = this.#parts.keeper.credentialOf(service)
     return {
-      ...(status === null ? {} : { health: { state: status.state, detail: status.detail } }),
-      published: this.#publication(service),
-      ...(credential === undefined
+      ...(status === null ? {} : { health: status }),
+      ...(finding === null ? {} : { found: { ...finding, mismatch } }),
+      published: {
+        ...this.#publication(service),
+        instances: registrar.offer.offered.flatMap(
+          ({ service: offered, host, id, port, weight }) =>
+            offered === service ? { host, id, port, weight } : [],
+        ),
+      },
+      ...(credential === null
         ? {}
         : {
             certificate: {
@@ -258,26 +286,31 @@ export class AgentReport implements AdminSource, MetricsSource {
     }
   }
 
-  #publication(service: ServiceName): { readonly ok: boolean; readonly detail: string } {
+  #publication(service: ServiceName): {
+    readonly ok: boolean
+    readonly detail: string
+    readonly revision: number
+  } {
     const { registrar } = this.#parts
+    const not = (detail: string) => ({ ok: false, detail, revision: 0 })
     const record = registrar.offer.offered.find((one) => one.service === service)
     if (record === undefined) {
       const withheld = registrar.withheld(service)
-      return { ok: false, detail: withheld === null ? 'not offered yet' : withheldWords[withheld] }
+      return not(withheld === null ? 'not offered yet' : withheldWords[withheld])
     }
     const link = this.#parts.membership()?.link
-    if (link === undefined) return { ok: false, detail: 'this host has not enrolled yet' }
+    if (link === undefined) return not('this host has not enrolled yet')
     const { state } = link
-    if (state.kind === 'away') return { ok: false, detail: `the store is away: ${state.reason}` }
+    if (state.kind === 'away') return not(`the store is away: ${state.reason}`)
     const publication = link.publication(instanceKey(service, record.host, record.id))
     switch (publication.kind) {
       case 'stored':
-        return { ok: true, detail: '' }
+        return { ok: true, detail: '', revision: publication.revision }
       case 'refused':
-        return { ok: false, detail: `the store refuses it: ${publication.problem}` }
+        return not(`the store refuses it: ${publication.problem}`)
       case 'pending':
       case 'none':
-        return { ok: false, detail: 'on its way to the store' }
+        return not('on its way to the store')
     }
   }
 
@@ -352,15 +385,22 @@ export class AgentReport implements AdminSource, MetricsSource {
       ...['accepted', 'rejected'].map((verdict) =>
         one(agentMetrics.manifests.name, count(verdict), { verdict }),
       ),
+      ...health.changes.map(({ service, state, count }) =>
+        one(agentMetrics.healthChanges.name, count, { service, state }),
+      ),
       ...keeper.credentials.map(({ id, notAfterMs }) =>
         one(agentMetrics.certificateExpiry.name, notAfterMs / 1000, { identity: id }),
       ),
       ...manifests.flatMap(({ service, port }) =>
         port === undefined
           ? []
-          : one(agentMetrics.healthy.name, health.statusOf(service)?.state === 'passing' ? 1 : 0, {
-              service,
-            }),
+          : one(
+              agentMetrics.healthy.name,
+              isUp(health.statusOf(service)?.state ?? 'failing') ? 1 : 0,
+              {
+                service,
+              },
+            ),
       ),
     ]
   }

@@ -8,11 +8,14 @@ import { mkdirSync } from 'node:fs'
 import { AdminServer } from './admin/admin-server.ts'
 import { MetricsServer } from './admin/metrics-server.ts'
 import type { AgentConfig } from './config.ts'
+import { Detector } from './detection/detector.ts'
 import { DiskCache } from './discovery/disk-cache.ts'
 import { Discovery } from './discovery/discovery.ts'
 import { listenersOf } from './discovery/listeners.ts'
 import { AgentReport } from './agent-report.ts'
+import { isUp } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
+import { bringHealth } from './health/bring-health.ts'
 import { GrpcControllerPort } from './identity/controller-port.ts'
 import { waitsForHelp } from './identity/identity-errors.ts'
 import { IdentityFiles } from './identity/identity-files.ts'
@@ -36,14 +39,17 @@ import { PolicyBook } from './policies/policy-book.ts'
 import { PolicyFiles } from './policies/policy-files.ts'
 import { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
+import { Gathering } from '#shared/lifecycle/gathering.ts'
+import { askHostFacts } from './registration/host-facts.ts'
 import { Registrar } from './registration/registrar.ts'
+import { setRotation } from './registration/rotation-commands.ts'
+import { Withdrawals } from './registration/withdrawals.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { WorkerHub } from './workers/worker-hub.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import { serviceId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
@@ -87,6 +93,8 @@ export class App {
   readonly #watcher: ManifestWatcher
   readonly #receipts: Receipts
   readonly #health: HealthBoard
+  readonly #detector: Detector
+  readonly #withdrawals: Withdrawals
   readonly #registrar: Registrar
   readonly #hub: WorkerHub
   readonly #policyFiles: PolicyFiles
@@ -105,6 +113,9 @@ export class App {
   /** False while this process may still know less of its own host than the one before it. */
   #settled = false
   #settling: Timer | null = null
+  /** A host may serve a thousand services, and each change of one asks for all of them. */
+  readonly #fitnessChanged: Gathering
+  readonly #receiptsChanged: Gathering
   #serial = ''
   #leave = false
   #stopping = false
@@ -115,6 +126,11 @@ export class App {
     this.#parts = parts
     this.#config = config
     const controller = new GrpcControllerPort({ clock }, { addresses: config.controllers })
+    this.#fitnessChanged = new Gathering({ clock, run: () => this.#onFitness() }, { gatherMs: 2 })
+    this.#receiptsChanged = new Gathering(
+      { clock, run: () => this.#showReceipts() },
+      { gatherMs: 10 },
+    )
     this.#keeper = new IdentityKeeper(
       {
         ...parts,
@@ -142,6 +158,8 @@ export class App {
     })
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#health = new HealthBoard(parts)
+    this.#detector = new Detector({ clock, logger, isUp: (service) => this.#isUp(service) })
+    this.#withdrawals = new Withdrawals(parts, { stateDirectory: paths.state })
     this.#registrar = new Registrar(
       {
         clock,
@@ -152,8 +170,12 @@ export class App {
         },
         fitnessOf: (service) => ({
           healthy: this.#isHealthy(service),
+          warning: this.#health.statusOf(service)?.state === 'warning',
           certified: this.#isCertified(service),
+          protocol: this.#detector.protocolOf(service),
+          finding: this.#detector.findingOf(service),
         }),
+        isWithdrawn: (service) => this.#withdrawals.of(service) !== null,
       },
       { host, address: config.address, zone: config.zone, version: parts.version },
     )
@@ -215,7 +237,9 @@ export class App {
           hostsOf: (service) => this.#hostsOf(service),
         }),
         health: this.#health,
+        detector: this.#detector,
         registrar: this.#registrar,
+        withdrawals: this.#withdrawals,
         hub: this.#hub,
         interception: this.#interception,
         locals: this.#locals,
@@ -224,7 +248,19 @@ export class App {
       { config, version: parts.version, pid: parts.pid },
     )
     this.#admin = new AdminServer(
-      { source: this.#report, logger },
+      {
+        source: this.#report,
+        commands: {
+          health: (input) => bringHealth(this.#health, input),
+          rotation: (input) =>
+            setRotation(
+              { withdrawals: this.#withdrawals, served: () => this.#served() },
+              { host },
+              input,
+            ),
+        },
+        logger,
+      },
       { socketPath: `${paths.run}/agent.sock` },
     )
     this.#metrics = new MetricsServer({ source: this.#report, logger }, listen.metrics)
@@ -263,7 +299,9 @@ export class App {
     const { paths } = this.#config
     makeDirectory(paths.state, 0o700)
     makeDirectory(paths.run, 0o755)
+    await this.#withdrawals.load()
     this.#listen()
+    void this.#tellFacts()
     const steps = [
       this.#admin,
       this.#metrics,
@@ -282,6 +320,8 @@ export class App {
   async #stopAll(): Promise<void> {
     this.#stopping = true
     this.#settling?.stop()
+    this.#fitnessChanged.stop()
+    this.#receiptsChanged.stop()
     this.#manifests.stop()
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
@@ -292,6 +332,7 @@ export class App {
       this.#watcher.stop(),
       this.#policyFiles.stop(),
       this.#health.stop(),
+      this.#detector.stop(),
       this.#keeper.stop(),
       this.#admin.stop(),
       this.#metrics.stop(),
@@ -309,10 +350,11 @@ export class App {
     this.#health.onChange(() => {
       // Before a service that has just come up is offered: where does it listen?
       this.#manifests.refresh()
-      this.#registrar.refresh()
-      if (this.#membership !== null) this.#handOut(this.#membership.discovery)
-      this.#showReceipts()
+      this.#detector.refresh()
+      this.#fitnessChanged.ask()
     })
+    this.#detector.onChange(() => this.#fitnessChanged.ask())
+    this.#withdrawals.onChange(() => this.#fitnessChanged.ask())
     this.#keeper.onChange(() => this.#onIdentity())
     this.#hub.onChange(() => this.#onWorkers())
     this.#registrar.onChange(() => this.#onOffer())
@@ -321,6 +363,7 @@ export class App {
   #onManifests(): void {
     const { manifests } = this.#manifests
     this.#health.apply(manifests)
+    this.#detector.apply(manifests)
     this.#locals.setManifests(this.#manifests.known)
     this.#registrar.setManifests(manifests)
     this.#onOffer()
@@ -354,7 +397,7 @@ export class App {
       listeners: listenersOf(manifests),
       policies: this.#policies.policies,
     })
-    this.#showReceipts()
+    this.#receiptsChanged.ask()
   }
 
   #onIdentity(): void {
@@ -374,8 +417,13 @@ export class App {
         this.#ended.reject(new MeshError(message, { code, hint }))
       }
     }
+    this.#fitnessChanged.ask()
+  }
+
+  #onFitness(): void {
     this.#registrar.refresh()
-    this.#showReceipts()
+    if (this.#membership !== null) this.#handOut(this.#membership.discovery)
+    this.#receiptsChanged.ask()
   }
 
   #onWorkers(): void {
@@ -407,9 +455,9 @@ export class App {
       this.#settled = true
       this.#handOut(discovery)
     })
-    link.onPublished(() => this.#showReceipts())
+    link.onPublished(() => this.#receiptsChanged.ask())
     link.onState(({ kind }) => {
-      this.#showReceipts()
+      this.#receiptsChanged.ask()
       // It may have moved.
       if (kind === 'away') this.#keeper.lookAgain()
     })
@@ -432,10 +480,12 @@ export class App {
         case null:
           return showsOwn(snapshot, service)
         case 'no-tunnel':
+        case 'not-asked':
           return false
         case 'not-healthy':
           return this.#health.statusOf(service)?.state !== 'starting'
         case 'no-certificate':
+        case 'drained':
           return true
       }
     })
@@ -443,6 +493,21 @@ export class App {
     this.#hub.setSnapshot(snapshot, !this.#settled)
     // Rules that stand lead where they did until this process knows what the one before it knew.
     if (this.#settled) this.#interception.setSnapshot(snapshot)
+  }
+
+  #served(): readonly ServiceName[] {
+    return this.#watcher.manifests.flatMap(({ service, port }) =>
+      port === undefined ? [] : service,
+    )
+  }
+
+  /** Facts are nice to have: a machine that does not tell them serves as well. */
+  async #tellFacts(): Promise<void> {
+    try {
+      this.#registrar.setFacts(await askHostFacts())
+    } catch (error) {
+      this.#parts.logger.debug({ problem: messageOf(error) }, 'the machine tells no facts')
+    }
   }
 
   #openStore() {
@@ -459,19 +524,21 @@ export class App {
     })
   }
 
+  #isUp(service: ServiceName): boolean {
+    const state = this.#health.statusOf(service)?.state
+    return state !== undefined && isUp(state)
+  }
+
   /** While the first checks of a changed manifest run, what was said before still counts. */
   #isHealthy(service: ServiceName): boolean {
     const state = this.#health.statusOf(service)?.state
-    if (state !== 'starting') return state === 'passing'
+    if (state !== 'starting') return state !== undefined && isUp(state)
     return this.#registrar.offer.offered.some((record) => record.service === service)
   }
 
   #isCertified(service: ServiceName): boolean {
-    const trustDomain = this.#keeper.mesh?.trustDomain
-    if (trustDomain === undefined) return false
-    const id = serviceId(trustDomain, service)
     const now = this.#parts.clock.now()
-    return this.#keeper.credentials.some((one) => one.id === id && one.notAfterMs > now)
+    return (this.#keeper.credentialOf(service)?.notAfterMs ?? 0) > now
   }
 
   #hostsOf(service: ServiceName): readonly string[] {

@@ -3,7 +3,8 @@
  * a verb does is in the verb's own file.
  */
 
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { userInfo } from 'node:os'
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { openOperatorClient } from '#shared/rpc/operator-file.ts'
@@ -13,12 +14,15 @@ import { check } from './check.ts'
 import { AdminSocket } from './client/admin-socket.ts'
 import { systemdUnits } from './client/service-units.ts'
 import { exitCodes } from './exit-codes.ts'
+import { healthRun, healthTell } from './health.ts'
 import { hostList } from './host.ts'
 import { init } from './init.ts'
 import { join } from './join.ts'
+import { manifestApply } from './manifest-apply.ts'
 import { manifestStatus, manifestValidate } from './manifest.ts'
 import { Printer } from './output/printer.ts'
 import { clean } from './output/table.ts'
+import { drain, maintenance, undrain } from './rotation.ts'
 import { schema } from './schema.ts'
 import { services } from './services.ts'
 import { status } from './status.ts'
@@ -28,6 +32,11 @@ import { controllerAdmit, controllerList } from './controllers.ts'
 import { storeCertificate } from './store-certificate.ts'
 import { storeBackup, storeInit, storeMigrate, storeStatus, storeUndoMigration } from './store.ts'
 import { parseTtl, tokenCreate } from './token.ts'
+
+interface WaitOptions {
+  readonly wait: boolean
+  readonly timeout: number
+}
 
 interface CommonOptions {
   readonly socket: string
@@ -119,6 +128,16 @@ function list(value: string, before: readonly string[] | undefined): readonly st
   return [...(before ?? []), value]
 }
 
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+const said = { pass: 'passes', warn: 'warns', fail: 'fails' } as const
+
 function verb(parent: Command, name: string, description: string): Command {
   return parent.command(name).description(description)
 }
@@ -160,6 +179,84 @@ verb(authz, 'explain <source> <service> [method] [path]', 'whether a call is per
       const question = { source, service, method: method ?? '', path: path ?? '/', headers }
       return done(authzExplain(local(), { ...question, ...rest }))
     },
+  )
+
+verb(manifest, 'apply <file>', 'put a file into the manifest directory, whole or not at all')
+  .option('--wait', 'until the agent has made all of it that it asks for', false)
+  .option('--timeout <time>', 'how long to wait at most: 30s, 5m', ttl, 30_000)
+  .option('--directory <path>', 'manifest directory, instead of the one the agent names')
+  .action(
+    (
+      file: string,
+      options: { readonly wait: boolean; readonly timeout: number; readonly directory?: string },
+    ) =>
+      done(
+        manifestApply(
+          { ...local(), clock: systemClock },
+          {
+            file,
+            user: userInfo().username,
+            waitMs: options.wait ? options.timeout : 0,
+            ...(options.directory === undefined ? {} : { directory: options.directory }),
+          },
+        ),
+      ),
+  )
+
+verb(
+  program,
+  'drain <service-or-host>',
+  'take a service of this host, or the host, out of rotation',
+)
+  .option('--reason <text>', 'for those who wonder later', '')
+  .option('--wait', 'until nothing reaches it any more, so that it may be stopped', false)
+  .option('--timeout <time>', 'how long to wait at most', ttl, 120_000)
+  .action((target: string, options: WaitOptions & { readonly reason: string }) =>
+    done(
+      drain(
+        { ...local(), clock: systemClock },
+        { target, reason: options.reason, waitMs: options.wait ? options.timeout : 0 },
+      ),
+    ),
+  )
+verb(program, 'undrain <service-or-host>', 'put it back into rotation').action((target: string) =>
+  done(undrain({ ...local(), clock: systemClock }, target)),
+)
+verb(program, 'maintenance', 'take this whole host out of rotation and back')
+  .addArgument(new Argument('<on|off|status>').choices(['on', 'off', 'status']))
+  .option('--reason <text>', 'for those who wonder later', '')
+  .option('--wait', 'until nothing reaches its services any more', false)
+  .option('--timeout <time>', 'how long to wait at most', ttl, 120_000)
+  .action((wish: 'on' | 'off' | 'status', options: WaitOptions & { readonly reason: string }) =>
+    done(
+      maintenance(
+        { ...local(), clock: systemClock },
+        { wish, reason: options.reason, waitMs: options.wait ? options.timeout : 0 },
+      ),
+    ),
+  )
+
+const health = verb(program, 'health', 'bring results of push checks to the agent')
+for (const outcome of ['pass', 'warn', 'fail'] as const) {
+  verb(health, `${outcome} <service>`, `say that a check of a local service ${said[outcome]}`)
+    .option('--check <name>', 'which check, where several wait for results')
+    .option('--detail <text>', 'what was seen', '')
+    .action((service: string, options: { readonly check?: string; readonly detail: string }) =>
+      done(healthTell(local(), { service, outcome, ...options })),
+    )
+}
+verb(health, 'run <service> <command...>', 'run a command and bring what it finds')
+  .option('--check <name>', 'which check, where several wait for results')
+  .option('--timeout <time>', 'how long the command may take', ttl, 30_000)
+  .action(
+    (
+      service: string,
+      command: string[],
+      { timeout, ...options }: { readonly check?: string; readonly timeout: number },
+    ) =>
+      done(
+        healthRun({ ...local(), killGroup }, { service, command, timeoutMs: timeout, ...options }),
+      ),
   )
 
 const token = verb(program, 'token', 'join tokens')

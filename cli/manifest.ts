@@ -7,7 +7,7 @@ import { renderProblem } from '#shared/schema/problem.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
-import { clean, table } from './output/table.ts'
+import { clean, duration, table } from './output/table.ts'
 
 /** Prints the verdict on every manifest of this host; succeeds when all were accepted. */
 export async function manifestStatus(parts: {
@@ -15,7 +15,7 @@ export async function manifestStatus(parts: {
   readonly printer: Printer
 }): Promise<number> {
   const reports = await parts.agent.ask('manifests')
-  const { manifestDirectory } = await parts.agent.ask('status')
+  const { manifestDirectory, nowMs } = await parts.agent.ask('status')
   const { path, problem } = manifestDirectory
   const problems = [
     ...(problem === '' ? [] : [`${path}: ${problem}`]),
@@ -25,20 +25,26 @@ export async function manifestStatus(parts: {
     reports,
     () =>
       table(
-        ['FILE', 'SERVICE', 'VERDICT', 'HEALTH', 'PUBLISHED', 'UPSTREAMS'],
-        reports.map(({ file, service, verdict, health, published, upstreams }) => [
+        ['FILE', 'SERVICE', 'VERDICT', 'HEALTH', 'PUBLISHED', 'CERTIFICATE', 'UPSTREAMS'],
+        reports.map(({ file, service, verdict, health, ...report }) => [
           file,
           service,
           verdict,
           health,
-          published ? 'yes' : 'no',
-          upstreams.join(','),
+          report.published ? `yes, revision ${report.revision}` : 'no',
+          expiry(report.certificateEndsMs, nowMs),
+          report.upstreams.join(','),
         ]),
         `no manifests in ${clean(path)}`,
       ) + problems.map((problem) => `\n${clean(problem)}`).join(''),
   )
   const rejected = reports.some(({ verdict }) => verdict === 'rejected')
   return rejected || problem !== '' ? exitCodes.notInOrder : exitCodes.ok
+}
+
+function expiry(endsMs: number, nowMs: number): string {
+  if (endsMs === 0) return 'none'
+  return endsMs <= nowMs ? 'expired' : `for ${duration(endsMs - nowMs)}`
 }
 
 /** Reads files as an agent would, without an agent; succeeds when all would be accepted. */

@@ -21,6 +21,9 @@ function render(report: StatusReport): string {
   const age = snapshot.builtAtMs === 0 ? '' : `, ${duration(nowMs - snapshot.builtAtMs)} old`
   return pairs([
     ['host', `${report.host} (${report.address}${report.zone && `, zone ${report.zone}`})`],
+    ...(report.maintenance === null
+      ? []
+      : ([['rotation', `out: ${report.maintenance.reason || 'maintenance'}`]] as const)),
     ['mesh', report.trustDomain || 'not enrolled'],
     ['ready', report.ready ? 'yes' : `no, waits for ${report.waitsFor}`],
     [

@@ -1,6 +1,6 @@
 /**
- * Owns the agent's admin socket: facts about this host as JSON, for `meshctl` and scripts. A unix
- * socket, so that file permissions say who may ask. It changes nothing and holds no secrets.
+ * Owns the agent's admin socket: facts about this host as JSON, and commands, for `meshctl` and
+ * scripts. A unix socket, so that file permissions say who may. It holds no secrets.
  */
 
 import { chmodSync, rmSync } from 'node:fs'
@@ -8,6 +8,7 @@ import { connect } from 'node:net'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { AdminProblem } from '#shared/model/admin.ts'
+import type { AdminCommands } from './admin-commands.ts'
 import type { AdminSource } from './admin-source.ts'
 import { type Answer, BoundedServer, json } from './bounded-server.ts'
 import { judge } from './checks.ts'
@@ -28,10 +29,15 @@ export class AdminServer {
   readonly #settings: AdminServerSettings
 
   constructor(
-    parts: { readonly source: AdminSource; readonly logger: Logger },
+    parts: {
+      readonly source: AdminSource
+      readonly logger: Logger
+      /** @default none */
+      readonly commands?: AdminCommands
+    },
     settings: AdminServerSettings,
   ) {
-    const { source, logger } = parts
+    const { source, logger, commands = {} } = parts
     const routes: Routes = {
       '/v1/status': () => source.status(),
       '/v1/services': () => source.services(),
@@ -50,8 +56,14 @@ export class AdminServer {
     }
     this.#settings = settings
     this.#server = new BoundedServer(
-      { respond: (path, query) => answer(routes, path, query), logger },
-      { name: 'the admin socket', listen: { path: settings.socketPath } },
+      {
+        respond: (path, question) =>
+          question.method === 'GET'
+            ? answer(routes, path, question.query)
+            : carryOut(commands, path, question.body, logger),
+        logger,
+      },
+      { name: 'the admin socket', listen: { path: settings.socketPath }, takesPosts: true },
     )
   }
 
@@ -84,6 +96,38 @@ function answer(routes: Routes, path: string, query: URLSearchParams): Answer {
   const message = `nothing is served at this path; there is ${Object.keys(routes).join(', ')}`
   const problem: AdminProblem = { error: { code: 'unknown-path', message } }
   return json(404, problem)
+}
+
+async function carryOut(
+  commands: AdminCommands,
+  path: string,
+  body: string,
+  logger: Logger,
+): Promise<Answer> {
+  const name = path.replace('/v1/', '')
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (command === undefined) {
+    return refusal(404, 'unknown-command', `there is ${Object.keys(commands).join(', ')}`)
+  }
+  let input: unknown
+  try {
+    input = JSON.parse(body)
+  } catch {
+    return refusal(400, 'not-json', 'what was posted is not JSON')
+  }
+  const outcome = await command(input)
+  logger.debug({ command: name, input, outcome: outcome.kind }, 'admin command')
+  switch (outcome.kind) {
+    case 'done':
+      return json(200, outcome.value)
+    case 'refused':
+      return refusal(409, outcome.code, outcome.problem, outcome.hint)
+  }
+}
+
+function refusal(status: number, code: string, message: string, hint = ''): Answer {
+  const problem: AdminProblem = { error: { code, message, hint } }
+  return json(status, problem)
 }
 
 function answers(socketPath: string): Promise<boolean> {

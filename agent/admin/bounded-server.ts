@@ -1,9 +1,9 @@
 /**
- * Owns an HTTP server for people and scrapers that cannot be worn out: GET only, no bodies, few
- * connections, short patience. It knows no routes.
+ * Owns an HTTP server for people and scrapers that cannot be worn out: GET, and small POSTs where they
+ * are wanted, few connections, short patience. It knows no routes.
  */
 
-import { createServer, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { ListenOptions } from 'node:net'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -15,8 +15,15 @@ export interface Answer {
   readonly body: string
 }
 
-/** Answers a path; the query is what stands behind it. */
-export type Responder = (path: string, query: URLSearchParams) => Answer | Promise<Answer>
+/** What is asked. */
+export type Question =
+  /** `query` is what stands behind the path. */
+  | { readonly method: 'GET'; readonly query: URLSearchParams }
+  /** `body` is what was posted, whole. */
+  | { readonly method: 'POST'; readonly body: string }
+
+/** Answers a path without its query. */
+export type Responder = (path: string, question: Question) => Answer | Promise<Answer>
 
 /** Settings of a server. */
 export interface BoundedServerSettings {
@@ -25,7 +32,12 @@ export interface BoundedServerSettings {
   readonly listen: ListenOptions
   /** @default 64 */
   readonly maxConnections?: number
+  /** Whether anything may be posted. @default false */
+  readonly takesPosts?: boolean
 }
+
+/** Largest body that is taken, bytes. */
+const mostBodyBytes = 16 * 1024
 
 /** A JSON answer. */
 export function json(status: number, value: unknown): Answer {
@@ -58,16 +70,26 @@ export class BoundedServer {
         connectionsCheckingInterval: 1000,
       },
       (request, response) => {
-        request.resume()
         const { method = '', url = '' } = request
-        if (method !== 'GET' && method !== 'HEAD') {
-          send(response, method, text(405, 'only GET is served here'))
+        const isPost = method === 'POST' && settings.takesPosts === true
+        if (method !== 'GET' && method !== 'HEAD' && !isPost) {
+          request.resume()
+          send(response, method, text(405, 'this method is not served here'))
           return
         }
         const at = url.indexOf('?')
         const path = at < 0 ? url : url.slice(0, at)
         const query = new URLSearchParams(at < 0 ? '' : url.slice(at + 1))
-        Promise.try(parts.respond, path, query).then(
+        const answered = Promise.try(async (): Promise<Answer> => {
+          if (!isPost) {
+            request.resume()
+            return await parts.respond(path, { method: 'GET', query })
+          }
+          const body = await bodyOf(request)
+          if (body === null) return text(413, `a body may have ${mostBodyBytes} bytes`)
+          return await parts.respond(path, { method: 'POST', body })
+        })
+        answered.then(
           (answer) => send(response, method, answer),
           (error: unknown) => {
             send(response, method, text(500, 'this answer failed; the log says why'))
@@ -121,6 +143,18 @@ export class BoundedServer {
     this.#server.closeAllConnections()
     await closed
   }
+}
+
+/** The whole body, or null where it is too large; the rest of it is left unread. */
+async function bodyOf(request: IncomingMessage): Promise<string | null> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > mostBodyBytes) return null
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 function send(response: ServerResponse, method: string, { status, type, body }: Answer): void {

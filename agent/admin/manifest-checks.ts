@@ -64,8 +64,8 @@ export const manifestChecks: readonly Check[] = [
     name: 'instances-published',
     judge: ({ manifests }) => {
       const hidden = manifests.filter(
-        ({ verdict, health, published }) =>
-          verdict === 'accepted' && health === 'passing' && !published,
+        ({ verdict, health, published, rotation }) =>
+          verdict === 'accepted' && health === 'passing' && rotation === 'in' && !published,
       )
       return hidden.length === 0
         ? ok('every healthy instance is published')
@@ -75,6 +75,36 @@ export const manifestChecks: readonly Check[] = [
             list(hidden.map(({ service }) => service)),
             'see service-certificates and store-session: both must be in order first',
           )
+    },
+  },
+  {
+    name: 'protocols-match',
+    judge: ({ manifests }) => {
+      const wrong = manifests.filter(({ mismatch }) => mismatch !== '')
+      return wrong.length === 0
+        ? ok('every service speaks as its manifest says')
+        : bad(
+            'failed',
+            `${wrong.length} services speak otherwise than their manifests say`,
+            list(wrong.map(({ service, mismatch }) => `${service}: ${mismatch}`)),
+            'correct "protocol" in the manifest, or take it out: the agent asks by itself',
+          )
+    },
+  },
+  {
+    name: 'in-rotation',
+    judge: ({ manifests, status: { maintenance } }) => {
+      const out = manifests.filter(({ rotation }) => rotation !== 'in')
+      if (out.length === 0 && maintenance === null) return ok('nothing was taken out of rotation')
+      const why = maintenance?.reason ?? ''
+      return bad(
+        'warning',
+        `${out.length} services were taken out of rotation`,
+        maintenance === null
+          ? list(out.map(({ service }) => service))
+          : `the whole host is in maintenance${why === '' ? '' : `: ${why}`}`,
+        'put them back when the work is done: meshctl undrain SERVICE, or meshctl maintenance off',
+      )
     },
   },
   {

@@ -1,48 +1,85 @@
 /**
- * Owns the rules by which single checks make an instance healthy or not. Pure; `checker.ts` drives
- * them.
+ * Owns the rules by which single checks make an instance healthy or not, and by which several checks
+ * make one verdict. Pure; `checker.ts` and `pushed-check.ts` drive them.
  */
 
-import type { HealthCheck } from '#shared/model/manifest.ts'
+import type { CheckOutcome, HealthCheck } from '#shared/model/health-check.ts'
 
 /** What one check found. */
 export interface CheckResult {
-  readonly pass: boolean
+  readonly outcome: CheckOutcome
   /** What was seen, for people: `status 503`, `ECONNREFUSED`. */
   readonly detail: string
 }
 
-/** What is known of an instance. `starting` until the first checks have agreed. */
+/** How a check or an instance fares. `starting` until the first results have agreed. */
+export type HealthState = 'starting' | 'passing' | 'warning' | 'failing'
+
+/** What is known by one check. */
 export interface HealthStatus {
-  readonly state: 'starting' | 'passing' | 'failing'
+  readonly state: HealthState
   /** What the last check saw. */
   readonly detail: string
   /** Results in a row that speak against the state; while starting, that agree with each other. */
   readonly streak: number
-  /** Whether the last check passed. */
-  readonly lastPass: boolean
+  /** What the last check found; null before the first. */
+  readonly last: CheckOutcome | null
 }
 
 /** Before the first check. */
-export const unchecked: HealthStatus = {
-  state: 'starting',
-  detail: 'not checked yet',
-  streak: 0,
-  lastPass: false,
+export function unchecked({ initial }: Pick<HealthCheck, 'initial'>): HealthStatus {
+  const state = initial === 'passing' ? 'passing' : 'starting'
+  return { state, detail: 'not checked yet', streak: 0, last: null }
+}
+
+const stateOf = { pass: 'passing', warn: 'warning', fail: 'failing' } as const
+
+/** Whether an instance in this state may be called. */
+export function isUp(state: HealthState): boolean {
+  return state === 'passing' || state === 'warning'
 }
 
 /** The status after one more check. */
 export function afterCheck(
-  status: HealthStatus,
-  result: CheckResult,
+  { state, last, streak: before }: HealthStatus,
+  { outcome, detail }: CheckResult,
   { rise, fall }: Pick<HealthCheck, 'rise' | 'fall'>,
 ): HealthStatus {
-  const { pass, detail } = result
-  const target = pass ? 'passing' : 'failing'
-  if (status.state === target) return { state: target, detail, streak: 0, lastPass: pass }
-  const streak = (status.lastPass === pass ? status.streak : 0) + 1
-  const isEnough = streak >= (pass ? rise : fall)
-  return isEnough
-    ? { state: target, detail, streak: 0, lastPass: pass }
-    : { state: status.state, detail, streak, lastPass: pass }
+  const target = stateOf[outcome]
+  if (state === target) return { state, detail, streak: 0, last: outcome }
+  // On the way up, a warning is as good as a pass: either says that the instance is there.
+  const agrees =
+    last !== null && (last === outcome || (!isUp(state) && isUp(target) && isUp(stateOf[last])))
+  const streak = (agrees ? before : 0) + 1
+  const needed = target === 'passing' || (target === 'warning' && !isUp(state)) ? rise : fall
+  return streak >= needed
+    ? { state: target, detail, streak: 0, last: outcome }
+    : { state, detail, streak, last: outcome }
+}
+
+/** One check of several, by name. */
+export interface NamedStatus {
+  readonly name: string
+  readonly state: HealthState
+  readonly detail: string
+}
+
+/** What all checks of an instance say together. */
+export interface InstanceHealth {
+  readonly state: HealthState
+  /** What is seen by the check that decides. */
+  readonly detail: string
+  readonly checks: readonly NamedStatus[]
+}
+
+/** The worst first: one that fails settles it, whatever the others have yet to find. */
+const byGravity = ['failing', 'starting', 'warning', 'passing'] as const
+
+/** The verdict of several checks: the worst of them; at least one is given. */
+export function together(checks: readonly NamedStatus[]): InstanceHealth {
+  const state =
+    byGravity.find((one) => checks.some((check) => check.state === one)) ?? ('starting' as const)
+  const decisive = checks.find((check) => check.state === state)
+  const { name = '', detail = '' } = decisive ?? {}
+  return { state, detail: checks.length > 1 ? `${name}: ${detail}` : detail, checks }
 }

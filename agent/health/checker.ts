@@ -3,45 +3,29 @@
  * checks at once, and an interval runs from the end of one to the start of the next.
  */
 
-import { sleep, type Clock, type Random } from '#shared/lifecycle/clock.ts'
-import type { Logger } from '#shared/logging/logger.ts'
-import type { HealthCheck } from '#shared/model/manifest.ts'
-import type { ServiceName } from '#shared/model/names.ts'
-import { afterCheck, type HealthStatus } from './check-rules.ts'
-import type { Probe } from './probe.ts'
-
-/** Collaborators of a checker. */
-export interface CheckerParts {
-  readonly clock: Clock
-  readonly random: Random
-  readonly logger: Logger
-  readonly probe: Probe
-  /** Told of every change of state, after the fact. */
-  readonly onTransition: () => void
-}
-
-/** Settings of a checker. */
-export interface CheckerSettings {
-  readonly service: ServiceName
-  readonly address: string
-  readonly port: number
-  readonly health: HealthCheck
-}
+import { sleep } from '#shared/lifecycle/clock.ts'
+import { afterCheck, unchecked, type HealthStatus } from './check-rules.ts'
+import type { RunningCheck, RunningCheckParts, RunningCheckSettings } from './running-check.ts'
+import { logTransition } from './transition.ts'
 
 /** While the first verdict is out, checks follow each other this fast, milliseconds. */
 const startingMs = 200
 
 /** See the header. */
-export class Checker {
-  readonly settings: CheckerSettings
-  readonly #parts: CheckerParts
+export class Checker implements RunningCheck {
+  readonly settings: RunningCheckSettings
+  readonly #parts: RunningCheckParts
   readonly #stopping = new AbortController()
   #status: HealthStatus
   #limit = new AbortController()
   #running: Promise<void> | null = null
 
   /** `status` is what is known already, of an instance whose check alone has changed. */
-  constructor(parts: CheckerParts, settings: CheckerSettings, status: HealthStatus) {
+  constructor(
+    parts: RunningCheckParts,
+    settings: RunningCheckSettings,
+    status: HealthStatus = unchecked(settings.check),
+  ) {
     this.#parts = parts
     this.settings = settings
     this.#status = status
@@ -66,7 +50,7 @@ export class Checker {
   async #run(): Promise<void> {
     const { clock, random } = this.#parts
     const { signal } = this.#stopping
-    const { intervalMs } = this.settings.health
+    const { intervalMs } = this.settings.check
     while (!signal.aborted) {
       await this.#check()
       const pace = this.#status.state === 'starting' ? Math.min(intervalMs, startingMs) : intervalMs
@@ -76,22 +60,20 @@ export class Checker {
 
   async #check(): Promise<void> {
     const { clock, logger, probe, onTransition } = this.#parts
-    const { service, health } = this.settings
+    const { check, address } = this.settings
     const limit = new AbortController()
     this.#limit = limit
-    const timer = clock.after(health.timeoutMs, () =>
-      limit.abort(new Error(`no answer within ${health.timeoutMs} ms`)),
+    const timer = clock.after(check.timeoutMs, () =>
+      limit.abort(new Error(`no answer within ${check.timeoutMs} ms`)),
     )
-    const result = await probe(this.settings, limit.signal)
+    const port = 'port' in check && check.port !== undefined ? check.port : this.settings.port
+    const result = await probe({ address, port, check }, limit.signal)
     timer.stop()
     if (this.#stopping.signal.aborted) return
     const before = this.#status
-    this.#status = afterCheck(before, result, health)
-    const { state, detail } = this.#status
-    if (state === before.state) return
-    const fields = { service, detail }
-    if (state === 'failing') logger.warn(fields, `health: ${before.state} -> ${state}`)
-    else logger.info(fields, `health: ${before.state} -> ${state}`)
+    this.#status = afterCheck(before, result, check)
+    if (this.#status.state === before.state) return
+    logTransition(logger, this.settings, before.state, this.#status)
     onTransition()
   }
 }

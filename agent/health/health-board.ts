@@ -1,15 +1,23 @@
 /**
- * Owns the checkers of this host: one for every manifest with a port, begun, replaced and ended as
- * manifests come, change and go; and the board on which their states can be read.
+ * Owns the checks of this host: those of every manifest with a port, begun, replaced and ended as
+ * manifests come, change and go; and the board on which the states of instances can be read.
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { HealthCheck, Manifest } from '#shared/model/manifest.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
-import { unchecked, type HealthStatus } from './check-rules.ts'
-import { Checker, type CheckerSettings } from './checker.ts'
+import {
+  together,
+  type CheckResult,
+  type HealthState,
+  type HealthStatus,
+  type InstanceHealth,
+} from './check-rules.ts'
+import { Checker } from './checker.ts'
 import { probe as networkProbe, type Probe } from './probe.ts'
+import { PushedCheck } from './pushed-check.ts'
+import type { RunningCheck, RunningCheckSettings } from './running-check.ts'
 
 /** Collaborators of a board. */
 export interface HealthBoardParts {
@@ -20,12 +28,31 @@ export interface HealthBoardParts {
   readonly probe?: Probe
 }
 
+/** What became of a result that was brought. */
+export type Brought =
+  | { readonly kind: 'taken'; readonly check: string }
+  | { readonly kind: 'refused'; readonly problem: string; readonly hint: string }
+
+/** How often an instance's state changed to which. */
+export interface HealthChanges {
+  readonly service: ServiceName
+  readonly state: HealthState
+  readonly count: number
+}
+
+/** One service with its checks. */
+interface Watched {
+  readonly checks: Map<string, RunningCheck>
+  health: InstanceHealth
+  readonly changes: Map<HealthState, number>
+}
+
 /** See the header. */
 export class HealthBoard {
   readonly #parts: HealthBoardParts
-  readonly #checkers = new Map<ServiceName, Checker>()
+  readonly #watched = new Map<ServiceName, Watched>()
   readonly #listeners = new Set<() => void>()
-  /** Checkers that were replaced and have not ended yet. */
+  /** Checks that were replaced and have not ended yet. */
   readonly #ending = new Set<Promise<void>>()
 
   constructor(parts: HealthBoardParts) {
@@ -33,11 +60,18 @@ export class HealthBoard {
   }
 
   /** What is known of a service's local instance; null where it is not checked. */
-  statusOf(service: ServiceName): HealthStatus | null {
-    return this.#checkers.get(service)?.status ?? null
+  statusOf(service: ServiceName): InstanceHealth | null {
+    return this.#watched.get(service)?.health ?? null
   }
 
-  /** Calls back after a state has changed; answers how to stop that. */
+  /** How often the state of each instance has changed since it is checked. */
+  get changes(): readonly HealthChanges[] {
+    return [...this.#watched].flatMap(([service, { changes }]) =>
+      [...changes].map(([state, count]) => ({ service, state, count })),
+    )
+  }
+
+  /** Calls back after the state of an instance has changed; answers how to stop that. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
@@ -45,57 +79,118 @@ export class HealthBoard {
 
   /** Checks what these manifests ask for from now on, and nothing else. */
   apply(manifests: readonly Manifest[]): void {
-    const wanted = new Map(manifests.map((manifest) => [manifest.service, manifest]))
-    for (const [service, checker] of this.#checkers) {
-      const manifest = wanted.get(service)
-      if (manifest?.port === undefined) this.#end(service, checker)
+    const wanted = new Map(
+      manifests
+        .filter(({ port }) => port !== undefined)
+        .map((manifest) => [manifest.service, manifest]),
+    )
+    for (const [service, { checks }] of this.#watched) {
+      if (wanted.has(service)) continue
+      for (const check of checks.values()) this.#end(check)
+      this.#watched.delete(service)
     }
-    for (const { service, address, port, health } of manifests) {
-      if (port === undefined) continue
-      const settings: CheckerSettings = { service, address, port, health }
-      const known = this.#checkers.get(service)
-      if (known !== undefined && isSame(known.settings, settings)) continue
-      const isSameInstance =
-        known !== undefined && known.settings.address === address && known.settings.port === port
-      if (known !== undefined) this.#end(service, known)
-      this.#begin(settings, isSameInstance ? known.status : unchecked)
+    for (const manifest of wanted.values()) this.#applyOne(manifest)
+  }
+
+  /** Takes a result that was brought for one push check of a service, by name if there are several. */
+  bring(service: ServiceName, name: string | null, result: CheckResult): Brought {
+    const checks = [...(this.#watched.get(service)?.checks.values() ?? [])]
+    if (checks.length === 0) {
+      const hint = 'see meshctl manifest status'
+      return { kind: 'refused', problem: `no service ${service} is served on this host`, hint }
     }
+    const pushed = checks.filter((one) => one instanceof PushedCheck)
+    const names = pushed.map(({ settings }) => settings.check.name)
+    const found = name === null && pushed.length === 1 ? 0 : names.indexOf(name ?? '')
+    const check = pushed[found]
+    if (check !== undefined) {
+      check.take(result)
+      return { kind: 'taken', check: check.settings.check.name }
+    }
+    if (pushed.length === 0) {
+      const problem = `no check of ${service} waits for results`
+      return { kind: 'refused', problem, hint: 'add {"kind": "push"} to "health" in its manifest' }
+    }
+    const problem =
+      name === null ? `${service} has several` : `${service} has no push check ${name}`
+    return { kind: 'refused', problem, hint: `name one with --check: ${names.join(', ')}` }
   }
 
   /** Ends every check. */
   async stop(): Promise<void> {
-    for (const [service, checker] of this.#checkers) this.#end(service, checker)
+    this.apply([])
     await Promise.all(this.#ending)
   }
 
-  #begin(settings: CheckerSettings, status: HealthStatus): void {
-    const { clock, random, logger, probe = networkProbe } = this.#parts
-    const onTransition = (): void => {
-      for (const listener of this.#listeners) listener()
+  #applyOne({ service, address, port, health }: Manifest): void {
+    if (port === undefined) return
+    const watched = this.#watched.get(service) ?? {
+      checks: new Map<string, RunningCheck>(),
+      health: together([]),
+      changes: new Map<HealthState, number>(),
     }
-    const checker = new Checker({ clock, random, logger, probe, onTransition }, settings, status)
-    this.#checkers.set(settings.service, checker)
-    checker.start()
+    this.#watched.set(service, watched)
+    const names = new Set(health.map(({ name }) => name))
+    for (const [name, running] of watched.checks) {
+      if (names.has(name)) continue
+      this.#end(running)
+      watched.checks.delete(name)
+    }
+    for (const check of health) {
+      const settings: RunningCheckSettings = { service, address, port, check }
+      const known = watched.checks.get(check.name)
+      if (known !== undefined && isSame(known.settings, settings)) continue
+      if (known !== undefined) this.#end(known)
+      const status =
+        known !== undefined && isSamePlace(known.settings, settings) ? known.status : undefined
+      watched.checks.set(check.name, this.#begin(settings, status))
+    }
+    // Who applies manifests looks at the board afterwards anyway.
+    watched.health = healthOf(watched)
   }
 
-  #end(service: ServiceName, checker: Checker): void {
-    this.#checkers.delete(service)
-    const ending = checker.stop().finally(() => this.#ending.delete(ending))
+  #begin(settings: RunningCheckSettings, status: HealthStatus | undefined): RunningCheck {
+    const { clock, random, logger, probe = networkProbe } = this.#parts
+    const onTransition = (): void => this.#onTransition(settings.service)
+    const parts = { clock, random, logger, probe, onTransition }
+    const check =
+      settings.check.kind === 'push'
+        ? new PushedCheck(parts, settings, status)
+        : new Checker(parts, settings, status)
+    check.start()
+    return check
+  }
+
+  #onTransition(service: ServiceName): void {
+    const watched = this.#watched.get(service)
+    if (watched === undefined) return
+    const before = watched.health.state
+    watched.health = healthOf(watched)
+    const { state } = watched.health
+    if (state === before) return
+    watched.changes.set(state, (watched.changes.get(state) ?? 0) + 1)
+    for (const listener of this.#listeners) listener()
+  }
+
+  #end(check: RunningCheck): void {
+    const ending = check.stop().finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
   }
 }
 
-function isSame(a: CheckerSettings, b: CheckerSettings): boolean {
-  return a.address === b.address && a.port === b.port && isSameCheck(a.health, b.health)
+function healthOf({ checks }: Watched): InstanceHealth {
+  return together(
+    [...checks].map(([name, { status }]) => {
+      const { state, detail } = status
+      return { name, state, detail }
+    }),
+  )
 }
 
-function isSameCheck(a: HealthCheck, b: HealthCheck): boolean {
-  return (
-    a.kind === b.kind &&
-    a.path === b.path &&
-    a.intervalMs === b.intervalMs &&
-    a.timeoutMs === b.timeoutMs &&
-    a.rise === b.rise &&
-    a.fall === b.fall
-  )
+function isSame(a: RunningCheckSettings, b: RunningCheckSettings): boolean {
+  return isSamePlace(a, b) && JSON.stringify(a.check) === JSON.stringify(b.check)
+}
+
+function isSamePlace(a: RunningCheckSettings, b: RunningCheckSettings): boolean {
+  return a.address === b.address && a.port === b.port
 }

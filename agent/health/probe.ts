@@ -7,26 +7,41 @@ import { connect } from 'node:net'
 import { getLocal } from '#shared/http/local-get.ts'
 import { isLocalAddress } from '#shared/http/local-address.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { HealthCheck } from '#shared/model/manifest.ts'
+import type { CheckSubject } from '#shared/model/health-check.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { CheckResult } from './check-rules.ts'
+import { grpcHealth } from './grpc-health.ts'
+import { systemdUnit } from './systemd-unit.ts'
 
 /** What to check and how. */
 export interface ProbeTarget {
   readonly address: string
   readonly port: number
-  readonly health: Pick<HealthCheck, 'kind' | 'path'>
+  readonly check: CheckSubject
 }
 
 /** Checks once. Never rejects. */
 export type Probe = (target: ProbeTarget, signal: AbortSignal) => Promise<CheckResult>
 
-/** Checks over the network. */
-export const probe: Probe = ({ address, port, health }, signal) => {
-  switch (health.kind) {
+/** Checks over the network, and asks systemd. */
+export const probe: Probe = async ({ address, port, check }, signal) => {
+  if (!isLocalAddress(address)) {
+    return { outcome: 'fail', detail: `${address} is not an address of this host` }
+  }
+  switch (check.kind) {
     case 'tcp':
       return probeTcp(address, port, signal)
     case 'http':
-      return probeHttp(address, port, health.path, signal)
+      return probeHttp(address, port, check.path, signal)
+    case 'grpc':
+      return grpcHealth(
+        { clock: systemClock },
+        { address, port, service: check.grpcService, signal },
+      )
+    case 'systemd':
+      return systemdUnit(check.unit, signal)
+    case 'push':
+      return { outcome: 'fail', detail: 'results of a push check are brought, not sought' }
   }
 }
 
@@ -37,15 +52,14 @@ async function probeHttp(
   signal: AbortSignal,
 ): Promise<CheckResult> {
   const answer = await getLocal({ address, port, path, signal })
-  if (answer.kind === 'failed') return { pass: false, detail: answer.problem }
+  if (answer.kind === 'failed') return { outcome: 'fail', detail: answer.problem }
   const { status } = answer
-  return { pass: status >= 200 && status < 400, detail: `status ${status}` }
+  const passes = status >= 200 && status < 400
+  // RFC 6585 §4: too many requests; it works, and wants less.
+  return { outcome: passes ? 'pass' : status === 429 ? 'warn' : 'fail', detail: `status ${status}` }
 }
 
 function probeTcp(address: string, port: number, signal: AbortSignal): Promise<CheckResult> {
-  if (!isLocalAddress(address)) {
-    return Promise.resolve({ pass: false, detail: `${address} is not an address of this host` })
-  }
   return new Promise((resolve) => {
     const socket = connect({ host: address, port })
     const finish = (result: CheckResult): void => {
@@ -53,19 +67,19 @@ function probeTcp(address: string, port: number, signal: AbortSignal): Promise<C
       socket.destroy()
       resolve(result)
     }
-    const onAbort = (): void => finish({ pass: false, detail: messageOf(signal.reason) })
+    const onAbort = (): void => finish({ outcome: 'fail', detail: messageOf(signal.reason) })
     signal.addEventListener('abort', onAbort)
     if (signal.aborted) onAbort()
     socket.on('error', (error: NodeJS.ErrnoException) =>
-      finish({ pass: false, detail: error.code ?? error.message }),
+      finish({ outcome: 'fail', detail: error.code ?? error.message }),
     )
     socket.on('connect', () => {
       // A dial to a free port of the ephemeral range can meet itself (simultaneous open).
       const isItself = socket.localPort === port && socket.localAddress === socket.remoteAddress
       finish(
         isItself
-          ? { pass: false, detail: 'ECONNREFUSED' }
-          : { pass: true, detail: 'connection opened' },
+          ? { outcome: 'fail', detail: 'ECONNREFUSED' }
+          : { outcome: 'pass', detail: 'connection opened' },
       )
     })
   })

@@ -137,6 +137,12 @@ export class IdentityKeeper {
     return slots.flatMap(({ held }) => (held === null ? [] : [messageOfHeld(held)]))
   }
 
+  /** The credential of one service; null where none is held. */
+  credentialOf(service: ServiceName): CredentialMessage | null {
+    const held = this.#wanted.has(service) ? (this.#services.get(service)?.held ?? null) : null
+    return held === null ? null : messageOfHeld(held)
+  }
+
   /** The host's own credential, for the store; null until the host has enrolled. */
   get host(): CredentialMessage | null {
     const { held } = this.#hostSlot

@@ -4,7 +4,7 @@
  * tried again with growing waits.
  */
 
-import { mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
@@ -112,7 +112,7 @@ export class DirectoryMirror {
 
   async #look(): Promise<Map<string, string | null>> {
     const { directory, durable } = this.#settings
-    await mkdir(directory, { recursive: true, mode: directoryMode(durable) })
+    await makeDirectory(directory, directoryMode(durable))
     const names = await ownFiles(directory, '')
     const entries = await readdir(directory, { withFileTypes: true })
     for (const entry of entries.filter((one) => one.isDirectory())) {
@@ -144,12 +144,20 @@ export class DirectoryMirror {
   async #write(path: string, content: string): Promise<void> {
     const { directory, mode, durable } = this.#settings
     const below = dirname(path)
-    if (below !== directory) await mkdir(below, { recursive: true, mode: directoryMode(durable) })
+    if (below !== directory) await makeDirectory(below, directoryMode(durable))
     if (durable) return writeFileAtomic(path, content, { mode })
     const temporary = `${directory}/.next.tmp`
     await writeFile(temporary, content, { mode })
+    // Receipts are for everybody, whatever the agent's mask.
+    await chmod(temporary, mode)
     await rename(temporary, path)
   }
+}
+
+/** Makes a directory with these permissions, whatever the agent's mask. */
+async function makeDirectory(path: string, mode: number): Promise<void> {
+  const made = await mkdir(path, { recursive: true, mode })
+  if (made !== undefined) await chmod(path, mode)
 }
 
 async function ownFiles(directory: string, prefix: string): Promise<string[]> {

@@ -6,9 +6,10 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Manifest } from '#shared/model/manifest.ts'
+import { isManifestName } from '#shared/model/manifest-name.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { DirectoryMirror, type DirectoryMirrorParts } from './directory-mirror.ts'
-import { isManifestName, standsAt } from './manifest-file.ts'
+import { standsAt } from './manifest-file.ts'
 
 /** A version that was accepted. */
 export interface GoodVersion {

@@ -50,11 +50,6 @@ export interface FileRules {
 /** File systems stamp times in ticks: within this long of a change, a stamp proves nothing. */
 const tickMs = 250
 
-/** Whether a name in the directory is meant as a manifest: not a dotfile, not an editor's leftover. */
-export function isManifestName(name: string): boolean {
-  return /^[^.#].*\.json$/s.test(name)
-}
-
 /** Where what belongs to a manifest stands below a directory of its own: `[<user>/]<file>`. */
 export function standsAt(path: string, user: string | null = null): string {
   return user === null ? basename(path) : `${user}/${basename(path)}`

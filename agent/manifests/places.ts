@@ -6,7 +6,7 @@
 
 import { lstat, readdir } from 'node:fs/promises'
 import { userInfo } from 'node:os'
-import { isManifestName } from './manifest-file.ts'
+import { isManifestName } from '#shared/model/manifest-name.ts'
 
 /** A directory of manifests that can be read. */
 export interface Place {

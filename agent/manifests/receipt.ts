@@ -1,16 +1,21 @@
 /**
- * Owns the receipt: what a user finds in the run directory about the manifest they dropped. It is
- * rendered here and nowhere else; `docs/manifest.md` describes it.
+ * Owns the rendering of receipts: what a user finds in the run directory about the manifest they
+ * dropped. It knows nothing of files.
  */
 
+import type {
+  Receipt,
+  ReceiptFinding,
+  ReceiptHealth,
+  ReceiptPublication,
+} from '#shared/model/receipt.ts'
 import type { Judgement } from './judge.ts'
 
 /** What the rest of the agent knows of a manifest's instance. */
 export interface ReceiptFacts {
-  /** What the health check says. */
-  readonly health?: { readonly state: 'starting' | 'passing' | 'failing'; readonly detail: string }
-  /** Whether other hosts are told of the instance, or why not. */
-  readonly published?: { readonly ok: boolean; readonly detail: string }
+  readonly health?: ReceiptHealth
+  readonly found?: ReceiptFinding
+  readonly published?: ReceiptPublication
   /** What is accepted, but should be known. */
   readonly warnings?: readonly string[]
   readonly certificate?: {
@@ -30,8 +35,8 @@ export interface Verdict extends Judgement {
 /** Renders the receipt of one file. */
 export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
   const { path, hash, problems, manifest } = verdict
-  const { health, published, certificate, warnings } = facts
-  const receipt = {
+  const { health, found, published, certificate, warnings } = facts
+  const receipt: Receipt = {
     file: path,
     contentHash: hash,
     verdict: verdict.verdict,
@@ -40,6 +45,7 @@ export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
     problems,
     ...(warnings === undefined ? {} : { warnings }),
     ...(health === undefined ? {} : { health }),
+    ...(found === undefined ? {} : { found }),
     ...(published === undefined ? {} : { published }),
     ...(certificate === undefined
       ? {}
@@ -54,7 +60,7 @@ export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
   return `${JSON.stringify(receipt, null, 2)}\n`
 }
 
-function inForce({ verdict, manifest }: Verdict): 'this version' | 'last good version' | 'nothing' {
+function inForce({ verdict, manifest }: Verdict): Receipt['inForce'] {
   if (manifest === null) return 'nothing'
   return verdict === 'accepted' ? 'this version' : 'last good version'
 }

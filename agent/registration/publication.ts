@@ -3,20 +3,27 @@
  * Pure.
  */
 
+import type { Finding } from '#shared/model/finding.ts'
 import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
-import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
+import type { HostPresence, InstanceRecord, Protocol } from '#shared/model/records.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { instanceKey, presenceKey } from '#shared/store/keys.ts'
 import { onlyInstance } from './roster.ts'
 
 /** Why an instance is not offered, in the order in which they are asked. */
-export type Withheld = 'no-certificate' | 'not-healthy' | 'no-tunnel'
+export type Withheld = 'drained' | 'no-certificate' | 'not-healthy' | 'not-asked' | 'no-tunnel'
 
 /** What is known of an instance when it is asked whether to offer it. */
 export interface Fitness {
   readonly healthy: boolean
+  /** Whether a health check warns: it takes part with its weight for that. @default false */
+  readonly warning?: boolean
+  /** What was found of how it speaks. */
+  readonly finding?: Finding | null
+  /** How its bytes are carried; null while that is not known. @default as the manifest says */
+  readonly protocol?: Protocol | null
   /** Whether this host holds a valid certificate of the service. */
   readonly certified: boolean
 }
@@ -47,8 +54,10 @@ export function publicationOf(
   const withheld = new Map<ServiceName, Withheld>()
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
   for (const manifest of manifests) {
-    const { service, protocol, port, weight, intercept, onAgentDown } = manifest
-    const reason = withholding(fitnessOf(service), presence)
+    const { service, port, intercept, onAgentDown } = manifest
+    const fitness = fitnessOf(service)
+    const protocol = fitness.protocol ?? manifest.protocol
+    const reason = withholding(fitness, presence)
     if (reason !== null) {
       withheld.set(service, reason)
       continue
@@ -59,11 +68,11 @@ export function publicationOf(
       id: onlyInstance,
       protocol,
       port,
-      weight,
+      weight: fitness.warning === true ? manifest.warningWeight : manifest.weight,
       state: 'up',
       ...(intercept.length === 0 ? {} : { intercept }),
       ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
-      ...labelsOf(manifest),
+      ...labelsOf({ ...manifest, ...fitness.finding }),
     }
     const key = instanceKey(service, host, onlyInstance)
     offered.push(record)
@@ -76,5 +85,6 @@ export function publicationOf(
 function withholding(fitness: Fitness, presence: HostPresence | null): Withheld | null {
   if (!fitness.certified) return 'no-certificate'
   if (!fitness.healthy) return 'not-healthy'
+  if (fitness.protocol === null) return 'not-asked'
   return presence === null ? 'no-tunnel' : null
 }

@@ -7,7 +7,7 @@ import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { Port, ServiceName } from '#shared/model/names.ts'
-import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
+import type { HostFacts, HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'
 import { publicationOf, type Fitness, type Publication, type Withheld } from './publication.ts'
 import { Roster, type RosterView } from './roster.ts'
@@ -22,10 +22,12 @@ export interface RegistrarParts {
     farewells: ReadonlyMap<string, string>,
   ) => void
   readonly fitnessOf: (service: ServiceName) => Fitness
+  /** Whether an operator has taken a service out of rotation. @default none is */
+  readonly isWithdrawn?: (service: ServiceName) => boolean
 }
 
 /** Settings of a registrar: the host as others know it. */
-export type RegistrarSettings = Omit<HostPresence, 'tunnelPort'>
+export type RegistrarSettings = Omit<HostPresence, 'tunnelPort' | 'facts'>
 
 /** What this host offers and what it can still serve. */
 export interface LocalOffer {
@@ -40,6 +42,8 @@ export class Registrar {
   readonly #settings: RegistrarSettings
   readonly #roster = new Roster()
   readonly #listeners = new Set<(offer: LocalOffer) => void>()
+  #manifests: readonly Manifest[] = []
+  #facts: HostFacts | null = null
   #tunnelPort: Port | null = null
   #publication: Publication | null = null
   #offer: LocalOffer = { presence: null, offered: [], local: [] }
@@ -58,7 +62,14 @@ export class Registrar {
 
   /** Why a service of this host is not offered; null while it is. */
   withheld(service: ServiceName): Withheld | null {
+    if (this.#isWithdrawn(service)) return 'drained'
     return this.#publication?.withheld.get(service) ?? null
+  }
+
+  /** Whether a service of this host takes part, or is on its way out by an operator's wish. */
+  rotation(service: ServiceName): 'in' | 'leaving' | 'out' {
+    if (!this.#isWithdrawn(service)) return 'in'
+    return this.#offer.local.some((one) => one.service === service) ? 'leaving' : 'out'
   }
 
   /** Calls back after the offer has changed; answers how to stop that. */
@@ -69,7 +80,13 @@ export class Registrar {
 
   /** Takes over the manifests in force. */
   setManifests(manifests: readonly Manifest[]): void {
-    this.#roster.apply(manifests, this.#parts.clock.elapsed())
+    this.#manifests = manifests
+    this.refresh()
+  }
+
+  /** Says what the machine is. */
+  setFacts(facts: HostFacts): void {
+    this.#facts = facts
     this.refresh()
   }
 
@@ -85,8 +102,19 @@ export class Registrar {
     const { clock, publish, fitnessOf } = this.#parts
     const { host, address, zone, version } = this.#settings
     const tunnelPort = this.#tunnelPort
-    const presence = tunnelPort === null ? null : { host, address, tunnelPort, zone, version }
-    const view = this.#roster.at(clock.elapsed())
+    const facts = this.#facts === null ? {} : { facts: this.#facts }
+    const presence =
+      tunnelPort === null ? null : { host, address, tunnelPort, zone, version, ...facts }
+    const now = clock.elapsed()
+    const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
+    this.#roster.apply(
+      inRotation.map((manifest) => ({
+        ...manifest,
+        protocol: fitnessOf(manifest.service).protocol ?? manifest.protocol,
+      })),
+      now,
+    )
+    const view = this.#roster.at(now)
     this.#wakeFor(view)
     const publication = publicationOf(host, presence, view.present, fitnessOf)
     const before = this.#publication
@@ -110,6 +138,10 @@ export class Registrar {
     this.#timer?.stop()
   }
 
+  #isWithdrawn(service: ServiceName): boolean {
+    return this.#parts.isWithdrawn?.(service) === true
+  }
+
   #wakeFor({ changesInMs }: RosterView): void {
     this.#timer?.stop()
     this.#timer =
@@ -123,7 +155,7 @@ export class Registrar {
       if (!known.delete(service)) logger.info({ service, port }, 'instance: withheld -> offered')
     }
     for (const service of known) {
-      const reason = after.withheld.get(service) ?? 'manifest removed'
+      const reason = this.withheld(service) ?? 'manifest removed'
       logger.info({ service, reason }, 'instance: offered -> withheld')
     }
   }

@@ -1,12 +1,28 @@
-/** Owns the CLI's end of the agent's admin socket: one question, one answer, a deadline. */
+/** Owns the CLI's end of the agent's admin socket: one question or command, one answer, a deadline. */
 
 import { request } from 'node:http'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { AgentFacts, AuthzAnswer, CheckReport } from '#shared/model/admin.ts'
+import type {
+  AdminProblem,
+  AgentFacts,
+  AuthzAnswer,
+  CheckReport,
+  HealthResult,
+  RotationWish,
+} from '#shared/model/admin.ts'
 
 /** What can be asked, with what is answered. */
 export interface AdminAnswers extends AgentFacts {
   readonly checks: readonly CheckReport[]
+}
+
+/** What can be commanded, with what is sent. */
+export interface AdminCommands {
+  readonly health: { readonly input: HealthResult; readonly answer: unknown }
+  readonly rotation: {
+    readonly input: RotationWish
+    readonly answer: { readonly services: readonly string[] }
+  }
 }
 
 /** Settings of a client. */
@@ -42,7 +58,7 @@ export class AdminSocket {
   }
 
   async #ask(what: string): Promise<unknown> {
-    const { status, body } = await this.#get(`/v1/${what}`)
+    const { status, body } = await this.#exchange(`/v1/${what}`, null)
     if (status === 200) return JSON.parse(body)
     throw new MeshError(`the agent answered ${status} for ${what}: ${body.trim().slice(0, 300)}`, {
       code: 'agent-answer',
@@ -50,11 +66,35 @@ export class AdminSocket {
     })
   }
 
-  #get(path: string): Promise<{ readonly status: number; readonly body: string }> {
+  /**
+   * Has the agent do something; answers what it says.
+   * @throws MeshError `agent-unreachable`, `agent-refused`, `agent-answer`
+   */
+  async tell<K extends keyof AdminCommands>(
+    what: K,
+    input: AdminCommands[K]['input'],
+  ): Promise<AdminCommands[K]['answer']> {
+    const { status, body } = await this.#exchange(`/v1/${what}`, JSON.stringify(input))
+    if (status === 200) return JSON.parse(body) as AdminCommands[K]['answer']
+    const problem = problemIn(body)
+    throw problem === null
+      ? new MeshError(`the agent answered ${status} to ${what}: ${body.trim().slice(0, 300)}`, {
+          code: 'agent-answer',
+          hint: 'is meshctl of the same version as the agent?',
+        })
+      : new MeshError(problem.message, { code: 'agent-refused', hint: problem.hint ?? '' })
+  }
+
+  #exchange(
+    path: string,
+    sends: string | null,
+  ): Promise<{ readonly status: number; readonly body: string }> {
     const { socketPath, timeoutMs = 5000 } = this.#settings
     return new Promise((resolve, reject) => {
       const fail = (cause: unknown): void => reject(this.#unreachable(cause))
-      const options = { socketPath, path, agent: false, signal: AbortSignal.timeout(timeoutMs) }
+      const method = sends === null ? 'GET' : 'POST'
+      const signal = AbortSignal.timeout(timeoutMs)
+      const options = { socketPath, path, method, agent: false, signal } as const
       const sent = request(options, (response) => {
         const chunks: Buffer[] = []
         let bytes = 0
@@ -71,7 +111,7 @@ export class AdminSocket {
           }),
         )
       })
-      sent.on('error', fail).end()
+      sent.on('error', fail).end(sends ?? undefined)
     })
   }
 
@@ -83,6 +123,14 @@ export class AdminSocket {
       hint: hints.get(code) ?? 'the agent is busy or stuck; see its log',
       cause,
     })
+  }
+}
+
+function problemIn(body: string): AdminProblem['error'] | null {
+  try {
+    return (JSON.parse(body) as AdminProblem).error
+  } catch {
+    return null
   }
 }
 

@@ -9,7 +9,7 @@ import { dirname } from 'node:path'
 
 /** Settings of a write. */
 export interface AtomicFileSettings {
-  /** Permissions. @default 0o600 */
+  /** Permissions, whatever the process's mask. @default 0o600 */
   readonly mode?: number
 }
 
@@ -37,8 +37,10 @@ export async function writeFileSynced(
   content: string | Uint8Array,
   settings: AtomicFileSettings = {},
 ): Promise<void> {
-  const file = await open(path, 'wx', settings.mode ?? 0o600)
+  const { mode = 0o600 } = settings
+  const file = await open(path, 'wx', mode)
   try {
+    await file.chmod(mode)
     await file.writeFile(content)
     await file.sync()
   } finally {

@@ -143,7 +143,7 @@ export const agentMetrics = {
   healthy: {
     name: 'mesh_instance_healthy',
     kind: 'gauge',
-    help: '1 while the local instance passes its health check.',
+    help: '1 while the local instance passes its health checks, or only warns.',
     labels: ['service'],
   },
   captureDestinations: {
@@ -157,6 +157,12 @@ export const agentMetrics = {
     kind: 'counter',
     help: 'Connections to a service that did not come through the mesh, while it is permissive.',
     labels: ['service'],
+  },
+  healthChanges: {
+    name: 'mesh_health_changes_total',
+    kind: 'counter',
+    help: 'Changes of a local instance’s health, by the state it changed to; many mean it is flapping.',
+    labels: ['service', 'state'],
   },
   workers: {
     name: 'mesh_workers_connected',

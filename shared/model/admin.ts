@@ -38,6 +38,10 @@ export interface StatusReport {
   readonly workersWanted: number
   readonly capture: CaptureReport
   readonly workers: readonly WorkerReport[]
+  /** Why the whole host is out of rotation; null while it is not. */
+  readonly maintenance: { readonly sinceMs: number; readonly reason: string } | null
+  /** What the machine says of itself; empty until it was asked. */
+  readonly facts: Readonly<Record<string, string>>
 }
 
 /** Whether the kernel leads connections of local programs into the mesh, and whose. */
@@ -139,11 +143,24 @@ export interface ManifestReport {
   /** Services it cannot do without, beside its upstreams. */
   readonly requires: readonly string[]
   /** What the health check says; `none` for a pure caller. */
-  readonly health: 'passing' | 'failing' | 'starting' | 'none'
-  /** Why the check fails; empty otherwise. */
+  readonly health: 'passing' | 'warning' | 'failing' | 'starting' | 'none'
+  /** Why the check does not pass; empty otherwise. */
   readonly healthDetail: string
   /** Whether other hosts are told of the instance. */
   readonly published: boolean
+  /** How it was found to speak; empty before it was asked. */
+  readonly speech: string
+  /** Why its declared protocol cannot be that; empty otherwise. */
+  readonly mismatch: string
+  /** The store's revision with which they were told; 0 while they are not. */
+  readonly revision: number
+  /**
+   * Whether it takes part: `leaving` when an operator has taken it out and callers may still come, `out`
+   * when none can.
+   */
+  readonly rotation: 'in' | 'leaving' | 'out'
+  /** When the service's certificate ends; 0 where there is none. */
+  readonly certificateEndsMs: number
 }
 
 /** One identity of `GET /v1/certificates`. */
@@ -262,5 +279,24 @@ export interface AgentFacts {
 
 /** An answer that is not the thing asked for. */
 export interface AdminProblem {
-  readonly error: { readonly code: string; readonly message: string }
+  readonly error: { readonly code: string; readonly message: string; readonly hint?: string }
+}
+
+/** `POST /v1/health`: the result of a push check, brought to the agent. */
+export interface HealthResult {
+  readonly service: string
+  /** Name of the check, where the service has several that wait for results. */
+  readonly check?: string
+  readonly outcome: 'pass' | 'warn' | 'fail'
+  /** What was seen, for people. */
+  readonly detail: string
+}
+
+/** `POST /v1/rotation`: takes a service of the agent's host, or the host, out of rotation or back. */
+export interface RotationWish {
+  /** Name of a service of this host, or of the host. */
+  readonly target: string
+  readonly withdrawn: boolean
+  /** For those who wonder later. */
+  readonly reason: string
 }

@@ -1,6 +1,6 @@
 /**
- * Owns what an instance says of itself for those who choose among instances: its version, tags,
- * metadata and zone. Each is absent where nothing is said, because a mesh has many instances.
+ * Owns what is said of an instance for those who choose among instances: its version, tags, metadata
+ * and zone, and how it was found to speak. Each is absent where nothing is said, because a mesh has many instances.
  */
 
 /** See the header. */
@@ -11,6 +11,10 @@ export interface InstanceLabels {
   readonly version?: string
   readonly tags?: readonly string[]
   readonly metadata?: Readonly<Record<string, string>>
+  /** How its agent found it to speak. */
+  readonly speech?: string
+  /** How long it keeps an idle connection, as far as it says so. */
+  readonly keepAliveMs?: number
 }
 
 type Unsaid<T> = { readonly [K in keyof T]?: T[K] | undefined }
@@ -21,11 +25,15 @@ export function labelsOf({
   version,
   tags,
   metadata,
+  speech,
+  keepAliveMs,
 }: Unsaid<InstanceLabels>): InstanceLabels {
   return {
     ...(zone === undefined || zone === '' ? {} : { zone }),
     ...(version === undefined || version === '' ? {} : { version }),
     ...(tags === undefined || tags.length === 0 ? {} : { tags }),
     ...(metadata === undefined || Object.keys(metadata).length === 0 ? {} : { metadata }),
+    ...(speech === undefined ? {} : { speech }),
+    ...(keepAliveMs === undefined ? {} : { keepAliveMs }),
   }
 }

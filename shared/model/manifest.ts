@@ -3,23 +3,11 @@
  * defaults. `shared/schema/manifest.ts` reads it from JSON.
  */
 
+import type { HealthCheck } from './health-check.ts'
 import type { InstanceLabels } from './instance-labels.ts'
 import type { Port, ServiceName } from './names.ts'
 import type { Policy } from './policy.ts'
 import type { Protocol } from './records.ts'
-
-/** How the agent tells whether the local service works. */
-export interface HealthCheck {
-  readonly kind: 'tcp' | 'http'
-  /** Request target of an HTTP check; 200 to 399 passes. */
-  readonly path: string
-  readonly intervalMs: number
-  readonly timeoutMs: number
-  /** Passes in a row before a failing instance counts as healthy. */
-  readonly rise: number
-  /** Failures in a row before a healthy instance counts as failing. */
-  readonly fall: number
-}
 
 /** An explicit listener: calls to this local port go to that service. */
 export interface Upstream {
@@ -51,8 +39,13 @@ export interface Manifest extends InstanceLabels {
   /** Where the local service listens: an IP address of this host. */
   readonly address: string
   readonly protocol: Protocol
+  /** Whether the file itself says the protocol; else what the agent finds counts. */
+  readonly declared: boolean
   readonly weight: number
-  readonly health: HealthCheck
+  /** Weight while a check warns. */
+  readonly warningWeight: number
+  /** At least one. */
+  readonly health: readonly HealthCheck[]
   readonly upstreams: readonly Upstream[]
   /** Services it cannot do without, beside its upstreams. */
   readonly requires: readonly ServiceName[]

@@ -38,7 +38,12 @@ export interface HostPresence {
   readonly zone: string
   /** The agent's version, for `meshctl status`. */
   readonly version: string
+  /** What the machine says of itself; absent until it was asked. */
+  readonly facts?: HostFacts
 }
+
+/** Facts of a machine by name, such as `kernel`: for inventories, never for decisions. */
+export type HostFacts = Readonly<Record<string, string>>
 
 /** What a host may do; written by controllers only. */
 export interface HostRecord {

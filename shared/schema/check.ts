@@ -39,7 +39,8 @@ export interface Checked {
 }
 
 /** Checks `value`, reporting each fault once. */
-export function check(schema: TSchema, value: JsonValue, report: Report): Checked {
+export function check(anySchema: TSchema, value: JsonValue, report: Report): Checked {
+  const schema = settled(anySchema, value)
   const faulty = new Set<string>()
   const reported = new Set<string>()
   for (const { keyword, instancePath, params } of Errors(schema, value)) {
@@ -64,6 +65,32 @@ export function check(schema: TSchema, value: JsonValue, report: Report): Checke
     }
   }
   return { sound: faulty.size + reported.size === 0, rest: without(value, '', faulty) }
+}
+
+/**
+ * The schema with every choice settled by the kind of value that stands there, so that faults are
+ * told of what was meant. Choices stand behind keys of objects; their branches differ in type.
+ */
+function settled(schema: TSchema, value: JsonValue | undefined): TSchema {
+  const node = schema as Node & { readonly anyOf?: readonly (TSchema & Node)[] }
+  if (node.anyOf !== undefined) {
+    const meant = node.anyOf.find(({ type }) => type === typeOf(value)) ?? node.anyOf[0]
+    return meant === undefined
+      ? schema
+      : settled({ description: node.description, ...meant }, value)
+  }
+  if (node.properties === undefined || typeOf(value) !== 'object') return schema
+  const properties = Object.entries(node.properties).map(([key, part]) => [
+    key,
+    settled(part as TSchema, own(value as Readonly<Record<string, JsonValue>>, key)),
+  ])
+  return { ...schema, properties: Object.fromEntries(properties) as Record<string, TSchema> }
+}
+
+function typeOf(value: JsonValue | undefined): string {
+  if (Array.isArray(value)) return 'array'
+  if (value === null) return 'null'
+  return typeof value === 'number' ? 'integer' : typeof value
 }
 
 /** How a pointer reads in a sentence: `health.path`. */

@@ -7,10 +7,11 @@
 import { isIP } from 'node:net'
 import { Type, type Static } from 'typebox'
 import { labelsOf } from '#shared/model/instance-labels.ts'
-import type { HealthCheck, Manifest, Upstream } from '#shared/model/manifest.ts'
+import type { Manifest, Upstream } from '#shared/model/manifest.ts'
 import { parsePort, parseServiceName, type Port, type ServiceName } from '#shared/model/names.ts'
 import { check, show } from './check.ts'
 import { deepFreeze } from './freeze.ts'
+import { healthSchema, readHealth } from './health.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
 import { captureFacts, captureKeys } from './manifest-capture.ts'
 import { joinPointer, type JsonValue } from './json-reader.ts'
@@ -20,57 +21,6 @@ import type { Problem, Report } from './problem.ts'
 const label = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
 
 const port = (description: string) => Type.Integer({ minimum: 1, maximum: 65535, description })
-
-const healthSchema = Type.Object(
-  {
-    kind: Type.Optional(
-      Type.Enum(['tcp', 'http'], {
-        description: 'tcp: a connection opens; http: a GET answers 200 to 399',
-        default: 'tcp',
-      }),
-    ),
-    path: Type.Optional(
-      Type.String({
-        maxLength: 1024,
-        description: 'request target of an http check, such as /healthz',
-        default: '/',
-      }),
-    ),
-    intervalMs: Type.Optional(
-      Type.Integer({
-        minimum: 100,
-        maximum: 3_600_000,
-        description: 'milliseconds from check to check',
-        default: 1000,
-      }),
-    ),
-    timeoutMs: Type.Optional(
-      Type.Integer({
-        minimum: 10,
-        maximum: 60_000,
-        description: 'milliseconds a check may take',
-        default: 1000,
-      }),
-    ),
-    rise: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: 100,
-        description: 'passes in a row that make it healthy',
-        default: 1,
-      }),
-    ),
-    fall: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: 100,
-        description: 'failures in a row that make it unhealthy',
-        default: 2,
-      }),
-    ),
-  },
-  { additionalProperties: false, description: 'how to tell whether the service works' },
-)
 
 /** JSON Schema of a manifest, for editors and `meshctl schema`. */
 export const manifestSchema = Type.Object(
@@ -97,8 +47,8 @@ export const manifestSchema = Type.Object(
     ),
     protocol: Type.Optional(
       Type.Enum(['http', 'tcp'], {
-        description: 'how bytes of the service are understood',
-        default: 'http',
+        description:
+          'how bytes of the service are understood; without it, as the service is found to speak when it is asked',
       }),
     ),
     weight: Type.Optional(
@@ -107,6 +57,13 @@ export const manifestSchema = Type.Object(
         maximum: 1000,
         description: 'share of the traffic, relative to the other instances',
         default: 100,
+      }),
+    ),
+    warningWeight: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1000,
+        description: 'weight while a health check warns; default: weight',
       }),
     ),
     health: Type.Optional(healthSchema),
@@ -240,7 +197,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
       hint: 'leave it out to use 127.0.0.1',
     })
   }
-  const health = healthOf(raw, report)
+  const health = readHealth(raw.health, document, report)
   if (service === null) return null
   const policy = manifestPolicy(document, service, raw, report)
   return {
@@ -249,7 +206,9 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
     ...(raw.port === undefined ? {} : { port: raw.port as Port }),
     address,
     protocol: raw.protocol ?? 'http',
+    declared: raw.protocol !== undefined,
     weight: raw.weight ?? 100,
+    warningWeight: raw.warningWeight ?? raw.weight ?? 100,
     health,
     upstreams,
     requires,
@@ -265,6 +224,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
 const servingKeys = [
   'protocol',
   'weight',
+  'warningWeight',
   'health',
   'version',
   'tags',
@@ -386,27 +346,6 @@ function tagsOf({ tags = [] }: RawManifest, report: Report): readonly string[] {
     report(`/tags/${index}`, { rule: 'duplicate-tag', message: `tag ${show(tag)} is given twice` })
   }
   return tags
-}
-
-function healthOf(raw: RawManifest, report: Report): HealthCheck {
-  const { kind = 'tcp', path = '/', intervalMs = 1000, timeoutMs = 1000 } = raw.health ?? {}
-  const { rise = 1, fall = 2 } = raw.health ?? {}
-  if (!/^\/[!-~]*$/.test(path)) {
-    report('/health/path', {
-      rule: 'bad-path',
-      message: `health.path ${show(path)} is not a request target`,
-      hint: 'start with / and percent-encode spaces and anything that is not ASCII',
-    })
-  }
-  if (raw.health?.path !== undefined && kind === 'tcp') {
-    report('/health/path', {
-      rule: 'unused-key',
-      message: 'health.path has no effect on a tcp check',
-      hint: 'add "kind": "http", or remove the path',
-      at: 'key',
-    })
-  }
-  return { kind, path, intervalMs, timeoutMs, rise, fall }
 }
 
 function atMost(problems: readonly Problem[]): readonly Problem[] {

@@ -46,6 +46,8 @@ const instance = Compile(
         maxProperties: 100,
       }),
     ),
+    speech: Type.Optional(Type.String({ maxLength: 100 })),
+    keepAliveMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000_000 })),
   }),
 )
 const presence = Compile(
@@ -55,6 +57,11 @@ const presence = Compile(
     tunnelPort: port,
     zone: Type.String({ maxLength: 253 }),
     version: Type.String({ maxLength: 100 }),
+    facts: Type.Optional(
+      Type.Record(Type.String({ maxLength: 100 }), Type.String({ maxLength: 1000 }), {
+        maxProperties: 100,
+      }),
+    ),
   }),
 )
 const host = Compile(
@@ -96,6 +103,7 @@ export function decodePresence(text: string): Parsed<HostPresence> {
     tunnelPort: must(parsePort(raw.tunnelPort)),
     zone: raw.zone,
     version: raw.version,
+    ...(raw.facts === undefined ? {} : { facts: raw.facts }),
   }))
 }
 

@@ -12,7 +12,8 @@ export type Step =
 export type Publication =
   | { readonly kind: 'none' }
   | { readonly kind: 'pending' }
-  | { readonly kind: 'stored' }
+  /** `revision` is that of the store with the write. */
+  | { readonly kind: 'stored'; readonly revision: number }
   /** The store does not let this host write it; tried again once per lease time. */
   | { readonly kind: 'refused'; readonly problem: string }
 
@@ -22,6 +23,8 @@ interface OwnKey {
   farewell: string | null
   /** What this session wrote, null when nothing yet. */
   stored: string | null
+  /** The store's revision with what is stored. */
+  revision: number
   /** Whether any session may have written it, so that withdrawing means deleting. */
   sent: boolean
   refusal: string | null
@@ -42,6 +45,7 @@ export class OwnKeys {
           wanted: value,
           farewell: null,
           stored: null,
+          revision: 0,
           sent: false,
           refusal: null,
           lastRefusal: null,
@@ -86,10 +90,11 @@ export class OwnKeys {
     if (own !== undefined) own.sent = true
   }
 
-  /** The store took a step. */
-  done(step: Step): void {
+  /** The store took a step; `revision` is its own since then. */
+  done(step: Step, revision: number): void {
     const own = this.#keys.get(step.key)
     if (own === undefined) return
+    own.revision = revision
     if (step.kind === 'put') own.stored = step.value
     else if (own.wanted === null) this.#keys.delete(step.key)
     else own.stored = null
@@ -124,6 +129,8 @@ export class OwnKeys {
     const own = this.#keys.get(key)
     if (own === undefined || own.wanted === null) return { kind: 'none' }
     if (own.refusal !== null) return { kind: 'refused', problem: own.refusal }
-    return own.stored === own.wanted ? { kind: 'stored' } : { kind: 'pending' }
+    return own.stored === own.wanted
+      ? { kind: 'stored', revision: own.revision }
+      : { kind: 'pending' }
   }
 }

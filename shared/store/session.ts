@@ -173,11 +173,11 @@ export class Session {
     const { signal } = this.#ending
     for (const step of steps) own.sending(step)
     try {
-      await store.transact(
+      const { revision } = await store.transact(
         { compare: [], success: steps.map((step) => this.#operation(step)) },
         { signal },
       )
-      for (const step of steps) own.done(step)
+      for (const step of steps) own.done(step, revision)
     } catch (error) {
       if (!(error instanceof MeshError) || error.code !== 'store-denied') throw error
       const [first] = steps

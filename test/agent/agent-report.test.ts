@@ -1,7 +1,7 @@
 import t from 'tap'
 import { AgentReport, type AgentReportParts } from '#agent/agent-report.ts'
 import type { AgentConfig } from '#agent/config.ts'
-import type { HealthStatus } from '#agent/health/check-rules.ts'
+import type { InstanceHealth } from '#agent/health/check-rules.ts'
 import type { Verdict } from '#agent/manifests/receipt.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
@@ -31,7 +31,11 @@ const verdict: Verdict = {
   problems: [],
   hash: 'abc',
 }
-const passing: HealthStatus = { state: 'passing', detail: 'status 200', streak: 0, lastPass: true }
+const passing: InstanceHealth = {
+  state: 'passing',
+  detail: 'status 200',
+  checks: [{ name: 'http', state: 'passing', detail: 'status 200' }],
+}
 const worker = {
   generation: 1,
   index: 0,
@@ -58,7 +62,7 @@ function makeReport(
   } = {},
 ): AgentReport {
   const { link, discovery, isAlone = false, ...parts } = more
-  const stored: Publication = { kind: 'stored' }
+  const stored: Publication = { kind: 'stored', revision: 12 }
   const membership: Membership = {
     link: {
       state: { kind: 'connected', since: 0, revision: 9 },
@@ -82,6 +86,7 @@ function makeReport(
         host: hostCredential,
         mesh: { trustDomain } as never,
         credentials: [hostCredential, credential(serviceId(trustDomain, orders), now + 500)],
+        credentialOf: () => credential(serviceId(trustDomain, orders), now + 500),
         problems: [],
         contact: { kind: 'up', atMs: now },
       },
@@ -93,8 +98,20 @@ function makeReport(
       },
       policies: () => healthyFacts.policies,
       explainer: { answer: () => ({ kind: 'bad-question', problem: 'none' }) },
-      health: { statusOf: () => passing },
-      registrar: { offer: { presence: null, offered: [offered], local: [] }, withheld: () => null },
+      health: {
+        statusOf: () => passing,
+        changes: [{ service: orders, state: 'failing', count: 3 }],
+      },
+      registrar: {
+        offer: { presence: null, offered: [offered], local: [] },
+        withheld: () => null,
+        rotation: () => 'in',
+      },
+      detector: {
+        findingOf: () => ({ speech: 'http/1.1', keepAliveMs: 5000 }),
+        mismatchOf: () => '',
+      },
+      withdrawals: { host: null },
       interception: {
         status: { kind: 'off', reason: 'asked for' },
         plan: null,
@@ -138,13 +155,15 @@ t.test('AgentReport tells a healthy host as it is', async (t) => {
       health: 'passing',
       upstreams: ['files'],
       published: true,
+      revision: 12,
+      certificateEndsMs: now + 500,
     },
   ])
 })
 
 t.test('AgentReport names the first thing that readiness waits for', async (t) => {
   const contact = { kind: 'unknown' } as const
-  const keeper = { mesh: null, credentials: [], problems: [], contact }
+  const keeper = { mesh: null, credentials: [], credentialOf: () => null, problems: [], contact }
   const listening = { tunnelPort: 0, listeners: [] }
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
@@ -177,13 +196,20 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
   const cases: readonly (readonly [RegExp, AgentReport])[] = [
     [
       /its health check/,
-      makeReport({ registrar: { offer: withheld, withheld: () => 'not-healthy' } }),
+      makeReport({
+        registrar: { offer: withheld, withheld: () => 'not-healthy', rotation: () => 'in' },
+      }),
     ],
     [
       /no certificate/,
-      makeReport({ registrar: { offer: withheld, withheld: () => 'no-certificate' } }),
+      makeReport({
+        registrar: { offer: withheld, withheld: () => 'no-certificate', rotation: () => 'in' },
+      }),
     ],
-    [/not offered yet/, makeReport({ registrar: { offer: withheld, withheld: () => null } })],
+    [
+      /not offered yet/,
+      makeReport({ registrar: { offer: withheld, withheld: () => null, rotation: () => 'in' } }),
+    ],
     [/has not enrolled/, makeReport({ isAlone: true })],
     [/store is away: lease lost/, makeReport({ link: { state: away } })],
     [
@@ -211,6 +237,7 @@ t.test(
       keeper: {
         host: hostCredential,
         mesh: { trustDomain } as never,
+        credentialOf: () => null,
         credentials: [{ ...hostCredential, chainPem: issued.chainPem, notAfterMs: now - 1 }],
         problems: [
           { identity: 'host', ...problem, code: 'controller-unavailable', message: 'is away' },

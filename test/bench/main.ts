@@ -9,6 +9,7 @@ import { churnScenario } from './scenarios/churn.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
 import { websockets } from './scenarios/websockets.ts'
+import { propagate } from './scenarios/propagate.ts'
 import { renderResult, type Result } from './result.ts'
 import {
   bulkCross,
@@ -29,6 +30,7 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   latency,
   memory,
   websockets,
+  propagate,
   churn: churnScenario,
   capture,
 }

@@ -1,7 +1,11 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
+import type { Child } from '#cli/demo/child.ts'
 import { ports } from '#cli/demo/demo-host.ts'
+import { Printer } from '#cli/output/printer.ts'
+import { drain, undrain } from '#cli/rotation.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { underLoad, type More } from '#test/support/under-load.ts'
@@ -68,9 +72,11 @@ t.test('every certificate is replaced under load, and a raw connection lives on'
   socket.destroy()
 })
 
+let moved: Child | null = null
+
 t.test('a service moves to another port under load', async (t) => {
   await under(t, async (more) => {
-    mesh.serve(beta, 'http', 'orders-new', 8090)
+    moved = mesh.serve(beta, 'http', 'orders-new', 8090)
     mesh.serve(beta, 'http', 'solo-new', 8091)
     await mesh.until('the new program listens', () => listens(beta.place.local, 8091))
     await mesh.until('the other one too', () => listens(beta.place.local, 8090))
@@ -114,6 +120,27 @@ t.test('a service whose manifest is removed under load is drained', async (t) =>
     await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
     alpha.removeManifest('orders')
     await mesh.sees(alpha, 'orders', ['beta'])
+    await more('beta')
+  })
+})
+
+t.test('a service drained by command and then stopped under load loses nothing', async (t) => {
+  drop(alpha, 'orders', 8080)
+  drop(beta, 'orders', 8090, { drainMs: 6000 })
+  await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
+  const words: string[] = []
+  const streams = { out: (text: string) => void words.push(text), err: () => {} }
+  const printer = new Printer({ streams }, { json: false })
+  const parts = { agent: beta.admin, clock: systemClock, printer }
+  await under(t, async (more) => {
+    await more('beta')
+    t.equal(await drain(parts, { target: 'orders', reason: 'test', waitMs: 60_000 }), 0)
+    t.match(words.join(''), /nothing reaches it: orders/)
+    await moved?.stop(0)
+    await more('alpha')
+    mesh.serve(beta, 'http', 'orders-again', 8090)
+    t.equal(await undrain(parts, 'orders'), 0)
+    await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
     await more('beta')
   })
 })

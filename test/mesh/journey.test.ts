@@ -49,7 +49,8 @@ for (const [at, kind, port] of [
   [beta, 'greeter', 8083],
 ] as const) {
   mesh.serve(at, kind, kind, port)
-  at.dropManifest(kind, { port, address: at.place.local, protocol: 'tcp' })
+  // They are found to speak no HTTP.
+  at.dropManifest(kind, { port, address: at.place.local })
 }
 const noRedis = lacks('redis-server')
 if (noRedis === '') {

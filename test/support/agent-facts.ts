@@ -34,6 +34,8 @@ export const healthyFacts: AgentFacts = {
     capture: { kind: 'on', reason: '', hint: '', callers: [], destinations: 2, problems: [] },
     manifestDirectory: { path: '/etc/mesh.d', problem: '' },
     workersWanted: 1,
+    maintenance: null,
+    facts: {},
     workers: [
       {
         generation: 1,
@@ -69,6 +71,11 @@ export const healthyFacts: AgentFacts = {
       health: 'passing',
       healthDetail: '',
       published: true,
+      revision: 12,
+      rotation: 'in',
+      speech: 'http/1.1',
+      mismatch: '',
+      certificateEndsMs: now + 23 * 3_600_000,
     },
   ],
   policies: {

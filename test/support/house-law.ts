@@ -47,6 +47,7 @@ const dataPath = [
 
 /** What a room of the agent may import of the other rooms; a room that is not named, none. */
 export const agentRooms: Readonly<Record<string, readonly string[]>> = {
+  'agent/health': ['agent/http2'],
   'agent/tunnel': ['agent/identity', 'agent/http2'],
   'agent/relay': ['agent/http1', 'agent/http2', 'agent/telemetry'],
   'agent/policies': ['agent/manifests'],

@@ -13,6 +13,7 @@ interface Leaf {
 interface Shape {
   readonly type?: string
   readonly properties?: Readonly<Record<string, Shape>>
+  readonly anyOf?: readonly Shape[]
   readonly default?: unknown
   readonly description?: string
 }
@@ -43,7 +44,8 @@ function leavesOf(shape: Shape, prefix = ''): Leaf[] {
   return Object.entries(shape.properties ?? {}).flatMap(([name, part]) => {
     const key = `${prefix}${name}`
     if (name === '$schema') return []
-    if (part.properties !== undefined) return leavesOf(part, `${key}.`)
+    const object = [part, ...(part.anyOf ?? [])].find((one) => one.properties !== undefined)
+    if (object !== undefined) return leavesOf(object, `${key}.`)
     const preset = part.default === undefined ? '' : code(JSON.stringify(part.default))
     return [{ key, preset, description: part.description ?? '' }]
   })

@@ -3,6 +3,7 @@ import { request } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
+import type { AdminCommands } from '#agent/admin/admin-commands.ts'
 import { AdminServer } from '#agent/admin/admin-server.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
@@ -24,14 +25,14 @@ interface Reply {
   readonly body: string
 }
 
-function ask(socketPath: string, path: string, method = 'GET'): Promise<Reply> {
+function ask(socketPath: string, path: string, method = 'GET', sends = ''): Promise<Reply> {
   return new Promise((resolve, reject) => {
     const sent = request({ socketPath, path, method, agent: false }, (response) => {
       let body = ''
       response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk))
       response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
     })
-    sent.on('error', reject).end()
+    sent.on('error', reject).end(sends)
   })
 }
 
@@ -60,8 +61,31 @@ t.test('AdminServer refuses other paths and methods', async (t) => {
   for (const path of ['/', '/v1', '/v1/../v1/status', '/__proto__', '/constructor'])
     t.equal((await ask(socketPath, path)).status, 404, path)
   t.match(JSON.parse((await ask(socketPath, '/x')).body), { error: { code: 'unknown-path' } })
-  t.equal((await ask(socketPath, '/v1/status', 'POST')).status, 405)
+  t.equal((await ask(socketPath, '/v1/status', 'DELETE')).status, 405)
+  t.equal((await ask(socketPath, '/v1/status', 'POST', '{}')).status, 404)
   t.same(await ask(socketPath, '/v1/status', 'HEAD'), { status: 200, body: '' })
+})
+
+t.test('AdminServer carries out commands, and says why not', async (t) => {
+  const socketPath = join(shortDir(t), 'agent.sock')
+  const commands: AdminCommands = {
+    echo: (input) => ({ kind: 'done', value: { input } }),
+    refuse: async () => ({ kind: 'refused', code: 'no', problem: 'not today', hint: 'tomorrow' }),
+  }
+  const server = new AdminServer({ source, logger, commands }, { socketPath })
+  await server.start()
+  t.teardown(() => server.stop())
+  const post = (name: string, sends: string) => ask(socketPath, `/v1/${name}`, 'POST', sends)
+  t.same(JSON.parse((await post('echo', '{"a": 1}')).body), { input: { a: 1 } })
+  const refused = await post('refuse', '{}')
+  t.equal(refused.status, 409)
+  t.match(JSON.parse(refused.body), {
+    error: { code: 'no', message: 'not today', hint: 'tomorrow' },
+  })
+  t.equal((await post('echo', '{"a"')).status, 400)
+  t.equal((await post('toString', '{}')).status, 404)
+  t.equal((await post('echo', JSON.stringify('x'.repeat(20_000)))).status, 413)
+  t.equal((await post('echo', JSON.stringify('x'.repeat(10_000)))).status, 200)
 })
 
 t.test('AdminServer survives a fact that cannot be told', async (t) => {

@@ -28,8 +28,10 @@ function boardOf(t: Test) {
     probe: async (target, signal) => {
       checks.push(target)
       if (world.hang) await new Promise((resolve) => signal.addEventListener('abort', resolve))
-      if (signal.aborted) return { pass: false, detail: (signal.reason as Error).message }
-      return { pass: world.pass, detail: world.pass ? 'fine' : 'ECONNREFUSED' }
+      if (signal.aborted) return { outcome: 'fail', detail: (signal.reason as Error).message }
+      return world.pass
+        ? { outcome: 'pass', detail: 'fine' }
+        : { outcome: 'fail', detail: 'ECONNREFUSED' }
     },
   })
   t.teardown(() => board.stop())
@@ -113,10 +115,11 @@ t.test(
     board.apply([manifest({ port: 8080, weight: 5 })])
     await clock.advance(0)
     t.equal(checks.length, 1, 'nothing that concerns the check has changed')
-    board.apply([manifest({ port: 8080, health: { kind: 'http', path: '/up' } })])
+    const http = { name: 'tcp', kind: 'http', path: '/up' }
+    board.apply([manifest({ port: 8080, health: http })])
     t.equal(state(), 'passing')
     await clock.advance(0)
-    t.match(checks.at(-1), { health: { kind: 'http', path: '/up' } })
+    t.match(checks.at(-1), { check: { kind: 'http', path: '/up' } })
     t.equal(changes(), 1)
     board.apply([manifest({ port: 8081 })])
     t.equal(state(), 'starting')
@@ -132,4 +135,66 @@ t.test('stop ends a check under way', async (t) => {
   await board.stop()
   t.equal(clock.pending, 0)
   t.equal(changes(), 0)
+})
+
+t.test('several checks make one verdict; one that is added has to pass first', async (t) => {
+  const { board, clock, checks, state } = boardOf(t)
+  board.apply([manifest({ port: 8080, health: [{ port: 9000 }, { kind: 'http', path: '/up' }] })])
+  t.equal(state(), 'starting')
+  await clock.advance(0)
+  t.equal(state(), 'passing')
+  t.match(checks, [
+    { port: 9000, check: { kind: 'tcp' } },
+    { port: 8080, check: { kind: 'http' } },
+  ])
+  board.apply([manifest({ port: 8080, health: [{ port: 9000 }, { kind: 'push' }] })])
+  t.match(board.statusOf(orders), { state: 'starting', detail: 'push: not checked yet' })
+  t.match(board.bring(orders, null, { outcome: 'pass', detail: 'ok' }), { kind: 'taken' })
+  t.equal(state(), 'passing')
+})
+
+t.test('a brought result counts at once, and no longer than its time', async (t) => {
+  const { board, clock, state, changes, lines } = boardOf(t)
+  board.apply([manifest({ port: 8080, health: { kind: 'push', ttlMs: 5000 } })])
+  t.equal(state(), 'starting')
+  board.bring(orders, null, { outcome: 'warn', detail: 'disk is filling' })
+  t.match(board.statusOf(orders), { state: 'warning', detail: 'disk is filling' })
+  await clock.advance(4999)
+  board.bring(orders, 'push', { outcome: 'pass', detail: 'fine' })
+  await clock.advance(4999)
+  t.equal(state(), 'passing')
+  await clock.advance(1)
+  t.match(board.statusOf(orders), { state: 'failing', detail: 'no result was brought for 5 s' })
+  t.equal(changes(), 3)
+  t.match(board.changes, [
+    { service: orders, state: 'warning', count: 1 },
+    { service: orders, state: 'passing', count: 1 },
+    { service: orders, state: 'failing', count: 1 },
+  ])
+  t.match(lines.at(-1), { level: 'warn', msg: 'health: passing -> failing', check: 'push' })
+})
+
+t.test('a result that no check waits for is refused with what to do', async (t) => {
+  const { board } = boardOf(t)
+  const result = { outcome: 'pass', detail: '' } as const
+  t.match(board.bring(orders, null, result), { kind: 'refused', problem: /no service orders/ })
+  board.apply([manifest({ port: 8080 })])
+  t.match(board.bring(orders, null, result), { problem: /waits for results/, hint: /"push"/ })
+  const health = [
+    { kind: 'push', name: 'disk' },
+    { kind: 'push', name: 'load' },
+  ]
+  board.apply([manifest({ port: 8080, health })])
+  t.match(board.bring(orders, null, result), { problem: /several/, hint: /disk, load/ })
+  t.match(board.bring(orders, 'cpu', result), { problem: /no push check cpu/ })
+  t.match(board.bring(orders, 'load', result), { kind: 'taken', check: 'load' })
+})
+
+t.test('a check that counts as passing at first is offered before its verdict', async (t) => {
+  const { board, world, clock, state } = boardOf(t)
+  world.pass = false
+  board.apply([manifest({ port: 8080, health: { initial: 'passing', fall: 1 } })])
+  t.equal(state(), 'passing')
+  await clock.advance(0)
+  t.equal(state(), 'failing')
 })

@@ -9,29 +9,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import t from 'tap'
-import { isManifestName, lookAt as lookAtWith, standsAt } from '#agent/manifests/manifest-file.ts'
+import { lookAt as lookAtWith, standsAt } from '#agent/manifests/manifest-file.ts'
 
 const rules = { user: null, owners: new Set([process.getuid?.() ?? 0]) }
 const lookAt = (path: string, stamp: string, now: number) => lookAtWith(path, stamp, now, rules)
 
 const good = '{"port": 8080}'
-
-t.test('only finished JSON files count as manifests', async (t) => {
-  for (const name of ['orders.json', 'a.b.json', 'x~.json', 'Ä.json']) {
-    t.equal(isManifestName(name), true, name)
-  }
-  const others = ['.orders.json', '.json', 'orders.json~', 'orders.json.swp', 'orders.json.tmp']
-  for (const name of [
-    ...others,
-    '#orders.json#',
-    '#orders.json',
-    'orders.JSON',
-    'orders',
-    '4913',
-  ]) {
-    t.equal(isManifestName(name), false, name)
-  }
-})
 
 t.test('lookAt reads a plain file', async (t) => {
   const path = `${t.testdir({ 'orders.json': good })}/orders.json`

@@ -60,8 +60,13 @@ t.test('each manifest has a receipt that says what became of it', async (t) => {
     ['orders.json', { service: null, inForce: 'nothing' }],
   ])
   const facts: ReceiptFacts = {
-    health: { state: 'passing', detail: 'status 200' },
-    published: { ok: true, detail: '' },
+    health: { state: 'passing', detail: 'status 200', checks: [] },
+    published: {
+      ok: true,
+      detail: '',
+      revision: 7,
+      instances: [{ host: 'a', id: '1', port: 8080, weight: 100 }],
+    },
     certificate: { spiffeId: 'spiffe://m/service/orders', serial: 'ab', notAfterMs: 86_400_000 },
   }
   t.match(await show([accepted], facts), [
@@ -69,11 +74,25 @@ t.test('each manifest has a receipt that says what became of it', async (t) => {
       'orders.json',
       {
         health: { state: 'passing', detail: 'status 200' },
-        published: { ok: true },
+        published: { ok: true, revision: 7, instances: [{ host: 'a' }] },
         certificate: { serial: 'ab', notAfter: '1970-01-02T00:00:00.000Z' },
       },
     ],
   ])
   t.strictSame(await show([]), [])
   await receipts.stop()
+})
+
+t.test('a user’s receipts stand in a directory of their own, for everybody to read', async (t) => {
+  const before = process.umask(0o077)
+  t.teardown(() => process.umask(before))
+  const runDirectory = t.testdir({})
+  const receipts = new Receipts(parts, { runDirectory })
+  const path = '/etc/mesh.d/alice/orders.json'
+  receipts.show([accepted, { ...accepted, path, user: 'alice' }], () => ({}))
+  await receipts.stop()
+  for (const name of ['orders.json', 'alice/orders.json']) {
+    t.equal(statSync(`${runDirectory}/status/${name}`).mode & 0o777, 0o644)
+  }
+  t.equal(statSync(`${runDirectory}/status/alice`).mode & 0o777, 0o755)
 })

@@ -46,6 +46,26 @@ t.test('what a manifest says of its instance is published with it', async (t) =>
   t.match(JSON.parse(desired.get('/mesh/v1/instances/orders/a/1') ?? ''), said)
 })
 
+t.test('an instance whose check warns takes part with its weight for that', async (t) => {
+  const weightOf = (content: object) => {
+    const warned = () => ({ ...fit, warning: true })
+    const manifest = manifestOf({ port: 8080, ...content })
+    return publicationOf(host, presence, [manifest], warned).offered[0]?.weight
+  }
+  t.equal(weightOf({ weight: 50, warningWeight: 5 }), 5)
+  t.equal(weightOf({ weight: 50 }), 50)
+})
+
+t.test('an instance is offered once it is known how it speaks, and says so', async (t) => {
+  const asked = (more: Partial<Fitness>) =>
+    publicationOf(host, presence, [manifestOf({ port: 8080 })], () => ({ ...fit, ...more }))
+  t.equal(asked({ protocol: null }).withheld.get(orders.service), 'not-asked')
+  t.match(asked({ protocol: 'tcp', finding: { speech: 'tls' } }).offered, [
+    { protocol: 'tcp', speech: 'tls' },
+  ])
+  t.match(asked({}).offered, [{ protocol: 'http' }])
+})
+
 t.test('an instance that is not fit is withheld, with the reason', async (t) => {
   const cases = [
     [{ healthy: true, certified: false }, presence, 'no-certificate'],

@@ -15,7 +15,10 @@ function registering() {
   const published: (readonly string[])[] = []
   const farewells: ReadonlyMap<string, string>[] = []
   const offers: LocalOffer[] = []
-  const world: { fitness: Fitness } = { fitness: { healthy: true, certified: true } }
+  const world: { fitness: Fitness; withdrawn: boolean } = {
+    fitness: { healthy: true, certified: true },
+    withdrawn: false,
+  }
   const registrar = new Registrar(
     {
       clock,
@@ -25,6 +28,7 @@ function registering() {
         farewells.push(last)
       },
       fitnessOf: () => world.fitness,
+      isWithdrawn: () => world.withdrawn,
     },
     { host: must(parseHostName('a')), address: '10.0.0.1', zone: '', version: '0.1.0' },
   )
@@ -87,6 +91,43 @@ t.test('a removed manifest is withdrawn at once and drains by itself', async (t)
   await clock.advance(25_000)
   t.strictSame(offers.at(-1)?.local, [])
   t.equal(clock.pending, 0)
+})
+
+t.test('a withdrawn service leaves like a removed one, and comes back', async (t) => {
+  const { clock, published, offers, world, registrar, events } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  t.equal(registrar.rotation(orders.service), 'in')
+  world.withdrawn = true
+  registrar.refresh()
+  t.strictSame(published.at(-1), ['presence/a'])
+  t.match(offers.at(-1), { offered: [], local: [{ draining: false }] })
+  t.equal(registrar.rotation(orders.service), 'leaving')
+  t.equal(registrar.withheld(orders.service), 'drained')
+  await clock.advance(5000)
+  t.match(offers.at(-1), { local: [{ draining: true }] })
+  await clock.advance(25_000)
+  t.strictSame(offers.at(-1)?.local, [])
+  t.equal(registrar.rotation(orders.service), 'out')
+  registrar.setManifests([manifestOf({ port: 8080, weight: 5 })])
+  t.strictSame(offers.at(-1)?.local, [], 'a change of its file brings nothing back')
+  world.withdrawn = false
+  registrar.refresh()
+  t.match(offers.at(-1), { offered: [{ weight: 5 }], local: [{ draining: false }] })
+  t.equal(registrar.rotation(orders.service), 'in')
+  t.strictSame(events(), [
+    'instance: withheld -> offered',
+    'instance: offered -> withheld',
+    'instance: withheld -> offered',
+  ])
+})
+
+t.test('facts of the machine stand in the presence once they are known', async (t) => {
+  const { offers, registrar } = registering()
+  registrar.setTunnelPort(tunnelPort)
+  t.notOk(offers.at(-1)?.presence?.facts)
+  registrar.setFacts({ kernel: '6.18' })
+  t.match(offers.at(-1)?.presence, { facts: { kernel: '6.18' } })
 })
 
 t.test('stop changes nothing any more', async (t) => {

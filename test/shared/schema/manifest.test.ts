@@ -20,8 +20,20 @@ void t.test('the smallest manifest is a port; the file names the service', (t) =
     port: 8080,
     address: '127.0.0.1',
     protocol: 'http',
+    declared: false,
     weight: 100,
-    health: { kind: 'tcp', path: '/', intervalMs: 1000, timeoutMs: 1000, rise: 1, fall: 2 },
+    warningWeight: 100,
+    health: [
+      {
+        kind: 'tcp',
+        name: 'tcp',
+        intervalMs: 1000,
+        timeoutMs: 1000,
+        rise: 1,
+        fall: 2,
+        initial: 'failing',
+      },
+    ],
     upstreams: [],
     requires: [],
     inbound: 'permissive',
@@ -29,7 +41,9 @@ void t.test('the smallest manifest is a port; the file names the service', (t) =
     onAgentDown: 'direct',
     drainMs: 30_000,
   })
-  t.ok(reading.ok && Object.isFrozen(reading.manifest) && Object.isFrozen(reading.manifest.health))
+  t.ok(
+    reading.ok && Object.isFrozen(reading.manifest) && Object.isFrozen(reading.manifest.health[0]),
+  )
   t.end()
 })
 
@@ -73,15 +87,19 @@ void t.test('every key is taken over', (t) => {
       port: 5432,
       address: '::1',
       protocol: 'tcp',
+      declared: true,
       weight: 7,
-      health: {
-        kind: 'http',
-        path: '/up?deep=1',
-        intervalMs: 500,
-        timeoutMs: 50,
-        rise: 3,
-        fall: 4,
-      },
+      warningWeight: 7,
+      health: [
+        {
+          kind: 'http',
+          path: '/up?deep=1',
+          intervalMs: 500,
+          timeoutMs: 50,
+          rise: 3,
+          fall: 4,
+        },
+      ],
       upstreams: [{ service: 'audit', port: 7001 }],
       requires: ['users'],
       version: '1.4.2-rc1',
@@ -118,6 +136,30 @@ void t.test('all problems of a file are reported together, each with its place',
   t.end()
 })
 
+void t.test('health may be a list of checks of every kind', (t) => {
+  const health = [
+    { kind: 'http', path: '/up', port: 9090 },
+    { kind: 'grpc', service: 'shop.Orders' },
+    { kind: 'systemd', unit: 'orders@1.service' },
+    { kind: 'push', name: 'disk', ttlMs: 60_000, initial: 'passing' },
+    { name: 'again' },
+  ]
+  t.match(read(JSON.stringify({ port: 80, weight: 9, warningWeight: 3, health })), {
+    ok: true,
+    manifest: {
+      warningWeight: 3,
+      health: [
+        { kind: 'http', name: 'http', path: '/up', port: 9090 },
+        { kind: 'grpc', grpcService: 'shop.Orders' },
+        { kind: 'systemd', unit: 'orders@1.service', intervalMs: 5000 },
+        { kind: 'push', name: 'disk', ttlMs: 60_000, initial: 'passing' },
+        { kind: 'tcp', name: 'again', initial: 'failing' },
+      ],
+    },
+  })
+  t.end()
+})
+
 void t.test('single mistakes have one problem each', (t) => {
   const cases: readonly (readonly [string, string, RegExp])[] = [
     ['{}', 'nothing-to-do', /neither a port nor an upstream/],
@@ -134,6 +176,15 @@ void t.test('single mistakes have one problem each', (t) => {
     ['{"port": 80, "address": "0.0.0.0"}', 'not-an-address', /every address/],
     ['{"port": 80, "health": "http"}', 'wrong-value', /health must be an object/],
     ['{"port": 80, "health": {"path": "/up"}}', 'unused-key', /no effect on a tcp check/],
+    ['{"port": 80, "health": []}', 'wrong-value', /a list of 1 to 8 items/],
+    ['{"port": 80, "health": [{}, 5]}', 'wrong-value', /health\.1 must be an object/],
+    ['{"port": 80, "health": [{}, {}]}', 'duplicate-check', /two checks are called "tcp"/],
+    ['{"port": 80, "health": [{"pth": "/"}]}', 'unknown-key', /"pth"/],
+    ['{"port": 80, "health": {"kind": "htpp", "path": "/"}}', 'wrong-value', /health\.kind/],
+    ['{"port": 80, "health": {"kind": "push", "rise": 2}}', 'unused-key', /no effect on a push/],
+    ['{"port": 80, "health": {"kind": "systemd"}}', 'missing-key', /needs a unit/],
+    ['{"port": 80, "health": {"kind": "systemd", "unit": "-H x.service"}}', 'wrong-value', /unit/],
+    ['{"port": 80, "health": {"kind": "systemd", "unit": "--x.service"}}', 'wrong-value', /unit/],
     ['{"port": 80, "weight": 0}', 'wrong-value', /from 1 to 1000/],
     ['{"port": 80, "requires": ["a", "b", "a"]}', 'bad-name', /"a" is given twice/],
     ['{"port": 80, "requires": ["orders"]}', 'bad-name', /orders cannot require itself/],

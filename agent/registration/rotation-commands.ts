@@ -1,0 +1,82 @@
+/**
+ * Owns the command by which operators take services of this host out of rotation and put them back.
+ * A name is that of a local service, else that of this host.
+ */
+
+import type { RotationWish } from '#shared/model/admin.ts'
+import { parseServiceName, type HostName, type ServiceName } from '#shared/model/names.ts'
+import type { Withdrawals, WithdrawalTarget } from './withdrawals.ts'
+
+/** What the command leans on. */
+export interface RotationParts {
+  readonly withdrawals: Pick<Withdrawals, 'set' | 'of'>
+  /** The services of this host. */
+  readonly served: () => readonly ServiceName[]
+}
+
+/** What became of the wish. */
+export type RotationAnswer =
+  | { readonly kind: 'done'; readonly value: { readonly services: readonly string[] } }
+  | {
+      readonly kind: 'refused'
+      readonly code: string
+      readonly problem: string
+      readonly hint: string
+    }
+
+const longestReason = 256
+
+/** Carries out a `RotationWish` as it was posted; answers which services it concerns. */
+export async function setRotation(
+  { withdrawals, served }: RotationParts,
+  { host }: { readonly host: HostName },
+  input: unknown,
+): Promise<RotationAnswer> {
+  if (!isWish(input)) {
+    const problem = 'expected {"target", "withdrawn": true | false, "reason"}'
+    return { kind: 'refused', code: 'bad-input', problem, hint: '' }
+  }
+  const services = served()
+  const target = targetOf(input.target, services, host)
+  if (target === null) {
+    return {
+      kind: 'refused',
+      code: 'not-here',
+      problem: `${JSON.stringify(input.target.slice(0, 100))} is neither a service of this host nor the host itself (${host})`,
+      hint: 'meshctl manifest status lists the services',
+    }
+  }
+  await withdrawals.set(target, input.withdrawn, input.reason.slice(0, longestReason))
+  const concerned = target.kind === 'host' ? services : [target.service]
+  if (!input.withdrawn && concerned.some((service) => withdrawals.of(service) !== null)) {
+    const still = concerned.filter((service) => withdrawals.of(service) !== null)
+    return {
+      kind: 'refused',
+      code: 'still-out',
+      problem: `still out of rotation: ${still.join(', ')}`,
+      hint:
+        target.kind === 'host'
+          ? 'these were drained by themselves: meshctl undrain SERVICE'
+          : `the whole host is drained: meshctl undrain ${host}`,
+    }
+  }
+  return { kind: 'done', value: { services: concerned } }
+}
+
+function targetOf(
+  name: string,
+  services: readonly ServiceName[],
+  host: HostName,
+): WithdrawalTarget | null {
+  const service = parseServiceName(name)
+  if (service.ok && services.includes(service.value)) {
+    return { kind: 'service', service: service.value }
+  }
+  return name === host ? { kind: 'host' } : null
+}
+
+function isWish(input: unknown): input is RotationWish {
+  if (typeof input !== 'object' || input === null) return false
+  const { target, withdrawn, reason } = input as Readonly<Record<string, unknown>>
+  return typeof target === 'string' && typeof withdrawn === 'boolean' && typeof reason === 'string'
+}

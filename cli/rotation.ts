@@ -1,0 +1,94 @@
+/** Owns `meshctl drain`, `undrain` and `maintenance`: taking services out of rotation and back. */
+
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '#shared/lifecycle/clock.ts'
+import type { AdminSocket } from './client/admin-socket.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Printer } from './output/printer.ts'
+import { clean, duration } from './output/table.ts'
+
+/** What the verbs lean on. */
+export interface RotationParts {
+  readonly agent: AdminSocket
+  readonly clock: Pick<Clock, 'elapsed'>
+  readonly printer: Printer
+}
+
+/** Settings of a drain. */
+export interface DrainSettings {
+  /** A service of the agent's host, or the host. */
+  readonly target: string
+  readonly reason: string
+  /** How long to wait until nothing reaches it any more; 0: not at all. */
+  readonly waitMs: number
+}
+
+const lookEveryMs = 100
+
+/** Takes out of rotation; with waiting, succeeds when the services may be stopped. */
+export async function drain(parts: RotationParts, settings: DrainSettings): Promise<number> {
+  const { agent, printer, clock } = parts
+  const { target, reason, waitMs } = settings
+  const { services } = await agent.tell('rotation', { target, withdrawn: true, reason })
+  const until = clock.elapsed() + waitMs
+  let open = await stillReached(agent, services)
+  while (open.length > 0 && clock.elapsed() < until) {
+    await delay(lookEveryMs)
+    open = await stillReached(agent, services)
+  }
+  printer.result({ services, stillReached: open }, () => {
+    if (open.length === 0) return `out of rotation, and nothing reaches it: ${words(services)}`
+    return waitMs === 0
+      ? `leaving: ${words(services)}; meshctl drain --wait tells when it may be stopped`
+      : `after ${duration(waitMs)} still reached: ${words(open)}`
+  })
+  return waitMs > 0 && open.length > 0 ? exitCodes.notInOrder : exitCodes.ok
+}
+
+/** Puts back into rotation. */
+export async function undrain(parts: RotationParts, target: string): Promise<number> {
+  const wish = { target, withdrawn: false, reason: '' }
+  const { services } = await parts.agent.tell('rotation', wish)
+  parts.printer.result({ services }, () => `in rotation: ${words(services)}`)
+  return exitCodes.ok
+}
+
+/** Takes the agent's whole host out of rotation or puts it back; without a wish, tells. */
+export async function maintenance(
+  parts: RotationParts,
+  settings: {
+    readonly wish: 'on' | 'off' | 'status'
+    readonly reason: string
+    readonly waitMs: number
+  },
+): Promise<number> {
+  const { host, maintenance: current, nowMs } = await parts.agent.ask('status')
+  const { reason, waitMs } = settings
+  switch (settings.wish) {
+    case 'on':
+      return drain(parts, { target: host, reason, waitMs })
+    case 'off':
+      return undrain(parts, host)
+    case 'status':
+      parts.printer.result(current, () => {
+        if (current === null) return `${clean(host)} is in rotation`
+        const why = current.reason === '' ? '' : `: ${clean(current.reason)}`
+        return `${clean(host)} is out of rotation for ${duration(nowMs - current.sinceMs)}${why}`
+      })
+      return exitCodes.ok
+  }
+}
+
+async function stillReached(
+  agent: AdminSocket,
+  services: readonly string[],
+): Promise<readonly string[]> {
+  const manifests = await agent.ask('manifests')
+  return manifests
+    .filter(({ service, rotation }) => rotation !== 'out' && services.includes(service))
+    .map(({ service }) => service)
+}
+
+function words(services: readonly string[]): string {
+  return services.length === 0 ? 'no service' : clean(services.join(', '))
+}

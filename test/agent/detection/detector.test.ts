@@ -1,0 +1,98 @@
+import t from 'tap'
+import { Detector } from '#agent/detection/detector.ts'
+import type { Finding } from '#shared/model/finding.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+import { manifestOf } from '#test/support/manifests.ts'
+
+const orders = must(parseServiceName('orders'))
+
+function detecting() {
+  const clock = new FakeClock()
+  const { logger, lines } = logLines()
+  const asked: number[] = []
+  const world: { up: boolean; finding: Finding | null } = { up: true, finding: { speech: 'tls' } }
+  const detector = new Detector({
+    clock,
+    logger,
+    isUp: () => world.up,
+    ask: async ({ port }) => {
+      asked.push(port)
+      return world.finding
+    },
+  })
+  let changes = 0
+  detector.onChange(() => (changes += 1))
+  return { clock, lines, asked, world, detector, changes: () => changes }
+}
+
+t.test('a service is asked once it is up, and again after it was down', async (t) => {
+  const { clock, asked, world, detector, changes } = detecting()
+  world.up = false
+  detector.apply([manifestOf({ port: 8080 })])
+  await clock.advance(60_000)
+  t.strictSame(asked, [])
+  t.equal(detector.protocolOf(orders), null)
+  world.up = true
+  detector.refresh()
+  detector.refresh()
+  await clock.advance(0)
+  t.strictSame(asked, [8080])
+  t.equal(detector.protocolOf(orders), 'tcp')
+  t.equal(changes(), 1)
+  await clock.advance(120_000)
+  detector.refresh()
+  t.equal(asked.length, 1)
+  world.up = false
+  detector.refresh()
+  world.up = true
+  world.finding = { speech: 'http/1.1' }
+  detector.refresh()
+  t.equal(detector.protocolOf(orders), 'tcp', 'what is known stays until there is something newer')
+  await clock.advance(0)
+  t.equal(detector.protocolOf(orders), 'http')
+  await detector.stop()
+})
+
+t.test('a service that moves keeps what is known of it while it is asked', async (t) => {
+  const { clock, asked, detector } = detecting()
+  detector.apply([manifestOf({ port: 8080 })])
+  await clock.advance(0)
+  detector.apply([manifestOf({ port: 8081 })])
+  t.equal(detector.protocolOf(orders), 'tcp')
+  await clock.advance(0)
+  t.strictSame(asked, [8080, 8081])
+  detector.apply([])
+  t.equal(detector.findingOf(orders), null)
+  t.equal(clock.pending, 0)
+})
+
+t.test('a silent service counts as HTTP and is asked a few times more', async (t) => {
+  const { clock, asked, world, detector } = detecting()
+  world.finding = { speech: 'silent' }
+  detector.apply([manifestOf({ port: 8080 })])
+  await clock.advance(0)
+  t.equal(detector.protocolOf(orders), 'http')
+  await clock.advance(2000)
+  t.equal(asked.length, 2)
+  world.finding = { speech: 'tcp' }
+  await clock.advance(8000)
+  t.equal(asked.length, 3)
+  t.equal(detector.protocolOf(orders), 'tcp')
+  await clock.advance(120_000)
+  t.equal(asked.length, 3)
+})
+
+t.test('a declared protocol counts, and what cannot be is told', async (t) => {
+  const { clock, lines, detector } = detecting()
+  detector.apply([manifestOf({ port: 8080, protocol: 'http' })])
+  t.equal(detector.protocolOf(orders), 'http')
+  await clock.advance(0)
+  t.equal(detector.protocolOf(orders), 'http')
+  t.equal(detector.mismatchOf(orders), 'declared http, but the service speaks TLS')
+  t.match(lines, [{ level: 'warn', service: 'orders', speech: 'tls', mismatch: /TLS/ }])
+  detector.apply([manifestOf({ port: 8080, protocol: 'tcp' })])
+  t.equal(detector.mismatchOf(orders), '', 'tcp carries whatever it is')
+  await detector.stop()
+})

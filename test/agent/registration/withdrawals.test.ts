@@ -1,0 +1,84 @@
+import { writeFileSync } from 'node:fs'
+import t from 'tap'
+import { setRotation } from '#agent/registration/rotation-commands.ts'
+import { Withdrawals } from '#agent/registration/withdrawals.ts'
+import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+import { logLines } from '#test/support/log-lines.ts'
+
+const orders = must(parseServiceName('orders'))
+const users = must(parseServiceName('users'))
+const host = must(parseHostName('alpha'))
+
+async function withdrawalsIn(stateDirectory: string) {
+  const { logger, lines } = logLines()
+  const withdrawals = new Withdrawals({ clock: new FakeClock(), logger }, { stateDirectory })
+  await withdrawals.load()
+  let changes = 0
+  withdrawals.onChange(() => (changes += 1))
+  const tell = (target: unknown, withdrawn: unknown, reason: unknown = '') => {
+    const parts = { withdrawals, served: () => [orders, users] }
+    return setRotation(parts, { host }, { target, withdrawn, reason })
+  }
+  return { withdrawals, lines, tell, changes: () => changes }
+}
+
+t.test('what is taken out of rotation stays so over a restart, until it is put back', async (t) => {
+  const directory = t.testdir({})
+  const first = await withdrawalsIn(directory)
+  t.equal(first.withdrawals.of(orders), null)
+  t.match(await first.tell('orders', true, 'new disk'), {
+    kind: 'done',
+    value: { services: ['orders'] },
+  })
+  t.equal(first.changes(), 1)
+  const second = await withdrawalsIn(directory)
+  t.match(second.withdrawals.of(orders), { reason: 'new disk' })
+  t.equal(second.withdrawals.of(users), null)
+  await second.tell('orders', false)
+  t.equal((await withdrawalsIn(directory)).withdrawals.of(orders), null)
+})
+
+t.test('the host stands for everything on it, and neither hides the other', async (t) => {
+  const { withdrawals, tell } = await withdrawalsIn(t.testdir({}))
+  await tell('orders', true)
+  t.match(await tell('alpha', true, 'move'), { value: { services: ['orders', 'users'] } })
+  t.match(withdrawals.of(users), { reason: 'move' })
+  t.match(withdrawals.host, { reason: 'move' })
+  t.match(await tell('users', false), { code: 'still-out', hint: /meshctl undrain alpha/ })
+  t.match(await tell('alpha', false), {
+    code: 'still-out',
+    problem: /orders/,
+    hint: /meshctl undrain SERVICE/,
+  })
+  t.equal(withdrawals.of(users), null)
+  t.match(await tell('orders', false), { kind: 'done' })
+})
+
+t.test('what is neither served here nor this host is refused', async (t) => {
+  const { tell, changes } = await withdrawalsIn(t.testdir({}))
+  for (const target of ['billing', 'beta', '', '../x', '__proto__']) {
+    t.match(await tell(target, true), { kind: 'refused', code: 'not-here' }, target)
+  }
+  for (const [target, withdrawn, reason] of [
+    [5, true, ''],
+    ['orders', 'yes', ''],
+    ['orders', true, null],
+  ]) {
+    t.match(await tell(target, withdrawn, reason), { code: 'bad-input' })
+  }
+  t.equal(changes(), 0)
+})
+
+t.test('a damaged file is told and left aside', async (t) => {
+  const directory = t.testdir({ 'withdrawn.json': '{"services": {"orders": {"since' })
+  const damaged = await withdrawalsIn(directory)
+  t.equal(damaged.withdrawals.of(orders), null)
+  t.match(damaged.lines, [{ level: 'error', msg: /cannot be read/ }])
+  const odd = { host: 5, services: { orders: { sinceMs: 1, reason: 'x' }, users: {}, 'A!': {} } }
+  writeFileSync(`${directory}/withdrawn.json`, JSON.stringify(odd))
+  const { withdrawals } = await withdrawalsIn(directory)
+  t.match(withdrawals.of(orders), { reason: 'x' })
+  t.equal(withdrawals.host, null)
+  t.equal(withdrawals.of(users), null)
+})

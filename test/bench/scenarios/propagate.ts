@@ -1,0 +1,120 @@
+/**
+ * Owns the scenario of propagation: from a manifest dropped to the first request answered, through
+ * another host and on the service's own, while many services are known.
+ */
+
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ports, type DemoHost } from '#cli/demo/demo-host.ts'
+import { World } from '#cli/demo/world.ts'
+import type { Bench } from '#test/bench/bench.ts'
+import type { Result } from '#test/bench/result.ts'
+import { call } from '#test/support/callers.ts'
+import { thisMachine } from '#test/support/this-machine.ts'
+
+const known = 1000
+const drops = 60
+/** GOALS: milliseconds. */
+const goals = { far: 500, own: 300 } as const
+
+/** Drops manifests one after the other and calls each service until it answers. */
+export async function propagate(bench: Bench): Promise<Result[]> {
+  const origin = createServer((_, response) => response.end('here'))
+  // Every service has an address of its own on the one port.
+  await new Promise<void>((resolve) => origin.listen(0, '0.0.0.0', resolve))
+  const { port } = origin.address() as AddressInfo
+  const world = new World(
+    { machine: { ...thisMachine, isRoot: false }, say: () => {} },
+    {
+      root: join(import.meta.dirname, '../../..'),
+      store: 'embedded',
+      leafTtlSeconds: 86_400,
+      agentConfig: { accessLog: 'off' },
+    },
+  )
+  try {
+    bench.settings.say(`starting the mesh with ${known} services`)
+    await world.startController()
+    await world.startAgents()
+    const [caller, callee] = world.hosts
+    for (let i = 0; i < known; i++) {
+      drop(callee, `known-${i}`, i, { port, health: { intervalMs: 60_000 } })
+    }
+    // Certificates are issued at the pace the controller allows a host.
+    const isKnown = async (): Promise<boolean> => {
+      const services = await caller.admin.ask('services')
+      return services.filter(({ instances }) => instances.length > 0).length >= known
+    }
+    for (let tries = 0; !(await isKnown()); tries++) {
+      if (tries > 300) throw new Error(`${known} services were not known within 5 minutes`)
+      await sleep(1000)
+    }
+    bench.settings.say(`dropping ${drops} manifests`)
+    const far = await measure(callee, caller, port, 'far')
+    const own = await measure(callee, callee, port, 'own')
+    return [
+      row(`p99 until answered through another host, ms, ${known} services`, far, 0.99, goals.far),
+      row('median of the same, ms', far, 0.5, goals.far),
+      row('p99 until answered on its own host, ms', own, 0.99, goals.own),
+    ]
+  } finally {
+    await world.stop()
+    origin.closeAllConnections()
+    origin.close()
+  }
+}
+
+/** Milliseconds from each drop on `callee` to the first answer through the forward proxy of `at`. */
+async function measure(
+  callee: DemoHost,
+  at: DemoHost,
+  port: number,
+  kind: string,
+): Promise<readonly number[]> {
+  const times: number[] = []
+  for (let i = 0; i < drops; i++) {
+    const name = `${kind}-${i}`
+    const target = {
+      host: at.place.local,
+      port: ports.forwardProxy,
+      path: `http://${name}.mesh/`,
+    }
+    const droppedAt = performance.now()
+    drop(callee, name, known + i, { port })
+    while ((await call(target)).status !== 200) {
+      if (performance.now() - droppedAt > 30_000) throw new Error(`${name} was never answered`)
+      await sleep(2)
+    }
+    times.push(performance.now() - droppedAt)
+    rmSync(callee.path('mesh.d', `${name}.json`))
+    // The watcher looks at changes together; each drop is to stand for itself.
+    await sleep(100 + (i % 10) * 10)
+  }
+  return times
+}
+
+/** Every manifest has an address of its own, so that no two claim one place. */
+function drop(host: DemoHost, name: string, index: number, content: object): void {
+  const address = `127.77.${index >> 8}.${index & 255}`
+  const path = host.path('mesh.d', `${name}.json`)
+  writeFileSync(`${path}.tmp`, JSON.stringify({ ...content, address }))
+  renameSync(`${path}.tmp`, path)
+}
+
+function row(metric: string, times: readonly number[], quantile: number, goal: number): Result {
+  const sorted = times.toSorted((a, b) => a - b)
+  const ours = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * quantile))] ?? 0
+  return {
+    name: 'propagate',
+    metric,
+    ours,
+    peer: Number.NaN,
+    peerName: '',
+    ratio: Number.NaN,
+    goal,
+    ok: ours > 0 && ours <= goal,
+  }
+}

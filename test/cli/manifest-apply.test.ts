@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto'
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { AdminSocket } from '#cli/client/admin-socket.ts'
+import { manifestApply, type ManifestApplySettings } from '#cli/manifest-apply.ts'
+import { Printer } from '#cli/output/printer.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
+import type { Receipt } from '#shared/model/receipt.ts'
+import { until } from '#test/support/until.ts'
+
+const good = '{"port": 8080}\n'
+const hash = createHash('sha256').update(good).digest('hex')
+const receipt: Receipt = {
+  file: '',
+  contentHash: hash,
+  verdict: 'accepted',
+  service: 'orders',
+  inForce: 'this version',
+  problems: [],
+}
+const publication = { detail: 'its health check does not pass', revision: 0, instances: [] }
+
+/** A host without an agent that answers: receipts are written by the test. */
+function hostOf(t: Test) {
+  const root = t.testdir({
+    'orders.json': good,
+    'bad.json': '{\n  "prot": 80}',
+    '.hidden.json': good,
+    'mesh.d': { me: {} },
+    run: { status: { me: {} } },
+  })
+  const lines: string[] = []
+  const out = (text: string): void => void lines.push(text)
+  const printer = new Printer({ streams: { out, err: out } }, { json: false })
+  const agent = new AdminSocket({ socketPath: `${root}/run/agent.sock` })
+  const apply = (file: string, more: Partial<ManifestApplySettings> = {}): Promise<number> =>
+    manifestApply(
+      { agent, clock: systemClock, printer },
+      { file: `${root}/${file}`, user: 'me', directory: `${root}/mesh.d`, waitMs: 0, ...more },
+    )
+  const answer = (content: Receipt, below = ''): void =>
+    writeFileSync(`${root}/run/status/${below}orders.json`, JSON.stringify(content))
+  return { root, apply, answer, said: () => lines.join('') }
+}
+
+t.test('manifest apply puts a good file in place, whole and readable', async (t) => {
+  const { root, apply, said } = hostOf(t)
+  t.equal(await apply('orders.json'), 0)
+  t.equal(readFileSync(`${root}/mesh.d/orders.json`, 'utf8'), good)
+  t.strictSame(readdirSync(`${root}/mesh.d`), ['me', 'orders.json'])
+  t.match(said(), /mesh\.d\/orders\.json: in place/)
+})
+
+t.test('manifest apply leaves a bad file out, with the place of its fault', async (t) => {
+  const { root, apply, said } = hostOf(t)
+  t.equal(await apply('bad.json'), 1)
+  t.match(said(), /bad\.json:2:3: unknown key "prot"/)
+  t.equal(await apply('.hidden.json'), 2)
+  await t.rejects(apply('none.json'), /cannot be read/)
+  t.strictSame(readdirSync(`${root}/mesh.d`), ['me'])
+})
+
+t.test('manifest apply waits until what it dropped is published', async (t) => {
+  const { apply, answer, said } = hostOf(t)
+  answer({ ...receipt, contentHash: 'of the version before' })
+  const applied = apply('orders.json', { waitMs: 60_000 })
+  answer({ ...receipt, published: { ...publication, ok: false } })
+  answer({ ...receipt, published: { ...publication, ok: true, detail: '', revision: 4 } })
+  t.equal(await applied, 0)
+  t.match(said(), /orders is published/)
+})
+
+t.test('manifest apply fails by the receipt of a rejected file', async (t) => {
+  const { apply, answer, said } = hostOf(t)
+  const problem = { file: 'x.json', line: 1, column: 2, rule: 'r', message: 'taken', hint: 'ask' }
+  answer({ ...receipt, verdict: 'rejected', problems: [problem] })
+  t.equal(await apply('orders.json', { waitMs: 60_000 }), 1)
+  t.match(said(), /x\.json:1:2: taken \(ask\)/)
+})
+
+t.test('manifest apply says what is missing when its time is over', async (t) => {
+  const { apply, answer, said } = hostOf(t)
+  const health = { state: 'failing', detail: 'ECONNREFUSED', checks: [] }
+  t.equal(await apply('orders.json', { waitMs: 1 }), 1)
+  answer({ ...receipt, health, published: { ...publication, ok: false } })
+  t.equal(await apply('orders.json', { waitMs: 1 }), 1)
+  t.match(said(), /has not read it yet[^]*health check does not pass \(ECONNREFUSED\)/)
+})
+
+t.test('manifest apply takes the user’s own directory where the other is not his', async (t) => {
+  if (process.getuid?.() === 0) return t.plan(0, 'root may write everywhere')
+  const { root, apply, answer } = hostOf(t)
+  chmodSync(`${root}/mesh.d`, 0o555)
+  t.teardown(() => chmodSync(`${root}/mesh.d`, 0o755))
+  const applied = apply('orders.json', { waitMs: 60_000 })
+  await until('it is there', () => readdirSync(`${root}/mesh.d/me`).length > 0)
+  answer({ ...receipt, verdict: 'accepted' }, 'me/')
+  t.equal(await applied, 0)
+})
