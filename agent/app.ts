@@ -25,6 +25,9 @@ import { GrantsFile } from './interception/grants-file.ts'
 import { hasIpv6 } from './interception/host-fitness.ts'
 import { Interception } from './interception/interception.ts'
 import { LocalServices } from './interception/local-services.ts'
+import { TrustFile } from './identity/trust-file.ts'
+import { TrustKeeper } from './identity/trust-keeper.ts'
+import { TrustReporter } from './identity/trust-report.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
@@ -45,7 +48,7 @@ import { parsePort, type ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
-import { meshPrefix } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, meshPrefix, trustReportKey } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
 
 /** What the control process is made with. */
@@ -82,6 +85,8 @@ interface Published {
 export class App {
   readonly #parts: AppParts
   readonly #config: AgentConfig
+  readonly #trust: TrustKeeper
+  readonly #trustReporter: TrustReporter
   readonly #keeper: IdentityKeeper
   readonly #versions: GoodVersions
   readonly #watcher: ManifestWatcher
@@ -101,6 +106,8 @@ export class App {
   readonly #ended = Promise.withResolvers<number>()
   #membership: Membership | null = null
   #published: Published = { desired: new Map(), farewells: new Map() }
+  /** What this host last reported about its trust. */
+  #trustText = ''
   #wanted = ''
   /** False while this process may still know less of its own host than the one before it. */
   #settled = false
@@ -114,10 +121,16 @@ export class App {
     const { paths, listen, host } = config
     this.#parts = parts
     this.#config = config
-    const controller = new GrpcControllerPort({ clock }, { addresses: config.controllers })
+    const file = new TrustFile({ logger }, { stateDirectory: paths.state })
+    this.#trust = new TrustKeeper({ file, clock, logger })
+    const controller = new GrpcControllerPort(
+      { clock, refusalOf: (svid) => this.#trust.refusal(svid) },
+      { addresses: config.controllers },
+    )
     this.#keeper = new IdentityKeeper(
       {
         ...parts,
+        trust: this.#trust,
         controller,
         files: new IdentityFiles({ stateDirectory: paths.state, host }),
         joinToken: () => readJoinToken(config.joinTokenFile),
@@ -148,7 +161,7 @@ export class App {
         logger,
         publish: (desired, farewells) => {
           this.#published = { desired, farewells }
-          this.#membership?.link.publish(desired, farewells)
+          this.#publish()
         },
         fitnessOf: (service) => ({
           healthy: this.#isHealthy(service),
@@ -195,6 +208,21 @@ export class App {
         exemptUsers: config.capture.exclude.users,
       },
     )
+    this.#trustReporter = new TrustReporter(
+      {
+        clock,
+        trust: () => this.#trust.trust,
+        problem: () => this.#trust.problem || (this.#keeper.problems[0]?.message ?? ''),
+        credentials: () => this.#keeper.credentials,
+        workers: () => this.#hub.workers,
+        collect: () => this.#hub.collect(),
+        publish: (text) => {
+          this.#trustText = text
+          this.#publish()
+        },
+      },
+      { host },
+    )
     this.#report = new AgentReport(
       {
         clock,
@@ -219,6 +247,7 @@ export class App {
         hub: this.#hub,
         interception: this.#interception,
         locals: this.#locals,
+        trust: () => this.#trustReporter.epochs,
         membership: () => this.#membership,
       },
       { config, version: parts.version, pid: parts.pid },
@@ -282,6 +311,7 @@ export class App {
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
     await this.#interception.stop({ leave: this.#leave })
+    this.#trustReporter.stop()
     await this.#membership?.link.stop({ withdraw: this.#leave })
     await this.#membership?.discovery.stop()
     await Promise.all([
@@ -312,6 +342,28 @@ export class App {
     this.#keeper.onChange(() => this.#onIdentity())
     this.#hub.onChange(() => this.#onWorkers())
     this.#registrar.onChange(() => this.#onOffer())
+    this.#trust.onChange((trust) => {
+      this.#hub.setTrust(trust)
+      this.#membership?.discovery.setBanned(Object.keys(trust.bans.hosts))
+      this.#trustReporter.refresh()
+    })
+  }
+
+  /** Everything this host wants in the store. */
+  #publish(): void {
+    const { desired, farewells } = this.#published
+    const all = new Map(desired)
+    if (this.#trustText !== '') all.set(trustReportKey(this.#config.host), this.#trustText)
+    this.#membership?.link.publish(all, farewells)
+  }
+
+  /** The store has other trust records than before, perhaps; the keeper judges them. */
+  #onTrustRecords({ view }: StoreLink): void {
+    const records = [bundleKey, bansKey].flatMap((key) => {
+      const value = view.entries.get(key)
+      return value === undefined ? [] : [{ key, value }]
+    })
+    void this.#trust.offer(records)
   }
 
   #onManifests(): void {
@@ -356,7 +408,6 @@ export class App {
   #onIdentity(): void {
     const { mesh, host, problems } = this.#keeper
     if (mesh !== null && host !== null) {
-      this.#hub.setTrust(mesh.trustBundlePem, mesh.trustDomain)
       this.#hub.setCredentials(this.#keeper.credentials)
       void this.#join(mesh).catch((error: unknown) => this.#ended.reject(error))
       if (this.#serial !== '' && this.#serial !== host.serial) {
@@ -371,11 +422,13 @@ export class App {
       }
     }
     this.#registrar.refresh()
+    this.#trustReporter.refresh()
     this.#showReceipts()
   }
 
   #onWorkers(): void {
     this.#interception.refresh()
+    this.#trustReporter.refresh()
     const port = parsePort(this.#hub.tunnelPort)
     if (port.ok) this.#registrar.setTunnelPort(port.value)
   }
@@ -398,6 +451,12 @@ export class App {
     const cache = new DiskCache({ stateDirectory: paths.state, host, trustDomain })
     const discovery = new Discovery({ clock, logger, store: link, cache }, { host, trustDomain })
     this.#membership = { mesh, link, discovery }
+    discovery.setBanned(Object.keys(this.#trust.trust?.bans.hosts ?? {}))
+    link.onChange(({ changedKeys }) => {
+      const all = changedKeys === 'all'
+      if (all || changedKeys.includes(bundleKey) || changedKeys.includes(bansKey))
+        this.#onTrustRecords(link)
+    })
     discovery.onChange(() => this.#handOut(discovery))
     this.#settling = clock.after(settleMs, () => {
       this.#settled = true
@@ -411,8 +470,7 @@ export class App {
     })
     await discovery.start()
     if (this.#stopping) return
-    const { desired, farewells } = this.#published
-    link.publish(desired, farewells)
+    this.#publish()
     this.#onOffer()
     link.start()
   }
