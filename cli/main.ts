@@ -244,7 +244,7 @@ verb(host, 'unban [host]', 'lift a ban')
     )
   })
 verb(host, 'services <host>', 'which services a host may speak for')
-  .option('--service <glob>', 'set that anew (repeatable)', glob)
+  .option('--service <glob>', 'set that anew (repeatable)', list)
   .action((name: string, options: { readonly service?: readonly string[] }) =>
     done(
       withController((controller) =>
