@@ -36,6 +36,7 @@ import type {
 } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { TrustEpochs } from '#shared/model/trust.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { instanceKey } from '#shared/store/keys.ts'
 import type { StoreLink } from '#shared/store/link.ts'
@@ -58,6 +59,8 @@ export interface AgentReportParts {
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
   readonly locals: Pick<LocalServices, 'services'>
+  /** What all workers act on. */
+  readonly trust: () => TrustEpochs
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
@@ -136,13 +139,14 @@ export class AgentReport implements AdminSource, MetricsSource {
       workersWanted: config.workers,
       workers: hub.workers
         .toSorted((a, b) => a.generation - b.generation || a.index - b.index)
-        .map(({ generation, index, pid, protocol, applied, crashes, listening }) => ({
+        .map(({ generation, index, pid, protocol, applied, crashes, trust, listening }) => ({
           generation,
           index,
           pid,
           protocol,
           applied,
           crashes,
+          trust,
           ...listening,
         })),
       maintenance: this.#parts.withdrawals.host,
@@ -367,6 +371,7 @@ export class AgentReport implements AdminSource, MetricsSource {
   #ownSeries(): readonly MetricSeries[] {
     const { keeper, watcher, health, hub } = this.#parts
     const status = this.status()
+    const trust = this.#parts.trust()
     const one = (metric: string, value: number, labels = {}): MetricSeries => ({
       metric,
       labels,
@@ -377,6 +382,8 @@ export class AgentReport implements AdminSource, MetricsSource {
       verdicts.filter((one) => one.verdict === verdict).length
     return [
       one(agentMetrics.snapshotRevision.name, status.snapshot.revision),
+      one(agentMetrics.trustEpoch.name, trust.bundle, { record: 'bundle' }),
+      one(agentMetrics.trustEpoch.name, trust.bans, { record: 'bans' }),
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),

@@ -28,6 +28,9 @@ import { GrantsFile } from './interception/grants-file.ts'
 import { hasIpv6 } from './interception/host-fitness.ts'
 import { Interception } from './interception/interception.ts'
 import { LocalServices } from './interception/local-services.ts'
+import { TrustFile } from './identity/trust-file.ts'
+import { TrustKeeper } from './identity/trust-keeper.ts'
+import { TrustReporter } from './identity/trust-report.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
@@ -51,7 +54,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
-import { meshPrefix } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, meshPrefix, trustReportKey } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
 
 /** What the control process is made with. */
@@ -88,6 +91,8 @@ interface Published {
 export class App {
   readonly #parts: AppParts
   readonly #config: AgentConfig
+  readonly #trust: TrustKeeper
+  readonly #trustReporter: TrustReporter
   readonly #keeper: IdentityKeeper
   readonly #versions: GoodVersions
   readonly #watcher: ManifestWatcher
@@ -109,6 +114,8 @@ export class App {
   readonly #ended = Promise.withResolvers<number>()
   #membership: Membership | null = null
   #published: Published = { desired: new Map(), farewells: new Map() }
+  /** What this host last reported about its trust. */
+  #trustText = ''
   #wanted = ''
   /** False while this process may still know less of its own host than the one before it. */
   #settled = false
@@ -125,15 +132,21 @@ export class App {
     const { paths, listen, host } = config
     this.#parts = parts
     this.#config = config
-    const controller = new GrpcControllerPort({ clock }, { addresses: config.controllers })
     this.#fitnessChanged = new Gathering({ clock, run: () => this.#onFitness() }, { gatherMs: 2 })
     this.#receiptsChanged = new Gathering(
       { clock, run: () => this.#showReceipts() },
       { gatherMs: 10 },
     )
+    const file = new TrustFile({ logger }, { stateDirectory: paths.state })
+    this.#trust = new TrustKeeper({ file, clock, logger })
+    const controller = new GrpcControllerPort(
+      { clock, refusalOf: (svid) => this.#trust.refusal(svid) },
+      { addresses: config.controllers },
+    )
     this.#keeper = new IdentityKeeper(
       {
         ...parts,
+        trust: this.#trust,
         controller,
         files: new IdentityFiles({ stateDirectory: paths.state, host }),
         joinToken: () => readJoinToken(config.joinTokenFile),
@@ -166,7 +179,7 @@ export class App {
         logger,
         publish: (desired, farewells) => {
           this.#published = { desired, farewells }
-          this.#membership?.link.publish(desired, farewells)
+          this.#publish()
         },
         fitnessOf: (service) => ({
           healthy: this.#isHealthy(service),
@@ -217,6 +230,21 @@ export class App {
         exemptUsers: config.capture.exclude.users,
       },
     )
+    this.#trustReporter = new TrustReporter(
+      {
+        clock,
+        trust: () => this.#trust.trust,
+        problem: () => this.#trust.problem || (this.#keeper.problems[0]?.message ?? ''),
+        credentials: () => this.#keeper.credentials,
+        workers: () => this.#hub.workers,
+        collect: () => this.#hub.collect(),
+        publish: (text) => {
+          this.#trustText = text
+          this.#publish()
+        },
+      },
+      { host },
+    )
     this.#report = new AgentReport(
       {
         clock,
@@ -243,6 +271,7 @@ export class App {
         hub: this.#hub,
         interception: this.#interception,
         locals: this.#locals,
+        trust: () => this.#trustReporter.epochs,
         membership: () => this.#membership,
       },
       { config, version: parts.version, pid: parts.pid },
@@ -326,6 +355,7 @@ export class App {
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
     await this.#interception.stop({ leave: this.#leave })
+    this.#trustReporter.stop()
     await this.#membership?.link.stop({ withdraw: this.#leave })
     await this.#membership?.discovery.stop()
     await Promise.all([
@@ -358,6 +388,28 @@ export class App {
     this.#keeper.onChange(() => this.#onIdentity())
     this.#hub.onChange(() => this.#onWorkers())
     this.#registrar.onChange(() => this.#onOffer())
+    this.#trust.onChange((trust) => {
+      this.#hub.setTrust(trust)
+      this.#membership?.discovery.setBanned(Object.keys(trust.bans.hosts))
+      this.#trustReporter.refresh()
+    })
+  }
+
+  /** Everything this host wants in the store. */
+  #publish(): void {
+    const { desired, farewells } = this.#published
+    const all = new Map(desired)
+    if (this.#trustText !== '') all.set(trustReportKey(this.#config.host), this.#trustText)
+    this.#membership?.link.publish(all, farewells)
+  }
+
+  /** The store has other trust records than before, perhaps; the keeper judges them. */
+  #onTrustRecords({ view }: StoreLink): void {
+    const records = [bundleKey, bansKey].flatMap((key) => {
+      const value = view.entries.get(key)
+      return value === undefined ? [] : [{ key, value }]
+    })
+    void this.#trust.offer(records)
   }
 
   #onManifests(): void {
@@ -403,7 +455,6 @@ export class App {
   #onIdentity(): void {
     const { mesh, host, problems } = this.#keeper
     if (mesh !== null && host !== null) {
-      this.#hub.setTrust(mesh.trustBundlePem, mesh.trustDomain)
       this.#hub.setCredentials(this.#keeper.credentials)
       void this.#join(mesh).catch((error: unknown) => this.#ended.reject(error))
       if (this.#serial !== '' && this.#serial !== host.serial) {
@@ -423,11 +474,13 @@ export class App {
   #onFitness(): void {
     this.#registrar.refresh()
     if (this.#membership !== null) this.#handOut(this.#membership.discovery)
+    this.#trustReporter.refresh()
     this.#receiptsChanged.ask()
   }
 
   #onWorkers(): void {
     this.#interception.refresh()
+    this.#trustReporter.refresh()
     const port = parsePort(this.#hub.tunnelPort)
     if (port.ok) this.#registrar.setTunnelPort(port.value)
   }
@@ -450,6 +503,12 @@ export class App {
     const cache = new DiskCache({ stateDirectory: paths.state, host, trustDomain })
     const discovery = new Discovery({ clock, logger, store: link, cache }, { host, trustDomain })
     this.#membership = { mesh, link, discovery }
+    discovery.setBanned(Object.keys(this.#trust.trust?.bans.hosts ?? {}))
+    link.onChange(({ changedKeys }) => {
+      const all = changedKeys === 'all'
+      if (all || changedKeys.includes(bundleKey) || changedKeys.includes(bansKey))
+        this.#onTrustRecords(link)
+    })
     discovery.onChange(() => this.#handOut(discovery))
     this.#settling = clock.after(settleMs, () => {
       this.#settled = true
@@ -463,8 +522,7 @@ export class App {
     })
     await discovery.start()
     if (this.#stopping) return
-    const { desired, farewells } = this.#published
-    link.publish(desired, farewells)
+    this.#publish()
     this.#onOffer()
     link.start()
   }

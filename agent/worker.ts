@@ -149,7 +149,7 @@ export class ProxyWorker {
         this.#welcomed(message.settings)
         break
       case 'trust':
-        this.#trusts(message.bundlePem, message.trustDomain)
+        this.#trusts(message)
         break
       case 'credentials':
         this.#credentials.setCredentials(message.credentials)
@@ -188,14 +188,16 @@ export class ProxyWorker {
     this.#reportCapture()
   }
 
-  #trusts(bundlePem: string, trustDomain: TrustDomain): void {
+  #trusts(message: Extract<ToWorker, { readonly kind: 'trust' }>): void {
+    const { bundlePem, trustDomain, bans, epochs } = message
     if (this.#trustDomain !== null && this.#trustDomain !== trustDomain) {
       const detail = `the host left ${this.#trustDomain} for ${trustDomain}; starting afresh`
       this.#ended.reject(new MeshError(detail, { code: 'trust-domain-changed', retry: true }))
       return
     }
     this.#trustDomain = trustDomain
-    this.#credentials.setTrust(bundlePem, trustDomain)
+    this.#credentials.setTrust(bundlePem, trustDomain, bans)
+    this.#link.send({ kind: 'trusted', epochs })
     if (this.#plane === null) this.#apply()
   }
 
@@ -280,8 +282,6 @@ export class ProxyWorker {
       },
       { accessLog: worker.accessLog },
     )
-    const handshakes = (direction: string) => (result: string) =>
-      this.#counters.tally(agentMetrics.handshakes.name, { direction, result })
     const hosts = new FarHosts({
       clock,
       random,
@@ -290,6 +290,13 @@ export class ProxyWorker {
       ask: (target, done) => askHost({ credentials, clock }, target, done),
       onBack: (host) => tunnels.answersAgain(host),
     })
+    const handshakes =
+      (direction: string) =>
+      (result: string, root: string | null = null): void => {
+        this.#counters.tally(agentMetrics.handshakes.name, { direction, result })
+        if (root === null) return
+        this.#counters.tally(agentMetrics.handshakesByRoot.name, { direction, root })
+      }
     const tunnels = new Tunnels(
       {
         credentials,

@@ -1,21 +1,22 @@
 /**
  * Owns `meshctl`'s command line: verbs, options, environment and exit codes. Home of commander; what
- * a verb does is in the verb's own file.
+ * a verb does is in the verb's own file. Longer than others: every verb and option stands here once.
  */
 
 import { userInfo } from 'node:os'
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { systemClock } from '#shared/lifecycle/clock.ts'
+import { systemClock, type Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { authzExplain, authzList } from './authz.ts'
+import { caAbort, caRotate, caStatus, type CaParts } from './ca.ts'
 import { check } from './check.ts'
 import { AdminSocket } from './client/admin-socket.ts'
 import { systemdUnits } from './client/service-units.ts'
 import { exitCodes } from './exit-codes.ts'
 import { healthRun, healthTell } from './health.ts'
-import { hostList } from './host.ts'
+import { hostBan, hostList, hostServices, hostUnban, type Whom } from './host.ts'
 import { init } from './init.ts'
 import { join } from './join.ts'
 import { manifestApply } from './manifest-apply.ts'
@@ -56,6 +57,15 @@ const streams = {
   err: (text: string) => void process.stderr.write(text),
 }
 
+/** As the machine's, but whoever waits by it keeps this process alive. */
+const waitingClock: Clock = {
+  ...systemClock,
+  after(ms, run) {
+    const timer = setTimeout(run, ms)
+    return { stop: () => clearTimeout(timer) }
+  },
+}
+
 const program = new Command('meshctl')
   .description('look at and steer a service mesh of one agent per host')
   .addOption(
@@ -90,14 +100,18 @@ function local(): { readonly agent: AdminSocket; readonly printer: Printer } {
   return { agent: new AdminSocket({ socketPath: common().socket }), printer: printer() }
 }
 
-async function withController(
-  run: (controller: ControllerClient) => Promise<number>,
-): Promise<number> {
+function openController(): Promise<ControllerClient> {
   const { credential, controller } = common()
-  const client = await openOperatorClient(
+  return openOperatorClient(
     { clock: systemClock },
     { file: credential, ...(controller === undefined ? {} : { controller }) },
   )
+}
+
+async function withController(
+  run: (controller: ControllerClient) => Promise<number>,
+): Promise<number> {
+  const client = await openController()
   try {
     return await run(client)
   } finally {
@@ -295,6 +309,67 @@ verb(store, 'backup <file>', 'write all of it into a new file').action((file: st
     }),
   ),
 )
+interface BanOptions {
+  readonly serial?: string
+  readonly reason?: string
+}
+
+/** A host, or a certificate by its serial. */
+function whom(host: string | undefined, { serial }: BanOptions): Whom {
+  if ((host === undefined) === (serial === undefined)) {
+    program.error('name either a host or --serial, not both')
+  }
+  return serial === undefined ? { kind: 'host', host: host ?? '' } : { kind: 'serial', serial }
+}
+
+verb(host, 'ban [host]', 'cut a host off, or one certificate, at once')
+  .option('--serial <hex>', 'ban the certificate with this serial instead of a host')
+  .option('--reason <text>', 'why; shown wherever it is refused', '')
+  .action((name: string | undefined, options: BanOptions) => {
+    const settings = { whom: whom(name, options), reason: options.reason ?? '' }
+    return done(
+      withController((controller) =>
+        hostBan({ controller, printer: printer(), clock: waitingClock }, settings),
+      ),
+    )
+  })
+verb(host, 'unban [host]', 'lift a ban')
+  .option('--serial <hex>', 'of the certificate with this serial')
+  .action((name: string | undefined, options: BanOptions) => {
+    const settings = { whom: whom(name, options) }
+    return done(
+      withController((controller) =>
+        hostUnban({ controller, printer: printer(), clock: waitingClock }, settings),
+      ),
+    )
+  })
+verb(host, 'services <host>', 'which services a host may speak for')
+  .option('--service <glob>', 'set that anew (repeatable)', list)
+  .action((name: string, options: { readonly service?: readonly string[] }) =>
+    done(
+      withController((controller) =>
+        hostServices(
+          { controller, printer: printer() },
+          { host: name, services: options.service ?? [] },
+        ),
+      ),
+    ),
+  )
+
+const ca = verb(program, 'ca', 'the mesh’s certificate authority')
+verb(ca, 'rotate', 'replace the root, without a request lost')
+  .option('--status', 'only tell how it stands, and which host lags')
+  .option('--abort', 'give it up')
+  .option('--no-wait', 'do not follow it to its end')
+  .action((options: { readonly status?: true; readonly abort?: true; readonly wait: boolean }) => {
+    if (options.status === true && options.abort === true) {
+      program.error('--status and --abort are two things')
+    }
+    const parts: CaParts = { connect: openController, printer: printer(), clock: waitingClock }
+    if (options.status === true) return done(caStatus(parts))
+    if (options.abort === true) return done(caAbort(parts))
+    return done(caRotate(parts, { follow: options.wait }))
+  })
 
 verb(store, 'certificate <node> <addresses...>', 'keys and certificates for one node of an etcd')
   .requiredOption('--out <directory>', 'where the files go')

@@ -9,10 +9,14 @@ import { join } from 'node:path'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName } from '#shared/model/names.ts'
 import { controllerMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics } from '#shared/metrics/registry.ts'
 import type { MetricSeries } from '#shared/metrics/registry.ts'
 import { controllerDnsName, storeDnsName } from '#shared/model/spiffe-id.ts'
+import { noBans } from '#shared/model/trust.ts'
+import { BanList } from '#shared/pki/ban-list.ts'
+import type { Svid } from '#shared/pki/svid.ts'
 import { addApiService } from '#shared/rpc/api-service.ts'
 import type { ApiServiceParts } from '#shared/rpc/api-service.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
@@ -33,7 +37,10 @@ import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
 import { Journal } from './ca/journal.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
+import { Rotator } from './ca/rotator.ts'
+import { TrustLedger } from './ca/trust-ledger.ts'
 import type { ControllerConfig } from './config.ts'
+import { Banning } from './enrolment/banning.ts'
 import { Enrolment } from './enrolment/enrolment.ts'
 import { Membership } from './leader/membership.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
@@ -62,6 +69,8 @@ export interface ControllerPorts {
 /** What stands behind the API. */
 interface ApiRooms {
   readonly authority: Authority
+  readonly ledger: TrustLedger
+  readonly rotator: Rotator
   readonly store: KeyValue
   readonly embedded: EmbeddedStore | null
   readonly access: AccessInForce
@@ -75,6 +84,10 @@ interface ApiRooms {
 const hostLimit = { burst: 500, perSecond: 50 }
 const enrolmentLimit = { burst: 50, perSecond: 1 }
 const apiGraceMs = 2000
+/** Shorter ones are for trials, and warned of. */
+const shortTtlMs = 60_000
+/** A rotation of the root makes no host renew faster than this. */
+const mostSpreadMs = 600_000
 /** Watches never end by themselves, and every other call takes milliseconds. */
 const storeGraceMs = 250
 /** etcd's own limit on a request is 1.5 MiB. */
@@ -94,10 +107,13 @@ export class Controller {
   #storeSeries: () => readonly MetricSeries[] = () => []
   #journalLost: () => number = () => 0
   #leads: () => boolean = () => false
+  /** Nobody is let in before the CA is open, so nobody has to be refused. */
+  #bans: BanList
 
   constructor(parts: ControllerParts, config: ControllerConfig) {
     this.#parts = parts
     this.#config = config
+    this.#bans = new BanList(noBans, config.trustDomain)
   }
 
   /** Starts everything; nothing is left running when it throws. Throws MeshError. */
@@ -120,6 +136,11 @@ export class Controller {
   async #start(): Promise<ControllerPorts> {
     const config = this.#config
     const { clock, random, logger } = this.#parts
+    if (config.leafTtlMs < shortTtlMs) {
+      const seconds = config.leafTtlMs / 1000
+      const doubt = 'certificates this short outlive no outage of the controller worth the name'
+      logger.warn({ seconds }, `leafTtlSeconds is below a minute: ${doubt}`)
+    }
     // Looked at before anything is made, so that a newer version's directory stays as it is.
     await readCaState(config.state)
     const api = this.#server('api', config.listen.api, true)
@@ -156,12 +177,10 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
+    const ledger = await this.#openLedger(authority, store)
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
-    const describe = this.#describe(authority, membership, ports.store)
-    const rooms = { authority, store, embedded, access, external, journal, membership, describe }
-    this.#serveApi(api, rooms)
     const own = new OwnCredentials(
       {
         authority,
@@ -176,10 +195,31 @@ export class Controller {
       },
       { name: config.name, stateDirectory: config.state },
     )
-    this.#certificates = () => certificateSeries(authority, own)
+    const { leafTtlMs } = config
+    const rotator = new Rotator(
+      {
+        authority,
+        ledger,
+        store,
+        clock,
+        logger,
+        controllers: () => membership.controllers.length,
+        onStep: () => own.renew(),
+      },
+      { leafTtlMs },
+    )
+    const describe = this.#describe({ authority, ledger, membership }, ports.store)
+    const behind = { store, embedded, access, external, journal, membership, describe }
+    this.#serveApi(api, { authority, ledger, rotator, ...behind })
+    this.#certificates = () => [...certificateSeries(authority, own), ...trustSeries(ledger)]
     await own.start()
     this.#started.defer(() => own.stop())
     await own.writeOperatorFile(address)
+    // Not awaited: an external store that is away must delay no start.
+    void ledger.start()
+    this.#started.defer(() => ledger.stop())
+    rotator.start()
+    this.#started.defer(() => rotator.stop())
     const ready = (): void => {
       // Not awaited: whoever leads, this controller serves.
       void membership.start()
@@ -196,6 +236,23 @@ export class Controller {
     // Not awaited: a name server that is away must delay no start.
     void this.#doubtAdvertised()
     return ports
+  }
+
+  /** Bans count from the first handshake on. */
+  async #openLedger(authority: Authority, store: KeyValue): Promise<TrustLedger> {
+    const { clock, logger } = this.#parts
+    const { state: stateDirectory, leafTtlMs, trustDomain } = this.#config
+    const spreadMs = Math.round(Math.min(mostSpreadMs, leafTtlMs / 4))
+    const ledger = await TrustLedger.open(
+      { authority, store, clock, logger },
+      { stateDirectory, spreadMs },
+    )
+    const take = (): void => {
+      this.#bans = new BanList(ledger.bans, trustDomain)
+    }
+    take()
+    ledger.onChange(take)
+    return ledger
   }
 
   async #doubtAdvertised(): Promise<void> {
@@ -270,8 +327,14 @@ export class Controller {
   #server(component: string, listen: HostPort, anonymous: boolean): MtlsServer {
     const { clock, logger } = this.#parts
     const { trustDomain } = this.#config
+    const refusalOf = (svid: Svid): string => this.#bans.refusal(svid)
     const server = new MtlsServer(
-      { clock, logger: logger.child({ component }) },
+      {
+        clock,
+        logger: logger.child({ component }),
+        // The API answers whoever is banned, so that an agent can tell why.
+        ...(component === 'store' ? { refusalOf } : {}),
+      },
       {
         trustDomain,
         listen,
@@ -284,10 +347,10 @@ export class Controller {
   }
 
   #describe(
-    authority: Authority,
-    membership: Membership,
+    rooms: Pick<ApiRooms, 'authority' | 'ledger' | 'membership'>,
     storePort: number,
   ): () => MeshDescription {
+    const { authority, ledger, membership } = rooms
     const { advertise, name, trustDomain, store } = this.#config
     const description: StoreDescription =
       store.kind === 'etcd'
@@ -307,25 +370,33 @@ export class Controller {
       store: description,
       controller: name,
       controllers: membership.controllers.map(({ address }) => address),
+      trustRecords: ledger.records,
     })
   }
 
   #serveApi(server: MtlsServer, rooms: ApiRooms): void {
-    const { authority, store, access, describe, journal } = rooms
+    const { authority, ledger, rotator, store, access, describe, journal } = rooms
     const { clock, random } = this.#parts
     const { name: controller, trustDomain } = this.#config
     const logger = this.#parts.logger.child({ component: 'api' })
-    const tokens = new JoinTokens({ store, clock, random }, { rootHash: authority.rootHash })
-    const enrolment = new Enrolment({ authority, tokens, access, describe, logger })
+    const tokens = new JoinTokens({ store, clock, random }, { rootHash: () => authority.rootHash })
+    const isBanned = (host: HostName): boolean => Object.hasOwn(ledger.bans.hosts, host)
+    const enrolment = new Enrolment({ authority, tokens, access, isBanned, describe, logger })
     const parts: ApiServiceParts = {
       logger,
       identify: (call) => server.identify(call),
+      refusalOf: (call) => {
+        const svid = server.svidOf(call)
+        return svid === null ? '' : this.#bans.refusal(svid)
+      },
       onAnswer: (method, code) => this.#count(method, code),
     }
     const limits = new RateLimits({ clock }, hostLimit)
     const certificates = certificatesApi({ authority, store, access, limits, describe, logger })
     addApiService(server.identified, 'Certificates', certificates, parts)
-    addApiService(server.identified, 'Operations', operationsApi({ store, tokens, logger }), parts)
+    const banning = new Banning({ ledger, store, access, clock, logger })
+    const operations = { store, tokens, ledger, banning, rotator, access, logger }
+    addApiService(server.identified, 'Operations', operationsApi(operations), parts)
     const stores = storeApi({ ...rooms, logger }, { controller, trustDomain })
     addApiService(server.identified, 'StoreOperations', stores, parts)
     addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
@@ -389,6 +460,19 @@ function certificateSeries(authority: Authority, own: OwnCredentials): readonly 
     labels: { certificate },
     value: ms / 1000,
   }))
+}
+
+function trustSeries({ epochs, bans }: TrustLedger): readonly MetricSeries[] {
+  const one = (metric: string, labels: MetricSeries['labels'], value: number): MetricSeries => {
+    return { metric, labels, value }
+  }
+  const { trustEpoch, banned } = controllerMetrics
+  return [
+    one(trustEpoch.name, { record: 'bundle' }, epochs.bundle),
+    one(trustEpoch.name, { record: 'bans' }, epochs.bans),
+    one(banned.name, { kind: 'host' }, Object.keys(bans.hosts).length),
+    one(banned.name, { kind: 'serial' }, Object.keys(bans.serials).length),
+  ]
 }
 
 async function makeDirectory(path: string): Promise<void> {

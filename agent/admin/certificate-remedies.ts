@@ -29,6 +29,7 @@ export function remedyOf(host: string, { code, hint }: CertificateReport): strin
   if (code === 'service-not-allowed') {
     return `meshctl token create ${host} --service NAME for every service it runs, and put the token into the file of joinTokenFile: it is taken within a minute`
   }
+  if (code === 'banned') return `meshctl host unban ${host}, if it is to be in the mesh`
   if (code.startsWith('controller-')) return 'see controller-reachable'
   if (needsToken.has(code)) return newToken(host)
   return hint || 'the controller’s log names each refusal'

@@ -32,6 +32,7 @@ export class Catalog {
   #services: Readonly<Record<string, ServiceView>> = Object.freeze({})
   #hosts: Readonly<Record<string, HostView>> = Object.freeze({})
   #own: readonly InstanceRecord[] = []
+  #banned: ReadonlySet<string> = new Set()
 
   /** What the store says of `self` is left aside: this host knows better. */
   constructor(self: HostName) {
@@ -59,6 +60,16 @@ export class Catalog {
     for (const record of offered) this.#putInstance(record)
     this.#own = offered
     this.#setPresence(this.#self, presence)
+  }
+
+  /** Whose instances are left aside, whatever the store says. */
+  setBanned(hosts: ReadonlySet<string>): void {
+    for (const host of this.#banned.symmetricDifference(hosts)) {
+      for (const service of this.#countsOf.get(host as HostName)?.keys() ?? []) {
+        this.#dirtyServices.add(service)
+      }
+    }
+    this.#banned = hosts
   }
 
   /** Takes in what stands under a key now; undefined: nothing. Answers false for a bad record. */
@@ -169,7 +180,7 @@ export class Catalog {
 
   #viewOf(name: ServiceName, before: ServiceView | undefined): ServiceView | undefined {
     const records = [...(this.#instances.get(name)?.values() ?? [])].filter(
-      ({ host, state }) => state === 'up' && this.#presences.has(host),
+      ({ host, state }) => state === 'up' && this.#presences.has(host) && !this.#banned.has(host),
     )
     if (records.length === 0) {
       // Name and protocol are worth keeping: "no instances" tells more than "unknown service".

@@ -147,6 +147,12 @@ export class Discovery {
     this.#gather()
   }
 
+  /** Says whose instances nobody is to call, whatever the store says. */
+  setBanned(hosts: readonly string[]): void {
+    this.#catalog.setBanned(new Set(hosts))
+    this.#gather()
+  }
+
   /** Follows nothing any more; what has not been written is written now. */
   async stop(): Promise<void> {
     this.#stopped = true

@@ -10,6 +10,7 @@ import type { HostName, ServiceName } from '#shared/model/names.ts'
 import { parseJoinToken } from '#shared/pki/join-token.ts'
 import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import type { EnrolReply, Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
+import type { RefusalOf } from '#shared/rpc/peer-check.ts'
 import { fetchPinnedRoot } from '#shared/rpc/pinned-root.ts'
 import type { HostFile } from './identity-files.ts'
 
@@ -41,15 +42,17 @@ const otherMayAnswer: ReadonlySet<string> = new Set([
  */
 export class GrpcControllerPort implements ControllerPort {
   readonly #clock: Clock
+  readonly #refusalOf: RefusalOf
   readonly #configured: readonly string[]
   #current: string
 
   /** Addresses read `host:port`; at least one. */
   constructor(
-    parts: { readonly clock: Clock },
+    parts: { readonly clock: Clock; readonly refusalOf?: RefusalOf },
     settings: { readonly addresses: readonly [string, ...(readonly string[])] },
   ) {
     this.#clock = parts.clock
+    this.#refusalOf = parts.refusalOf ?? (() => '')
     this.#configured = settings.addresses
     this.#current = settings.addresses[0]
   }
@@ -108,6 +111,7 @@ export class GrpcControllerPort implements ControllerPort {
         clock: this.#clock,
         credential: { chainPem, keyPem, bundlePem },
         expected: { kind: 'controller', trustDomain },
+        refusalOf: this.#refusalOf,
       },
       { address: this.#current },
     )

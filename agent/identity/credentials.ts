@@ -6,16 +6,26 @@
 
 import type { SecureContext } from 'node:tls'
 import { createSecureContext } from 'node:tls'
+import { X509Certificate } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { CredentialMessage } from '#agent/workers/messages.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Parsed, TrustDomain } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Bans } from '#shared/model/trust.ts'
+import { noBans } from '#shared/model/trust.ts'
+import { BanList } from '#shared/pki/ban-list.ts'
+import type { NamedRoots } from '#shared/pki/root-name.ts'
+import { nameRoots, rootOf } from '#shared/pki/root-name.ts'
 import type { Svid } from '#shared/pki/svid.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 
 /** What a peer's certificate proves. */
-export type PeerIdentity = Svid
+export interface PeerIdentity extends Svid {
+  /** Names the root it was proven under; `unknown` where that cannot be told. */
+  readonly root: string
+}
 
 /** The TLS context of an identity, or why there is none. */
 export type ContextAnswer =
@@ -35,8 +45,12 @@ export interface CredentialSource {
    * as CA. Whoever listens with it must set `requestCert` and `rejectUnauthorized`.
    */
   contextFor(id: SpiffeId): ContextAnswer
-  /** Reads a chain-verified peer's leaf (DER) strictly. */
-  readPeer(der: Buffer): Parsed<PeerIdentity>
+  /** Reads a chain-verified peer's leaf (DER) strictly; `issuer` is its issuer's certificate. */
+  readPeer(der: Buffer, issuer?: Buffer): Parsed<PeerIdentity>
+  /** Why a peer that was proven is welcome no more, or an empty string. */
+  refusal(peer: PeerIdentity): string
+  /** Tells when what peers are held to has changed. Answers how to stop listening. */
+  onTrust(listener: () => void): () => void
   /** Tells which identities have a new context, or none any more. Answers how to stop listening. */
   onRotated(listener: (id: SpiffeId) => void): () => void
 }
@@ -47,25 +61,48 @@ interface Entry {
   answer: ContextAnswer | null
 }
 
+interface Trust {
+  readonly bundlePem: string
+  readonly trustDomain: TrustDomain
+  readonly bans: BanList
+  readonly roots: NamedRoots
+  /** Roots of issuers met, by the issuer's certificate: there are as many as controllers. */
+  readonly met: Map<string, string>
+}
+
+const unknownRoot = 'unknown'
+const mostIssuers = 100
+
 /** Holds the current set; replaced whole. */
 export class Credentials implements CredentialSource {
   readonly #clock: Clock
   readonly #listeners = new Set<(id: SpiffeId) => void>()
+  readonly #trustListeners = new Set<() => void>()
   #entries: ReadonlyMap<SpiffeId, Entry> = new Map()
-  #trust: { readonly bundlePem: string; readonly trustDomain: TrustDomain } | null = null
+  #trust: Trust | null = null
 
   constructor(parts: { readonly clock: Clock }) {
     this.#clock = parts.clock
   }
 
-  /** Takes a new trust bundle; a changed one replaces every context. */
-  setTrust(bundlePem: string, trustDomain: TrustDomain): void {
-    if (this.#trust?.bundlePem === bundlePem && this.#trust.trustDomain === trustDomain) return
-    this.#trust = { bundlePem, trustDomain }
-    this.#entries = new Map(
-      [...this.#entries].map(([id, { credential }]) => [id, { credential, answer: null }]),
-    )
-    this.#tell(this.#entries.keys())
+  /**
+   * Takes what is trusted; a changed bundle replaces every context for handshakes to come. Tunnels that
+   * stand were proven when they began and go on, but for those of whoever is banned now.
+   */
+  setTrust(bundlePem: string, trustDomain: TrustDomain, bans: Bans = noBans): void {
+    const before = this.#trust
+    const sameBundle = before?.bundlePem === bundlePem && before.trustDomain === trustDomain
+    if (sameBundle && isDeepStrictEqual(before.bans.bans, bans)) return
+    const roots = sameBundle ? before.roots : nameRoots(bundlePem)
+    const met = new Map<string, string>()
+    this.#trust = { bundlePem, trustDomain, bans: new BanList(bans, trustDomain), roots, met }
+    if (!sameBundle) {
+      this.#entries = new Map(
+        [...this.#entries].map(([id, { credential }]) => [id, { credential, answer: null }]),
+      )
+    }
+    for (const listener of this.#trustListeners) listener()
+    if (before === null) this.#tell(this.#entries.keys())
   }
 
   /** Takes the whole set; what is not in it is gone. Unchanged credentials keep their contexts. */
@@ -97,10 +134,23 @@ export class Credentials implements CredentialSource {
     return entry.answer
   }
 
-  readPeer(der: Buffer): Parsed<PeerIdentity> {
-    return this.#trust === null
-      ? { ok: false, problem: 'no trust bundle has arrived yet' }
-      : readSvid(der, this.#trust.trustDomain)
+  readPeer(der: Buffer, issuer?: Buffer): Parsed<PeerIdentity> {
+    const trust = this.#trust
+    if (trust === null) return { ok: false, problem: 'no trust bundle has arrived yet' }
+    const svid = readSvid(der, trust.trustDomain)
+    if (!svid.ok) return svid
+    const banned = trust.bans.refusal(svid.value)
+    if (banned !== '') return { ok: false, problem: banned }
+    return { ok: true, value: { ...svid.value, root: rootBehind(issuer, trust) } }
+  }
+
+  refusal(peer: PeerIdentity): string {
+    return this.#trust?.bans.refusal(peer) ?? ''
+  }
+
+  onTrust(listener: () => void): () => void {
+    this.#trustListeners.add(listener)
+    return () => this.#trustListeners.delete(listener)
   }
 
   onRotated(listener: (id: SpiffeId) => void): () => void {
@@ -111,6 +161,17 @@ export class Credentials implements CredentialSource {
   #tell(ids: Iterable<SpiffeId>): void {
     for (const id of ids) for (const listener of this.#listeners) listener(id)
   }
+}
+
+function rootBehind(issuer: Buffer | undefined, { roots, met }: Trust): string {
+  if (issuer === undefined) return unknownRoot
+  const key = issuer.toString('latin1')
+  let root = met.get(key)
+  if (root === undefined) {
+    root = rootOf(new X509Certificate(issuer), roots) ?? unknownRoot
+    if (met.size < mostIssuers) met.set(key, root)
+  }
+  return root
 }
 
 function sameCredential(a: CredentialMessage, b: CredentialMessage): boolean {

@@ -15,6 +15,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { hostId, serviceId } from '#shared/model/spiffe-id.ts'
 import { makeCsr } from '#shared/pki/csr.ts'
 import { generateKey, keyToPem } from '#shared/pki/keys.ts'
+import { rootOfChain } from '#shared/pki/root-name.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
 import { ControllerContact } from './controller-contact.ts'
 import type { ControllerPort, ControllerSession } from './controller-port.ts'
@@ -22,17 +23,19 @@ import type { HeldCredential } from './held-credential.ts'
 import { holdCredential } from './held-credential.ts'
 import type { HostFile, IdentityFiles } from './identity-files.ts'
 import type { MeshFacts } from './mesh-facts.ts'
-import { parseMesh } from './mesh-facts.ts'
+import { parseMesh, trustRecordsOf } from './mesh-facts.ts'
 import { accepted, hostLost } from './identity-errors.ts'
 import type { IdentityProblem } from './identity-slot.ts'
 import { IdentitySlot } from './identity-slot.ts'
 import { idOfToken, NewToken } from './new-token.ts'
 import { dueAtMs, isValid } from './renewal.ts'
+import type { TrustKeeper } from './trust-keeper.ts'
 
 /** What the keeper leans on. */
 export interface IdentityKeeperParts {
   readonly controller: ControllerPort
   readonly files: IdentityFiles
+  readonly trust: TrustKeeper
   /** The join token, or null where there is none. Asked at every try, so that it may come later. */
   readonly joinToken: () => Promise<string | null>
   readonly clock: Clock
@@ -49,6 +52,8 @@ export interface IdentityKeeperSettings {
 const lookEveryMs = 60_000
 /** How soon it is asked when something is away that it knows the place of; spread over the hosts. */
 const lookAgainMs = 10_000
+/** How soon another token is seen by a host that can do nothing without one. */
+const tokenLookMs = 5000
 /** Failures that every other call of the round would meet too. */
 const roundEnding: ReadonlySet<string> = new Set([
   'controller-unavailable',
@@ -71,6 +76,8 @@ export class IdentityKeeper {
   readonly #contact: ControllerContact
   /** Public id of the token this host enrolled with. */
   #enrolledWith: string | null = null
+  /** Public id of the token last tried by a host without a valid certificate. */
+  #tried: string | null = null
   /** When to ask about the mesh. */
   #describeAtMs = 0
   /** Why the host's file could not be read. */
@@ -93,6 +100,7 @@ export class IdentityKeeper {
       signal: this.#stopping.signal,
     })
     this.#contact = new ControllerContact(parts)
+    parts.trust.onChange(() => this.#onTrust())
   }
 
   /**
@@ -105,8 +113,11 @@ export class IdentityKeeper {
     for (const problem of loaded.problems) {
       logger.warn({ problem }, 'a credential file cannot be used; asking for a new one')
     }
-    if (loaded.host?.ok === true) this.#takeHost(loaded.host.value)
-    else if (loaded.host !== null) {
+    if (loaded.host?.ok === true) {
+      this.#takeHost(loaded.host.value)
+      const { trustDomain, trustBundlePem: bundlePem } = loaded.host.value.mesh
+      await this.#parts.trust.load({ trustDomain, bundlePem })
+    } else if (loaded.host !== null) {
       this.#damage = hostLost('host-file-damaged', `${files.hostPath}: ${loaded.host.problem}`)
     }
     for (const [service, held] of loaded.services) this.#slotOf(service).held = held
@@ -151,12 +162,12 @@ export class IdentityKeeper {
 
   /** What is known of the mesh; null until the host has enrolled. */
   get mesh(): MeshFacts | null {
-    return this.#mesh
+    return this.#mesh === null ? null : this.#trusted(this.#mesh)
   }
 
   /** Every trusted root, PEM; null until the host has enrolled. */
   get bundlePem(): string | null {
-    return this.#mesh?.trustBundlePem ?? null
+    return this.mesh?.trustBundlePem ?? null
   }
 
   /** The last failure of each identity whose last try failed. */
@@ -240,7 +251,8 @@ export class IdentityKeeper {
       times.push(...this.#wantedSlots().map(([, slot]) => dueAtMs(slot)))
     }
     const next = Math.min(...times)
-    const waitMs = Math.min(lookEveryMs, Math.max(0, next - now))
+    const longest = isValid(this.#hostSlot, now) ? lookEveryMs : tokenLookMs
+    const waitMs = Math.min(longest, Math.max(0, next - now))
     this.#timer = this.#parts.clock.after(waitMs, () => this.#wake())
   }
 
@@ -249,7 +261,7 @@ export class IdentityKeeper {
     await this.#forgetEnded(now)
     const due = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now
     if (isValid(this.#hostSlot, now)) await this.#lookAtToken(now)
-    else if (due(this.#hostSlot)) await this.#enrolAtLast()
+    else if (due(this.#hostSlot) || (await this.#isOtherToken())) await this.#enrolAtLast()
     if (this.#stopped || this.#mesh === null) return
     if (!isValid(this.#hostSlot, this.#parts.clock.now())) return
     const services = this.#wantedSlots().filter(([, slot]) => due(slot))
@@ -308,12 +320,21 @@ export class IdentityKeeper {
     try {
       const token = await this.#parts.joinToken()
       if (token === null) throw this.#noToken()
+      this.#tried = idOfToken(token)
       await this.#enrol(token)
       this.#hostSlot.succeed()
+      // What was refused for want of a host certificate need not wait any longer.
+      for (const [, slot] of this.#wantedSlots()) slot.again()
     } catch (error) {
       if (!this.#stopped) this.#hostSlot.fail(error)
     }
     this.#changed()
+  }
+
+  /** Whether somebody brought another token than the one that did not help. */
+  async #isOtherToken(): Promise<boolean> {
+    const token = await this.#parts.joinToken().catch(() => null)
+    return token !== null && idOfToken(token) !== this.#tried
   }
 
   async #lookAtToken(now: number): Promise<void> {
@@ -336,6 +357,8 @@ export class IdentityKeeper {
     const mesh = accepted(parseMesh(reply.mesh))
     const id = hostId(mesh.trustDomain, this.#host)
     const credential = this.#accept(reply.certificate, keyToPem(key), id)
+    await this.#parts.trust.anchor(mesh.trustDomain, mesh.trustBundlePem)
+    await this.#parts.trust.offer(trustRecordsOf(reply.mesh))
     const file: HostFile = { credential, mesh, tokenId: idOfToken(token) }
     this.#takeHost(file)
     this.#dropForeign(mesh)
@@ -346,7 +369,8 @@ export class IdentityKeeper {
   }
 
   async #describe(session: ControllerSession, known: MeshFacts): Promise<void> {
-    const mesh = accepted(parseMesh(await session.describeMesh()))
+    const described = await session.describeMesh()
+    const mesh = accepted(parseMesh(described))
     if (mesh.trustDomain !== known.trustDomain) {
       throw new MeshError(
         `the controller now speaks for trust domain "${mesh.trustDomain}", not "${known.trustDomain}"`,
@@ -354,9 +378,10 @@ export class IdentityKeeper {
       )
     }
     this.#describeLater()
+    await this.#parts.trust.offer(trustRecordsOf(described))
     const { held } = this.#hostSlot
-    if (held === null || JSON.stringify(mesh) === JSON.stringify(known)) return
-    this.#mesh = mesh
+    if (held === null || JSON.stringify(this.#trusted(mesh)) === JSON.stringify(known)) return
+    this.#mesh = this.#trusted(mesh)
     await this.#parts.files.saveHost(this.#fileOf(held, mesh))
   }
 
@@ -386,11 +411,37 @@ export class IdentityKeeper {
   }
 
   #accept(issued: Issued, keyPem: string, expected: SpiffeId): HeldCredential {
-    return accepted(holdCredential(this.#parts, issued.chainPem, keyPem, expected))
+    return this.#hurried(accepted(holdCredential(this.#parts, issued.chainPem, keyPem, expected)))
   }
 
   #fileOf(credential: HeldCredential, mesh: MeshFacts): HostFile {
-    return { credential, mesh, tokenId: this.#enrolledWith }
+    return { credential, mesh: this.#trusted(mesh), tokenId: this.#enrolledWith }
+  }
+
+  /** What to trust is told by signed records alone, whatever a description says. */
+  #trusted(mesh: MeshFacts): MeshFacts {
+    const { trust } = this.#parts.trust
+    return trust?.trustDomain === mesh.trustDomain
+      ? { ...mesh, trustBundlePem: trust.bundlePem }
+      : mesh
+  }
+
+  /** Certificates under a root that is to go are renewed, each at a moment of its own. */
+  #onTrust(): void {
+    for (const slot of [this.#hostSlot, ...this.#services.values()]) {
+      if (slot.held !== null) slot.held = this.#hurried(slot.held)
+    }
+    this.#changed()
+    this.#wake()
+  }
+
+  #hurried(held: HeldCredential): HeldCredential {
+    const { trust } = this.#parts.trust
+    if (trust === null || trust.issuing === null) return held
+    if (rootOfChain(held.chainPem, trust.roots) === trust.issuing) return held
+    const { clock, random } = this.#parts
+    const renewAtMs = clock.now() + trust.spreadMs * random.fraction()
+    return { ...held, renewAtMs: Math.min(held.renewAtMs, renewAtMs) }
   }
 
   #takeHost(file: HostFile): void {

@@ -7,10 +7,10 @@ import type { Parsed, TrustDomain } from '#shared/model/names.ts'
 import { parseTrustDomain } from '#shared/model/names.ts'
 import { splitPem } from '#shared/pki/trust.ts'
 import { parseHostPort } from '#shared/rpc/host-port.ts'
-import type { MeshDescription } from '#shared/rpc/mesh-api.ts'
+import type { MeshDescription, TrustRecord } from '#shared/rpc/mesh-api.ts'
 
 /** A description of the mesh that has been checked. */
-export interface MeshFacts extends MeshDescription {
+export interface MeshFacts extends Omit<MeshDescription, 'trustRecords'> {
   readonly trustDomain: TrustDomain
 }
 
@@ -54,6 +54,11 @@ function readControllers(value: unknown): readonly string[] {
     (item): item is string => typeof item === 'string' && parseHostPort(item).ok,
   )
   return [...new Set(addresses)].sort().slice(0, maxEndpoints)
+}
+
+/** The signed records of a description, to be judged by whoever knows the roots. */
+export function trustRecordsOf({ trustRecords }: MeshDescription): readonly TrustRecord[] {
+  return trustRecords.slice(0, 8)
 }
 
 function isEndpoints(value: unknown): value is readonly string[] {

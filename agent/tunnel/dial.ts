@@ -3,13 +3,18 @@
  * far side is exactly the service that was dialled. What runs over the socket is not its business.
  */
 
-import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
+import {
+  connect as connectTls,
+  type ConnectionOptions,
+  type PeerCertificate,
+  type TLSSocket,
+} from 'node:tls'
 import type { Reason } from '#shared/model/reason.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { type SpiffeId, serviceId, serviceServerName } from '#shared/model/spiffe-id.ts'
-import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { Parsed, ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { HostView } from '#shared/model/snapshot.ts'
-import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { CredentialSource, PeerIdentity } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
 
 /** Whom a tunnel connects. */
@@ -24,7 +29,7 @@ export interface TunnelTarget {
 
 /** How dialling went. */
 export type DialResult =
-  | { readonly kind: 'ready'; readonly socket: TLSSocket }
+  | { readonly kind: 'ready'; readonly socket: TLSSocket; readonly peer: PeerIdentity }
   | {
       readonly kind: 'failed'
       readonly reason: Reason
@@ -64,6 +69,7 @@ export function dialTunnel(
     )
     return () => failed.stop()
   }
+  let peer: PeerIdentity | null = null
   const options: ConnectionOptions & { readonly highWaterMark: number } = {
     host: host.address,
     port: host.tunnelPort,
@@ -72,8 +78,10 @@ export function dialTunnel(
     ALPNProtocols: ['h2'],
     rejectUnauthorized: true,
     checkServerIdentity: (_name, certificate) => {
-      const problem = identityProblem(parts.credentials, certificate.raw, target)
-      return problem === '' ? undefined : new WrongPeer(problem)
+      const proven = provePeer(parts.credentials, certificate, target)
+      if (!proven.ok) return new WrongPeer(proven.problem)
+      peer = proven.value
+      return undefined
     },
     highWaterMark: 262_144,
   }
@@ -103,8 +111,9 @@ export function dialTunnel(
   const onClose = (): void => fail('tunnel-failed', `${where} closed during the handshake`)
   const onSecure = (): void => {
     if (socket.alpnProtocol !== 'h2') fail('tunnel-failed', `${where} does not speak HTTP/2`)
-    else if (!socket.authorized) fail('tunnel-refused-identity', `${where} is not proven`)
-    else finish({ kind: 'ready', socket })
+    else if (!socket.authorized || peer === null) {
+      fail('tunnel-refused-identity', `${where} is not proven`)
+    } else finish({ kind: 'ready', socket, peer })
   }
   const timer = parts.clock.after(settings.timeoutMs, () =>
     fail('tunnel-failed', `no tunnel to ${where} within ${settings.timeoutMs} ms`, true),
@@ -119,10 +128,16 @@ function isSet(value: unknown): boolean {
   return value !== null && value !== undefined
 }
 
-/** Why a certificate, whose chain OpenSSL has verified, is not that of the service dialled. */
-function identityProblem(credentials: CredentialSource, der: Buffer, target: TunnelTarget): string {
-  const peer = credentials.readPeer(der)
-  if (!peer.ok) return peer.problem
+/** Who the far side is, whose chain OpenSSL has verified, if it is the service that was dialled. */
+function provePeer(
+  credentials: CredentialSource,
+  certificate: PeerCertificate & { readonly issuerCertificate?: { readonly raw?: Buffer } },
+  target: TunnelTarget,
+): Parsed<PeerIdentity> {
+  const peer = credentials.readPeer(certificate.raw, certificate.issuerCertificate?.raw)
+  if (!peer.ok) return peer
   const wanted = serviceId(target.trustDomain, target.service)
-  return peer.value.id === wanted ? '' : `it proved to be ${peer.value.id} and not ${wanted}`
+  return peer.value.id === wanted
+    ? peer
+    : { ok: false, problem: `it proved to be ${peer.value.id} and not ${wanted}` }
 }

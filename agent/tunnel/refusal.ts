@@ -13,6 +13,7 @@ const refusals: ReadonlySet<string> = new Set<Reason>([
   'draining',
   'instance-refused',
   'method-refused',
+  'no-credential',
   'no-instances',
   'not-http',
   'overloaded',

@@ -91,6 +91,12 @@ export class TunnelGroup implements TunnelOwner {
     this.#failure = null
   }
 
+  /** A certificate that has ended proves nothing: new streams wait for another one, in vain or not. */
+  lookAtCredential(): void {
+    if (this.#tunnels.size === 0) return
+    if (this.#parts.credentials.contextFor(this.target.caller).kind === 'none') this.rotate()
+  }
+
   /** Closes every tunnel and refuses every wish. */
   close(why: string): void {
     this.#refuseWaiting('draining', why)

@@ -22,7 +22,7 @@ import { AbuseBudgets, type AbuseSettings, TokenBucket } from '#agent/http2/abus
 import { Http2Connection, type ConnectionOwner } from '#agent/http2/connection.ts'
 import { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Http2Stream } from '#agent/http2/stream.ts'
-import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { CredentialSource, PeerIdentity } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
 import { IncomingStream } from './incoming-stream.ts'
 import { PeerLife } from './peer-life.ts'
@@ -45,8 +45,8 @@ export interface TunnelListenerParts {
   readonly logger: Logger
   /** Takes a stream: grants or refuses it, now or later. */
   readonly onStream: (call: IncomingCall) => void
-  /** Counts finished handshakes. */
-  readonly onHandshake?: (result: 'ok' | 'failed' | 'refused-identity') => void
+  /** Counts finished handshakes; `root` names the root the caller was proven under. */
+  readonly onHandshake?: (result: 'ok' | 'failed' | 'refused-identity', root: string | null) => void
   /** Bounds what waits for slow consumers; shared with the dialled tunnels. @default 256 MiB */
   readonly held?: HeldBytes
 }
@@ -91,6 +91,12 @@ const deadRounds = 2
 /** Rounds a peer without a tunnel is remembered, lest a new tunnel bring it new budgets. */
 const rememberRounds = 3
 
+/** One tunnel: whether its far side lives, and who that is. */
+interface Tenant {
+  readonly life: PeerLife
+  readonly identity: PeerIdentity
+}
+
 interface Peer {
   readonly budgets: AbuseBudgets
   tunnels: number
@@ -103,11 +109,12 @@ export class TunnelListener {
   readonly #settings: TunnelListenerSettings
   readonly #held: HeldBytes
   readonly #server: Server
-  readonly #connections = new Map<Http2Connection, PeerLife>()
+  readonly #connections = new Map<Http2Connection, Tenant>()
   readonly #peers = new Map<SpiffeId, Peer>()
   readonly #suffix: string
   readonly #sweeping: Timer
   readonly #complaints: TokenBucket
+  readonly #stopListening: () => void
 
   constructor(parts: TunnelListenerParts, settings: TunnelListenerSettings) {
     this.#parts = parts
@@ -115,6 +122,7 @@ export class TunnelListener {
     this.#held = parts.held ?? new HeldBytes({ limitBytes: 268_435_456 })
     this.#sweeping = parts.clock.every(settings.pingEveryMs ?? 15_000, () => this.#sweep())
     this.#complaints = new TokenBucket({ burst: 20, perSecond: 1 }, parts.clock.elapsed())
+    this.#stopListening = parts.credentials.onTrust(() => this.#judge())
     this.#suffix = serviceServerName(settings.trustDomain, '' as ServiceName)
     this.#server = createServer({
       SNICallback: (name, done) => this.#chooseContext(name, done),
@@ -187,6 +195,7 @@ export class TunnelListener {
   stop(): void {
     this.stopListening()
     this.#sweeping.stop()
+    this.#stopListening()
     for (const connection of this.#connections.keys()) connection.close('this agent is stopping')
   }
 
@@ -219,31 +228,33 @@ export class TunnelListener {
       this.#refuse(socket, 'refused-identity', problem)
       return
     }
-    this.#parts.onHandshake?.('ok')
+    this.#parts.onHandshake?.('ok', peer.value.root)
     this.#serve(socket, service.value, peer.value)
   }
 
   /** Who the far side is, or why that is not proven. The chain was verified by OpenSSL. */
-  #prove(socket: TLSSocket): Parsed<SpiffeId> {
+  #prove(socket: TLSSocket): Parsed<PeerIdentity> {
     const certificate = socket.getPeerX509Certificate()
     if (!socket.authorized || certificate === undefined) return unproven('no certificate')
     if (socket.isSessionReused()) return unproven('a resumed session')
     if (socket.alpnProtocol !== 'h2') return unproven('no HTTP/2')
-    const svid = this.#parts.credentials.readPeer(certificate.raw)
+    const issuer = certificate.issuerCertificate?.raw
+    const svid = this.#parts.credentials.readPeer(certificate.raw, issuer)
     if (!svid.ok) return svid
     const { id } = svid.value
     const parts = splitSpiffeId(id)
     if (!parts.ok) return parts
     return parts.value.kind === 'service' || parts.value.kind === 'host'
-      ? { ok: true, value: id }
+      ? svid
       : unproven(`${id}, which calls no services`)
   }
 
-  #serve(socket: TLSSocket, service: ServiceName, id: SpiffeId): void {
+  #serve(socket: TLSSocket, service: ServiceName, identity: PeerIdentity): void {
     const { clock } = this.#parts
+    const { id } = identity
     const peer = this.#peerOf(id)
     const owner: ConnectionOwner = {
-      onStream: (stream) => this.#onStream(stream, service, id),
+      onStream: (stream) => this.#onStream(stream, service, identity),
       onSettings() {},
       onGoaway() {},
       onStreamEnd() {},
@@ -259,7 +270,7 @@ export class TunnelListener {
       { socket, clock, owner, held: this.#held, budgets: peer.budgets },
       { role: 'server', maxConcurrentStreams: this.#settings.maxStreams ?? 4096 },
     )
-    this.#connections.set(connection, new PeerLife({ connection }))
+    this.#connections.set(connection, { life: new PeerLife({ connection }), identity })
   }
 
   #peerOf(id: SpiffeId): Peer {
@@ -272,9 +283,15 @@ export class TunnelListener {
     return peer
   }
 
-  #onStream(stream: Http2Stream, service: ServiceName, peer: SpiffeId): void {
+  #onStream(stream: Http2Stream, service: ServiceName, identity: PeerIdentity): void {
     const incoming = new IncomingStream({ stream })
     const { request } = stream
+    const { id: peer, notAfterMs } = identity
+    if (notAfterMs <= this.#parts.clock.now()) {
+      const ended = new Date(notAfterMs).toISOString()
+      incoming.refuse(403, 'no-credential', `the certificate of ${peer} ended at ${ended}`)
+      return
+    }
     if (request?.method !== 'CONNECT') {
       incoming.refuse(405, 'method-refused', 'a tunnel takes CONNECT only')
       return
@@ -282,9 +299,19 @@ export class TunnelListener {
     this.#parts.onStream({ peer, service, authority: request.authority ?? '', stream: incoming })
   }
 
+  /** Somebody is banned: who is welcome no more is cut off now. */
+  #judge(): void {
+    for (const [connection, { identity }] of this.#connections) {
+      const problem = this.#parts.credentials.refusal(identity)
+      if (problem === '') continue
+      this.#parts.logger.warn({ peer: identity.id, problem }, 'tunnel cut')
+      connection.close(problem)
+    }
+  }
+
   /** A host that lost its power says no goodbye. */
   #sweep(): void {
-    for (const [connection, life] of this.#connections) {
+    for (const [connection, { life }] of this.#connections) {
       if (life.listen()) continue
       if (life.missingRounds >= deadRounds) connection.close('the calling agent does not answer')
       else life.probe()
@@ -295,7 +322,7 @@ export class TunnelListener {
   }
 
   #refuse(socket: TLSSocket, result: 'failed' | 'refused-identity', why: string): void {
-    this.#parts.onHandshake?.(result)
+    this.#parts.onHandshake?.(result, null)
     const { remoteAddress, remotePort } = socket
     // Whoever can reach the port can be refused: that must not fill a disk.
     if (this.#complaints.spend(this.#parts.clock.elapsed())) {

@@ -11,7 +11,7 @@ import {
   type ConnectionOwner,
 } from '#agent/http2/connection.ts'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
-import type { CredentialSource } from '#agent/identity/credentials.ts'
+import type { CredentialSource, PeerIdentity } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
 import { type DialResult, type TunnelTarget, dialTunnel } from './dial.ts'
 import { PeerLife } from './peer-life.ts'
@@ -39,7 +39,8 @@ export interface TunnelParts {
   readonly credentials: CredentialSource
   readonly clock: Clock
   readonly held: HeldBytes
-  readonly onDialled: (result: 'ok' | Reason) => void
+  /** `root` names the root the far side was proven under. */
+  readonly onDialled: (result: 'ok' | Reason, root: string | null) => void
 }
 
 /** Settings of a tunnel. Rounds are those of {@link Tunnel.listen}. */
@@ -63,6 +64,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   readonly #cancelDial: () => void
   readonly #pending = new Set<PendingStream>()
   #connection: Http2Connection | null = null
+  #peer: PeerIdentity | null = null
   #knowsLimits = false
   #over = false
   #life: PeerLife | null = null
@@ -150,6 +152,13 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     else this.#connection.close(why)
   }
 
+  /** What peers are held to has changed: closes where the far side is welcome no more. */
+  judge(): void {
+    const peer = this.#peer
+    const problem = peer === null ? '' : this.#parts.credentials.refusal(peer)
+    if (problem !== '') this.close(problem)
+  }
+
   /** One round of sweeping: whether anything was heard since the last; ends what waited too long. */
   listen(): boolean {
     const connection = this.#connection
@@ -213,12 +222,13 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   #dialled(result: DialResult): void {
     switch (result.kind) {
       case 'ready':
-        this.#parts.onDialled('ok')
+        this.#peer = result.peer
+        this.#parts.onDialled('ok', result.peer.root)
         this.#begin(result.socket)
         break
       case 'failed':
         this.#over = true
-        this.#parts.onDialled(result.reason)
+        this.#parts.onDialled(result.reason, null)
         this.#owner.onFailed(this, result.reason, result.detail, result.isUnreachable)
         break
     }

@@ -37,7 +37,7 @@ export interface TunnelsParts {
   readonly random: Random
   readonly logger: Logger
   /** Counts finished handshakes. */
-  readonly onHandshake?: (result: 'ok' | Reason) => void
+  readonly onHandshake?: (result: 'ok' | Reason, root: string | null) => void
   /** Bounds what waits for slow consumers; shared with the listener. @default 256 MiB */
   readonly held?: HeldBytes
   /** Told whether far hosts answer. */
@@ -78,7 +78,7 @@ export class Tunnels {
   readonly #held: HeldBytes
   readonly #groups = new Map<string, TunnelGroup>()
   readonly #sweeping: Timer
-  readonly #stopListening: () => void
+  readonly #stopListening: readonly (() => void)[]
   #stopped = false
 
   constructor(parts: TunnelsParts, settings: TunnelsSettings = {}) {
@@ -94,7 +94,10 @@ export class Tunnels {
       deadRounds: settings.deadRounds ?? 3,
     }
     this.#sweeping = parts.clock.every(roundMs, () => this.#sweep())
-    this.#stopListening = parts.credentials.onRotated((id) => this.#rotate(id))
+    this.#stopListening = [
+      parts.credentials.onRotated((id) => this.#rotate(id)),
+      parts.credentials.onTrust(() => this.#judge()),
+    ]
   }
 
   /** Tunnels open or being dialled. */
@@ -150,7 +153,7 @@ export class Tunnels {
     if (this.#stopped) return
     this.#stopped = true
     this.#sweeping.stop()
-    this.#stopListening()
+    for (const stop of this.#stopListening) stop()
     for (const group of this.#groups.values()) group.close('this agent is stopping')
     this.#groups.clear()
   }
@@ -164,7 +167,7 @@ export class Tunnels {
       random,
       held: this.#held,
       mayDial: () => this.#mayDial(),
-      onDialled: (result: 'ok' | Reason) => onHandshake?.(result),
+      onDialled: (result: 'ok' | Reason, root: string | null) => onHandshake?.(result, root),
       onReached: () => onHost?.heard(host),
       onUnreachable: () => onHost?.silent(host, target),
       onTrouble: (detail: string) =>
@@ -183,6 +186,11 @@ export class Tunnels {
     return false
   }
 
+  /** Somebody is banned. */
+  #judge(): void {
+    for (const tunnel of this.#all()) tunnel.judge()
+  }
+
   #rotate(id: SpiffeId): void {
     for (const group of this.#groups.values()) if (group.target.caller === id) group.rotate()
   }
@@ -194,6 +202,7 @@ export class Tunnels {
     const news = this.#parts.onHost
     for (const [key, group] of this.#groups) {
       const { target, place } = group
+      group.lookAtCredential()
       for (const tunnel of group.tunnels) {
         if (tunnel.listen()) {
           if (!heard.has(place)) news?.heard(target.host)

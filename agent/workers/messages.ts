@@ -7,6 +7,7 @@
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Bans, TrustEpochs } from '#shared/model/trust.ts'
 
 /** The newest protocol this code speaks, and the oldest. */
 export const protocol = { newest: 1, oldest: 1 } as const satisfies {
@@ -30,7 +31,13 @@ export interface CredentialMessage {
 /** What the control process says. */
 export type ToWorker =
   | { readonly kind: 'welcome'; readonly protocol: number; readonly settings: WorkerSettings }
-  | { readonly kind: 'trust'; readonly bundlePem: string; readonly trustDomain: TrustDomain }
+  | {
+      readonly kind: 'trust'
+      readonly bundlePem: string
+      readonly trustDomain: TrustDomain
+      readonly bans: Bans
+      readonly epochs: TrustEpochs
+    }
   /** The whole set of credentials; what is not in it is gone. */
   | { readonly kind: 'credentials'; readonly credentials: readonly CredentialMessage[] }
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
@@ -58,6 +65,8 @@ export type FromWorker =
   | { readonly kind: 'counters'; readonly request: number; readonly counters: CounterDump }
   /** It acts on a capture view, and these indexes of callers have their ports open. */
   | { readonly kind: 'capturing'; readonly sequence: number; readonly open: readonly number[] }
+  /** The trust in use, so that a root is not used before everybody trusts it. */
+  | { readonly kind: 'trusted'; readonly epochs: TrustEpochs }
   /** The snapshot in use, so that readiness means ready. */
   | { readonly kind: 'applied'; readonly sequence: number }
   /** Its last words: it ends in good order, and has counted so much. */

@@ -9,8 +9,8 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { TrustEpochs } from '#shared/model/trust.ts'
 import type { Clock } from '#agent/platform.ts'
 import { CounterLedger } from './counter-ledger.ts'
 import { LineSocket } from './line-socket.ts'
@@ -34,6 +34,8 @@ export interface WorkerState {
   readonly protocol: number
   /** Sequence of the snapshot it acts on. */
   readonly applied: number
+  /** Of the trust it acts on; zeros until it has said so. */
+  readonly trust: TrustEpochs
   readonly listening: ListeningState
   /** How often a worker in its place has ended without a goodbye. */
   readonly crashes: number
@@ -48,6 +50,9 @@ export interface WorkerHubSettings {
   /** Longest wait for a worker's counters. @default 1000 */
   readonly collectMs?: number
 }
+
+/** What workers are to trust. */
+export type HandedTrust = Omit<Extract<ToWorker, { readonly kind: 'trust' }>, 'kind'>
 
 /** More connections than workers could ever make. */
 const maxConnections = 64
@@ -131,9 +136,10 @@ export class WorkerHub {
     this.#set({ kind: 'capture', capture })
   }
 
-  /** Hands every worker the trust bundle, now and whenever one connects. */
-  setTrust(bundlePem: string, trustDomain: TrustDomain): void {
-    this.#set({ kind: 'trust', bundlePem, trustDomain })
+  /** Hands every worker what is trusted, now and whenever one connects. */
+  setTrust(trust: HandedTrust): void {
+    const { bundlePem, trustDomain, bans, epochs } = trust
+    this.#set({ kind: 'trust', bundlePem, trustDomain, bans, epochs })
   }
 
   /** Hands every worker the whole set of credentials. */
@@ -257,6 +263,10 @@ export class WorkerHub {
         }
         this.#changed()
         break
+      case 'trusted':
+        if (worker.state !== null) worker.state = { ...worker.state, trust: message.epochs }
+        this.#changed()
+        break
       case 'counters':
         this.#ledger.update(worker, message.counters)
         worker.waiting.get(message.request)?.(message.counters)
@@ -286,6 +296,7 @@ export class WorkerHub {
       pid,
       protocol: version,
       applied: 0,
+      trust: { bundle: 0, bans: 0 },
       listening: { tunnelPort: 0, listeners: [] },
       crashes: this.#crashes.get(placeOf(generation, index)) ?? 0,
       capturing: null,

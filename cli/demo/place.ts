@@ -1,5 +1,5 @@
 /**
- * Owns where a host of the demo is: a network namespace of its own, or loopback addresses of this
+ * Owns where hosts of the demo are: a network namespace each, or loopback addresses of this
  * machine where namespaces may not be made. It makes and removes the namespaces, and names nothing
  * outside them.
  */
@@ -25,7 +25,8 @@ export interface Place {
 /** The places of a world. */
 export interface Places {
   readonly kind: 'namespaces' | 'loopback'
-  readonly hosts: readonly [Place, Place]
+  /** As many as were asked for. */
+  readonly hosts: readonly [Place, Place, ...Place[]]
   /** Address of the controller; it runs in the first host's place. */
   readonly controller: string
   /** Removes what was made. Never throws. */
@@ -39,52 +40,59 @@ export interface PlaceParts {
   readonly say: (line: string) => void
 }
 
-const names = ['alpha', 'beta'] as const
+const names = ['alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta'] as const
 const own = /^hostmesh-(\d+)-/
 
-/** Namespaces for root on Linux, else loopback addresses. */
-export function makePlaces(parts: PlaceParts): Places {
-  if (!parts.machine.isRoot) return loopback()
+/** Namespaces for root on Linux, else loopback addresses; two hosts to eight. */
+export function makePlaces(parts: PlaceParts, count = 2): Places {
+  if (!parts.machine.isRoot) return loopback(count)
   try {
-    return namespaces(parts)
+    return namespaces(parts, count)
   } catch (error) {
     const why = error instanceof Error ? (error.message.split('\n')[1] ?? error.message) : ''
     parts.say(`no network namespaces here (${why.trim()}); using loopback addresses`)
-    return loopback()
+    return loopback(count)
   }
 }
 
-function loopback(): Places {
+function loopback(count: number): Places {
   const prefix = `127.${randomInt(64, 250)}.${randomInt(1, 250)}`
-  const place = (name: string, last: number): Place => {
-    const address = `${prefix}.${last}`
+  const place = (name: string, index: number): Place => {
+    const address = `${prefix}.${11 + index}`
     return { name, address, local: address, isOwnNetwork: false, enter: (command) => command }
   }
   return {
     kind: 'loopback',
-    hosts: [place(names[0], 11), place(names[1], 12)],
+    hosts: some(names.slice(0, count).map(place)),
     controller: `${prefix}.10`,
     remove: () => {},
   }
 }
 
-function namespaces(parts: PlaceParts): Places {
+/** The first namespace holds the switch that joins them all. */
+function namespaces(parts: PlaceParts, count: number): Places {
   const ip = ipOf(parts.machine)
   sweep(parts.machine, ip)
-  const [alpha, beta] = names.map((name) => `hostmesh-${parts.machine.pid}-${name}`) as [
-    string,
-    string,
-  ]
+  const wanted = names.slice(0, count)
+  const spaceOf = (name: string): string => `hostmesh-${parts.machine.pid}-${name}`
+  const [first, ...others] = wanted.map(spaceOf)
+  if (first === undefined) throw new TypeError('a world has hosts')
   const remove = (): void => {
-    for (const name of [alpha, beta]) quietly(() => ip('netns', 'delete', name))
+    for (const name of [first, ...others]) quietly(() => ip('netns', 'delete', name))
   }
   try {
-    for (const name of [alpha, beta]) ip('netns', 'add', name)
-    ip('-n', alpha, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', beta)
-    ip('-n', alpha, 'address', 'add', '10.204.0.10/24', 'dev', 'eth0')
-    ip('-n', alpha, 'address', 'add', '10.204.0.11/24', 'dev', 'eth0')
-    ip('-n', beta, 'address', 'add', '10.204.0.12/24', 'dev', 'eth0')
-    for (const name of [alpha, beta]) {
+    for (const name of [first, ...others]) ip('netns', 'add', name)
+    ip('-n', first, 'link', 'add', 'eth0', 'type', 'bridge')
+    ip('-n', first, 'address', 'add', '10.204.0.10/24', 'dev', 'eth0')
+    ip('-n', first, 'address', 'add', '10.204.0.11/24', 'dev', 'eth0')
+    ip('-n', first, 'link', 'set', 'lo', 'up')
+    ip('-n', first, 'link', 'set', 'eth0', 'up')
+    for (const [index, name] of others.entries()) {
+      const port = `port${index}`
+      const far = ['peer', 'name', 'eth0', 'netns', name]
+      ip('-n', first, 'link', 'add', port, 'type', 'veth', ...far)
+      ip('-n', first, 'link', 'set', port, 'master', 'eth0', 'up')
+      ip('-n', name, 'address', 'add', `10.204.0.${12 + index}/24`, 'dev', 'eth0')
       ip('-n', name, 'link', 'set', 'lo', 'up')
       ip('-n', name, 'link', 'set', 'eth0', 'up')
     }
@@ -92,19 +100,20 @@ function namespaces(parts: PlaceParts): Places {
     remove()
     throw error
   }
-  const place = (name: string, namespace: string, address: string): Place => ({
+  const place = (name: string, index: number): Place => ({
     name,
-    address,
+    address: `10.204.0.${11 + index}`,
     local: '127.0.0.1',
     isOwnNetwork: true,
-    enter: (command) => ['nsenter', `--net=/run/netns/${namespace}`, ...command],
+    enter: (command) => ['nsenter', `--net=/run/netns/${spaceOf(name)}`, ...command],
   })
-  return {
-    kind: 'namespaces',
-    hosts: [place(names[0], alpha, '10.204.0.11'), place(names[1], beta, '10.204.0.12')],
-    controller: '10.204.0.10',
-    remove,
-  }
+  return { kind: 'namespaces', hosts: some(wanted.map(place)), controller: '10.204.0.10', remove }
+}
+
+function some(places: readonly Place[]): readonly [Place, Place, ...Place[]] {
+  const [first, second, ...more] = places
+  if (first === undefined || second === undefined) throw new TypeError('a world has two hosts')
+  return [first, second, ...more]
 }
 
 /** Removes what a demo that was killed left behind. */

@@ -1,5 +1,5 @@
 /**
- * Owns a whole mesh on this machine: places, a controller, a store, two hosts with an agent each.
+ * Owns a whole mesh on this machine: places, a controller, a store, hosts with an agent each.
  * The demo and tests drive it; it tells no story. Everything it makes is gone after `stop` or `kill`.
  */
 
@@ -26,6 +26,8 @@ export interface WorldSettings {
   readonly root: string
   readonly store: 'embedded' | 'etcd'
   readonly leafTtlSeconds: number
+  /** How many hosts, two to eight. @default 2 */
+  readonly hosts?: number
   /** Keys of the agents' configs that differ from the demo's. */
   readonly agentConfig?: Readonly<Record<string, unknown>>
   /** Whether the files stay for a look. @default false */
@@ -35,10 +37,10 @@ export interface WorldSettings {
 const apiPort = 15010
 const etcdPort = 15379
 
-/** A mesh of two hosts. */
+/** See the header. */
 export class World {
   readonly directory: string
-  readonly hosts: readonly [DemoHost, DemoHost]
+  readonly hosts: readonly [DemoHost, DemoHost, ...DemoHost[]]
   readonly #parts: WorldParts
   readonly #settings: WorldSettings
   readonly #places: Places
@@ -50,8 +52,8 @@ export class World {
     this.#settings = settings
     sweep(parts.machine)
     this.directory = mkdtempSync(join(tmpdir(), `hostmesh-demo-${parts.machine.pid}-`))
-    this.#places = makePlaces(parts)
-    const [alpha, beta] = this.#places.hosts
+    this.#places = makePlaces(parts, settings.hosts)
+    const [alpha, beta, ...others] = this.#places.hosts
     const host = (place: typeof alpha): DemoHost =>
       new DemoHost(
         { machine: parts.machine, place },
@@ -62,7 +64,7 @@ export class World {
           ...(settings.agentConfig === undefined ? {} : { agentConfig: settings.agentConfig }),
         },
       )
-    this.hosts = [host(alpha), host(beta)]
+    this.hosts = [host(alpha), host(beta), ...others.map(host)]
   }
 
   /** Where the hosts are. */

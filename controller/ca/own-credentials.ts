@@ -73,6 +73,15 @@ export class OwnCredentials {
     await this.#renewOperator(address)
   }
 
+  /** The CA has taken a step: everything is made anew at once. Throws what the CA throws. */
+  async renew(): Promise<void> {
+    this.#due = { server: 0, operator: 0 }
+    this.#timer?.stop()
+    await this.#running
+    this.#running = this.#round()
+    await this.#running
+  }
+
   /** When the server certificate ends, milliseconds since the epoch. */
   get serverEndsMs(): number {
     return this.#serverEndsMs

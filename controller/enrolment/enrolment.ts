@@ -5,6 +5,7 @@
  */
 
 import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName } from '#shared/model/names.ts'
 import { parseHostName } from '#shared/model/names.ts'
 import { checkCsr } from '#shared/pki/csr.ts'
 import type { Answer } from '#shared/rpc/api-service.ts'
@@ -19,6 +20,8 @@ export interface EnrolmentParts {
   readonly authority: Authority
   readonly tokens: JoinTokens
   readonly access: HostAccess
+  /** Whether a host is banned. */
+  readonly isBanned: (host: HostName) => boolean
   readonly describe: () => MeshDescription
   readonly logger: Logger
 }
@@ -48,6 +51,10 @@ export class Enrolment {
         `the join token is for host "${host}", this host goes by ${JSON.stringify(request.host.slice(0, 100))}; ` +
           `set "host" in the agent's configuration, or ${advice}`,
       )
+    }
+    if (this.#parts.isBanned(host)) {
+      const message = `host "${host}" is banned; an operator may lift that: meshctl host unban ${host}`
+      return this.#refuse(from, 'host-banned', message)
     }
     const csr = checkCsr(request.csr)
     if (!csr.ok) return this.#refuse(from, 'bad-csr', csr.problem)

@@ -47,13 +47,14 @@ export class JoinTokens {
   readonly #store: KeyValue
   readonly #clock: Clock
   readonly #random: Random
-  readonly #rootHash: Buffer
+  readonly #rootHash: () => Buffer
   readonly #maxWaiting: number
 
   constructor(
     parts: { readonly store: KeyValue; readonly clock: Clock; readonly random: Random },
     settings: {
-      readonly rootHash: Buffer
+      /** What tokens pin: the root that the controller proves itself under now. */
+      readonly rootHash: () => Buffer
       /** Tokens neither used nor expired. @default 10_000 */
       readonly maxWaiting?: number
     },
@@ -82,7 +83,7 @@ export class JoinTokens {
       tokenKey(id),
       encodeTokenRecord({ secretHash, host, services, createdBy, expiresAtMs, usedAtMs: 0 }),
     )
-    const token = formatJoinToken({ id, secret, rootHash: this.#rootHash })
+    const token = formatJoinToken({ id, secret, rootHash: this.#rootHash() })
     return { ok: true, value: { token, expiresAtMs } }
   }
 
@@ -91,8 +92,9 @@ export class JoinTokens {
     const parsed = parseJoinToken(text)
     if (!parsed.ok) return refused('token-malformed', parsed.problem)
     const { id, secret, rootHash } = parsed.value
-    if (!rootHash.equals(this.#rootHash)) {
-      return refused('token-foreign', 'the join token was made by another mesh')
+    if (!rootHash.equals(this.#rootHash())) {
+      const made = 'the join token was made by another mesh, or before its root was changed'
+      return refused('token-foreign', made)
     }
     const { entry } = await this.#store.get(tokenKey(id))
     const record = entry === null ? null : decodeTokenRecord(entry.value)

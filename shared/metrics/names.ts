@@ -110,6 +110,18 @@ export const agentMetrics = {
     help: 'Calls that a policy rule refused, or would have in audit mode.',
     labels: ['destination', 'rule', 'file', 'mode'],
   },
+  handshakesByRoot: {
+    name: 'mesh_tunnel_handshakes_by_root_total',
+    kind: 'counter',
+    help: 'Tunnel handshakes that worked, by the root the peer’s certificate chains to.',
+    labels: ['direction', 'root'],
+  },
+  trustEpoch: {
+    name: 'mesh_trust_epoch',
+    kind: 'gauge',
+    help: 'Epoch of the trust bundle and of the bans this host acts on; grows with each change.',
+    labels: ['record'],
+  },
   snapshotRevision: {
     name: 'mesh_snapshot_revision',
     kind: 'gauge',
@@ -197,6 +209,18 @@ export const controllerMetrics = {
     kind: 'gauge',
     help: 'When a certificate of the controller’s own ends.',
     labels: ['certificate'],
+  },
+  trustEpoch: {
+    name: 'mesh_controller_trust_epoch',
+    kind: 'gauge',
+    help: 'Epoch of the trust bundle and of the bans as published; hosts follow it.',
+    labels: ['record'],
+  },
+  banned: {
+    name: 'mesh_controller_banned',
+    kind: 'gauge',
+    help: 'Hosts and certificates that are banned.',
+    labels: ['kind'],
   },
   storeRevision: {
     name: 'mesh_controller_store_revision',

@@ -98,6 +98,8 @@ export interface WorkerReport {
   readonly applied: number
   /** How often a worker in its place has ended without a goodbye since the agent started. */
   readonly crashes: number
+  /** Epochs of the trust it acts on. */
+  readonly trust: { readonly bundle: number; readonly bans: number }
   readonly tunnelPort: number
   readonly listeners: readonly ListenerReport[]
 }

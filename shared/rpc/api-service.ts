@@ -69,6 +69,8 @@ export function refuse(
 /** What a service leans on. */
 export interface ApiServiceParts {
   readonly identify: (call: grpc.ServerUnaryCall<unknown, unknown>) => SpiffeId | null
+  /** Why a caller who proved itself is refused whatever it asks, or an empty string. */
+  readonly refusalOf?: (call: grpc.ServerUnaryCall<unknown, unknown>) => string
   readonly logger: Logger
   /** Told how each call ended: `ok`, or the refusal's code. */
   readonly onAnswer?: (method: string, code: string) => void
@@ -93,8 +95,12 @@ export function addApiService<S extends ServiceKey>(
         ok: false,
         refusal: refusalOf(error, `${service}.${method}`, parts.logger),
       })
+      const banned = parts.refusalOf?.(call) ?? ''
       void settle(
-        () => handler(call.request, caller),
+        () =>
+          banned === ''
+            ? handler(call.request, caller)
+            : Promise.resolve(refuse('denied', 'banned', banned)),
         failed,
         (answer) => {
           parts.onAnswer?.(method, answer.ok ? 'ok' : answer.refusal.code)

@@ -12,7 +12,7 @@ import { codeKey } from './api-service.ts'
 import { grpc } from './grpc.ts'
 import type { MethodKey, ReplyOf, RequestOf, ServiceKey } from './mesh-api.ts'
 import { definitionOf } from './mesh-api.ts'
-import type { ExpectedPeer } from './peer-check.ts'
+import type { ExpectedPeer, RefusalOf } from './peer-check.ts'
 import { channelCredentials } from './peer-check.ts'
 
 /** What a client proves itself with, and whom it trusts. */
@@ -46,11 +46,14 @@ export class ControllerClient {
       readonly clock: Clock
       readonly credential: ClientCredential
       readonly expected: ExpectedPeer
+      /** Whom not to talk to though it is the expected one: bans. */
+      readonly refusalOf?: RefusalOf
     },
     settings: ControllerClientSettings,
   ) {
     this.#clock = parts.clock
-    const credentials = channelCredentials(contextOf(parts.credential), parts.expected)
+    const context = contextOf(parts.credential)
+    const credentials = channelCredentials(context, parts.expected, parts.refusalOf)
     this.#client = new grpc.Client(`dns:${settings.address}`, credentials, {
       // The server looks at no SNI; without a name gRPC would send the address, which Node refuses.
       'grpc.ssl_target_name_override': serverName,

@@ -54,6 +54,14 @@ export interface MeshDescription {
   readonly controller: string
   /** `host:port` of every controller there is. */
   readonly controllers: readonly string[]
+  /** Trust bundle and bans as the store has them, signed. */
+  readonly trustRecords: readonly TrustRecord[]
+}
+
+/** A signed record and the key it stands under. */
+export interface TrustRecord {
+  readonly key: string
+  readonly value: string
 }
 
 /** Where the store is. */
@@ -83,6 +91,16 @@ export interface ListHostsRequest {}
 
 export interface HostList {
   readonly hosts: readonly ListedHost[]
+  readonly serials: readonly BannedSerial[]
+  /** Epoch of the bans in force. */
+  readonly bansEpoch: number
+}
+
+export interface BannedSerial {
+  readonly serial: string
+  readonly reason: string
+  /** RFC 3339. */
+  readonly at: string
 }
 
 export interface ListedHost {
@@ -90,6 +108,63 @@ export interface ListedHost {
   readonly services: readonly string[]
   /** RFC 3339. */
   readonly enrolledAt: string
+  /** Null where it is not banned. */
+  readonly ban: { readonly reason: string; readonly at: string } | null
+  /** Whether its agent is there now. */
+  readonly live: boolean
+  /** Epoch of the bans its workers act on; 0 where that is not known. */
+  readonly bansEpoch: number
+}
+
+/** Names a host or a serial, not both. */
+export interface BanRequest {
+  readonly host: string
+  readonly serial: string
+  readonly reason: string
+}
+
+export interface BanReply {
+  /** False where that was so already. */
+  readonly changed: boolean
+  /** Hosts whose `bansEpoch` is at least this act on the change. */
+  readonly bansEpoch: number
+}
+
+export interface SetHostServicesRequest {
+  readonly host: string
+  /** Globs, `*` only. */
+  readonly services: readonly string[]
+}
+
+export interface RotateRootRequest {
+  /** `begin`, `abort` or `status`. */
+  readonly action: string
+}
+
+/** How a rotation of the root stands. */
+export interface RotationStatus {
+  /** `steady`, `distributing`, `reissuing` or `going back`. */
+  readonly phase: string
+  /** Milliseconds since the epoch; 0 while steady. */
+  readonly sinceMs: number
+  /** The trust bundle that tells hosts of it. */
+  readonly bundleEpoch: number
+  readonly roots: readonly ListedRoot[]
+  readonly waitsFor: readonly { readonly host: string; readonly why: string }[]
+  readonly hostsLive: number
+  /** Live hosts that act on that bundle. */
+  readonly hostsReady: number
+}
+
+export interface ListedRoot {
+  /** First 16 digits of its SHA-256. */
+  readonly name: string
+  /** Milliseconds since the epoch. */
+  readonly endsMs: number
+  /** `issuing`, `next` or `leaving`. */
+  readonly state: string
+  /** Certificates live hosts hold under it. */
+  readonly held: number
 }
 
 export interface DescribeStoreRequest {}
@@ -242,6 +317,10 @@ export interface MeshServices {
   readonly Operations: {
     readonly CreateToken: Method<CreateTokenRequest, CreatedToken>
     readonly ListHosts: Method<ListHostsRequest, HostList>
+    readonly Ban: Method<BanRequest, BanReply>
+    readonly Unban: Method<BanRequest, BanReply>
+    readonly SetHostServices: Method<SetHostServicesRequest, ListedHost>
+    readonly RotateRoot: Method<RotateRootRequest, RotationStatus>
   }
   readonly StoreOperations: {
     readonly DescribeStore: Method<DescribeStoreRequest, StoreReport>

@@ -14,6 +14,7 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { Svid } from '#shared/pki/svid.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { grpc } from './grpc.ts'
 import { formatHostPort } from './host-port.ts'
@@ -56,6 +57,13 @@ export interface IdentifiableCall {
 const anonymousLifeMs = 30_000
 const sweepMs = 1000
 
+interface Guest {
+  /** Milliseconds since the epoch. */
+  readonly untilMs: number
+  /** Null for who has shown no certificate. */
+  readonly svid: Svid | null
+}
+
 /** See the header. Services are added to `identified` and `anonymous` before `setCredential`. */
 export class MtlsServer {
   readonly identified: grpc.Server
@@ -66,17 +74,27 @@ export class MtlsServer {
   readonly #tls: Server
   readonly #toIdentified: grpc.ConnectionInjector
   readonly #toAnonymous: grpc.ConnectionInjector | null
-  /** Every accepted socket with the time its welcome ends, milliseconds since the epoch. */
-  readonly #open = new Map<TLSSocket, number>()
+  /** Every accepted socket with the time its welcome ends, and who it proved to be. */
+  readonly #open = new Map<TLSSocket, Guest>()
+  readonly #refusalOf: (svid: Svid) => string
   #anonymousOpen = 0
   #sweep: Timer | null = null
   #stopped: Promise<void> | null = null
 
   constructor(
-    parts: { readonly clock: Clock; readonly logger: Logger },
+    parts: {
+      readonly clock: Clock
+      readonly logger: Logger
+      /**
+       * Why a peer with a good certificate is not wanted, or an empty string; asked when it comes and
+       * every second from then on.
+       */
+      readonly refusalOf?: (svid: Svid) => string
+    },
     settings: MtlsServerSettings,
   ) {
     this.#clock = parts.clock
+    this.#refusalOf = parts.refusalOf ?? (() => '')
     this.#logger = parts.logger
     this.#settings = settings
     this.identified = new grpc.Server(channelOptions(settings))
@@ -141,10 +159,15 @@ export class MtlsServer {
 
   /** The peer a call's connection proved, or null. Every handler's one source of identity. */
   identify(call: IdentifiableCall): SpiffeId | null {
+    return this.svidOf(call)?.id ?? null
+  }
+
+  /** What the peer of a call's connection proved, or null. */
+  svidOf(call: IdentifiableCall): Svid | null {
     const der = call.getAuthContext().sslPeerCertificate?.raw
     if (der === undefined) return null
     const svid = readSvid(der, this.#settings.trustDomain)
-    return svid.ok && svid.value.notAfterMs > this.#clock.now() ? svid.value.id : null
+    return svid.ok && svid.value.notAfterMs > this.#clock.now() ? svid.value : null
   }
 
   /** Connections open now, handshakes apart. */
@@ -184,8 +207,11 @@ export class MtlsServer {
       this.#refuse(socket, `its certificate was not verified: ${String(socket.authorizationError)}`)
     } else {
       const svid = readSvid(der, this.#settings.trustDomain)
-      if (svid.ok) this.#admit(socket, this.#toIdentified, svid.value.notAfterMs)
-      else this.#refuse(socket, svid.problem)
+      const problem = svid.ok ? this.#refusalOf(svid.value) : svid.problem
+      if (svid.ok && problem === '') {
+        const guest = { untilMs: svid.value.notAfterMs, svid: svid.value }
+        this.#admit(socket, this.#toIdentified, guest)
+      } else this.#refuse(socket, problem)
     }
   }
 
@@ -197,12 +223,13 @@ export class MtlsServer {
     } else {
       this.#anonymousOpen++
       socket.once('close', () => this.#anonymousOpen--)
-      this.#admit(socket, this.#toAnonymous, this.#clock.now() + anonymousLifeMs)
+      const untilMs = this.#clock.now() + anonymousLifeMs
+      this.#admit(socket, this.#toAnonymous, { untilMs, svid: null })
     }
   }
 
-  #admit(socket: TLSSocket, injector: grpc.ConnectionInjector, untilMs: number): void {
-    this.#open.set(socket, untilMs)
+  #admit(socket: TLSSocket, injector: grpc.ConnectionInjector, guest: Guest): void {
+    this.#open.set(socket, guest)
     socket.once('close', () => this.#open.delete(socket))
     injector.injectConnection(socket)
   }
@@ -215,7 +242,14 @@ export class MtlsServer {
   /** A connection is worth no more than the certificate it began with. */
   #cutEnded(): void {
     const now = this.#clock.now()
-    for (const [socket, untilMs] of this.#open) if (untilMs <= now) socket.destroy()
+    for (const [socket, { untilMs, svid }] of this.#open) {
+      if (untilMs <= now) {
+        socket.destroy()
+        continue
+      }
+      const problem = svid === null ? '' : this.#refusalOf(svid)
+      if (problem !== '') this.#refuse(socket, problem)
+    }
   }
 }
 

@@ -12,6 +12,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { KeyValue } from './key-value.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
+import { OwnSockets } from './own-sockets.ts'
 import type { SessionSettings } from './session.ts'
 import { Session } from './session.ts'
 import { LiveView } from './view.ts'
@@ -220,6 +221,9 @@ export class StoreLink {
   }
 
   #tell<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
-    for (const listener of listeners) listener(value)
+    // What a listener goes on to do must not end with the sockets of this session.
+    OwnSockets.leave(() => {
+      for (const listener of listeners) listener(value)
+    })
   }
 }

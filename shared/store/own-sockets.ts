@@ -25,6 +25,14 @@ export class OwnSockets {
     return owner.run(this, code)
   }
 
+  /**
+   * Runs code that has nothing to do with whoever owns sockets here: what it opens, now or later, is
+   * its own. Whoever is told of the store's events goes on to do other things.
+   */
+  static leave(code: () => void): void {
+    owner.exit(code)
+  }
+
   /** For this file: takes a socket in. A client that is being closed may still open one. */
   add(socket: Socket): void {
     this.#sockets.add(socket)

@@ -44,6 +44,7 @@ const worker = {
   applied: 3,
   crashes: 0,
   capturing: null,
+  trust: { bundle: 0, bans: 0 },
   listening: { tunnelPort: 15008, listeners: [] },
 }
 const credential = (id: string, notAfterMs: number): CredentialMessage =>
@@ -119,6 +120,7 @@ function makeReport(
       },
       locals: { services: [] },
       hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }) },
+      trust: () => ({ bundle: 4, bans: 2 }),
       membership: () => (isAlone ? null : membership),
       ...parts,
     },

@@ -181,7 +181,19 @@ t.test('token create prints the token alone, host list a table', async (t) => {
       calls.push(words)
       return words[1] === 'CreateToken'
         ? { token: 'hmjoin1.x', expiresAtMs: 90_000 }
-        : { hosts: [{ host: 'alpha', services: ['*'], enrolledAt: '2026-01-01T00:00:00Z' }] }
+        : {
+            hosts: [
+              {
+                host: 'alpha',
+                services: ['*'],
+                enrolledAt: '2026-01-01T00:00:00Z',
+                ban: { reason: 'lost', at: '' },
+                live: false,
+                bansEpoch: 1,
+              },
+            ],
+            serials: [{ serial: 'ab', reason: 'stolen', at: '2026-01-02' }],
+          }
     },
   } as unknown as ControllerClient
   const token = paper(false)
@@ -193,7 +205,8 @@ t.test('token create prints the token alone, host list a table', async (t) => {
   t.equal(await tokenCreate(parts, { ...settings, host: 'Alpha!' }), 2)
   const hosts = paper(false)
   t.equal(await hostList({ controller, printer: hosts.printer }), 0)
-  t.match(hosts.out(), /^alpha +\* +2026/m)
+  t.match(hosts.out(), /^alpha +banned: lost +\* +2026/m)
+  t.match(hosts.out(), /^ab +2026-01-02 +stolen/m)
   t.equal(calls.length, 2)
 })
 

@@ -44,6 +44,7 @@ export const healthyFacts: AgentFacts = {
         protocol: 1,
         applied: 7,
         crashes: 0,
+        trust: { bundle: 1, bans: 1 },
         tunnelPort: 15008,
         listeners: [
           { name: 'forward proxy', address: '127.0.0.1', port: 15002, problem: '' },

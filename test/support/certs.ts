@@ -57,10 +57,10 @@ export interface TestCa {
   issue(settings: LeafSettings): Promise<TestLeaf>
 }
 
-/** Makes a CA: a root and an intermediate. */
-export async function makeTestCa(trustDomain = 'mesh.internal'): Promise<TestCa> {
-  const root = await authority('CN=test root', null)
-  const intermediate = await authority('CN=test intermediate', root)
+/** Makes a CA: a root and an intermediate, of the same names each time unless one is given. */
+export async function makeTestCa(trustDomain = 'mesh.internal', name = 'test'): Promise<TestCa> {
+  const root = await authority(`CN=${name} root`, null)
+  const intermediate = await authority(`CN=${name} intermediate`, root)
   return {
     trustDomain: must(parseTrustDomain(trustDomain)),
     bundlePem: certificateToPem(root.der),

@@ -8,6 +8,7 @@ import { systemClock } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { addApiService } from '#shared/rpc/api-service.ts'
 import type { Caller } from '#shared/rpc/api-service.ts'
+import type { Svid } from '#shared/pki/svid.ts'
 import { certificateToPem } from '#shared/pki/trust.ts'
 import { MtlsServer } from '#shared/rpc/mtls-server.ts'
 import type { MtlsServerSettings } from '#shared/rpc/mtls-server.ts'
@@ -31,6 +32,7 @@ export async function startTestServer(
   leaf: Partial<LeafSettings> = {},
   settings: Partial<MtlsServerSettings> = {},
   clock: Clock = systemClock,
+  refusalOf: (svid: Svid) => string = () => '',
 ): Promise<TestServer> {
   const lines: Record<string, unknown>[] = []
   const logger = createLogger({
@@ -38,7 +40,7 @@ export async function startTestServer(
     destination: { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
   })
   const server = new MtlsServer(
-    { clock, logger },
+    { clock, logger, refusalOf },
     {
       trustDomain: ca.trustDomain,
       listen: { host: '127.0.0.1', port: 0 },
@@ -61,6 +63,7 @@ export async function startTestServer(
     store: { kind: 'embedded', endpoints: [], serverName: '' },
     controller: 'c1',
     controllers: [],
+    trustRecords: [],
   }
   const answer = <T>(
     caller: Caller,

@@ -133,7 +133,7 @@ export class MeshWorld {
 
   /** The ends of the agents' logs, without access lines. */
   logs(): string {
-    return [this.alpha, this.beta]
+    return this.world.hosts
       .flatMap((host) => {
         const lines = readFileSync(host.path('agent.log'), 'utf8').trimEnd().split('\n')
         const told = lines.filter((line) => !line.includes('"msg":"access"'))

@@ -28,6 +28,8 @@ export interface TunnelPairSettings {
   readonly caller?: Partial<LeafSettings>
   /** How the service's certificate differs. */
   readonly service?: Partial<LeafSettings>
+  /** Of both sides. @default a new one */
+  readonly ca?: TestCa
   /** Signs the caller's certificate, unknown to the accepting side. */
   readonly callerCa?: TestCa
   /** Signs the service's certificate, unknown to the calling side. */
@@ -79,7 +81,7 @@ export async function makeTunnelPair(
   t: PairTest,
   settings: TunnelPairSettings = {},
 ): Promise<TunnelPair> {
-  const ca = await makeTestCa()
+  const ca = settings.ca ?? (await makeTestCa())
   const { trustDomain } = ca
   const service = must(parseServiceName('orders'))
   const caller = serviceId(trustDomain, must(parseServiceName('web')))

@@ -17,6 +17,8 @@ import type { ControllerPort, ControllerSession } from '#agent/identity/controll
 import { GrpcControllerPort } from '#agent/identity/controller-port.ts'
 import { IdentityFiles } from '#agent/identity/identity-files.ts'
 import { IdentityKeeper } from '#agent/identity/identity-keeper.ts'
+import { TrustFile } from '#agent/identity/trust-file.ts'
+import { TrustKeeper } from '#agent/identity/trust-keeper.ts'
 import { Authority } from '#controller/ca/authority.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { systemClock, systemRandom as random } from '#shared/lifecycle/clock.ts'
@@ -51,7 +53,10 @@ function makeKeeper(settings: KeeperSettings): IdentityKeeper {
   const name = settings.host ?? host
   const files = new IdentityFiles({ stateDirectory: state, host: name })
   const joinToken = (): Promise<string | null> => Promise.resolve(settings.token ?? null)
-  return new IdentityKeeper({ controller, files, joinToken, clock, random, logger }, { host: name })
+  const file = new TrustFile({ logger }, { stateDirectory: state })
+  const trust = new TrustKeeper({ file, clock, logger })
+  const parts = { controller, files, trust, joinToken, clock, random, logger }
+  return new IdentityKeeper(parts, { host: name })
 }
 
 /** Waits until `holds` after a change. */
@@ -117,6 +122,7 @@ async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<Loca
       store: { kind: 'embedded', endpoints: ['https://127.0.0.1:1'], serverName: 'c1' },
       controller: 'c1',
       controllers: [],
+      trustRecords: [],
     },
     enrol: (_token, csr, name) =>
       answer('enrol', async () => {

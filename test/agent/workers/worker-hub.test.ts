@@ -10,6 +10,7 @@ import { createLogger } from '#shared/logging/logger.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import { noBans } from '#shared/model/trust.ts'
 import { ControlLink } from '#agent/workers/control-link.ts'
 import type { ToWorker, WorkerSettings } from '#agent/workers/messages.ts'
 import { WorkerHub } from '#agent/workers/worker-hub.ts'
@@ -36,6 +37,8 @@ const worker: WorkerSettings = {
   },
 }
 const trustDomain = must(parseTrustDomain('mesh.internal'))
+const epochs = { bundle: 2, bans: 1 }
+const trustOf = (bundlePem: string) => ({ bundlePem, trustDomain, bans: noBans, epochs })
 const snapshot: Snapshot = {
   revision: 7,
   sequence: 1,
@@ -88,15 +91,15 @@ t.test('WorkerHub hands a worker that connects late the newest of everything', a
   await ready
   t.equal((await stat(dirname(path))).mode & 0o777, 0o700, 'nor even look for it')
   t.equal((await stat(path)).mode & 0o777, 0o600, 'only this user may open the socket')
-  hub.setTrust('old', trustDomain)
-  hub.setTrust('bundle', trustDomain)
+  hub.setTrust(trustOf('old'))
+  hub.setTrust(trustOf('bundle'))
   hub.setCredentials([])
   hub.setSnapshot(snapshot)
   const { link, heard, hears } = startLink(path)
   await hears('snapshot')
   t.same(heard, [
     { kind: 'welcome', protocol: 1, settings: worker },
-    { kind: 'trust', bundlePem: 'bundle', trustDomain },
+    { kind: 'trust', ...trustOf('bundle') },
     { kind: 'credentials', credentials: [] },
     { kind: 'snapshot', snapshot },
   ])
@@ -213,7 +216,7 @@ t.test('WorkerHub says nothing twice', async (t) => {
   const { link, heard, hears } = startLink(path)
   await hears('welcome')
   for (let i = 0; i < 3; i++) {
-    hub.setTrust('bundle', trustDomain)
+    hub.setTrust(trustOf('bundle'))
     hub.setCredentials([])
   }
   hub.setSnapshot(snapshot)

@@ -21,6 +21,8 @@ const order = {
   createdBy: 'spiffe://mesh.internal/operator/a',
 }
 
+const rootHash = randomBytes(32)
+
 interface Bench {
   readonly tokens: JoinTokens
   readonly store: KeyValue
@@ -38,10 +40,7 @@ function setUp(
   )
   t.teardown(() => embedded.stop())
   const store = embedded.keyValue
-  const tokens = new JoinTokens(
-    { store, clock, random },
-    { rootHash: randomBytes(32), ...settings },
-  )
+  const tokens = new JoinTokens({ store, clock, random }, { rootHash: () => rootHash, ...settings })
   return { tokens, store, clock }
 }
 

@@ -18,7 +18,17 @@ const mesh = {
   store: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'], serverName: 'c1' },
   controller: 'c1',
   controllers: ['10.0.0.1:15010', '10.0.0.2:15010'],
+  trustRecords: [{ key: 'k', value: 'v' }],
 }
+const host = {
+  host: 'h1',
+  services: ['*'],
+  enrolledAt: '2026-01-01',
+  ban: { reason: 'lost', at: '2026-01-02' },
+  live: true,
+  bansEpoch: 3,
+}
+const ban = { host: 'h1', serial: 'ab', reason: 'lost' }
 
 /** Typed so that a field of the types that is missing here does not compile. */
 const samples: Samples = {
@@ -38,7 +48,29 @@ const samples: Samples = {
       { host: 'h1', services: ['*'], ttlMs: 1000 },
       { token: 'token', expiresAtMs: 1_795_000_000_000 },
     ],
-    ListHosts: [{}, { hosts: [{ host: 'h1', services: ['*'], enrolledAt: '2026-01-01' }] }],
+    ListHosts: [
+      {},
+      {
+        hosts: [host],
+        serials: [{ serial: 'ab', reason: 'lost', at: '2026-01-02' }],
+        bansEpoch: 3,
+      },
+    ],
+    Ban: [ban, { changed: true, bansEpoch: 4 }],
+    Unban: [ban, { changed: true, bansEpoch: 4 }],
+    SetHostServices: [{ host: 'h1', services: ['a'] }, host],
+    RotateRoot: [
+      { action: 'status' },
+      {
+        phase: 'reissuing',
+        sinceMs: 1_795_000_000_000,
+        bundleEpoch: 3,
+        roots: [{ name: 'ab', endsMs: 1_795_000_000_000, state: 'leaving', held: 2 }],
+        waitsFor: [{ host: 'h1', why: 'it is slow' }],
+        hostsLive: 2,
+        hostsReady: 1,
+      },
+    ],
   },
   StoreOperations: {
     DescribeStore: [

@@ -11,6 +11,7 @@ import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import type { LeafSettings, TestLeaf } from '#test/support/certs.ts'
 import { startTestServer } from '#test/support/controller-server.ts'
+import { until } from '#test/support/until.ts'
 import type { TestServer } from '#test/support/controller-server.ts'
 
 const ca = await makeTestCa()
@@ -337,4 +338,23 @@ t.test('a request past the limit is refused', async (t) => {
   t.not(await outcome(client.call('Enrolment', 'Enrol', large)), 'ok')
   t.equal(await outcome(client.call('Enrolment', 'Enrol', enrolment)), 'ok')
   client.close()
+})
+
+t.test('whoever is unwanted from now on is cut off within a sweep, and only who is', async (t) => {
+  const unwanted = new Set<string>()
+  const refusalOf = ({ serial }: { readonly serial: string }): string =>
+    unwanted.has(serial) ? 'it is banned' : ''
+  const server = await startTestServer(ca, {}, {}, clock, refusalOf)
+  t.teardown(() => server.stop())
+  const [thief, honest] = [await ca.issue({ id: hostId }), await ca.issue({ id: hostId })]
+  const [bad, good] = [clientWith(server, thief), clientWith(server, honest)]
+  for (const client of [bad, good]) await client.call('Certificates', 'DescribeMesh', {})
+  t.equal(server.server.connections, 2)
+  unwanted.add(thief.serial)
+  await until('one is cut', () => server.server.connections === 1, { withinMs: 30_000 })
+  t.equal(await outcome(bad.call('Certificates', 'DescribeMesh', {})), 'controller-unavailable')
+  t.equal(await outcome(good.call('Certificates', 'DescribeMesh', {})), 'ok')
+  t.match(server.lines.at(-1), { msg: 'a peer was refused', why: 'it is banned' })
+  bad.close()
+  good.close()
 })
