@@ -177,7 +177,7 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
-    const ledger = await this.#openLedger(authority, store)
+    const ledger = await this.#openLedger(authority, store, membership)
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
@@ -239,12 +239,16 @@ export class Controller {
   }
 
   /** Bans count from the first handshake on. */
-  async #openLedger(authority: Authority, store: KeyValue): Promise<TrustLedger> {
+  async #openLedger(
+    authority: Authority,
+    store: KeyValue,
+    membership: Membership,
+  ): Promise<TrustLedger> {
     const { clock, logger } = this.#parts
     const { state: stateDirectory, leafTtlMs, trustDomain } = this.#config
     const spreadMs = Math.round(Math.min(mostSpreadMs, leafTtlMs / 4))
     const ledger = await TrustLedger.open(
-      { authority, store, clock, logger },
+      { authority, store, clock, logger, mayDecide: () => membership.isLeader },
       { stateDirectory, spreadMs },
     )
     const take = (): void => {
@@ -394,10 +398,10 @@ export class Controller {
     const limits = new RateLimits({ clock }, hostLimit)
     const certificates = certificatesApi({ authority, store, access, limits, describe, logger })
     addApiService(server.identified, 'Certificates', certificates, parts)
-    const banning = new Banning({ ledger, store, access, clock, logger })
+    const banning = new Banning({ ledger, store, access, journal, clock, logger })
     const operations = { store, tokens, ledger, banning, rotator, access, logger }
     addApiService(server.identified, 'Operations', operationsApi(operations), parts)
-    const stores = storeApi({ ...rooms, logger }, { controller, trustDomain })
+    const stores = storeApi({ ...rooms, isBanned, logger }, { controller, trustDomain })
     addApiService(server.identified, 'StoreOperations', stores, parts)
     addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
     const several = { controller, isEmbedded: rooms.embedded !== null }

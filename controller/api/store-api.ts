@@ -38,6 +38,7 @@ export interface StoreApiParts {
   readonly journal: Journal
   readonly membership: Membership
   readonly external: ExternalStores
+  readonly isBanned: (host: HostName) => boolean
   readonly logger: Logger
 }
 
@@ -193,7 +194,10 @@ async function initialise(
   const admins = [...controllers, ...operatorName(caller)]
   await access.initialise(admins)
   const { store, journal } = parts
-  const admitted = await admitKnownHosts({ store, journal, access }, () => true)
+  const admitted = await admitKnownHosts(
+    { store, journal, access },
+    (host) => !parts.isBanned(host),
+  )
   await access.enable()
   return { admins, ...admitted }
 }

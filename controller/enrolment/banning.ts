@@ -8,16 +8,11 @@ import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName } from '#shared/model/names.ts'
 import type { Ban, Bans } from '#shared/model/trust.ts'
-import { decodeMeshEntry } from '#shared/schema/records.ts'
-import {
-  hostKey,
-  instancesPrefix,
-  parseMeshKey,
-  presenceKey,
-  trustReportKey,
-} from '#shared/store/keys.ts'
+import { instancesPrefix, parseMeshKey, presenceKey, trustReportKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { TrustLedger } from '#controller/ca/trust-ledger.ts'
+import type { Journal } from '#controller/ca/journal.ts'
+import { admitKnownHosts } from '#controller/store/admission.ts'
 import type { HostAccess } from '#controller/store/host-access.ts'
 
 /** What it leans on. */
@@ -26,6 +21,7 @@ export interface BanningParts {
   readonly store: KeyValue
   /** What a store with an access control of its own lets hosts do. */
   readonly access: HostAccess
+  readonly journal: Journal
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -66,14 +62,9 @@ export class Banning {
     return changed
   }
 
-  /** The store lets it do again what its record says. Throws what the store throws. */
+  /** The store lets it do again what its record says and its certificates are for. Throws what the store throws. */
   async #letBackIn(host: HostName): Promise<void> {
-    const { store, access } = this.#parts
-    const key = hostKey(host)
-    const { entry } = await store.get(key)
-    const known = entry === null ? null : decodeMeshEntry(key, entry.value)
-    if (known?.ok !== true || known.value.kind !== 'host') return
-    await access.admitHost(host, known.value.record.services)
+    await admitKnownHosts(this.#parts, (known) => known === host)
   }
 
   /** Nobody is to call what the host has published; agents leave it aside in any case. */
