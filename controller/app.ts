@@ -177,7 +177,7 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
-    const ledger = await this.#openLedger(authority, store, membership)
+    const ledger = await this.#openLedger(authority, store)
     if (embedded !== null && storeServer !== null) {
       embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
     }
@@ -239,16 +239,12 @@ export class Controller {
   }
 
   /** Bans count from the first handshake on. */
-  async #openLedger(
-    authority: Authority,
-    store: KeyValue,
-    membership: Membership,
-  ): Promise<TrustLedger> {
+  async #openLedger(authority: Authority, store: KeyValue): Promise<TrustLedger> {
     const { clock, logger } = this.#parts
     const { state: stateDirectory, leafTtlMs, trustDomain } = this.#config
     const spreadMs = Math.round(Math.min(mostSpreadMs, leafTtlMs / 4))
     const ledger = await TrustLedger.open(
-      { authority, store, clock, logger, mayDecide: () => membership.isLeader },
+      { authority, store, clock, logger },
       { stateDirectory, spreadMs },
     )
     const take = (): void => {

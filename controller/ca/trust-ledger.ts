@@ -30,11 +30,6 @@ export interface TrustLedgerParts {
   readonly store: KeyValue
   readonly clock: Clock
   readonly logger: Logger
-  /**
-   * Whether this controller decides what is in the records; the others take over what it signs.
-   * @default always
-   */
-  readonly mayDecide?: () => boolean
 }
 
 /** Settings of a ledger. */
@@ -209,8 +204,7 @@ export class TrustLedger {
 
   /** What the CA's phase asks for, signed by an issuing CA that is good for a while. */
   async #bringUp(): Promise<void> {
-    const { authority, mayDecide } = this.#parts
-    if (mayDecide?.() === false) return
+    const { authority } = this.#parts
     const wanted = bundleOf(this.#parts, this.#settings)
     const { bundle, bans } = this.#entries
     const isOld = encodeTrust(bundle.body) !== encodeTrust(wanted) || this.#isBadlySigned(bundle)
