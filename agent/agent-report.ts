@@ -13,6 +13,7 @@ import type { HealthBoard } from './health/health-board.ts'
 import type { GrpcControllerPort } from './identity/controller-port.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
+import type { DnsOutcome } from './dns/responder.ts'
 import type { Interception } from './interception/interception.ts'
 import type { LocalServices } from './interception/local-services.ts'
 import type { Clock } from './platform.ts'
@@ -58,6 +59,8 @@ export interface AgentReportParts {
   readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
+  /** How many DNS questions ended how. */
+  readonly dns: () => ReadonlyMap<DnsOutcome, number>
   readonly locals: Pick<LocalServices, 'services'>
   /** What all workers act on. */
   readonly trust: () => TrustEpochs
@@ -388,6 +391,9 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),
       one(agentMetrics.workers.name, hub.workers.length),
+      ...Array.from(this.#parts.dns(), ([outcome, count]) =>
+        one(agentMetrics.dnsQueries.name, count, { outcome }),
+      ),
       one(agentMetrics.workerCrashes.name, hub.crashes),
       ...['accepted', 'rejected'].map((verdict) =>
         one(agentMetrics.manifests.name, count(verdict), { verdict }),

@@ -9,6 +9,8 @@ import { AdminServer } from './admin/admin-server.ts'
 import { MetricsServer } from './admin/metrics-server.ts'
 import type { AgentConfig } from './config.ts'
 import { Detector } from './detection/detector.ts'
+import { MeshDns } from './dns/mesh-dns.ts'
+import { reloadResolved } from './dns/reload-resolved.ts'
 import { DiskCache } from './discovery/disk-cache.ts'
 import { Discovery } from './discovery/discovery.ts'
 import { listenersOf } from './discovery/listeners.ts'
@@ -108,6 +110,7 @@ export class App {
   readonly #policies = new PolicyBook()
   readonly #locals: LocalServices
   readonly #interception: Interception
+  readonly #dns: MeshDns | null
   readonly #report: AgentReport
   readonly #admin: AdminServer
   readonly #metrics: MetricsServer
@@ -245,6 +248,15 @@ export class App {
       },
       { host },
     )
+    const names = () =>
+      this.#interception.status.kind === 'on' ? (this.#interception.plan?.names ?? null) : null
+    this.#dns =
+      config.capture.wish === 'off'
+        ? null
+        : new MeshDns(
+            { ...parts, names, reloadResolved },
+            { listen: listen.dns, system: config.systemDns },
+          )
     this.#report = new AgentReport(
       {
         clock,
@@ -270,6 +282,7 @@ export class App {
         withdrawals: this.#withdrawals,
         hub: this.#hub,
         interception: this.#interception,
+        dns: () => this.#dns?.counts ?? new Map(),
         locals: this.#locals,
         trust: () => this.#trustReporter.epochs,
         membership: () => this.#membership,
@@ -338,12 +351,18 @@ export class App {
       this.#policyFiles,
       this.#watcher,
       this.#interception,
+      { start: () => this.#startDns() },
       this.#keeper,
     ]
     for (const step of steps) {
       if (this.#stopping) return
       await step.start()
     }
+  }
+
+  /** Names without capture would lead nowhere. */
+  async #startDns(): Promise<void> {
+    if (this.#interception.status.kind !== 'off') await this.#dns?.start()
   }
 
   async #stopAll(): Promise<void> {
@@ -354,6 +373,7 @@ export class App {
     this.#manifests.stop()
     this.#registrar.stop()
     // Before anything else goes: what is captured must have somewhere to go.
+    await this.#dns?.stop()
     await this.#interception.stop({ leave: this.#leave })
     this.#trustReporter.stop()
     await this.#membership?.link.stop({ withdraw: this.#leave })

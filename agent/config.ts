@@ -39,6 +39,7 @@ export interface AgentListen {
   readonly tunnel: ListenAddress
   readonly forwardProxy: ListenAddress
   readonly metrics: ListenAddress
+  readonly dns: ListenAddress
   /** Address of explicit listeners; their ports stand in the manifests. */
   readonly explicit: string
 }
@@ -91,6 +92,8 @@ export interface AgentConfig {
   readonly maxConnections: number
   /** Proxy workers of this host. */
   readonly workers: number
+  /** How programs of this host come to ask the mesh's DNS. */
+  readonly systemDns: 'off' | 'auto' | 'resolved' | 'resolv-conf'
   /** How long a stopping worker waits for open requests. */
   readonly drainMs: number
   readonly limits: AgentLimits
@@ -173,6 +176,12 @@ export const agentConfigSchema = Type.Object(
           maxLength: 60,
           description: 'where metrics and readiness are read, "address:port"',
           default: '0.0.0.0:15020',
+        }),
+        dns: Type.String({
+          maxLength: 60,
+          description:
+            'loopback "address:port" where <service>.mesh is resolved while connections are captured',
+          default: '127.0.0.1:15053',
         }),
         explicit: Type.String({
           maxLength: 45,
@@ -263,6 +272,11 @@ export const agentConfigSchema = Type.Object(
         description: 'proxy workers, which share all ports; default: one for 4 cores, 4 at most',
       }),
     ),
+    systemDns: Type.Enum(['off', 'auto', 'resolved', 'resolv-conf'], {
+      description:
+        'how programs come to ask listen.dns: by a drop-in of systemd-resolved, by /etc/resolv.conf (port 53 only), or as you arrange it',
+      default: 'off',
+    }),
     drainMs: Type.Integer({
       minimum: 0,
       maximum: 86_400_000,
@@ -366,6 +380,7 @@ export function readAgentConfig(
         tunnel: listenAddress(raw.listen.tunnel, '/listen/tunnel', report),
         forwardProxy: localListenAddress(raw.listen.forwardProxy, '/listen/forwardProxy', report),
         metrics: listenAddress(raw.listen.metrics, '/listen/metrics', report),
+        dns: localListenAddress(raw.listen.dns, '/listen/dns', report),
         explicit: loopback(raw.listen.explicit, '/listen/explicit', report),
       },
       users: userServices(raw.users, report),
@@ -382,6 +397,7 @@ export function readAgentConfig(
       log: { level: raw.log.level },
       maxConnections: raw.maxConnections,
       workers: workerCount(raw.workers ?? null, raw.listen, machine, report),
+      systemDns: raw.systemDns,
       drainMs: raw.drainMs,
       limits: raw.limits,
     }

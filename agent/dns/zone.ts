@@ -53,15 +53,8 @@ const ipv6Reverse = /^((?:[0-9a-f]\.){32})ip6\.arpa$/
 /** See the header. */
 export class Zone {
   readonly #names: MeshNames
-  #serial = 1
-
   constructor(parts: { readonly names: MeshNames }) {
     this.#names = parts.names
-  }
-
-  /** Names have changed; secondary servers would want to know. */
-  changed(): void {
-    this.#serial = (this.#serial % 0x7fff_ffff) + 1
   }
 
   /** @param name in lower case, without the last dot @param asked as it was asked */
@@ -127,7 +120,8 @@ export class Zone {
       data: {
         mname: nameServer,
         rname: 'hostmaster.mesh',
-        serial: this.#serial,
+        // Nobody copies this zone: it is on every host already.
+        serial: 1,
         refresh: 60,
         retry: 10,
         expire: 3600,

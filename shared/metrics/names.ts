@@ -176,6 +176,12 @@ export const agentMetrics = {
     help: 'Changes of a local instance’s health, by the state it changed to; many mean it is flapping.',
     labels: ['service', 'state'],
   },
+  dnsQueries: {
+    name: 'mesh_dns_queries_total',
+    kind: 'counter',
+    help: 'Questions to the mesh’s DNS, by how they ended.',
+    labels: ['outcome'],
+  },
   workers: {
     name: 'mesh_workers_connected',
     kind: 'gauge',

@@ -97,6 +97,7 @@ function makeReport(
         manifests: [manifest],
         directoryProblem: 'cannot be read (EACCES)',
       },
+      dns: () => new Map([['answered', 3]]),
       policies: () => healthyFacts.policies,
       explainer: { answer: () => ({ kind: 'bad-question', problem: 'none' }) },
       health: {

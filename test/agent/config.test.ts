@@ -32,6 +32,7 @@ void t.test('a controller is all a config needs', (t) => {
         tunnel: { address: '0.0.0.0', port: 15008 },
         forwardProxy: { address: '127.0.0.1', port: 15002 },
         metrics: { address: '0.0.0.0', port: 15020 },
+        dns: { address: '127.0.0.1', port: 15_053 },
         explicit: '127.0.0.1',
       },
       users: {},
@@ -45,6 +46,7 @@ void t.test('a controller is all a config needs', (t) => {
       log: { level: 'info' },
       maxConnections: 20_000,
       workers: 2,
+      systemDns: 'off',
       drainMs: 30_000,
       limits: {
         headBytes: 65_536,

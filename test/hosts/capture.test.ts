@@ -28,7 +28,7 @@ async function as(host: DemoHost, user: number, ...command: readonly string[]): 
 t.test(
   'programs that know nothing of a mesh call by address, each with its own identity',
   async (t) => {
-    const skip = lacks('netns', 'nft', 'curl', 'setpriv')
+    const skip = lacks('netns', 'nft', 'curl', 'setpriv', 'dig')
     if (skip !== '') {
       t.plan(0, skip)
       return
@@ -68,6 +68,9 @@ t.test(
     const source = (name: string): string => `"x-mesh-source":"spiffe://mesh.internal/${name}"`
 
     const [orders = '', orders6 = ''] = await addresses(alpha, 'orders')
+    const dig = ['dig', '@127.0.0.1', '-p', '15053', '+short'] as const
+    t.equal(await as(alpha, users.web, ...dig, 'orders.mesh'), `${orders}\n`)
+    t.equal(await as(alpha, users.web, ...dig, '-x', orders), 'orders.mesh.\n')
     for (const name of ['web', 'billing'] as const) {
       for (const url of [`http://${orders}/`, `http://${orders}:8080/`, `http://[${orders6}]/`]) {
         const body = await curl(alpha, users[name], url)

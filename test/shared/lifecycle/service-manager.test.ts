@@ -5,6 +5,7 @@ import { findServiceManager, Notifier, watchdogMs } from '#shared/lifecycle/serv
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { needs } from '#test/support/needs.ts'
+import { shortDir } from '#test/support/short-dir.ts'
 import { root } from '#test/support/sources.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 
@@ -50,7 +51,7 @@ t.test('findServiceManager is silent where there is none', async (t) => {
 
 t.test('findServiceManager reaches the socket systemd names', async (t) => {
   if (!needs(t, 'python3', 'libsystemd')) return
-  const socket = `${t.testdir({})}/notify`
+  const socket = `${shortDir(t)}/notify`
   const program = `
 import { findServiceManager } from '#shared/lifecycle/service-manager.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
