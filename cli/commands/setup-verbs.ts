@@ -1,0 +1,48 @@
+/** Declares the verbs that set a host up. */
+
+import type { Command } from 'commander'
+import { systemdUnits } from '#cli/client/service-units.ts'
+import { init } from '#cli/init.ts'
+import { join } from '#cli/join.ts'
+import type { Context } from './context.ts'
+import { verb } from './options.ts'
+
+interface InitOptions {
+  readonly advertise?: string
+  readonly host?: string
+  readonly trustDomain: string
+}
+
+interface JoinOptions {
+  readonly tokenFile: string
+  readonly host?: string
+  readonly address?: string
+}
+
+/** See the header. */
+export function addSetupVerbs(program: Command, context: Context): void {
+  const { isRoot } = context.surroundings
+  verb(program, 'init', 'make this host the first of a mesh: controller, agent, join line')
+    .option('--advertise <address>', 'where other hosts reach this one; default: its first address')
+    .option('--host <name>', 'name of this host in the mesh; default: its host name')
+    .option('--trust-domain <name>', 'name of the mesh in every identity', 'mesh.internal')
+    .action((options: InitOptions) => {
+      const { advertise = null, host = null, trustDomain } = options
+      const controller = () => context.openController()
+      const parts = { ...context.local(), units: systemdUnits, controller }
+      return context.done(init(parts, { isRoot, advertise, host, trustDomain }))
+    })
+  verb(
+    program,
+    'join <controller>',
+    'bring this host into a mesh: <controller> is host or host:port',
+  )
+    .requiredOption('--token-file <path>', 'file with the join token; - for standard input')
+    .option('--host <name>', 'name of this host in the mesh; default: its host name')
+    .option('--address <ip>', 'where other hosts reach this one; default: its first address')
+    .action((controller: string, options: JoinOptions) => {
+      const { tokenFile, host = null, address = null } = options
+      const parts = { ...context.local(), units: systemdUnits }
+      return context.done(join(parts, { isRoot, controller, tokenFile, host, address }))
+    })
+}
