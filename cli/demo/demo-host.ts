@@ -161,6 +161,8 @@ export class DemoHost {
         forwardProxy: `${local}:${ports.forwardProxy}`,
         metrics: `${address}:${ports.metrics}`,
         explicit: local,
+        // Where it harms nobody, names resolve as they do on a real host.
+        ...(isOwnNetwork ? { dns: '127.0.0.1:53' } : {}),
       },
       // The machine's own network is not the demo's to change.
       ...(isOwnNetwork ? {} : { capture: 'off' }),

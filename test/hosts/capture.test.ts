@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import type { DemoHost } from '#cli/demo/demo-host.ts'
+import { asUser, curlAs } from '#test/support/local-user.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 
@@ -12,18 +13,6 @@ t.setTimeout(180_000)
 const run = promisify(execFile)
 const users = { orders: 3001, web: 3002, billing: 3003, audit: 3004 } as const
 const service = join(import.meta.dirname, '../support/service-program.ts')
-
-/** Runs a command on a host as a user; answers what it printed, or how it failed. */
-async function as(host: DemoHost, user: number, ...command: readonly string[]): Promise<string> {
-  const words = ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', ...command]
-  const [first = '', ...rest] = host.place.enter(words)
-  try {
-    return (await run(first, rest, { timeout: 20_000 })).stdout
-  } catch (error) {
-    const { code, stderr } = error as { readonly code?: number; readonly stderr?: string }
-    return `failed ${code}: ${stderr}`
-  }
-}
 
 t.test(
   'programs that know nothing of a mesh call by address, each with its own identity',
@@ -63,31 +52,33 @@ t.test(
     }
     const addresses = async (host: DemoHost, name: string): Promise<readonly string[]> =>
       (await host.admin.ask('services')).find((one) => one.name === name)?.addresses ?? []
-    const curl = (host: DemoHost, user: number, url: string): Promise<string> =>
-      as(host, user, 'curl', '-sS', '--globoff', '--max-time', '10', url)
     const source = (name: string): string => `"x-mesh-source":"spiffe://mesh.internal/${name}"`
 
     const [orders = '', orders6 = ''] = await addresses(alpha, 'orders')
-    const dig = ['dig', '@127.0.0.1', '-p', '15053', '+short'] as const
-    t.equal(await as(alpha, users.web, ...dig, 'orders.mesh'), `${orders}\n`)
-    t.equal(await as(alpha, users.web, ...dig, '-x', orders), 'orders.mesh.\n')
+    const dig = ['dig', '@127.0.0.1', '+short'] as const
+    t.equal(await asUser(alpha, users.web, ...dig, 'orders.mesh'), `${orders}\n`)
+    t.equal(await asUser(alpha, users.web, ...dig, '-x', orders), 'orders.mesh.\n')
     for (const name of ['web', 'billing'] as const) {
       for (const url of [`http://${orders}/`, `http://${orders}:8080/`, `http://[${orders6}]/`]) {
-        const body = await curl(alpha, users[name], url)
+        const body = await curlAs(alpha, users[name], url)
         t.match(body, source(`service/${name}`), `${name} calls ${url}`)
         t.match(body, '"host":"beta"')
       }
     }
-    t.match(await curl(alpha, 0, `http://${orders}/`), source('host/alpha'), 'root is the host')
-    t.match(await curl(alpha, 4000, `http://${orders}/`), source('host/alpha'), 'so is a stranger')
+    t.match(await curlAs(alpha, 0, `http://${orders}/`), source('host/alpha'), 'root is the host')
+    t.match(
+      await curlAs(alpha, 4000, `http://${orders}/`),
+      source('host/alpha'),
+      'so is a stranger',
+    )
     const [local = ''] = await addresses(beta, 'audit')
     t.match(
-      await curl(beta, users.orders, `http://${local}/`),
+      await curlAs(beta, users.orders, `http://${local}/`),
       source('service/orders'),
       'same host',
     )
     const real = `http://${beta.place.address}:9080/`
-    t.match(await curl(alpha, users.web, real), source('service/web'), 'by a real address')
+    t.match(await curlAs(alpha, users.web, real), source('service/web'), 'by a real address')
     const arrived = beta.accessLines(200).filter(({ direction }) => direction === 'inbound')
     t.equal(arrived.length, 9)
     t.ok(arrived.every(({ mtls, reason }) => mtls && reason === 'ok'))

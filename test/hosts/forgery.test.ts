@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import type { DemoHost } from '#cli/demo/demo-host.ts'
+import { asUser, curlAs } from '#test/support/local-user.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 
@@ -16,21 +17,6 @@ const orders = 3001
 const web = 3002
 const thief = 3666
 const service = join(import.meta.dirname, '../support/service-program.ts')
-
-/** Runs a command on a host as a user; answers what it printed, or how it failed. */
-async function as(host: DemoHost, user: number, ...command: readonly string[]): Promise<string> {
-  const words = ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', ...command]
-  const [first = '', ...rest] = host.place.enter(words)
-  try {
-    return (await run(first, rest, { timeout: 20_000 })).stdout
-  } catch (error) {
-    const { code, stderr = '' } = error as { readonly code?: number; readonly stderr?: string }
-    return `failed ${code}: ${stderr.trim()}`
-  }
-}
-
-const curl = (host: DemoHost, user: number, url: string): Promise<string> =>
-  as(host, user, 'curl', '-sS', '--http0.9', '--globoff', '--max-time', '3', url)
 
 t.test('a forged attempt gets nothing', async (t) => {
   const skip = lacks('netns', 'nft', 'curl', 'setpriv')
@@ -84,7 +70,7 @@ t.test('a forged attempt gets nothing', async (t) => {
   ).stdout
   const port = Number(new RegExp(`${web} : (\\d+)`).exec(callers)?.[1])
   t.match(
-    await curl(alpha, web, `http://${v4}/`),
+    await curlAs(alpha, web, `http://${v4}/`),
     '"x-mesh-source":"spiffe://mesh.internal/service/web"',
   )
 
@@ -108,23 +94,23 @@ t.test('a forged attempt gets nothing', async (t) => {
     ['a neighbour dials a strict service', alpha, thief, `http://${beta.place.address}:8080/`],
     ['its own host dials it at another address', beta, thief, `http://${beta.place.address}:8080/`],
   ]
-  for (const [what, host, user, url] of rows) t.match(await curl(host, user, url), refused, what)
+  for (const [what, host, user, url] of rows) t.match(await curlAs(host, user, url), refused, what)
   const datagram = `const s = require('node:dgram').createSocket('udp4')
     s.on('error', (e) => { console.log(e.code); s.close() })
     s.connect(443, '${v4}', () => s.send('x'))`
   t.match(
-    await as(alpha, thief, process.execPath, '-e', datagram),
+    await asUser(alpha, thief, process.execPath, '-e', datagram),
     'ECONNREFUSED',
     'UDP is refused at once',
   )
 
-  const direct = await curl(beta, thief, 'http://127.0.0.1:8080/')
+  const direct = await curlAs(beta, thief, 'http://127.0.0.1:8080/')
   t.match(
     direct,
     '"x-mesh-source":"spiffe://mesh.internal/host/beta"',
     'a local dial is led into the mesh',
   )
-  const own = await curl(beta, orders, 'http://127.0.0.1:8080/')
+  const own = await curlAs(beta, orders, 'http://127.0.0.1:8080/')
   t.notMatch(own, 'x-mesh-source', 'the service itself reaches itself')
   t.match(own, 'beta-3001')
 
@@ -135,7 +121,7 @@ t.test('a forged attempt gets nothing', async (t) => {
   await beta.endAgent('SIGTERM')
   await route('add', '240.240.0.0/16', 'via', alpha.place.address)
   for (const url of [`http://${v4}/`, `http://${v4}:${port}/`])
-    t.match(await curl(beta, thief, url), refused, `a neighbour routes ${url} at this host`)
+    t.match(await curlAs(beta, thief, url), refused, `a neighbour routes ${url} at this host`)
   await route('del', '240.240.0.0/16')
   beta.startAgent()
   await mesh.ready(beta)
@@ -154,8 +140,8 @@ t.test('a forged attempt gets nothing', async (t) => {
     return (await run(first, rest)).stdout.includes('8080')
   })
   for (const url of ['http://127.0.0.1:8080/', `http://${v4}/`])
-    t.notMatch(await curl(beta, web, url), 'beta-3666', `the thief never answers ${url}`)
-  t.notMatch(await curl(alpha, web, `http://${v4}/`), 'beta-3666', 'nor to another host')
+    t.notMatch(await curlAs(beta, web, url), 'beta-3666', `the thief never answers ${url}`)
+  t.notMatch(await curlAs(alpha, web, `http://${v4}/`), 'beta-3666', 'nor to another host')
   stolen.kill()
   await stolen.ended
 
@@ -163,12 +149,12 @@ t.test('a forged attempt gets nothing', async (t) => {
   const pids = await mesh.pids(alpha)
   for (const pid of [alpha.agent?.pid, pids.control, pids.worker]) process.kill(pid ?? 0, 'SIGKILL')
   await mesh.until('the worker is gone', async () =>
-    (await curl(alpha, web, `http://${v4}/`)).includes('failed 7'),
+    (await curlAs(alpha, web, `http://${v4}/`)).includes('failed 7'),
   )
   serve(alpha, thief, 'callers', port, '0.0.0.0')
   await mesh.until('the thief listens', async () => {
     const [first = '', ...rest] = alpha.place.enter(['ss', '-ltnH', `sport = :${port}`])
     return (await run(first, rest)).stdout.includes(`:${port}`)
   })
-  t.notMatch(await curl(alpha, web, `http://${v4}/`), 'alpha-3666', 'the thief hears no caller')
+  t.notMatch(await curlAs(alpha, web, `http://${v4}/`), 'alpha-3666', 'the thief hears no caller')
 })

@@ -137,7 +137,8 @@ export class MeshWorld {
       .flatMap((host) => {
         const lines = readFileSync(host.path('agent.log'), 'utf8').trimEnd().split('\n')
         const told = lines.filter((line) => !line.includes('"msg":"access"'))
-        return [`--- agent of ${host.name}`, ...told.slice(-15)]
+        const enter = host.place.enter(['COMMAND']).join(' ')
+        return [`--- agent of ${host.name}; to look: ${enter}`, ...told.slice(-15)]
       })
       .join('\n')
   }

@@ -5,6 +5,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { findProgram } from '#cli/find-program.ts'
+import { postgresPrograms } from './postgres-program.ts'
 
 /** What a test may need of the machine: a right, a kernel feature, or a program. */
 export type Need =
@@ -16,6 +17,10 @@ export type Need =
   | 'nginx'
   | 'python3'
   | 'redis-server'
+  | 'redis-cli'
+  | 'psql'
+  /** Debian's server. */
+  | 'postgres'
   | 'curl'
   | 'wrk'
   | 'ab'
@@ -66,6 +71,8 @@ function lack(need: Need): string {
     case 'nginx':
     case 'python3':
     case 'redis-server':
+    case 'redis-cli':
+    case 'psql':
     case 'curl':
     case 'wrk':
     case 'ab':
@@ -77,6 +84,8 @@ function lack(need: Need): string {
       return lackOfProgram(need)
     case 'machines':
       return lacks('netns') || lackOfProgram('debootstrap') || lackOfProgram('systemd-nspawn')
+    case 'postgres':
+      return postgresPrograms() === null ? 'needs PostgreSQL’s server' : ''
     case 'libsystemd':
       return lackOfLibrary('libsystemd.so.0')
   }
