@@ -293,6 +293,11 @@ export class AgentReport implements AdminSource, MetricsSource {
     }
   }
 
+  /** Why a service of this host is not offered to others; empty where it is. */
+  withheld(service: ServiceName): string {
+    return this.#publication(service).detail
+  }
+
   #publication(service: ServiceName): {
     readonly ok: boolean
     readonly detail: string

@@ -33,6 +33,7 @@ import { Registrar } from './registration/registrar.ts'
 import { setRotation } from './registration/rotation-commands.ts'
 import { Withdrawals } from './registration/withdrawals.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
+import { whyCommand } from './why-command.ts'
 import { WorkerHub } from './workers/worker-hub.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
@@ -187,6 +188,16 @@ export class App {
         source: this.#report,
         commands: {
           health: (input) => bringHealth(this.#health, input),
+          why: whyCommand(
+            {
+              ...parts,
+              report: this.#report,
+              keeper: this.#keeper,
+              trust: this.#trust,
+              snapshot: () => this.#membership?.discovery.snapshot ?? null,
+            },
+            { source: config.inboundSource },
+          ),
           rotation: (input) =>
             setRotation(
               { withdrawals: this.#withdrawals, served: () => this.#served() },

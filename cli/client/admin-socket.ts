@@ -10,6 +10,7 @@ import type {
   HealthResult,
   RotationWish,
 } from '#shared/model/admin.ts'
+import type { WhyAnswer, WhyQuestion } from '#shared/model/why.ts'
 
 /** What can be asked, with what is answered. */
 export interface AdminAnswers extends AgentFacts {
@@ -23,12 +24,13 @@ export interface AdminCommands {
     readonly input: RotationWish
     readonly answer: { readonly services: readonly string[] }
   }
+  readonly why: { readonly input: WhyQuestion; readonly answer: WhyAnswer }
 }
 
 /** Settings of a client. */
 export interface AdminSocketSettings {
   readonly socketPath: string
-  /** @default 5000 */
+  /** Longer than the agent may take to walk a path. @default 15000 */
   readonly timeoutMs?: number
 }
 
@@ -89,7 +91,7 @@ export class AdminSocket {
     path: string,
     sends: string | null,
   ): Promise<{ readonly status: number; readonly body: string }> {
-    const { socketPath, timeoutMs = 5000 } = this.#settings
+    const { socketPath, timeoutMs = 15_000 } = this.#settings
     return new Promise((resolve, reject) => {
       const fail = (cause: unknown): void => reject(this.#unreachable(cause))
       const method = sends === null ? 'GET' : 'POST'

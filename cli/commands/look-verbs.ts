@@ -5,8 +5,15 @@ import { check } from '#cli/check.ts'
 import { schema } from '#cli/schema.ts'
 import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
+import { why } from '#cli/why.ts'
 import type { Context } from './context.ts'
 import { verb } from './options.ts'
+
+interface WhyOptions {
+  readonly as?: string
+  readonly path?: string
+  readonly method: string
+}
 
 /** See the header. */
 export function addLookVerbs(program: Command, context: Context): void {
@@ -19,6 +26,19 @@ export function addLookVerbs(program: Command, context: Context): void {
   verb(program, 'check', 'everything that is wrong here, with cause and fix').action(() =>
     context.done(check(context.local())),
   )
+  verb(program, 'why <service>', 'walk the path of a call from this host, and name what breaks it')
+    .option('--as <service>', 'as a service of this host; default: as the host itself')
+    .option('--path <path>', 'also send a request for this path')
+    .option('--method <method>', 'of that request: GET, HEAD or OPTIONS', 'GET')
+    .action((service: string, { as: caller, path, method }: WhyOptions) =>
+      context.done(
+        why(context.local(), {
+          service,
+          ...(caller === undefined ? {} : { caller }),
+          ...(path === undefined ? {} : { request: { method, path } }),
+        }),
+      ),
+    )
   verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>
     context.done(schema({ printer: context.printer() })),
   )

@@ -3,6 +3,7 @@
 import t from 'tap'
 import { checkNames } from '#agent/admin/checks.ts'
 import { answers } from '#agent/relay/replies.ts'
+import { makeProgram } from '#cli/commands/program.ts'
 import { agentConfigSchema, agentVariables } from '#agent/config.ts'
 import { controllerConfigSchema, controllerVariables } from '#controller/config.ts'
 import { agentMetrics, controllerMetrics } from '#shared/metrics/names.ts'
@@ -68,3 +69,29 @@ t.test('links between the pages lead somewhere', async (t) => {
   )
   t.same(broken, [])
 })
+
+t.test('docs/meshctl.md has every verb of meshctl', async (t) => {
+  const page = readProjectFile('docs/meshctl.md')
+  const surroundings = {
+    streams: { out() {}, err() {} },
+    user: 'root',
+    isRoot: true,
+    killGroup() {},
+    exit() {},
+  }
+  const missing = verbsOf(makeProgram(surroundings), '').filter((verb) => !page.includes(verb))
+  t.same(missing, [])
+})
+
+/** Every command line a verb begins with, as in `meshctl store backup`. */
+function verbsOf(command: Verb, before: string): readonly string[] {
+  const line = `${before} ${command.name()}`.trim()
+  return command.commands.length === 0
+    ? [line]
+    : command.commands.flatMap((inner) => verbsOf(inner, line))
+}
+
+interface Verb {
+  readonly commands: readonly Verb[]
+  name(): string
+}

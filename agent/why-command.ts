@@ -1,0 +1,47 @@
+/** Composition of `why`: what its walk asks of this agent, and the paths it tries. */
+
+import type { AgentReport } from './agent-report.ts'
+import type { IdentityKeeper } from './identity/identity-keeper.ts'
+import type { TrustKeeper } from './identity/trust-keeper.ts'
+import type { Clock, Random } from './platform.ts'
+import { walk, type Paths, type WalkAnswer } from './why/walk.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+
+/** What it is composed of. */
+export interface WhyCommandParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly report: AgentReport
+  readonly keeper: Pick<IdentityKeeper, 'mesh' | 'credentials'>
+  readonly trust: Pick<TrustKeeper, 'trust'>
+  /** Null until the host knows its mesh. */
+  readonly snapshot: () => Snapshot | null
+}
+
+/** The command; `source` is the address towards local instances. */
+export function whyCommand(
+  parts: WhyCommandParts,
+  settings: { readonly source: string },
+): (input: unknown) => Promise<WalkAnswer> {
+  const { clock, report, keeper } = parts
+  const paths = async (): Promise<Paths | null> => {
+    // Tunnels are the workers' business; this process has no use for them but this one.
+    const { openPaths } = await import('./why-paths.ts')
+    const snapshot = parts.snapshot()
+    const { trust } = parts.trust
+    if (snapshot === null || trust === null) return null
+    return openPaths({ ...parts, snapshot, trust, credentials: keeper.credentials }, settings)
+  }
+  const facts = () => ({
+    status: report.status(),
+    services: report.services(),
+    manifests: report.manifests(),
+    certificates: report.certificates(),
+    withheld: report.withheld.bind(report),
+  })
+  const trustDomain = () => keeper.mesh?.trustDomain ?? null
+  const explain = report.explain.bind(report)
+  return (input) => walk({ clock, facts, trustDomain, explain, paths }, input)
+}
