@@ -192,8 +192,7 @@ export class App {
             {
               ...parts,
               report: this.#report,
-              keeper: this.#keeper,
-              trust: this.#trust,
+              identity: this.#identity,
               snapshot: () => this.#membership?.discovery.snapshot ?? null,
             },
             { source: config.inboundSource },

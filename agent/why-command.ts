@@ -1,8 +1,7 @@
 /** Composition of `why`: what its walk asks of this agent, and the paths it tries. */
 
 import type { AgentReport } from './agent-report.ts'
-import type { IdentityKeeper } from './identity/identity-keeper.ts'
-import type { TrustKeeper } from './identity/trust-keeper.ts'
+import type { HostIdentity } from './identity/host-identity.ts'
 import type { Clock, Random } from './platform.ts'
 import { walk, type Paths, type WalkAnswer } from './why/walk.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -14,8 +13,7 @@ export interface WhyCommandParts {
   readonly random: Random
   readonly logger: Logger
   readonly report: AgentReport
-  readonly keeper: Pick<IdentityKeeper, 'mesh' | 'credentials'>
-  readonly trust: Pick<TrustKeeper, 'trust'>
+  readonly identity: Pick<HostIdentity, 'keeper' | 'trust'>
   /** Null until the host knows its mesh. */
   readonly snapshot: () => Snapshot | null
 }
@@ -25,12 +23,13 @@ export function whyCommand(
   parts: WhyCommandParts,
   settings: { readonly source: string },
 ): (input: unknown) => Promise<WalkAnswer> {
-  const { clock, report, keeper } = parts
+  const { clock, report } = parts
+  const { keeper, trust: trusted } = parts.identity
   const paths = async (): Promise<Paths | null> => {
     // Tunnels are the workers' business; this process has no use for them but this one.
     const { openPaths } = await import('./why-paths.ts')
     const snapshot = parts.snapshot()
-    const { trust } = parts.trust
+    const { trust } = trusted
     if (snapshot === null || trust === null) return null
     return openPaths({ ...parts, snapshot, trust, credentials: keeper.credentials }, settings)
   }
