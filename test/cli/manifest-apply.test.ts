@@ -1,5 +1,18 @@
 import { createHash } from 'node:crypto'
-import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { AdminSocket } from '#cli/client/admin-socket.ts'
 import { manifestApply, type ManifestApplySettings } from '#cli/manifest-apply.ts'
@@ -88,12 +101,25 @@ t.test('manifest apply says what is missing when its time is over', async (t) =>
 })
 
 t.test('manifest apply takes the user’s own directory where the other is not his', async (t) => {
-  if (process.getuid?.() === 0) return t.plan(0, 'root may write everywhere')
-  const { root, apply, answer } = hostOf(t)
-  chmodSync(`${root}/mesh.d`, 0o555)
-  t.teardown(() => chmodSync(`${root}/mesh.d`, 0o755))
-  const applied = apply('orders.json', { waitMs: 60_000 })
+  hostOf(t)
+  // Where nobody but root may go, root itself would have nothing to show.
+  const root = mkdtempSync(join(tmpdir(), 'hm-'))
+  t.teardown(() => rmSync(root, { recursive: true, force: true }))
+  cpSync(t.testdirName, root, { recursive: true })
+  for (const path of ['', 'mesh.d']) chmodSync(join(root, path), 0o755)
+  const own = process.getuid?.() ?? 0
+  const user = own === 0 ? 65_534 : own
+  if (own === 0) chownSync(`${root}/mesh.d/me`, user, user)
+  else chmodSync(`${root}/mesh.d`, 0o555)
+  const words = [String(user), `${root}/orders.json`, `${root}/mesh.d`, `${root}/run/agent.sock`]
+  const applied = promisify(execFile)(process.execPath, [
+    join(import.meta.dirname, '../support/apply-as.ts'),
+    ...words,
+  ])
   await until('it is there', () => readdirSync(`${root}/mesh.d/me`).length > 0)
-  answer({ ...receipt, verdict: 'accepted' }, 'me/')
-  t.equal(await applied, 0)
+  t.strictSame(readdirSync(`${root}/mesh.d`), ['me'])
+  const status = `${root}/run/status/me/orders.json`
+  writeFileSync(status, JSON.stringify({ ...receipt, verdict: 'accepted' }))
+  const { stdout } = await applied
+  t.match(stdout, /me\/orders\.json: orders is in force/)
 })
