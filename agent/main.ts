@@ -6,34 +6,24 @@
  */
 
 import { mkdirSync, readFileSync } from 'node:fs'
-import { flushCompileCache } from 'node:module'
+import { flushCompileCache, getCompileCacheDir } from 'node:module'
 import { parseArgs } from 'node:util'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { findServiceManager } from '#shared/lifecycle/service-manager.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
-import { machineFacts, readAgentConfig, type AgentConfig } from './config.ts'
+import type { AgentConfig } from './config.ts'
 import { exitCodes } from './exit-codes.ts'
+import { flagsOf, roles, type Role, type WorkerSlice } from './roles.ts'
 
-const roles = ['control', 'proxy', 'guard', 'supervise'] as const
 const usage =
   'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]'
 const defaultConfig = '/etc/mesh/agent.json'
 
 /**
- * V8 flags of workers. Bodies pass through buffers outside the heap, up to 64 KiB each. By default V8
- * marks the whole heap again for every 64 MiB of them, and with the first flag alone for little more
- * while the heap is small; both together leave them to the cheap minor collections.
- */
-const proxyFlags = [
-  '--external-memory-accounted-in-global-limit',
-  '--initial-old-space-size=64',
-] as const
-
-/**
  * Where the agent's programs keep their compiled code: with it they need no TypeScript stripper, so
- * a worker starts in a quarter of the time and takes 40 MiB less. Only the agent may write there.
+ * a worker starts in a quarter of the time and takes 25 MiB less. Only the agent may write there.
  */
 function compileCache(state: string): { readonly NODE_COMPILE_CACHE?: string } {
   if (process.env['NODE_COMPILE_CACHE'] !== undefined) return {}
@@ -72,12 +62,14 @@ function explain(error: unknown): string {
   return error.hint ? `${error.message} (${error.hint})` : error.message
 }
 
-function readConfig(path: string, required: boolean): AgentConfig {
+async function readConfig({ configPath }: Wishes): Promise<AgentConfig> {
+  const { machineFacts, readAgentConfig } = await import('./config.ts')
+  const path = configPath ?? defaultConfig
   let file: { path: string; bytes: Uint8Array } | null = null
   try {
     file = { path, bytes: readFileSync(path) }
   } catch (error) {
-    if (required || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
+    if (configPath !== null || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
       fail(`cannot read the config ${path}: ${messageOf(error)}`, exitCodes.config)
     }
   }
@@ -88,12 +80,15 @@ function readConfig(path: string, required: boolean): AgentConfig {
 
 /** What the command line asks for. */
 interface Wishes {
-  readonly role: (typeof roles)[number]
+  readonly role: Role
   /** Null where the usual place was not changed; then the file may be missing. */
   readonly configPath: string | null
-  readonly generation: number
-  readonly index: number
+  readonly worker: string
   readonly supervised: boolean
+  /** How often this process has started, itself included; see `startOver`. */
+  readonly starts: number
+  /** What the start before, or the supervisor, has read for a worker. */
+  readonly slice: WorkerSlice | null
 }
 
 function readArguments(): Wishes {
@@ -104,6 +99,8 @@ function readArguments(): Wishes {
         config: { type: 'string' },
         worker: { type: 'string', default: '1-0' },
         supervised: { type: 'boolean', default: false },
+        starts: { type: 'string', default: '1' },
+        slice: { type: 'string' },
       },
     })
     const role = roles.find((one) => one === positionals[0])
@@ -111,8 +108,10 @@ function readArguments(): Wishes {
     return {
       role,
       configPath: values.config ?? null,
-      ...workerNumbers(values.worker),
+      worker: values.worker,
       supervised: values.supervised,
+      starts: Number(values.starts),
+      slice: values.slice === undefined ? null : (JSON.parse(values.slice) as WorkerSlice),
     }
   } catch (error) {
     return fail(`${messageOf(error)}\n${usage}`, exitCodes.usage)
@@ -120,7 +119,7 @@ function readArguments(): Wishes {
 }
 
 /** One word, as systemd hands the name of a unit's instance to its command line. */
-function workerNumbers(text: string): Pick<Wishes, 'generation' | 'index'> {
+function workerNumbers(text: string): { readonly generation: number; readonly index: number } {
   const [, generation, index] = /^([0-9]{1,6})-([0-9]{1,3})$/.exec(text) ?? []
   if (generation === undefined || index === undefined) {
     throw new Error(`--worker ${JSON.stringify(text)} must read <generation>-<index>, such as 1-0`)
@@ -128,31 +127,93 @@ function workerNumbers(text: string): Pick<Wishes, 'generation' | 'index'> {
   return { generation: Number(generation), index: Number(index) }
 }
 
-/** Each role loads only its own code: a worker has no use for the control process's, nor it for ours. */
+/** The command line of a program, behind Node's name. */
+function wordsFor({ role, configPath, worker, supervised, starts, slice }: Wishes): string[] {
+  return [
+    ...flagsOf[role],
+    import.meta.filename,
+    role,
+    ...(configPath === null ? [] : ['--config', configPath]),
+    ...(role === 'proxy' ? ['--worker', worker] : []),
+    ...(supervised ? ['--supervised'] : []),
+    ...(slice === null ? [] : ['--slice', JSON.stringify(slice)]),
+    '--starts',
+    String(starts),
+  ]
+}
+
+/**
+ * Goes on as a fresh program under the same process id, with the flags of its role and without what
+ * was only loaded to get here. Returns where the system does not let it; then this program goes on.
+ */
+function startOver(wishes: Wishes, more: Readonly<Record<string, string>> = {}): void {
+  const ours = new Set(flagsOf[wishes.role])
+  const others = process.execArgv.filter((flag) => !ours.has(flag))
+  const words = wordsFor({ ...wishes, starts: wishes.starts + 1 })
+  try {
+    process.execve?.(process.execPath, [process.execPath, ...others, ...words], {
+      ...process.env,
+      ...more,
+    })
+  } catch {
+    // A stricter system call filter than ours, perhaps; it costs memory, nothing else.
+  }
+}
+
+/** The first start reads what the one that stays is told; a worker has no use for all the schemas. */
+async function prepare(wishes: Wishes): Promise<void> {
+  if (wishes.starts > 1) return
+  const { role } = wishes
+  if (role !== 'proxy' && role !== 'supervise') startOver(wishes)
+  else {
+    const config = await readConfig(wishes)
+    if (role === 'proxy') startOver({ ...wishes, slice: sliceOf(config) })
+    else startOver(wishes, compileCache(config.paths.state))
+  }
+}
+
+/** Whether TypeScript had to be stripped and will not have to be the next time. */
+function isWarm(): boolean {
+  const { moduleLoadList = [] } = process as { readonly moduleLoadList?: readonly string[] }
+  return (
+    !moduleLoadList.some((name) => name.includes('amaro')) || getCompileCacheDir() === undefined
+  )
+}
+
+function sliceOf({ paths, drainMs, log }: AgentConfig): WorkerSlice {
+  return { runDirectory: paths.run, drainMs, logLevel: log.level }
+}
+
+/** A worker loads only its own code: what is not in its heap need not be marked, nor kept. */
+async function makeWorker(wishes: Wishes): Promise<Program> {
+  const { runDirectory, drainMs, logLevel } = wishes.slice ?? sliceOf(await readConfig(wishes))
+  const { ProxyWorker } = await import('./worker.ts')
+  const who = { worker: wishes.worker }
+  const name = 'mesh-proxy'
+  return new ProxyWorker(
+    {
+      clock: systemClock,
+      random: systemRandom,
+      logger: createLogger({ name, level: logLevel }).child(who),
+      access: createLogger({ name, sync: false }).child(who),
+      pid: process.pid,
+    },
+    { ...workerNumbers(wishes.worker), runDirectory, drainMs },
+  )
+}
+
+/** Each role loads only its own code. */
 async function makeProgram(wishes: Wishes): Promise<Program> {
-  const { role, generation, index } = wishes
-  const configPath = wishes.configPath ?? defaultConfig
-  const config = readConfig(configPath, wishes.configPath !== null)
-  const logger = createLogger({
-    name: role === 'proxy' ? 'mesh-proxy' : 'mesh-agent',
-    level: config.log.level,
-  })
+  const { role } = wishes
+  if (role === 'proxy') return makeWorker(wishes)
+  const config = await readConfig(wishes)
+  const logger = createLogger({ name: 'mesh-agent', level: config.log.level })
   const parts = { clock: systemClock, random: systemRandom, logger, pid: process.pid }
   switch (role) {
     case 'control': {
       const { App } = await import('./app.ts')
       const user = process.getuid?.() ?? 0
       return new App({ ...parts, user, version: packageVersion() }, config)
-    }
-    case 'proxy': {
-      const { ProxyWorker } = await import('./worker.ts')
-      const who = { worker: `${generation}-${index}` }
-      const access = createLogger({ name: 'mesh-proxy', sync: false }).child(who)
-      const { drainMs, paths } = config
-      return new ProxyWorker(
-        { ...parts, logger: logger.child(who), access },
-        { generation, index, runDirectory: paths.run, drainMs },
-      )
     }
     case 'guard': {
       const { CaptureGuard } = await import('./interception/guard.ts')
@@ -169,30 +230,20 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
     }
     case 'supervise': {
       const { Supervisor } = await import('./workers/supervisor.ts')
-      const configWords = wishes.configPath === null ? [] : ['--config', configPath]
-      const words = [...configWords, '--supervised']
-      const control = {
-        name: 'control',
+      const program = (name: string, child: Pick<Wishes, 'role'> & Partial<Wishes>) => ({
+        name,
         command: process.execPath,
-        args: [import.meta.filename, 'control', ...words],
-        stopSignal: 'SIGINT' as const,
-      }
-      const proxies = Array.from({ length: config.workers }, (_, n) => ({
-        name: `proxy ${n}`,
-        command: process.execPath,
-        args: [...proxyFlags, import.meta.filename, 'proxy', ...words, '--worker', `1-${n}`],
-        stopSignal: 'SIGTERM' as const,
-      }))
-      const guard = {
-        name: 'guard',
-        command: process.execPath,
-        args: [import.meta.filename, 'guard', ...words],
-        stopSignal: 'SIGTERM' as const,
-      }
+        args: wordsFor({ ...wishes, supervised: true, starts: 2, ...child }),
+        stopSignal: child.role === 'control' ? ('SIGINT' as const) : ('SIGTERM' as const),
+      })
+      const proxies = Array.from({ length: config.workers }, (_, n) =>
+        program(`proxy ${n}`, { role: 'proxy', worker: `1-${n}`, slice: sliceOf(config) }),
+      )
       const isGuarded = config.capture.wish !== 'off' && process.getuid?.() === 0
+      const guards = isGuarded ? [[program('guard', { role: 'guard' })]] : []
       return new Supervisor(parts, {
         environment: { ...process.env, ...compileCache(config.paths.state) },
-        stages: [[control], proxies, ...(isGuarded ? [[guard]] : [])],
+        stages: [[program('control', { role: 'control' })], proxies, ...guards],
         finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
         killMs: config.drainMs + 10_000,
       })
@@ -201,9 +252,11 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
 }
 
 const wishes = readArguments()
+await prepare(wishes)
 const program = await makeProgram(wishes)
 // Kept now, because a program that is killed keeps nothing.
 flushCompileCache()
+if (wishes.starts === 2 && !isWarm()) startOver(wishes)
 const serviceManager = await findServiceManager(
   { clock: systemClock, warn: (problem) => process.stderr.write(`mesh-agent: ${problem}\n`) },
   { environment: process.env, pid: process.pid },

@@ -1,11 +1,11 @@
 /**
  * Owns HTTP GETs to services of this very machine. Home of undici. A service that is asked cannot
  * lead the asker anywhere: no redirect is followed, no name is resolved, no address off the machine
- * is dialled, no connection is kept, and no answer is larger than the bound.
+ * is dialled, no connection is kept, and no answer is larger than the bound. Undici is loaded by the
+ * first of them: it takes 10 MiB, and a host may have nothing to ask.
  */
 
 import { isIPv6 } from 'node:net'
-import { Client } from 'undici'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { isLocalAddress } from './local-address.ts'
 
@@ -34,6 +34,7 @@ export async function getLocal({ address, port, path, signal }: LocalGet): Promi
   if (!isLocalAddress(address)) {
     return { kind: 'failed', problem: `${address} is not an address of this host` }
   }
+  const { Client } = await import('undici')
   const host = isIPv6(address) ? `[${address}]` : address
   const client = new Client(`http://${host}:${port}`, {
     // Without pipelining there is no keep-alive: one request, one connection.
