@@ -11,6 +11,7 @@ import type { Discovery } from './discovery/discovery.ts'
 import { isUp } from './health/check-rules.ts'
 import type { HealthBoard } from './health/health-board.ts'
 import type { GrpcControllerPort } from './identity/controller-port.ts'
+import type { TrustKeeper } from './identity/trust-keeper.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
 import type { DnsOutcome } from './dns/responder.ts'
@@ -64,6 +65,7 @@ export interface AgentReportParts {
   readonly locals: Pick<LocalServices, 'services'>
   /** What all workers act on. */
   readonly trust: () => TrustEpochs
+  readonly trustRecords: Pick<TrustKeeper, 'trust' | 'series'>
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
@@ -377,7 +379,7 @@ export class AgentReport implements AdminSource, MetricsSource {
   }
 
   #ownSeries(): readonly MetricSeries[] {
-    const { keeper, watcher, health, hub } = this.#parts
+    const { keeper, watcher, health, hub, trustRecords } = this.#parts
     const status = this.status()
     const trust = this.#parts.trust()
     const one = (metric: string, value: number, labels = {}): MetricSeries => ({
@@ -392,6 +394,10 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.snapshotRevision.name, status.snapshot.revision),
       one(agentMetrics.trustEpoch.name, trust.bundle, { record: 'bundle' }),
       one(agentMetrics.trustEpoch.name, trust.bans, { record: 'bans' }),
+      one(agentMetrics.trustEpoch.name, trustRecords.trust?.epochs.policies ?? 0, {
+        record: 'policies',
+      }),
+      ...trustRecords.series,
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),

@@ -40,7 +40,7 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { parsePort, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
+import { trustPrefix } from '#shared/store/keys.ts'
 
 /** What the control process is made with. */
 export interface AppParts {
@@ -237,6 +237,7 @@ export class App {
         dns: () => this.#dns?.counts ?? new Map(),
         locals: this.#capture.locals,
         trust: () => reporter.epochs,
+        trustRecords: this.#identity.trust,
         membership: () => this.#membership,
       },
       { config: this.#config, version, pid },
@@ -346,6 +347,7 @@ export class App {
     this.#registrar.onChange(() => this.#onOffer())
     trust.onChange((now) => {
       this.#hub.setTrust(now)
+      this.#policies.setMesh(now.policies)
       this.#membership?.discovery.setBanned(Object.keys(now.bans.hosts))
       reporter.refresh()
     })
@@ -424,7 +426,7 @@ export class App {
     discovery.setBanned(Object.keys(trust.trust?.bans.hosts ?? {}))
     link.onChange(({ changedKeys }) => {
       const all = changedKeys === 'all'
-      if (all || changedKeys.includes(bundleKey) || changedKeys.includes(bansKey)) {
+      if (all || changedKeys.some((key) => key.startsWith(trustPrefix))) {
         this.#identity.offerRecords(link.view.entries)
       }
     })

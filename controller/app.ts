@@ -31,12 +31,15 @@ import { enrolmentApi } from './api/enrolment-api.ts'
 import { journalApi } from './api/journal-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
 import { operationsApi } from './api/operations-api.ts'
+import { policiesApi } from './api/policies-api.ts'
 import { RateLimits } from './api/rate-limits.ts'
 import { storeApi } from './api/store-api.ts'
 import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
+import { HostLedger } from './ca/host-ledger.ts'
 import { Journal } from './ca/journal.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
+import { RefusedRecords } from './ca/refused-records.ts'
 import { Rotator } from './ca/rotator.ts'
 import { TrustLedger } from './ca/trust-ledger.ts'
 import type { ControllerConfig } from './config.ts'
@@ -70,6 +73,7 @@ export interface ControllerPorts {
 interface ApiRooms {
   readonly authority: Authority
   readonly ledger: TrustLedger
+  readonly hosts: HostLedger
   readonly rotator: Rotator
   readonly store: KeyValue
   readonly embedded: EmbeddedStore | null
@@ -106,6 +110,7 @@ export class Controller {
   #certificates: () => readonly MetricSeries[] = () => []
   #storeSeries: () => readonly MetricSeries[] = () => []
   #journalLost: () => number = () => 0
+  #refusedRecords: () => readonly MetricSeries[] = () => []
   #leads: () => boolean = () => false
   /** Nobody is let in before the CA is open, so nobody has to be refused. */
   #bans: BanList
@@ -169,6 +174,8 @@ export class Controller {
     )
     const journal = this.#openJournal(store, membership)
     if (embedded !== null) this.#storeSeries = () => storeSeries(embedded)
+    const refused = new RefusedRecords({ logger })
+    this.#refusedRecords = () => refused.series
     const authority = await Authority.open(
       { clock, random, logger, onIssued: (facts) => journal.record(facts) },
       {
@@ -177,9 +184,19 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
-    const ledger = await this.#openLedger(authority, store)
+    const ledger = await this.#openLedger(authority, store, refused)
+    const hosts = await HostLedger.open(
+      { authority, store, clock, logger, refused, isLeader: () => membership.isLeader },
+      { stateDirectory: config.state },
+    )
     if (embedded !== null && storeServer !== null) {
-      embedded.serve(storeServer.identified, (call) => storeServer.identify(call))
+      // Before a host is heard, what its record says is known.
+      await hosts.compare()
+      embedded.serve(
+        storeServer.identified,
+        (call) => storeServer.identify(call),
+        (host) => hosts.find(host)?.services ?? [],
+      )
     }
     const own = new OwnCredentials(
       {
@@ -200,6 +217,7 @@ export class Controller {
       {
         authority,
         ledger,
+        hosts,
         store,
         clock,
         logger,
@@ -210,7 +228,7 @@ export class Controller {
     )
     const describe = this.#describe({ authority, ledger, membership }, ports.store)
     const behind = { store, embedded, access, external, journal, membership, describe }
-    this.#serveApi(api, { authority, ledger, rotator, ...behind })
+    this.#serveApi(api, { authority, ledger, hosts, rotator, ...behind })
     this.#certificates = () => [...certificateSeries(authority, own), ...trustSeries(ledger)]
     await own.start()
     this.#started.defer(() => own.stop())
@@ -218,6 +236,8 @@ export class Controller {
     // Not awaited: an external store that is away must delay no start.
     void ledger.start()
     this.#started.defer(() => ledger.stop())
+    void hosts.start()
+    this.#started.defer(() => hosts.stop())
     rotator.start()
     this.#started.defer(() => rotator.stop())
     const ready = (): void => {
@@ -239,12 +259,16 @@ export class Controller {
   }
 
   /** Bans count from the first handshake on. */
-  async #openLedger(authority: Authority, store: KeyValue): Promise<TrustLedger> {
+  async #openLedger(
+    authority: Authority,
+    store: KeyValue,
+    refused: RefusedRecords,
+  ): Promise<TrustLedger> {
     const { clock, logger } = this.#parts
     const { state: stateDirectory, leafTtlMs, trustDomain } = this.#config
     const spreadMs = Math.round(Math.min(mostSpreadMs, leafTtlMs / 4))
     const ledger = await TrustLedger.open(
-      { authority, store, clock, logger },
+      { authority, store, clock, logger, refused },
       { stateDirectory, spreadMs },
     )
     const take = (): void => {
@@ -375,11 +399,14 @@ export class Controller {
   }
 
   #serveApi(server: MtlsServer, rooms: ApiRooms): void {
-    const { authority, ledger, rotator, store, access, describe, journal } = rooms
+    const { authority, ledger, hosts, rotator, store, access, describe, journal } = rooms
     const { clock, random } = this.#parts
     const { name: controller, trustDomain } = this.#config
     const logger = this.#parts.logger.child({ component: 'api' })
-    const tokens = new JoinTokens({ store, clock, random }, { rootHash: () => authority.rootHash })
+    const tokens = new JoinTokens(
+      { store, hosts, clock, random },
+      { rootHash: () => authority.rootHash },
+    )
     const isBanned = (host: HostName): boolean => Object.hasOwn(ledger.bans.hosts, host)
     const enrolment = new Enrolment({ authority, tokens, access, isBanned, describe, logger })
     const parts: ApiServiceParts = {
@@ -392,11 +419,13 @@ export class Controller {
       onAnswer: (method, code) => this.#count(method, code),
     }
     const limits = new RateLimits({ clock }, hostLimit)
-    const certificates = certificatesApi({ authority, store, access, limits, describe, logger })
+    const certificates = certificatesApi({ authority, hosts, access, limits, describe, logger })
     addApiService(server.identified, 'Certificates', certificates, parts)
-    const banning = new Banning({ ledger, store, access, journal, clock, logger })
-    const operations = { store, tokens, ledger, banning, rotator, access, logger }
+    const banning = new Banning({ ledger, hosts, store, access, journal, clock, logger })
+    const operations = { store, tokens, ledger, hosts, banning, rotator, access, logger }
     addApiService(server.identified, 'Operations', operationsApi(operations), parts)
+    const policies = policiesApi({ ledger, clock, logger })
+    addApiService(server.identified, 'Policies', policies, parts)
     const stores = storeApi({ ...rooms, isBanned, logger }, { controller, trustDomain })
     addApiService(server.identified, 'StoreOperations', stores, parts)
     addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
@@ -430,6 +459,7 @@ export class Controller {
       ...(servers.store === null ? [] : [open('store', servers.store.connections)]),
       ...this.#certificates(),
       ...this.#storeSeries(),
+      ...this.#refusedRecords(),
       { metric: controllerMetrics.leader.name, labels: {}, value: this.#leads() ? 1 : 0 },
       { metric: controllerMetrics.journalLost.name, labels: {}, value: this.#journalLost() },
     ]
@@ -470,6 +500,7 @@ function trustSeries({ epochs, bans }: TrustLedger): readonly MetricSeries[] {
   return [
     one(trustEpoch.name, { record: 'bundle' }, epochs.bundle),
     one(trustEpoch.name, { record: 'bans' }, epochs.bans),
+    one(trustEpoch.name, { record: 'policies' }, epochs.policies),
     one(banned.name, { kind: 'host' }, Object.keys(bans.hosts).length),
     one(banned.name, { kind: 'serial' }, Object.keys(bans.serials).length),
   ]

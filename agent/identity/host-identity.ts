@@ -11,7 +11,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import { GrpcControllerPort } from './controller-port.ts'
 import { waitsForHelp } from './identity-errors.ts'
 import { IdentityFiles } from './identity-files.ts'
@@ -112,7 +112,7 @@ export class HostIdentity {
 
   /** The store has these entries now; its trust records are judged. */
   offerRecords(entries: ReadonlyMap<string, string>): void {
-    const records = [bundleKey, bansKey].flatMap((key) => {
+    const records = [bundleKey, bansKey, policiesKey].flatMap((key) => {
       const value = entries.get(key)
       return value === undefined ? [] : [{ key, value }]
     })

@@ -21,6 +21,7 @@ export interface KeptTrust {
   /** The newest records as they stood in the store; null before the first. */
   readonly bundle: string | null
   readonly bans: string | null
+  readonly policies: string | null
 }
 
 const format = 1
@@ -65,12 +66,12 @@ function read(text: string): KeptTrust | null {
   } catch {
     return null
   }
-  const { anchorPem, bundle, bans } = raw
+  const { anchorPem, bundle, bans, policies = null } = raw
   const trustDomain = parseTrustDomain(String(raw['trustDomain']))
   if (raw['format'] !== format || !trustDomain.ok) return null
   if (typeof anchorPem !== 'string' || !splitPem(anchorPem).ok) return null
-  if (!isRecord(bundle) || !isRecord(bans)) return null
-  return { trustDomain: trustDomain.value, anchorPem, bundle, bans }
+  if (!isRecord(bundle) || !isRecord(bans) || !isRecord(policies)) return null
+  return { trustDomain: trustDomain.value, anchorPem, bundle, bans, policies }
 }
 
 function isRecord(value: unknown): value is string | null {

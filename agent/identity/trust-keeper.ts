@@ -1,25 +1,31 @@
 /**
- * Owns what this host trusts: the trust bundle and the bans, as controllers signed them. A record
+ * Owns what this host trusts: the trust bundle, the bans and the mesh's policies, as controllers signed them. A record
  * counts only when a root trusted so far vouches for it and its epoch is higher than the last one's,
  * so that no old store brings a retired root back or lifts a ban. What is taken is on the disk before
  * anybody is told. A new enrolment begins afresh with the root its token pins.
  */
 
 import type { Clock } from '#shared/lifecycle/clock.ts'
+import { Lane } from '#shared/lifecycle/lane.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { TrustDomain } from '#shared/model/names.ts'
+import { agentMetrics } from '#shared/metrics/names.ts'
+import type { MetricSeries } from '#shared/metrics/registry.ts'
+import type { Parsed, TrustDomain } from '#shared/model/names.ts'
+import type { Policy } from '#shared/model/policy.ts'
 import type { Bans, RootName, TrustEpochs } from '#shared/model/trust.ts'
 import { noBans } from '#shared/model/trust.ts'
 import { BanList, type BannableSvid } from '#shared/pki/ban-list.ts'
 import type { NamedRoots } from '#shared/pki/root-name.ts'
 import { nameRoots } from '#shared/pki/root-name.ts'
-import type { SignedRecord } from '#shared/pki/signed-record.ts'
-import { openRecord, splitRecord } from '#shared/pki/signed-record.ts'
+import type { RecordRefusal } from '#shared/pki/signed-record.ts'
+import { judgeRecord, splitRecord } from '#shared/pki/signed-record.ts'
 import { joinPem } from '#shared/pki/trust.ts'
 import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
+import { decodePolicies, readMeshPolicies } from '#shared/schema/mesh-policies.ts'
 import { decodeBans, decodeBundle } from '#shared/schema/trust.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
+import type { StoreKey } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import type { KeptTrust, TrustFile } from './trust-file.ts'
 
 /** What a keeper leans on. */
@@ -40,8 +46,27 @@ export interface Trust {
   /** Over how long to spread the renewals of those that do not, milliseconds. */
   readonly spreadMs: number
   readonly bans: Bans
-  readonly epochs: TrustEpochs
+  /** What holds on every host, beside this host's own policy files. */
+  readonly policies: readonly Policy[]
+  readonly epochs: TrustEpochs & { readonly policies: number }
 }
+
+type TrustName = 'bundle' | 'bans' | 'policies'
+
+/** In the order in which each vouches for the next. */
+const names = ['bundle', 'bans', 'policies'] as const satisfies readonly TrustName[]
+const keys: Readonly<Record<TrustName, StoreKey>> = {
+  bundle: bundleKey,
+  bans: bansKey,
+  policies: policiesKey,
+}
+const decoders: Readonly<Record<TrustName, (body: string) => Parsed<unknown>>> = {
+  bundle: decodeBundle,
+  bans: decodeBans,
+  policies: readPolicies,
+}
+const noRecords = { bundle: null, bans: null, policies: null } as const
+const noPolicies: readonly Policy[] = Object.freeze([])
 
 /** See the header. */
 export class TrustKeeper {
@@ -49,11 +74,12 @@ export class TrustKeeper {
   readonly #listeners = new Set<(trust: Trust) => void>()
   /** Texts already refused, so that each is told once. */
   readonly #refused = new Set<string>()
+  readonly #counts = new Map<string, MetricSeries>()
   #kept: KeptTrust | null = null
   #trust: Trust | null = null
   #banList = new BanList(noBans, '' as TrustDomain)
   #problem = ''
-  #writing: Promise<void> = Promise.resolve()
+  readonly #lane = new Lane()
 
   constructor(parts: TrustKeeperParts) {
     this.#parts = parts
@@ -74,6 +100,11 @@ export class TrustKeeper {
     return this.#banList.refusal(svid)
   }
 
+  /** Records refused so far, for metrics. */
+  get series(): readonly MetricSeries[] {
+    return [...this.#counts.values()]
+  }
+
   /** Calls back with all that is trusted after every change; answers how to stop that. */
   onChange(listener: (trust: Trust) => void): () => void {
     this.#listeners.add(listener)
@@ -88,60 +119,62 @@ export class TrustKeeper {
     const found = await this.#parts.file.load()
     const fits = found !== null && found.trustDomain === anchor.trustDomain
     const { trustDomain, bundlePem: anchorPem } = anchor
-    this.#take(fits ? found : { trustDomain, anchorPem, bundle: null, bans: null })
+    this.#take(fits ? found : { trustDomain, anchorPem, ...noRecords })
   }
 
   /** Begins afresh: a token, which an operator brought, pins another beginning. */
   async anchor(trustDomain: TrustDomain, anchorPem: string): Promise<void> {
     this.#refused.clear()
-    await this.#save({ trustDomain, anchorPem, bundle: null, bans: null })
+    await this.#save({ trustDomain, anchorPem, ...noRecords })
   }
 
   /** Takes what is new of these records, in the order in which each vouches for the next. */
   async offer(records: readonly TrustRecord[]): Promise<void> {
-    const bundle = records.filter(({ key }) => key === bundleKey)
-    const bans = records.filter(({ key }) => key === bansKey)
-    for (const record of [...bundle, ...bans]) await this.#offer(record)
+    for (const name of names) {
+      for (const record of records.filter(({ key }) => key === keys[name])) {
+        await this.#lane.run(() => this.#consider(name, record))
+      }
+    }
   }
 
-  #offer(record: TrustRecord): Promise<void> {
-    const done = this.#writing.then(() => this.#consider(record))
-    this.#writing = done.catch(() => {})
-    return done
-  }
-
-  async #consider({ key, value }: TrustRecord): Promise<void> {
-    const kept = this.#kept
-    if (kept === null) return
-    const name = key === bundleKey ? 'bundle' : 'bans'
+  async #consider(name: TrustName, { key, value }: TrustRecord): Promise<void> {
+    const [kept, trust] = [this.#kept, this.#trust]
+    if (kept === null || trust === null) return
     if (kept[name] === value || this.#refused.has(value)) return
-    const problem = this.#judge(name, value)
-    if (problem === '') await this.#save({ ...kept, [name]: value })
-    else this.#refuse(key, value, problem)
-  }
-
-  /** Why a record does not count, or an empty string. */
-  #judge(name: 'bundle' | 'bans', text: string): string {
-    const trust = this.#trust
-    if (trust === null) return 'this host has not enrolled'
     const { roots, trustDomain, epochs } = trust
     const nowMs = this.#parts.clock.now()
-    const key = name === 'bundle' ? bundleKey : bansKey
-    const record = openRecord(text, key, { roots: [...roots.values()], trustDomain, nowMs })
-    if (!record.ok) return record.problem
-    const { epoch, body } = record.value
-    if (epoch <= epochs[name]) {
-      return `its epoch ${epoch} is not above ${epochs[name]}, which is in force`
-    }
-    const decoded = name === 'bundle' ? decodeBundle(body) : decodeBans(body)
-    return decoded.ok ? '' : decoded.problem
+    const judged = judgeRecord<unknown>(
+      value,
+      key,
+      { roots: [...roots.values()], trustDomain, nowMs },
+      { above: epochs[name], decode: decoders[name] },
+    )
+    if (judged.ok) await this.#save({ ...kept, [name]: value })
+    else this.#refuse(name, value, judged)
   }
 
-  #refuse(key: string, text: string, problem: string): void {
+  #refuse(
+    name: TrustName,
+    text: string,
+    { reason, problem }: { readonly reason: RecordRefusal; readonly problem: string },
+  ): void {
     // Bounded: a store full of nonsense must not fill the memory.
     if (this.#refused.size >= 100) this.#refused.clear()
     this.#refused.add(text)
-    this.#parts.logger.warn({ key, problem }, 'trust record refused; what was known stays in force')
+    const at = `${name} ${reason}`
+    const {
+      metric,
+      labels,
+      value = 0,
+    } = this.#counts.get(at) ?? {
+      metric: agentMetrics.trustRecordsRefused.name,
+      labels: { record: name, reason },
+    }
+    this.#counts.set(at, { metric, labels, value: value + 1 })
+    this.#parts.logger.warn(
+      { key: keys[name], reason, problem },
+      'trust record refused; what was known stays in force',
+    )
   }
 
   /** On the disk first; what cannot be written counts all the same, and is told. */
@@ -170,24 +203,36 @@ export class TrustKeeper {
 }
 
 /** What was checked before it was kept is read again without asking who signed it. */
-function trustOf({ trustDomain, anchorPem, bundle, bans }: KeptTrust): Trust {
-  const bundleRecord = bundle === null ? null : keptRecord(bundle)
-  const bansRecord = bans === null ? null : keptRecord(bans)
-  const known = bundleRecord === null ? null : decodeBundle(bundleRecord.body)
-  const banned = bansRecord === null ? null : decodeBans(bansRecord.body)
-  const bundlePem = known?.ok === true ? joinPem(known.value.roots) : anchorPem
+function trustOf(kept: KeptTrust): Trust {
+  const { trustDomain, anchorPem } = kept
+  const bundle = keptBody(kept.bundle, decodeBundle)
+  const bans = keptBody(kept.bans, decodeBans)
+  const policies = keptBody(kept.policies, readPolicies)
+  const bundlePem = bundle.body === null ? anchorPem : joinPem(bundle.body.roots)
   return {
     trustDomain,
     bundlePem,
     roots: nameRoots(bundlePem),
-    issuing: known?.ok === true ? known.value.issuing : null,
-    spreadMs: known?.ok === true ? known.value.spreadMs : 0,
-    bans: banned?.ok === true ? banned.value : noBans,
-    epochs: { bundle: bundleRecord?.epoch ?? 0, bans: bansRecord?.epoch ?? 0 },
+    issuing: bundle.body?.issuing ?? null,
+    spreadMs: bundle.body?.spreadMs ?? 0,
+    bans: bans.body ?? noBans,
+    policies: policies.body ?? noPolicies,
+    epochs: { bundle: bundle.epoch, bans: bans.epoch, policies: policies.epoch },
   }
 }
 
-function keptRecord(text: string): SignedRecord | null {
-  const record = splitRecord(text)
-  return record.ok ? record.value : null
+function keptBody<T>(
+  text: string | null,
+  decode: (body: string) => Parsed<T>,
+): { readonly epoch: number; readonly body: T | null } {
+  const record = text === null ? null : splitRecord(text)
+  if (record?.ok !== true) return { epoch: 0, body: null }
+  const body = decode(record.value.body)
+  return { epoch: record.value.epoch, body: body.ok ? body.value : null }
+}
+
+/** A policy that this version cannot read makes the whole record wait: no rule is left out unseen. */
+function readPolicies(body: string): Parsed<readonly Policy[]> {
+  const policies = decodePolicies(body)
+  return policies.ok ? readMeshPolicies(policies.value) : policies
 }

@@ -1,5 +1,5 @@
 /**
- * Owns policy on this host, put together: the files, the manifests that may count under them, and
+ * Owns policy on this host, put together: the files, the policies of the mesh, the manifests that may count under them, and
  * what holds for each service. Each part has a file of its own; nothing is decided here.
  */
 
@@ -8,8 +8,9 @@ import type { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { PoliciesReport } from '#shared/model/admin.ts'
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
-import type { ServicePolicy } from '#shared/model/policy.ts'
+import type { Policy, ServicePolicy } from '#shared/model/policy.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'
+import { AllPolicies } from './all-policies.ts'
 import { policiesReport } from './policies-report.ts'
 import { PolicyBook } from './policy-book.ts'
 import { PolicyFiles } from './policy-files.ts'
@@ -36,11 +37,13 @@ export class HostPolicies {
   readonly manifests: ProtectedManifests
   readonly #book = new PolicyBook()
   readonly #settings: HostPoliciesSettings
+  readonly #all: AllPolicies
 
   constructor(parts: HostPoliciesParts, settings: HostPoliciesSettings) {
     this.#settings = settings
     this.files = new PolicyFiles(parts, settings)
-    this.manifests = new ProtectedManifests({ ...parts, files: this.files })
+    this.#all = new AllPolicies({ files: this.files })
+    this.manifests = new ProtectedManifests({ ...parts, files: this.#all })
   }
 
   /** By service; the same object until one changes. */
@@ -60,15 +63,20 @@ export class HostPolicies {
     return new Set(strict.map(({ service }) => service))
   }
 
+  /** Takes over the policies that hold on every host. */
+  setMesh(policies: readonly Policy[]): void {
+    this.#all.setMesh(policies)
+  }
+
   /** Something that policy is made from may have changed; `local` are the instances there are. */
   update(local: readonly LocalInstance[]): void {
     const { manifests } = this.manifests
-    this.#book.update({ manifests, files: this.files.policies, local })
+    this.#book.update({ manifests, files: this.#all.policies, local })
   }
 
   /** What is told of policy. */
   report(trustDomain: TrustDomain | null): PoliciesReport {
     const { directory } = this.#settings
-    return policiesReport({ directory, files: this.files, manifests: this.manifests, trustDomain })
+    return policiesReport({ directory, files: this.#all, manifests: this.manifests, trustDomain })
   }
 }

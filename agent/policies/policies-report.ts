@@ -8,14 +8,14 @@ import { absolutePattern } from '#shared/policy/identity-pattern.ts'
 import { describeRule } from '#shared/policy/refusal.ts'
 import { looksInside } from '#shared/policy/rule-match.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
-import type { PolicyFiles } from './policy-files.ts'
+import type { AllPolicies } from './all-policies.ts'
 import type { ProtectedManifests } from './protected-manifests.ts'
 import type { Protection } from './protection.ts'
 
 /** What a report is made from. */
 export interface PoliciesReportParts {
   readonly directory: string
-  readonly files: Pick<PolicyFiles, 'verdicts' | 'directoryProblem'>
+  readonly files: Pick<AllPolicies, 'verdicts' | 'directoryProblem'>
   readonly manifests: Pick<ProtectedManifests, 'known' | 'policyOf' | 'of'>
   /** Null until the host has enrolled. */
   readonly trustDomain: TrustDomain | null

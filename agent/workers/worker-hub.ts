@@ -138,7 +138,8 @@ export class WorkerHub {
 
   /** Hands every worker what is trusted, now and whenever one connects. */
   setTrust(trust: HandedTrust): void {
-    const { bundlePem, trustDomain, bans, epochs } = trust
+    const { bundlePem, trustDomain, bans } = trust
+    const epochs = { bundle: trust.epochs.bundle, bans: trust.epochs.bans }
     this.#set({ kind: 'trust', bundlePem, trustDomain, bans, epochs })
   }
 

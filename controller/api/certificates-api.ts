@@ -11,10 +11,8 @@ import { checkCsr } from '#shared/pki/csr.ts'
 import type { Answer, Caller, Handlers } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
 import type { Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
-import { decodeMeshEntry } from '#shared/schema/records.ts'
-import { hostKey } from '#shared/store/keys.ts'
-import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import { coversService } from '#shared/model/service-globs.ts'
 import { hostCaller } from './callers.ts'
 import type { HostAccess } from '#controller/store/host-access.ts'
@@ -23,7 +21,7 @@ import type { RateLimits } from './rate-limits.ts'
 /** What it leans on. */
 export interface CertificatesApiParts {
   readonly authority: Authority
-  readonly store: KeyValue
+  readonly hosts: Pick<HostLedger, 'read'>
   readonly limits: RateLimits
   readonly access: HostAccess
   readonly describe: () => MeshDescription
@@ -78,25 +76,15 @@ async function authorised(
   const host = hostCaller(caller)
   if (!host.ok) return refuse('denied', 'not-a-host', host.problem)
   if (!parts.limits.take(host.value)) return tooMany()
-  const key = hostKey(host.value)
-  const { entry } = await parts.store.get(key)
-  if (entry === null) {
+  const record = await parts.hosts.read(host.value)
+  if (record === null) {
     return refuse(
       'denied',
       'host-unknown',
       `host "${host.value}" has no record in this mesh; enrol it again with a new join token`,
     )
   }
-  const record = decodeMeshEntry(key, entry.value)
-  if (!record.ok || record.value.kind !== 'host') {
-    parts.logger.error({ key, problem: record.ok ? '' : record.problem }, 'damaged host record')
-    return refuse(
-      'denied',
-      'host-record-damaged',
-      `the record of host "${host.value}" in the store is damaged; enrol it again with a new join token`,
-    )
-  }
-  return { ok: true, value: record.value.record }
+  return { ok: true, value: record }
 }
 
 async function issued(

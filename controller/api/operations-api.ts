@@ -3,17 +3,15 @@
 import type { Logger } from '#shared/logging/logger.ts'
 import { parseHostName } from '#shared/model/names.ts'
 import type { Parsed } from '#shared/model/names.ts'
-import type { HostRecord } from '#shared/model/records.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Bans } from '#shared/model/trust.ts'
 import type { Answer, Caller, Handlers } from '#shared/rpc/api-service.ts'
 import { refuse } from '#shared/rpc/api-service.ts'
 import type { BanReply, BanRequest, ListedHost } from '#shared/rpc/mesh-api.ts'
-import { decodeMeshEntry, encodeRecord } from '#shared/schema/records.ts'
-import { hostKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { KnownHost } from '#controller/ca/host-facts.ts'
 import { readHosts } from '#controller/ca/host-facts.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import type { RotationAnswer, Rotator } from '#controller/ca/rotator.ts'
 import type { TrustLedger } from '#controller/ca/trust-ledger.ts'
 import type { Banned, Banning } from '#controller/enrolment/banning.ts'
@@ -27,6 +25,7 @@ export interface OperationsApiParts {
   readonly store: KeyValue
   readonly tokens: JoinTokens
   readonly ledger: TrustLedger
+  readonly hosts: HostLedger
   readonly banning: Banning
   readonly rotator: Rotator
   readonly access: HostAccess
@@ -46,7 +45,7 @@ const cannotBegin: Readonly<Record<Exclude<RotationAnswer, 'done'>, string>> = {
 
 /** The handlers of `Operations`. */
 export function operationsApi(parts: OperationsApiParts): Handlers<'Operations'> {
-  const { store, tokens, ledger, banning, rotator, access, logger } = parts
+  const { store, tokens, ledger, hosts, banning, rotator, access, logger } = parts
 
   return {
     async CreateToken(request, caller) {
@@ -76,11 +75,11 @@ export function operationsApi(parts: OperationsApiParts): Handlers<'Operations'>
       const operator = operatorCaller(caller)
       if (!operator.ok) return refuse('denied', 'not-an-operator', operator.problem)
       const { bans, epochs } = ledger
-      const hosts = (await readHosts(store)).map((host) => listed(host, bans))
+      const all = (await readHosts(store, hosts)).map((host) => listed(host, bans))
       const serials = Object.entries(bans.serials).map(([serial, { reason, at }]) => {
         return { serial, reason, at }
       })
-      return { ok: true, value: { hosts, serials, bansEpoch: epochs.bans } }
+      return { ok: true, value: { hosts: all, serials, bansEpoch: epochs.bans } }
     },
 
     async Ban(request, caller) {
@@ -103,22 +102,18 @@ export function operationsApi(parts: OperationsApiParts): Handlers<'Operations'>
       if (!host.ok) return refuse('bad-request', 'bad-host-name', host.problem)
       const services = parseServiceGlobs(request.services)
       if (!services.ok) return refuse('bad-request', 'bad-services', services.problem)
-      const key = hostKey(host.value)
-      const { entry } = await store.get(key)
-      const known = entry === null ? null : decodeMeshEntry(key, entry.value)
-      if (entry === null || known?.ok !== true || known.value.kind !== 'host') {
+      const change = await hosts.change(host.value, (known) => {
+        return known === null ? null : { ...known, services: services.value }
+      })
+      if (change.kind === 'declined') {
         const message = `host "${host.value}" has not joined this mesh`
         return refuse('bad-request', 'host-unknown', message)
       }
-      const record: HostRecord = { ...known.value.record, services: services.value }
-      const { succeeded } = await store.transact({
-        compare: [{ kind: 'mod-revision', key, equals: entry.modRevision }],
-        success: [{ kind: 'put', key, value: encodeRecord(record) }],
-      })
-      if (!succeeded) {
+      if (change.kind === 'raced') {
         const message = `the record of host "${host.value}" was changed at the same time; try again`
         return refuse('unavailable', 'host-record-changed', message)
       }
+      const { record } = change
       await access.admitHost(host.value, services.value)
       const facts = { host: host.value, services: services.value, by: operator.value }
       logger.info({ audit: 'host-services-set', ...facts }, 'what a host may speak for was set')
@@ -184,9 +179,12 @@ function readBanned({ host, serial }: BanRequest): Parsed<Banned> {
 }
 
 function listed({ record, live, report }: KnownHost, { hosts }: Bans): ListedHost {
-  const ban = Object.hasOwn(hosts, record.host) ? hosts[record.host] : undefined
+  const { host, services, enrolledAt } = record
+  const ban = Object.hasOwn(hosts, host) ? hosts[host] : undefined
   return {
-    ...record,
+    host,
+    services,
+    enrolledAt,
     ban: ban === undefined ? null : { reason: ban.reason, at: ban.at },
     live,
     bansEpoch: report?.epochs.bans ?? 0,

@@ -15,6 +15,7 @@ import type { InitStoreReply, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from '#controller/ca/authority.ts'
 import { commonNameOf } from '#controller/ca/certificates.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import type { Journal } from '#controller/ca/journal.ts'
 import type { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import type { Membership } from '#controller/leader/membership.ts'
@@ -35,6 +36,7 @@ export interface StoreApiParts {
   readonly access: AccessInForce
   readonly describe: () => MeshDescription
   readonly authority: Authority
+  readonly hosts: HostLedger
   readonly journal: Journal
   readonly membership: Membership
   readonly external: ExternalStores
@@ -193,9 +195,9 @@ async function initialise(
   const controllers = [...new Set(names)].map((name) => commonNameOf('controller', name))
   const admins = [...controllers, ...operatorName(caller)]
   await access.initialise(admins)
-  const { store, journal } = parts
+  const { hosts, journal } = parts
   const admitted = await admitKnownHosts(
-    { store, journal, access },
+    { hosts, journal, access },
     (host) => !parts.isBanned(host),
   )
   await access.enable()

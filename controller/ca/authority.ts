@@ -21,7 +21,7 @@ import {
 } from '#shared/model/spiffe-id.ts'
 import type { RootName } from '#shared/model/trust.ts'
 import { rootName } from '#shared/pki/root-name.ts'
-import type { RecordSigner } from '#shared/pki/signed-record.ts'
+import type { RecordSigner, RecordTrust } from '#shared/pki/signed-record.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { certificateHash, certificateToPem, joinPem } from '#shared/pki/trust.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
@@ -155,6 +155,12 @@ export class Authority {
     const { certificate, key } = this.#current.issuing
     const certificatePem = certificateToPem(Buffer.from(certificate.rawData))
     return { certificatePem, key }
+  }
+
+  /** Whose signatures count, at a moment in milliseconds since the epoch. */
+  recordTrust(nowMs: number): RecordTrust {
+    const roots = this.roots.map((pem) => new X509Certificate(pem))
+    return { roots, trustDomain: this.trustDomain, nowMs }
   }
 
   /** When the roots and issuing certificates end, milliseconds since the epoch. */

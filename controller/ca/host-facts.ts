@@ -6,15 +6,10 @@
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { HostRecord } from '#shared/model/records.ts'
 import type { RootName, TrustReport } from '#shared/model/trust.ts'
-import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { decodeTrustReport } from '#shared/schema/trust.ts'
-import {
-  hostsPrefix,
-  parseTrustReportKey,
-  presencePrefix,
-  trustReportsPrefix,
-} from '#shared/store/keys.ts'
+import { parseTrustReportKey, presencePrefix, trustReportsPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import type { HostLedger } from './host-ledger.ts'
 import type { HostFacts } from './rotation.ts'
 
 /** One host as the store shows it. */
@@ -32,9 +27,12 @@ interface Seen {
 }
 
 /** Reads every host there is. Throws what the store throws. */
-export async function readHosts(store: KeyValue): Promise<readonly KnownHost[]> {
+export async function readHosts(
+  store: KeyValue,
+  hosts: Pick<HostLedger, 'readAll'>,
+): Promise<readonly KnownHost[]> {
   const [records, presences, reports] = await Promise.all([
-    store.list(hostsPrefix),
+    hosts.readAll(),
     store.list(presencePrefix),
     store.list(trustReportsPrefix),
   ])
@@ -47,12 +45,9 @@ export async function readHosts(store: KeyValue): Promise<readonly KnownHost[]> 
       said.set(report.value.host, report.value)
     }
   }
-  return records.entries.flatMap(({ key, value }) => {
-    const entry = decodeMeshEntry(key, value)
-    if (!entry.ok || entry.value.kind !== 'host') return []
-    const { record } = entry.value
+  return records.map((record) => {
     const { host } = record
-    return [{ record, live: live.has(host), report: said.get(host) ?? null }]
+    return { record, live: live.has(host), report: said.get(host) ?? null }
   })
 }
 

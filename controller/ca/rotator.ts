@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { Lane } from '#shared/lifecycle/lane.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { RootName } from '#shared/model/trust.ts'
@@ -14,6 +15,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from './authority.ts'
 import type { KnownHost } from './host-facts.ts'
 import { readHosts, RootUse } from './host-facts.ts'
+import type { HostLedger } from './host-ledger.ts'
 import type { Laggard, NextStep } from './rotation.ts'
 import { leavingSlot, nextStep } from './rotation.ts'
 import type { TrustLedger } from './trust-ledger.ts'
@@ -22,6 +24,7 @@ import type { TrustLedger } from './trust-ledger.ts'
 export interface RotatorParts {
   readonly authority: Authority
   readonly ledger: TrustLedger
+  readonly hosts: Pick<HostLedger, 'readAll'>
   readonly store: KeyValue
   readonly clock: Clock
   readonly logger: Logger
@@ -50,7 +53,7 @@ export class Rotator {
   readonly #settings: RotatorSettings
   readonly #use: RootUse
   #timer: Timer | null = null
-  #work: Promise<unknown> = Promise.resolve()
+  readonly #lane = new Lane()
   #told = ''
   #stopped = false
 
@@ -67,7 +70,7 @@ export class Rotator {
 
   /** Begins a rotation. Throws MeshError. */
   async begin(by: string): Promise<RotationAnswer> {
-    return this.#inOrder(async () => {
+    return this.#lane.run(async () => {
       const { authority, controllers } = this.#parts
       if (!authority.hasRootKey) return 'no-root-key'
       // The others would go on issuing under the old root.
@@ -81,7 +84,7 @@ export class Rotator {
 
   /** Gives a rotation up. Throws MeshError. */
   async abort(by: string): Promise<RotationAnswer> {
-    return this.#inOrder(async () => {
+    return this.#lane.run(async () => {
       if (!(await this.#parts.authority.abort())) return 'nothing-to-abort'
       const audit = 'root-rotation-aborted'
       this.#parts.logger.info({ audit, by }, 'the rotation of the root is given up')
@@ -112,20 +115,15 @@ export class Rotator {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.stop()
-    await this.#work
-  }
-
-  #inOrder<T>(run: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(run)
-    this.#work = done.catch(() => {})
-    return done
+    await this.#lane.idle()
   }
 
   #wait(): void {
     if (this.#stopped) return
     const { lookMs = 1000 } = this.#settings
     this.#timer = this.#parts.clock.after(lookMs, () => {
-      void this.#inOrder(() => this.#look())
+      void this.#lane
+        .run(() => this.#look())
         .catch((error: unknown) => {
           const problem = messageOf(error)
           this.#parts.logger.warn({ problem }, 'the rotation of the root cannot go on now')
@@ -177,7 +175,7 @@ export class Rotator {
   /** Banned hosts are nobody to wait for. */
   async #hosts(store: KeyValue): Promise<readonly KnownHost[]> {
     const { hosts: banned } = this.#parts.ledger.bans
-    const hosts = await readHosts(store)
+    const hosts = await readHosts(store, this.#parts.hosts)
     return hosts.filter(({ record }) => !Object.hasOwn(banned, record.host))
   }
 

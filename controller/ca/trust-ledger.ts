@@ -1,28 +1,33 @@
 /**
- * Owns the trust bundle and the bans as this controller publishes them: signed records with an epoch
+ * Owns the trust bundle, the bans and the mesh's policies as this controller publishes them: signed records with an epoch
  * that only grows, kept in a file of its own and put into the store. The store is only how they
  * travel: whatever an old backup brings back there is overwritten with what is known here. What
  * another controller signed later is taken over.
  */
 
-import { X509Certificate } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { Lane } from '#shared/lifecycle/lane.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { Parsed } from '#shared/model/names.ts'
-import type { Bans, TrustBundle, TrustEpochs } from '#shared/model/trust.ts'
+import type { Bans, MeshPolicies, TrustBundle, TrustEpochs } from '#shared/model/trust.ts'
 import { noBans } from '#shared/model/trust.ts'
-import { openRecord, readSigner, signRecord, splitRecord } from '#shared/pki/signed-record.ts'
-import type { RecordTrust } from '#shared/pki/signed-record.ts'
+import { readSigner, splitRecord } from '#shared/pki/signed-record.ts'
 import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
-import { decodeBans, decodeBundle, encodeTrust } from '#shared/schema/trust.ts'
-import type { StoreKey } from '#shared/store/keys.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
-import type { KeyValue } from '#shared/store/key-value.ts'
+import { encodeTrust } from '#shared/schema/trust.ts'
+import { policiesKey } from '#shared/store/keys.ts'
+import type { Entry, KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from './authority.ts'
+import type { RefusedRecords } from './refused-records.ts'
+import type { TrustEntries, TrustEntry, TrustName } from './trust-entries.ts'
+import {
+  readStoredEntry,
+  saysSame,
+  signEntry,
+  trustKeys,
+  trustNames,
+  unionOf,
+} from './trust-entries.ts'
+import { TrustLedgerFile } from './trust-ledger-file.ts'
 
 /** What a ledger leans on. */
 export interface TrustLedgerParts {
@@ -30,6 +35,7 @@ export interface TrustLedgerParts {
   readonly store: KeyValue
   readonly clock: Clock
   readonly logger: Logger
+  readonly refused: RefusedRecords
 }
 
 /** Settings of a ledger. */
@@ -41,29 +47,12 @@ export interface TrustLedgerSettings {
   readonly compareMs?: number
 }
 
-interface Entry<Body> {
-  readonly epoch: number
-  readonly body: Body
-  readonly text: string
-  readonly signerPem: string
-}
-
-interface Entries {
-  readonly bundle: Entry<TrustBundle>
-  readonly bans: Entry<Bans>
-}
-
-type Name = keyof Entries
-
-const keys: Readonly<Record<Name, StoreKey>> = { bundle: bundleKey, bans: bansKey }
-const decoders: {
-  readonly [N in Name]: (text: string) => Parsed<Entries[N]['body']>
-} = { bundle: decodeBundle, bans: decodeBans }
-const format = 1
 /** A signer that ends within this long is replaced. */
 const signerLeftMs = 30 * 86_400_000
 /** Every host holds the list in memory, and a record of more than a megabyte is refused. */
 const mostBanCharacters = 512 * 1024
+/** Likewise for the policies. */
+const mostPolicyCharacters = 512 * 1024
 /** How often a write that another controller got ahead of is tried again. */
 const tries = 5
 
@@ -72,28 +61,38 @@ export class TrustLedger {
   readonly #parts: TrustLedgerParts
   readonly #settings: TrustLedgerSettings
   readonly #listeners = new Set<() => void>()
-  #entries: Entries
+  readonly #file: TrustLedgerFile
+  #entries: TrustEntries
   #timer: Timer | null = null
-  #work: Promise<unknown> = Promise.resolve()
+  readonly #lane = new Lane()
   /** Whether the store was told everything, as far as is known. */
   #problem = ''
   #stopped = false
 
-  private constructor(parts: TrustLedgerParts, settings: TrustLedgerSettings, entries: Entries) {
+  private constructor(
+    parts: TrustLedgerParts,
+    settings: TrustLedgerSettings,
+    file: TrustLedgerFile,
+    entries: TrustEntries,
+  ) {
     this.#parts = parts
     this.#settings = settings
+    this.#file = file
     this.#entries = entries
   }
 
   /** Reads the file, made first where there is none. Throws MeshError `state-…`. */
   static async open(parts: TrustLedgerParts, settings: TrustLedgerSettings): Promise<TrustLedger> {
-    const found = await readLedger(pathOf(settings))
-    const first: Entries = {
-      bundle: found.bundle ?? sign(parts.authority, 'bundle', 1, bundleOf(parts, settings)),
-      bans: found.bans ?? sign(parts.authority, 'bans', 1, noBans),
+    const file = new TrustLedgerFile(settings)
+    const found = await file.load()
+    const { authority } = parts
+    const first: TrustEntries = {
+      bundle: found.bundle ?? signEntry(authority, 'bundle', 1, bundleOf(parts, settings)),
+      bans: found.bans ?? signEntry(authority, 'bans', 1, noBans),
+      policies: found.policies ?? signEntry(authority, 'policies', 1, {}),
     }
-    const ledger = new TrustLedger(parts, settings, first)
-    await ledger.#save(first)
+    const ledger = new TrustLedger(parts, settings, file, first)
+    await file.save(first)
     await ledger.#bringUp()
     return ledger
   }
@@ -102,18 +101,18 @@ export class TrustLedger {
     return this.#entries.bans.body
   }
 
-  get epochs(): TrustEpochs {
-    const { bundle, bans } = this.#entries
-    return { bundle: bundle.epoch, bans: bans.epoch }
+  get policies(): MeshPolicies {
+    return this.#entries.policies.body
   }
 
-  /** Both records as the store has them. */
+  get epochs(): TrustEpochs & { readonly policies: number } {
+    const { bundle, bans, policies } = this.#entries
+    return { bundle: bundle.epoch, bans: bans.epoch, policies: policies.epoch }
+  }
+
+  /** Every record as the store has it. */
   get records(): readonly TrustRecord[] {
-    const { bundle, bans } = this.#entries
-    return [
-      { key: keys.bundle, value: bundle.text },
-      { key: keys.bans, value: bans.text },
-    ]
+    return trustNames.map((name) => ({ key: trustKeys[name], value: this.#entries[name].text }))
   }
 
   /** Calls back after every change; answers how to stop that. */
@@ -130,10 +129,9 @@ export class TrustLedger {
 
   /** The CA has taken a step: the bundle, and what signs, may be another. Throws MeshError. */
   refresh(): Promise<void> {
-    return this.#inOrder(async () => {
+    return this.#lane.run(async () => {
       await this.#bringUp()
-      await this.#publish('bundle')
-      await this.#publish('bans')
+      for (const name of trustNames) await this.#publish(name)
     })
   }
 
@@ -142,7 +140,7 @@ export class TrustLedger {
    * on the disk, and for hosts once the store has it, which is tried until it works.
    */
   changeBans(change: (bans: Bans) => Bans | null): Promise<boolean> {
-    return this.#inOrder(async () => {
+    return this.#lane.run(async () => {
       await this.#adopt('bans').catch((error: unknown) => this.#trouble(error))
       const { epoch, body } = this.#entries.bans
       const next = change(body)
@@ -153,22 +151,52 @@ export class TrustLedger {
           hint: 'lift bans whose certificates have ended: meshctl host list, meshctl host unban',
         })
       }
-      await this.#take('bans', sign(this.#parts.authority, 'bans', epoch + 1, next))
+      await this.#take('bans', signEntry(this.#parts.authority, 'bans', epoch + 1, next))
       await this.#publish('bans').catch((error: unknown) => this.#trouble(error))
       return true
+    })
+  }
+
+  /**
+   * Changes the policies that hold on every host; `change` answers those to be, or null for no change.
+   * In force once the store has them. Throws MeshError.
+   */
+  changePolicies(change: (policies: MeshPolicies) => MeshPolicies | null): Promise<boolean> {
+    return this.#lane.run(async () => {
+      const { store, authority, logger } = this.#parts
+      const key = policiesKey
+      for (let left = tries; left > 0; left--) {
+        const entry = await this.#adopt('policies')
+        const { epoch, body } = this.#entries.policies
+        const next = change(body)
+        if (next === null) return false
+        if (encodeTrust(next).length > mostPolicyCharacters) {
+          throw new MeshError('the policies would grow too long for every host to hold', {
+            code: 'too-many-policies',
+            hint: 'remove some, or keep them in /etc/mesh/policies.d of the hosts concerned',
+          })
+        }
+        const signed = signEntry(authority, 'policies', epoch + 1, next)
+        const { succeeded } = await store.transact({
+          compare: [{ kind: 'mod-revision', key, equals: entry?.modRevision ?? 0 }],
+          success: [{ kind: 'put', key, value: signed.text }],
+        })
+        if (!succeeded) continue
+        await this.#take('policies', signed)
+        logger.info({ key, epoch: signed.epoch }, 'policies published')
+        return true
+      }
+      throw new MeshError('others changed the policies at the same time', {
+        code: 'policies-changed',
+        retry: true,
+      })
     })
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.stop()
-    await this.#work
-  }
-
-  #inOrder<T>(run: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(run)
-    this.#work = done.catch(() => {})
-    return done
+    await this.#lane.idle()
   }
 
   #wait(): void {
@@ -180,10 +208,10 @@ export class TrustLedger {
   }
 
   #compare(): Promise<void> {
-    return this.#inOrder(async () => {
+    return this.#lane.run(async () => {
       try {
         await this.#bringUp()
-        for (const name of ['bundle', 'bans'] as const) {
+        for (const name of trustNames) {
           await this.#adopt(name)
           await this.#publish(name)
         }
@@ -206,59 +234,78 @@ export class TrustLedger {
   async #bringUp(): Promise<void> {
     const { authority } = this.#parts
     const wanted = bundleOf(this.#parts, this.#settings)
-    const { bundle, bans } = this.#entries
+    const { bundle, bans, policies } = this.#entries
     const isOld = encodeTrust(bundle.body) !== encodeTrust(wanted) || this.#isBadlySigned(bundle)
     // Of several controllers, the one that made the root says which ones are trusted.
     if (isOld && authority.hasRootKey) {
-      await this.#take('bundle', sign(authority, 'bundle', bundle.epoch + 1, wanted))
+      await this.#take('bundle', signEntry(authority, 'bundle', bundle.epoch + 1, wanted))
     }
     if (this.#isBadlySigned(bans)) {
-      await this.#take('bans', sign(authority, 'bans', bans.epoch + 1, bans.body))
+      await this.#take('bans', signEntry(authority, 'bans', bans.epoch + 1, bans.body))
+    }
+    if (this.#isBadlySigned(policies)) {
+      await this.#take(
+        'policies',
+        signEntry(authority, 'policies', policies.epoch + 1, policies.body),
+      )
     }
   }
 
-  #isBadlySigned({ signerPem }: Entry<unknown>): boolean {
+  #isBadlySigned({ signerPem }: TrustEntry<object>): boolean {
     const { authority, clock } = this.#parts
     if (signerPem === authority.signer.certificatePem) return false
-    return !readSigner(signerPem, this.#trust(clock.now() + signerLeftMs)).ok
+    return !readSigner(signerPem, authority.recordTrust(clock.now() + signerLeftMs)).ok
   }
 
-  #trust(nowMs: number): RecordTrust {
-    const { authority } = this.#parts
-    const roots = authority.roots.map((pem) => new X509Certificate(pem))
-    return { roots, trustDomain: authority.trustDomain, nowMs }
-  }
-
-  /** Takes over what another controller has signed since. */
-  async #adopt(name: Name): Promise<void> {
-    const { store, clock, authority } = this.#parts
-    const { entry } = await store.get(keys[name])
+  /** Takes over what another controller has signed since; answers what stands in the store. */
+  async #adopt(name: TrustName): Promise<Entry | null> {
+    const { store, clock, authority, refused } = this.#parts
+    const key = trustKeys[name]
+    const { entry } = await store.get(key)
     const own = this.#entries[name]
-    if (entry === null || entry.value === own.text) return
-    const theirs = readEntry(name, entry.value, this.#trust(clock.now()))
-    if (!theirs.ok) return
+    if (entry === null || entry.value === own.text) return entry
+    const theirs = readStoredEntry(
+      name,
+      entry.value,
+      authority.recordTrust(clock.now()),
+      own.epoch - 1,
+    )
+    if (!theirs.ok) {
+      refused.add(name, key, theirs, entry.value)
+      return entry
+    }
     const { epoch, body, text } = theirs.value
-    const takeOver = (): Promise<void> => this.#take<Name>(name, theirs.value)
+    const takeOver = (): Promise<void> => this.#take<TrustName>(name, theirs.value)
     if (epoch > own.epoch) await takeOver()
-    if (epoch !== own.epoch) return
-    if (encodeTrust(body) === encodeTrust(own.body)) {
+    if (epoch !== own.epoch) return entry
+    if (saysSame(theirs.value, own)) {
       // Two have said the same: one of the two texts for all of them.
       if (text < own.text) await takeOver()
-    } else if (name === 'bundle') {
-      // Whoever made the root knows better.
-      if (!authority.hasRootKey) await takeOver()
-    } else {
-      // Two at the same moment: nobody whom either has banned is let in.
-      const both = union(this.#entries.bans.body, body as Bans)
-      await this.#take('bans', sign(authority, 'bans', own.epoch + 1, both))
+      return entry
     }
+    switch (name) {
+      case 'bundle':
+        // Whoever made the root knows better.
+        if (!authority.hasRootKey) await takeOver()
+        break
+      case 'bans': {
+        // Two at the same moment: nobody whom either has banned is let in.
+        const both = unionOf(this.#entries.bans.body, body as Bans)
+        await this.#take('bans', signEntry(authority, 'bans', own.epoch + 1, both))
+        break
+      }
+      case 'policies':
+        // Changes are compared and set, so this takes two stores: one text for all of them.
+        if (text < own.text) await takeOver()
+    }
+    return entry
   }
 
   /** Puts what is known here into the store, unless it is there. */
-  async #publish(name: Name): Promise<void> {
+  async #publish(name: TrustName): Promise<void> {
     const { store, logger } = this.#parts
     for (let left = tries; left > 0; left--) {
-      const key = keys[name]
+      const key = trustKeys[name]
       const { entry } = await store.get(key)
       const { text, epoch } = this.#entries[name]
       if (entry?.value === text) return
@@ -276,30 +323,12 @@ export class TrustLedger {
     }
   }
 
-  async #take<N extends Name>(name: N, entry: Entries[N]): Promise<void> {
+  async #take<N extends TrustName>(name: N, entry: TrustEntries[N]): Promise<void> {
     const after = { ...this.#entries, [name]: entry }
-    await this.#save(after)
+    await this.#file.save(after)
     this.#entries = after
     for (const listener of this.#listeners) listener()
   }
-
-  async #save({ bundle, bans }: Entries): Promise<void> {
-    const path = pathOf(this.#settings)
-    const file = { format, bundle: bundle.text, bans: bans.text }
-    try {
-      await writeFileAtomic(path, `${JSON.stringify(file, null, 2)}\n`)
-    } catch (error) {
-      throw new MeshError(`cannot write ${path}: ${messageOf(error)}`, {
-        code: 'state-unwritable',
-        hint: 'mesh-controller must run as the user that owns its state directory, with space on the disk',
-        cause: error,
-      })
-    }
-  }
-}
-
-function pathOf({ stateDirectory }: TrustLedgerSettings): string {
-  return join(stateDirectory, 'trust.json')
 }
 
 function bundleOf(
@@ -307,70 +336,4 @@ function bundleOf(
   { spreadMs }: Pick<TrustLedgerSettings, 'spreadMs'>,
 ): TrustBundle {
   return { roots: authority.roots, issuing: authority.issuingRoot, spreadMs }
-}
-
-function sign<N extends Name>(
-  authority: Authority,
-  name: N,
-  epoch: number,
-  body: Entries[N]['body'],
-): Entries[N] {
-  const { signer } = authority
-  const text = signRecord(signer, { key: keys[name], epoch, body: encodeTrust(body) })
-  return { epoch, body, text, signerPem: signer.certificatePem } as Entries[N]
-}
-
-function readEntry<N extends Name>(
-  name: N,
-  text: string,
-  trust: RecordTrust | null,
-): Parsed<Entries[N]> {
-  const record = trust === null ? splitRecord(text) : openRecord(text, keys[name], trust)
-  if (!record.ok) return record
-  const body = decoders[name](record.value.body)
-  if (!body.ok) return body
-  const { epoch, signerPem } = record.value
-  return { ok: true, value: { epoch, body: body.value, text, signerPem } as Entries[N] }
-}
-
-/** What is on our own disk needs no signature to be believed. */
-async function readLedger(path: string): Promise<Partial<Entries>> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {}
-    throw damaged(path, messageOf(error))
-  }
-  let file: Readonly<Record<string, unknown>>
-  try {
-    file = (JSON.parse(text) ?? {}) as Readonly<Record<string, unknown>>
-  } catch {
-    throw damaged(path, 'it is not JSON')
-  }
-  if (typeof file['format'] === 'number' && file['format'] > format) {
-    throw new MeshError(`${path} is of format ${file['format']}; this version reads ${format}`, {
-      code: 'state-from-newer-version',
-      hint: 'run the newer mesh-controller that wrote it, or name another state directory',
-    })
-  }
-  const bundle = readEntry('bundle', String(file['bundle']), null)
-  const bans = readEntry('bans', String(file['bans']), null)
-  if (!bundle.ok) throw damaged(path, bundle.problem)
-  if (!bans.ok) throw damaged(path, bans.problem)
-  return { bundle: bundle.value, bans: bans.value }
-}
-
-function damaged(path: string, why: string): MeshError {
-  return new MeshError(`${path} is damaged: ${why}`, {
-    code: 'state-damaged',
-    hint: 'restore the state directory from a backup; without this file bans would be forgotten',
-  })
-}
-
-function union(one: Bans, other: Bans): Bans {
-  return {
-    hosts: { ...one.hosts, ...other.hosts },
-    serials: { ...one.serials, ...other.serials },
-  }
 }

@@ -10,6 +10,7 @@ import type { HostName } from '#shared/model/names.ts'
 import type { Ban, Bans } from '#shared/model/trust.ts'
 import { instancesPrefix, parseMeshKey, presenceKey, trustReportKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import type { TrustLedger } from '#controller/ca/trust-ledger.ts'
 import type { Journal } from '#controller/ca/journal.ts'
 import { admitKnownHosts } from '#controller/store/admission.ts'
@@ -18,6 +19,7 @@ import type { HostAccess } from '#controller/store/host-access.ts'
 /** What it leans on. */
 export interface BanningParts {
   readonly ledger: TrustLedger
+  readonly hosts: Pick<HostLedger, 'readAll'>
   readonly store: KeyValue
   /** What a store with an access control of its own lets hosts do. */
   readonly access: HostAccess

@@ -9,9 +9,9 @@ import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import type { HostName, Parsed } from '#shared/model/names.ts'
 import type { HostRecord } from '#shared/model/records.ts'
 import { formatJoinToken, hashSecret, parseJoinToken } from '#shared/pki/join-token.ts'
-import { encodeRecord } from '#shared/schema/records.ts'
-import { hostKey, tokenKey, tokensPrefix } from '#shared/store/keys.ts'
+import { tokenKey, tokensPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import type { TokenRecord } from './token-record.ts'
 import { decodeTokenRecord, encodeTokenRecord } from './token-record.ts'
 
@@ -41,17 +41,25 @@ export type TokenVerdict =
   | { readonly kind: 'refused'; readonly reason: TokenRefusal; readonly detail: string }
 
 const keptMs = 86_400_000
+/** Of one host, those remembered that end last. */
+const mostUsedTokens = 100
 
 /** See the header. */
 export class JoinTokens {
   readonly #store: KeyValue
+  readonly #hosts: HostLedger
   readonly #clock: Clock
   readonly #random: Random
   readonly #rootHash: () => Buffer
   readonly #maxWaiting: number
 
   constructor(
-    parts: { readonly store: KeyValue; readonly clock: Clock; readonly random: Random },
+    parts: {
+      readonly store: KeyValue
+      readonly hosts: HostLedger
+      readonly clock: Clock
+      readonly random: Random
+    },
     settings: {
       /** What tokens pin: the root that the controller proves itself under now. */
       readonly rootHash: () => Buffer
@@ -60,6 +68,7 @@ export class JoinTokens {
     },
   ) {
     this.#store = parts.store
+    this.#hosts = parts.hosts
     this.#clock = parts.clock
     this.#random = parts.random
     this.#rootHash = settings.rootHash
@@ -102,6 +111,11 @@ export class JoinTokens {
       return refused('token-unknown', 'the join token is not known here, or no longer')
     }
     const { usedAtMs, expiresAtMs, host } = record.value
+    // The store may be one of before its use; what is known of the host is not.
+    const known = usedAtMs > 0 ? null : await this.#hosts.read(host)
+    if (Object.hasOwn(known?.usedTokens ?? {}, id)) {
+      return refused('token-used', `the join token was used for host ${host} before`)
+    }
     if (usedAtMs > 0) {
       const when = new Date(usedAtMs).toISOString()
       return refused('token-used', `the join token was used for host ${host} at ${when}`)
@@ -115,18 +129,28 @@ export class JoinTokens {
 
   /** Uses a token up and writes its host's record, both or neither; false when somebody was first. */
   async redeem(token: GoodToken): Promise<boolean> {
-    const { host, services } = token.record
+    const { host, services, expiresAtMs } = token.record
     const usedAtMs = this.#clock.now()
-    const record: HostRecord = { host, services, enrolledAt: new Date(usedAtMs).toISOString() }
-    const key = tokenKey(token.id)
-    const { succeeded } = await this.#store.transact({
-      compare: [{ kind: 'mod-revision', key, equals: token.modRevision }],
-      success: [
-        { kind: 'put', key, value: encodeTokenRecord({ ...token.record, usedAtMs }) },
-        { kind: 'put', key: hostKey(host), value: encodeRecord(record) },
-      ],
+    const next = (known: HostRecord | null): HostRecord => ({
+      host,
+      services,
+      enrolledAt: new Date(usedAtMs).toISOString(),
+      usedTokens: { ...unended(known?.usedTokens, usedAtMs), [token.id]: expiresAtMs },
     })
-    return succeeded
+    const key = tokenKey(token.id)
+    const value = encodeTokenRecord({ ...token.record, usedAtMs })
+    let isUnused = true
+    while (isUnused) {
+      const { kind } = await this.#hosts.change(host, next, {
+        compare: [{ kind: 'mod-revision', key, equals: token.modRevision }],
+        success: [{ kind: 'put', key, value }],
+      })
+      if (kind === 'done') return true
+      // It may have been the host's record that somebody else was first with.
+      const { entry } = await this.#store.get(key)
+      isUnused = entry?.modRevision === token.modRevision
+    }
+    return false
   }
 
   /** Forgets tokens long past; answers how many wait to be used. */
@@ -146,6 +170,11 @@ export class JoinTokens {
     }
     return waiting
   }
+}
+
+function unended(tokens: HostRecord['usedTokens'] = {}, nowMs: number): Record<string, number> {
+  const still = Object.entries(tokens).filter(([, endsMs]) => endsMs > nowMs)
+  return Object.fromEntries(still.toSorted(([, a], [, b]) => b - a).slice(0, mostUsedTokens))
 }
 
 function refused(reason: TokenRefusal, detail: string): TokenVerdict {

@@ -6,16 +6,13 @@
 import type { HostName, ServiceName } from '#shared/model/names.ts'
 import { splitSpiffeId } from '#shared/model/spiffe-id.ts'
 import { coversService } from '#shared/model/service-globs.ts'
-import { decodeMeshEntry } from '#shared/schema/records.ts'
-import { hostsPrefix } from '#shared/store/keys.ts'
-import type { KeyValue } from '#shared/store/key-value.ts'
+import type { HostLedger } from '#controller/ca/host-ledger.ts'
 import type { Journal } from '#controller/ca/journal.ts'
 import type { HostAccess } from './host-access.ts'
 
 /** What it leans on. */
 export interface AdmissionParts {
-  /** Where the hosts' records are. */
-  readonly store: KeyValue
+  readonly hosts: Pick<HostLedger, 'readAll'>
   readonly journal: Journal
   readonly access: HostAccess
 }
@@ -25,13 +22,10 @@ export async function admitKnownHosts(
   parts: AdmissionParts,
   isWanted: (host: HostName) => boolean,
 ): Promise<{ readonly hosts: number; readonly ranges: number }> {
-  const { store, access } = parts
+  const { access } = parts
   const certified = await certifiedServices(parts.journal)
   let [hosts, ranges] = [0, 0]
-  for (const { key, value } of (await store.list(hostsPrefix)).entries) {
-    const entry = decodeMeshEntry(key, value)
-    if (!entry.ok || entry.value.kind !== 'host') continue
-    const { host, services } = entry.value.record
+  for (const { host, services } of await parts.hosts.readAll()) {
     if (!isWanted(host)) continue
     await access.admitHost(host, services)
     hosts += 1

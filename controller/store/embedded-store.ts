@@ -13,7 +13,7 @@ import type { EngineGauges, EngineSettings } from './engine.ts'
 import { Engine } from './engine.ts'
 import { Mvcc } from './mvcc.ts'
 import { refuseHalfRestored } from './restore.ts'
-import type { Identify } from './service.ts'
+import type { HostServices, Identify } from './service.ts'
 import { serveStore } from './service.ts'
 import { Snapshots } from './snapshots.ts'
 
@@ -77,9 +77,12 @@ export class EmbeddedStore {
     return this.#engine.gauges
   }
 
-  /** Adds etcd's services to a server; `identify` gives the caller proven by mTLS, or null. */
-  serve(server: grpc.Server, identify: Identify): void {
-    serveStore({ engine: this.#engine, identify, logger: this.#logger }, server)
+  /**
+   * Adds etcd's services to a server; `identify` gives the caller proven by mTLS, or null, and
+   * `hostServices` the globs of services a host may speak for.
+   */
+  serve(server: grpc.Server, identify: Identify, hostServices: HostServices): void {
+    serveStore({ engine: this.#engine, identify, hostServices, logger: this.#logger }, server)
   }
 
   /** Commits what is queued and closes the file. Stop the server first. */

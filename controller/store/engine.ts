@@ -290,11 +290,6 @@ export class Engine implements EtcdRpc {
     )
   }
 
-  /** The value of a key, or null. */
-  value(key: Buffer): Buffer | null {
-    return this.#mvcc.live(key)?.value ?? null
-  }
-
   /** Who granted a lease, or null when there is none. */
   leaseOwner(id: string): string | null {
     return this.#mvcc.lease(id)?.owner ?? null

@@ -7,8 +7,6 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { grpc } from '#shared/rpc/grpc.ts'
 import { loadProto } from '#shared/rpc/grpc.ts'
-import { decodeHost } from '#shared/schema/records.ts'
-import { hostKey } from '#shared/store/keys.ts'
 import type {
   CompactionRequest,
   DeleteRangeRequest,
@@ -38,10 +36,14 @@ export type IdentifiedCall =
 /** The caller of a call as proven by mTLS, or null. */
 export type Identify = (call: IdentifiedCall) => SpiffeId | null
 
+/** Globs of the services a host may speak for; none for a host that nobody knows. */
+export type HostServices = AccessFacts['hostServices']
+
 /** Collaborators of the service. */
 export interface ServiceParts {
   readonly engine: Engine
   readonly identify: Identify
+  readonly hostServices: HostServices
   readonly logger: Logger
 }
 
@@ -64,10 +66,7 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
   const { engine } = parts
   const facts: AccessFacts = {
     leaseOwner: (lease) => engine.leaseOwner(lease),
-    hostServices: (host) => {
-      const record = decodeHost(engine.value(Buffer.from(hostKey(host)))?.toString() ?? '')
-      return record.ok ? record.value.services : []
-    },
+    hostServices: parts.hostServices,
   }
   const mayUse = (access: Access, request: LeaseRequest): boolean =>
     mayUseLease(access, request.ID ?? '0', facts)

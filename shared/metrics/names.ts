@@ -116,10 +116,16 @@ export const agentMetrics = {
     help: 'Tunnel handshakes that worked, by the root the peer’s certificate chains to.',
     labels: ['direction', 'root'],
   },
+  trustRecordsRefused: {
+    name: 'mesh_trust_records_refused_total',
+    kind: 'counter',
+    help: 'Signed records of the store that this host did not believe, by record and reason.',
+    labels: ['record', 'reason'],
+  },
   trustEpoch: {
     name: 'mesh_trust_epoch',
     kind: 'gauge',
-    help: 'Epoch of the trust bundle and of the bans this host acts on; grows with each change.',
+    help: 'Epoch of the trust bundle, the bans and the mesh’s policies this host acts on; grows with each change.',
     labels: ['record'],
   },
   snapshotRevision: {
@@ -219,8 +225,14 @@ export const controllerMetrics = {
   trustEpoch: {
     name: 'mesh_controller_trust_epoch',
     kind: 'gauge',
-    help: 'Epoch of the trust bundle and of the bans as published; hosts follow it.',
+    help: 'Epoch of the trust bundle, the bans and the mesh’s policies as published; hosts follow it.',
     labels: ['record'],
+  },
+  recordsRefused: {
+    name: 'mesh_controller_records_refused_total',
+    kind: 'counter',
+    help: 'Signed records found in the store and not believed, by kind of record and reason; what was known is put there again.',
+    labels: ['record', 'reason'],
   },
   banned: {
     name: 'mesh_controller_banned',

@@ -52,4 +52,9 @@ export interface HostRecord {
   readonly services: readonly string[]
   /** When the host enrolled, RFC 3339. */
   readonly enrolledAt: string
+  /**
+   * Join tokens it has used, by id, with the end of each in milliseconds since the epoch: a store of
+   * before that makes none of them good again.
+   */
+  readonly usedTokens?: Readonly<Record<string, number>>
 }

@@ -1,7 +1,7 @@
 /**
- * Owns what the mesh knows about trust: the trust bundle and the bans, as controllers publish them and
- * agents keep them, and what a host reports of them. Plain readonly data; who signed it is no matter
- * of this file.
+ * Owns what the mesh knows about trust: the trust bundle, the bans and the policies that hold on every
+ * host, as controllers publish them and agents keep them, and what a host reports of them. Plain
+ * readonly data; who signed it is no matter of this file.
  */
 
 import type { HostName } from './names.ts'
@@ -38,6 +38,19 @@ export interface Bans {
 
 /** Nobody is banned. */
 export const noBans: Bans = Object.freeze({ hosts: Object.freeze({}), serials: Object.freeze({}) })
+
+/** A policy that holds on every host. */
+export interface MeshPolicy {
+  /** A policy file, as the operator wrote it. */
+  readonly text: string
+  /** SPIFFE id of the operator. */
+  readonly by: string
+  /** RFC 3339. */
+  readonly at: string
+}
+
+/** The policies that hold on every host, by name. */
+export type MeshPolicies = Readonly<Record<string, MeshPolicy>>
 
 /** Epochs of what is in force; 0 before the first. */
 export interface TrustEpochs {

@@ -31,6 +31,20 @@ export interface RecordTrust {
   readonly nowMs: number
 }
 
+/** Why a record does not count. */
+export type RecordRefusal =
+  /** Not a record at all, or its body is none of its kind. */
+  | 'malformed'
+  /** Nobody who is trusted signed it. */
+  | 'signature'
+  /** What is in force is newer, or as new. */
+  | 'older'
+
+/** A record opened, or why it does not count. */
+export type Opened<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly reason: RecordRefusal; readonly problem: string }
+
 /** No record needs more. Characters. */
 const longest = 1024 * 1024
 
@@ -50,18 +64,18 @@ export function signRecord(
 }
 
 /** Takes a record apart without asking who signed it: for one's own files. */
-export function splitRecord(text: string): Parsed<SignedRecord & { readonly signature: Buffer }> {
-  if (text.length > longest) return bad(`is longer than ${longest} characters`)
+export function splitRecord(text: string): Opened<SignedRecord & { readonly signature: Buffer }> {
+  if (text.length > longest) return malformed(`is longer than ${longest} characters`)
   let raw: unknown
   try {
     raw = JSON.parse(text)
   } catch {
-    return bad('is not JSON')
+    return malformed('is not JSON')
   }
   const { epoch, body, signer, signature } = (raw ?? {}) as Readonly<Record<string, unknown>>
-  if (!Number.isSafeInteger(epoch) || (epoch as number) < 1) return bad('has no usable epoch')
+  if (!Number.isSafeInteger(epoch) || (epoch as number) < 1) return malformed('has no usable epoch')
   if (typeof body !== 'string' || typeof signer !== 'string' || typeof signature !== 'string') {
-    return bad('lacks body, signer or signature')
+    return malformed('lacks body, signer or signature')
   }
   return {
     ok: true,
@@ -78,7 +92,7 @@ export function splitRecord(text: string): Parsed<SignedRecord & { readonly sign
  * Reads a record that stands under `key`. Its signer must be an issuing CA of the trust domain, valid
  * now, that one of the roots issued itself: exactly one step, so there is no path to build.
  */
-export function openRecord(text: string, key: string, trust: RecordTrust): Parsed<SignedRecord> {
+export function openRecord(text: string, key: string, trust: RecordTrust): Opened<SignedRecord> {
   const split = splitRecord(text)
   if (!split.ok) return split
   const { epoch, body, signerPem, signature } = split.value
@@ -89,8 +103,34 @@ export function openRecord(text: string, key: string, trust: RecordTrust): Parse
     : bad('does not bear the signature of its signer')
 }
 
+/** What a reader knows already, and how it reads a body. */
+export interface RecordReading<T> {
+  /** The epoch in force; only what is above it counts. */
+  readonly above: number
+  readonly decode: (body: string) => Parsed<T>
+}
+
+/** Judges a record in full: form, signature, body, and whether it is newer than what is in force. */
+export function judgeRecord<T>(
+  text: string,
+  key: string,
+  trust: RecordTrust,
+  { above, decode }: RecordReading<T>,
+): Opened<SignedRecord & { readonly decoded: T }> {
+  const record = openRecord(text, key, trust)
+  if (!record.ok) return record
+  const decoded = decode(record.value.body)
+  if (!decoded.ok) return { ok: false, reason: 'malformed', problem: decoded.problem }
+  const { epoch } = record.value
+  if (epoch <= above) {
+    const problem = `its epoch ${epoch} is not above ${above}, which is in force`
+    return { ok: false, reason: 'older', problem }
+  }
+  return { ok: true, value: { ...record.value, decoded: decoded.value } }
+}
+
 /** Whether a signer's certificate is good under `trust`; for whoever must sign anew in time. */
-export function readSigner(pem: string, trust: RecordTrust): Parsed<X509Certificate> {
+export function readSigner(pem: string, trust: RecordTrust): Opened<X509Certificate> {
   let signer: X509Certificate
   try {
     signer = new X509Certificate(pem)
@@ -119,6 +159,10 @@ function signedBytes(key: string, epoch: number, body: string): Buffer {
   return Buffer.from(`hostmesh signed record 1\n${key}\n${epoch}\n${body}`)
 }
 
-function bad(why: string): { readonly ok: false; readonly problem: string } {
-  return { ok: false, problem: `the signed record ${why}` }
+function bad(why: string): Extract<Opened<never>, { readonly ok: false }> {
+  return { ok: false, reason: 'signature', problem: `the signed record ${why}` }
+}
+
+function malformed(why: string): Extract<Opened<never>, { readonly ok: false }> {
+  return { ...bad(why), reason: 'malformed' }
 }

@@ -298,6 +298,41 @@ export interface IssuedCertificate {
   readonly controller: string
 }
 
+export interface PutPolicyRequest {
+  readonly name: string
+  /** A policy file, JSON. */
+  readonly text: string
+}
+
+export interface RemovePolicyRequest {
+  readonly name: string
+}
+
+/** What came of a change of policies. */
+export interface PolicyReply {
+  /** False where everything was so already. */
+  readonly changed: boolean
+  /** Of the policies in force now. */
+  readonly epoch: number
+}
+
+export interface ListPoliciesRequest {}
+
+export interface PolicyList {
+  readonly policies: readonly ListedPolicy[]
+  readonly epoch: number
+}
+
+/** A policy that holds on every host. */
+export interface ListedPolicy {
+  readonly name: string
+  readonly text: string
+  /** SPIFFE id of the operator. */
+  readonly by: string
+  /** RFC 3339. */
+  readonly at: string
+}
+
 /** A method's two messages. */
 export interface Method<Request, Reply> {
   readonly request: Request
@@ -321,6 +356,11 @@ export interface MeshServices {
     readonly Unban: Method<BanRequest, BanReply>
     readonly SetHostServices: Method<SetHostServicesRequest, ListedHost>
     readonly RotateRoot: Method<RotateRootRequest, RotationStatus>
+  }
+  readonly Policies: {
+    readonly PutPolicy: Method<PutPolicyRequest, PolicyReply>
+    readonly RemovePolicy: Method<RemovePolicyRequest, PolicyReply>
+    readonly ListPolicies: Method<ListPoliciesRequest, PolicyList>
   }
   readonly StoreOperations: {
     readonly DescribeStore: Method<DescribeStoreRequest, StoreReport>

@@ -69,6 +69,12 @@ const host = Compile(
     host: name,
     services: Type.Array(Type.String({ minLength: 1, maxLength: 253 }), { maxItems: 1000 }),
     enrolledAt: dateTime,
+    usedTokens: Type.Optional(
+      Type.Record(Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }), Type.Integer({ minimum: 0 }), {
+        additionalProperties: false,
+        maxProperties: 1000,
+      }),
+    ),
   }),
 )
 
@@ -76,7 +82,6 @@ const host = Compile(
 export type MeshEntry =
   | { readonly kind: 'instance'; readonly record: InstanceRecord }
   | { readonly kind: 'presence'; readonly record: HostPresence }
-  | { readonly kind: 'host'; readonly record: HostRecord }
   | { readonly kind: 'unknown' }
 
 /** Reads an instance's record. */
@@ -113,6 +118,7 @@ export function decodeHost(text: string): Parsed<HostRecord> {
     host: must(parseHostName(raw.host)),
     services: raw.services,
     enrolledAt: raw.enrolledAt,
+    ...(raw.usedTokens === undefined ? {} : { usedTokens: raw.usedTokens }),
   }))
 }
 
@@ -137,14 +143,8 @@ export function decodeMeshEntry(key: string, text: string): Parsed<MeshEntry> {
         ? { ok: true, value: { kind: 'presence', record: record.value } }
         : under(key, `presence record names host ${record.value.host}, not what its key names`)
     }
-    case 'host': {
-      const record = decodeHost(text)
-      if (!record.ok) return under(key, record.problem)
-      return record.value.host === at.host
-        ? { ok: true, value: { kind: 'host', record: record.value } }
-        : under(key, `host record names host ${record.value.host}, not what its key names`)
-    }
     // Signed: read by who knows the roots.
+    case 'host':
     case 'trust':
     case 'unknown':
       return { ok: true, value: { kind: 'unknown' } }

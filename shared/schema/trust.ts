@@ -6,7 +6,7 @@
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { HostName, Parsed } from '#shared/model/names.ts'
-import type { Bans, RootName, TrustBundle, TrustReport } from '#shared/model/trust.ts'
+import type { Bans, MeshPolicies, RootName, TrustBundle, TrustReport } from '#shared/model/trust.ts'
 
 const host = '^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$'
 const serial = '^(?:0|[1-9a-f][0-9a-f]{0,39})$'
@@ -69,7 +69,7 @@ export function decodeTrustReport(text: string): Parsed<TrustReport> {
 }
 
 /** Writes a body; members in one order, so that equal bodies are equal texts. */
-export function encodeTrust(value: TrustBundle | Bans | TrustReport): string {
+export function encodeTrust(value: TrustBundle | Bans | MeshPolicies | TrustReport): string {
   return JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)
       ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))

@@ -15,7 +15,7 @@ export type StoreKey = string & { readonly [brand]: 'StoreKey' }
 export const meshPrefix = '/mesh/v1/'
 /** What only controllers and operators read: tokens, journal. */
 export const controllerPrefix = '/mesh-controller/v1/'
-/** Trust bundle and bans, signed by controllers. */
+/** Trust bundle, bans and policies, signed by controllers. */
 export const trustPrefix = `${meshPrefix}trust/`
 /** What hosts report of the trust they act on; only controllers read it. */
 export const trustReportsPrefix = '/mesh-reports/v1/trust/'
@@ -45,7 +45,7 @@ export type MeshKey =
     }
   | { readonly kind: 'presence'; readonly host: HostName }
   | { readonly kind: 'host'; readonly host: HostName }
-  /** The trust bundle or the bans. */
+  /** The trust bundle, the bans or the policies. */
   | { readonly kind: 'trust' }
   /** Under the prefix, but of a kind this version does not know: another version's, left alone. */
   | { readonly kind: 'unknown' }
@@ -75,6 +75,9 @@ export const bundleKey = `${trustPrefix}bundle` as StoreKey
 
 /** Where controllers publish who is banned. */
 export const bansKey = `${trustPrefix}bans` as StoreKey
+
+/** Where controllers publish the policies that hold on every host. */
+export const policiesKey = `${trustPrefix}policies` as StoreKey
 
 /** Where a host reports which trust it acts on. */
 export function trustReportKey(host: HostName): StoreKey {

@@ -122,6 +122,7 @@ function makeReport(
       locals: { services: [] },
       hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }) },
       trust: () => ({ bundle: 4, bans: 2 }),
+      trustRecords: { trust: null, series: [] },
       membership: () => (isAlone ? null : membership),
       ...parts,
     },

@@ -51,7 +51,7 @@ t.test('an enrolled host reads its record in the embedded store, and no token', 
     return openEtcd({ clock, random }, { endpoints, tls, timeoutMs: 3000 })
   }
   const store = open(serverName)
-  t.match((await store.get(hostKey(host))).entry, { value: /"h1"/ })
+  t.match((await store.get(hostKey(host))).entry, { value: /h1/ })
   await t.rejects(store.list(tokensPrefix), { code: 'store-denied' })
   await t.rejects(store.put(hostKey(host), '{}'), { code: 'store-denied' })
   store.close()
@@ -91,7 +91,7 @@ t.test(
     const { mesh } = await enrol(controller)
     t.same(mesh.store, { kind: 'etcd', endpoints: [etcd.url], serverName: '' })
     const client = openEtcd({ clock, random }, { endpoints: [etcd.url] })
-    t.match((await client.get(hostKey(host))).entry, { value: /"h1"/ })
+    t.match((await client.get(hostKey(host))).entry, { value: /h1/ })
     client.close()
   },
 )
@@ -104,10 +104,8 @@ t.test('a controller whose store is away is not ready, says why, and goes on ask
   const reply = await fetch(`http://127.0.0.1:${controller.ports.metrics}/readyz`)
   t.equal(reply.status, 503)
   t.match(await reply.text(), /waits for the store at http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/)
-  t.match(
-    controller.lines.find(({ level }) => level === 'warn'),
-    { msg: /http:\/\/127\.0\.0\.1:1 does not answer/ },
-  )
+  const warnings = controller.lines.filter(({ level }) => level === 'warn')
+  t.ok(warnings.some(({ msg }) => /http:\/\/127\.0\.0\.1:1 does not answer/.test(String(msg))))
   t.notOk(controller.lines.some(({ msg }) => msg === 'ready'))
 })
 

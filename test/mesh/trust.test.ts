@@ -5,6 +5,8 @@ import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
+import { systemClock as clock } from '#shared/lifecycle/clock.ts'
+import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { underLoad } from '#test/support/under-load.ts'
@@ -92,6 +94,29 @@ t.test('the root is replaced under load without a lost request', async (t) => {
   }
 })
 
+const admin: CallTarget = {
+  host: alpha.place.local,
+  port: upstreams.orders,
+  path: '/admin/keys',
+}
+
+t.test('a policy of the mesh is in force on its hosts, and names itself', async (t) => {
+  t.match(await call(admin), { status: 200 })
+  const operator = await openOperatorClient({ clock }, { file: world.operatorFile })
+  t.teardown(() => operator.close())
+  const text = JSON.stringify({
+    services: ['*'],
+    deny: [{ name: 'no-admin', paths: ['/admin/*'] }],
+  })
+  t.match(await operator.call('Policies', 'PutPolicy', { name: 'admin', text }), { changed: true })
+  await mesh.until('it is in force', async () => (await call(admin)).status === 403)
+  t.match((await call(admin)).body, 'no-admin (mesh-policies/admin.json:1)')
+  t.match(
+    await meshctl('host', 'services', 'alpha', '--service', 'orders', '--service', 'web'),
+    /orders/,
+  )
+})
+
 const alone: CallTarget = { host: alpha.place.local, port: upstreams.solo }
 const trustOn = async (host: typeof alpha): Promise<unknown> => {
   return (await host.admin.ask('status')).workers[0]?.trust
@@ -132,6 +157,8 @@ t.test('a store of before the rotation and the ban changes nothing backwards', a
     return /, in force on 1 of 1 /.test(await meshctl('ca', 'rotate', '--status'))
   })
   t.same(await trustOn(alpha), trust)
+  t.match(await meshctl('host', 'list'), /alpha .*orders.*web/, 'no host may do more again')
+  t.match(await call(admin), { status: 403 }, 'the policy is in force')
   t.match(await call(alone), { status: 503 })
 })
 

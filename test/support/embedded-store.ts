@@ -44,15 +44,22 @@ export async function serveStore(
   file: string,
   options: {
     readonly identify?: () => SpiffeId | null
+    /** Globs of services that every host may speak for. @default all */
+    readonly hostServices?: readonly string[]
     readonly port?: number
     readonly clock?: Clock
     readonly keepRevisions?: number
   } = {},
 ): Promise<ServedStore> {
-  const { identify = () => controllerIdentity, port: asked = 0, ...rest } = options
+  const {
+    identify = () => controllerIdentity,
+    hostServices = ['*'],
+    port: asked = 0,
+    ...rest
+  } = options
   const store = openStore(file, rest)
   const server = new grpc.Server()
-  store.serve(server, identify)
+  store.serve(server, identify, () => hostServices)
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync(
       `127.0.0.1:${asked}`,

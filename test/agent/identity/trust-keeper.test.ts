@@ -13,7 +13,7 @@ import { noBans } from '#shared/model/trust.ts'
 import { signRecord } from '#shared/pki/signed-record.ts'
 import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -61,14 +61,14 @@ async function setUp(t: Test): Promise<Bench> {
 t.test('what a controller signed is taken, kept on the disk and found again', async (t) => {
   const bench = await setUp(t)
   const keeper = await bench.keeper()
-  t.same(keeper.trust?.epochs, { bundle: 0, bans: 0 })
+  t.same(keeper.trust?.epochs, { bundle: 0, bans: 0, policies: 0 })
   t.equal(keeper.trust?.issuing, null)
   const told: unknown[] = []
   keeper.onChange(({ epochs }) => told.push(epochs))
   await keeper.offer([bench.bans(4, banned('h2')), bench.bundle(3)])
   t.same(told, [
-    { bundle: 3, bans: 0 },
-    { bundle: 3, bans: 4 },
+    { bundle: 3, bans: 0, policies: 0 },
+    { bundle: 3, bans: 4, policies: 0 },
   ])
   t.match(keeper.trust, { issuing: bench.authority.issuingRoot, bans: banned('h2') })
   t.equal(statSync(`${bench.state}/identity/trust.json`).mode & 0o777, 0o600)
@@ -113,6 +113,41 @@ t.test('what nobody trusted signed is refused, under any epoch', async (t) => {
   }
 })
 
+t.test(
+  'policies of the mesh go forward only, and wait until all of them can be read',
+  async (t) => {
+    const bench = await setUp(t)
+    const keeper = await bench.keeper()
+    const deny = (rule: string): string => `{"services": ["orders"], "deny": [${rule}]}`
+    const policies = (epoch: number, texts: Record<string, string>): TrustRecord => {
+      const body = Object.fromEntries(
+        Object.entries(texts).map(([name, text]) => [name, { text, by: '', at: '' }]),
+      )
+      const record = { key: policiesKey, epoch, body: encodeTrust(body) }
+      return { key: policiesKey, value: signRecord(bench.authority.signer, record) }
+    }
+    await keeper.offer([bench.bundle(1), policies(3, { one: deny('{"paths": ["/admin"]}') })])
+    t.match(keeper.trust, {
+      epochs: { policies: 3 },
+      policies: [{ file: 'mesh-policies/one.json', services: ['orders'], deny: [{}] }],
+    })
+    const { trust } = keeper
+    const newer = { one: deny('{"paths": ["/a"]}'), two: deny('{"unheardOf": true}') }
+    await keeper.offer([policies(2, {}), policies(3, {}), policies(4, newer)])
+    t.equal(keeper.trust, trust, 'no rule is left out because it cannot be read')
+    t.same((await bench.keeper()).trust?.policies, trust?.policies, 'found again on the disk')
+    t.same(
+      keeper.series.map(({ labels, value }) => [labels, value]),
+      [
+        [{ record: 'policies', reason: 'older' }, 2],
+        [{ record: 'policies', reason: 'malformed' }, 1],
+      ],
+    )
+    await keeper.offer([policies(5, {})])
+    t.same(keeper.trust?.policies, [])
+  },
+)
+
 t.test('a root is followed to the next, and nothing brings the old one back', async (t) => {
   const bench = await setUp(t)
   const keeper = await bench.keeper()
@@ -146,7 +181,7 @@ t.test(
     for (const text of ['', '{', whole.slice(0, -20), '{"format":9}']) {
       writeFileSync(path, text)
       const again = await bench.keeper()
-      t.same(again.trust?.epochs, { bundle: 0, bans: 0 })
+      t.same(again.trust?.epochs, { bundle: 0, bans: 0, policies: 0 })
     }
     await keeper.anchor(trustDomain, bench.authority.bundlePem)
     t.same(keeper.trust?.bans, noBans)

@@ -26,7 +26,8 @@ const both: Trust = {
   issuing: null,
   spreadMs: 0,
   bans: noBans,
-  epochs: { bundle: 5, bans: 3 },
+  policies: [],
+  epochs: { bundle: 5, bans: 3, policies: 0 },
 }
 
 function setUp(settings: {

@@ -185,6 +185,43 @@ t.test('an operator lists hosts, and its orders are checked', async (t) => {
   t.equal(statSync(controller.operatorFile).mode & 0o777, 0o600)
 })
 
+t.test(
+  'an operator puts, lists and removes policies of the mesh; faulty ones are refused',
+  async (t) => {
+    const operator = await controller.operator()
+    t.teardown(() => operator.close())
+    const text = '{"services": ["orders"], "allow": [{"from": ["web"]}]}'
+    const put = (name: string, policy: string) =>
+      operator.call('Policies', 'PutPolicy', { name, text: policy })
+    t.match(await put('orders', text), { changed: true, epoch: 2 })
+    t.match(await put('orders', text), { changed: false, epoch: 2 })
+    t.match(await operator.call('Policies', 'ListPolicies', {}), {
+      policies: [{ name: 'orders', text, by: 'spiffe://mesh.internal/operator/admin' }],
+    })
+    for (const bad of ['', '{', '{"services": ["orders"]}', '{"services": ["a"], "deney": []}']) {
+      t.equal(await outcome(put('orders', bad)), 'bad-policy', bad)
+    }
+    await t.rejects(put('orders', '{\n"services": ["a"],\n"deney": []}'), {
+      message: /mesh-policies\/orders\.json:3:1: unknown key "deney" \(did you mean "deny"\?\)/,
+    })
+    t.equal(await outcome(put('orders', `{}${' '.repeat(40_000)}`)), 'bad-policy')
+    for (const name of ['', '../x', '__proto__', 'A']) {
+      t.equal(await outcome(put(name, text)), 'bad-policy-name', name)
+    }
+    const remove = (name: string) => operator.call('Policies', 'RemovePolicy', { name })
+    t.match(await remove('toString'), { changed: false })
+    t.match(await remove('orders'), { changed: true, epoch: 3 })
+    const host = await enrolled('policies1')
+    t.teardown(() => host.close())
+    t.equal(
+      await outcome(host.call('Policies', 'PutPolicy', { name: 'a', text })),
+      'not-an-operator',
+    )
+    t.equal(await outcome(host.call('Policies', 'RemovePolicy', { name: 'a' })), 'not-an-operator')
+    t.equal(await outcome(host.call('Policies', 'ListPolicies', {})), 'not-an-operator')
+  },
+)
+
 t.test('calls are counted, and metrics and readiness served', async (t) => {
   const base = `http://127.0.0.1:${controller.ports.metrics}`
   const metrics = await (await fetch(`${base}/metrics`)).text()

@@ -5,17 +5,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Authority } from '#controller/ca/authority.ts'
+import { RefusedRecords } from '#controller/ca/refused-records.ts'
 import { Rotator } from '#controller/ca/rotator.ts'
 import { TrustLedger } from '#controller/ca/trust-ledger.ts'
 import { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import { systemRandom as random } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseHostName, parsePort, parseTrustDomain } from '#shared/model/names.ts'
+import type { HostRecord } from '#shared/model/records.ts'
 import type { TrustReport } from '#shared/model/trust.ts'
 import type { RotationStatus } from '#shared/rpc/mesh-api.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
-import { hostKey, presenceKey, trustReportKey } from '#shared/store/keys.ts'
+import { presenceKey, trustReportKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 
@@ -31,6 +33,7 @@ interface Bench {
   readonly store: KeyValue
   readonly authority: Authority
   readonly ledger: TrustLedger
+  readonly hosts: Map<string, HostRecord>
   readonly rotator: Rotator
   readonly steps: string[]
   /** Turns the clock, giving files and the store their time, until `holds`. */
@@ -45,15 +48,19 @@ async function setUp(t: Test): Promise<Bench> {
   const store = embedded.keyValue
   const authority = await Authority.open(parts, { stateDirectory, trustDomain, leafTtlMs })
   const ledger = await TrustLedger.open(
-    { authority, store, clock, logger },
+    { authority, store, clock, logger, refused: new RefusedRecords({ logger }) },
     { stateDirectory, spreadMs: 0 },
   )
   await ledger.start()
+  const hosts = new Map<string, HostRecord>()
   const steps: string[] = []
   const onStep = async (): Promise<void> => void steps.push(authority.phase.kind)
   const rotatorParts = {
     authority,
     ledger,
+    hosts: {
+      readAll: async () => [...hosts.values()].toSorted((a, b) => (a.host < b.host ? -1 : 1)),
+    },
     store,
     clock,
     logger,
@@ -77,21 +84,21 @@ async function setUp(t: Test): Promise<Bench> {
       })
     }
   }
-  return { clock, store, authority, ledger, rotator, steps, turnUntil }
+  return { clock, store, authority, ledger, hosts, rotator, steps, turnUntil }
 }
 
 const by = 'spiffe://mesh.internal/operator/admin'
 
 /** Puts a host there, with what it says of its trust. */
 async function say(
-  { store }: Bench,
+  { store, hosts }: Bench,
   name: string,
   report: Partial<TrustReport> | null,
   live = true,
 ): Promise<void> {
   const host = must(parseHostName(name))
   const enrolledAt = '2026-01-01T00:00:00Z'
-  await store.put(hostKey(host), encodeRecord({ host, services: ['*'], enrolledAt }))
+  hosts.set(name, { host, services: ['*'], enrolledAt })
   const presence = { host, address: '10.0.0.1', tunnelPort: port, zone: '', version: '1' }
   if (live) await store.put(presenceKey(host), encodeRecord(presence))
   else await store.delete(presenceKey(host))

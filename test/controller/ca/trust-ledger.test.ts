@@ -3,15 +3,16 @@
 import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { Authority } from '#controller/ca/authority.ts'
+import { RefusedRecords } from '#controller/ca/refused-records.ts'
 import { TrustLedger } from '#controller/ca/trust-ledger.ts'
 import { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseTrustDomain } from '#shared/model/names.ts'
-import type { Bans } from '#shared/model/trust.ts'
+import type { Bans, MeshPolicies } from '#shared/model/trust.ts'
 import { splitRecord } from '#shared/pki/signed-record.ts'
 import { decodeBans, decodeBundle } from '#shared/schema/trust.ts'
-import { bansKey, bundleKey } from '#shared/store/keys.ts'
+import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { until } from '#test/support/until.ts'
 
@@ -39,7 +40,7 @@ async function setUp(t: Test): Promise<Bench> {
   const store = openStore(t, `${state}/store.sqlite`)
   const open = async (stateDirectory = state, over = store): Promise<TrustLedger> => {
     const ledger = await TrustLedger.open(
-      { authority, store: over, clock, logger },
+      { authority, store: over, clock, logger, refused: new RefusedRecords({ logger }) },
       { stateDirectory, spreadMs: 5000, compareMs: 20 },
     )
     t.teardown(() => ledger.stop())
@@ -152,6 +153,66 @@ t.test('a store of before a ban and a rotation changes nothing backwards', async
   t.same(again.epochs, epochs)
   t.equal((await inStore(empty, bansKey)).epoch, epochs.bans)
   t.same(must(decodeBundle((await inStore(empty, bundleKey)).body)).roots, authority.roots)
+})
+
+const text = '{"services": ["orders"], "deny": [{"paths": ["/admin"]}]}'
+const putting = (name: string) => (policies: MeshPolicies) => ({
+  ...policies,
+  [name]: { text, by: 'test', at: ban.at },
+})
+const removing = (name: string) => (policies: MeshPolicies) => {
+  const { [name]: _gone, ...others } = policies
+  return others
+}
+
+t.test('a store of before brings no policy back and takes none away', async (t) => {
+  const { store, open } = await setUp(t)
+  const ledger = await open()
+  await ledger.start()
+  await ledger.changePolicies(putting('goes'))
+  const old = (await store.get(policiesKey)).entry?.value ?? ''
+  t.equal(await ledger.changePolicies(putting('comes')), true)
+  t.equal(await ledger.changePolicies(removing('goes')), true)
+  t.equal(await ledger.changePolicies(() => null), false)
+  const { policies: epoch } = ledger.epochs
+  const holds = async (): Promise<boolean> => {
+    const record = splitRecord((await store.get(policiesKey)).entry?.value ?? '')
+    return record.ok && record.value.epoch === epoch
+  }
+  for (const change of [() => store.put(policiesKey, old), () => store.delete(policiesKey)]) {
+    await change()
+    await until('the store has what was known', holds, { withinMs: 30_000 })
+    t.same(Object.keys(ledger.policies), ['comes'])
+  }
+  await store.put(policiesKey, old)
+  t.equal(
+    await ledger.changePolicies(putting('more')),
+    true,
+    'and a change builds on what is known',
+  )
+  t.same(Object.keys(ledger.policies).toSorted(), ['comes', 'more'])
+})
+
+t.test('policies that many controllers change at once are all there', async (t) => {
+  const { state, open } = await setUp(t)
+  const one = await open()
+  await one.start()
+  mkdirSync(`${state}/two`)
+  cpSync(`${state}/trust.json`, `${state}/two/trust.json`)
+  const two = await open(`${state}/two`)
+  await two.start()
+  const names = ['a', 'b', 'c', 'd', 'e', 'f']
+  await Promise.all(names.map((name, i) => (i % 2 ? one : two).changePolicies(putting(name))))
+  await until(
+    'both know all',
+    () => [one, two].every(({ policies }) => Object.keys(policies).length === names.length),
+    { withinMs: 30_000 },
+  )
+  const long = { text: ' '.repeat(600_000), by: '', at: '' }
+  await t.rejects(
+    one.changePolicies(() => ({ long })),
+    { code: 'too-many-policies' },
+  )
 })
 
 t.test('two controllers take over what the other has signed, and lift no ban', async (t) => {

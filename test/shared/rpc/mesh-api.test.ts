@@ -72,6 +72,22 @@ const samples: Samples = {
       },
     ],
   },
+  Policies: {
+    PutPolicy: [
+      { name: 'orders', text: '{}' },
+      { changed: true, epoch: 4 },
+    ],
+    RemovePolicy: [{ name: 'orders' }, { changed: false, epoch: 4 }],
+    ListPolicies: [
+      {},
+      {
+        policies: [
+          { name: 'orders', text: '{}', by: 'spiffe://mesh.internal/operator/a', at: '2026-01-01' },
+        ],
+        epoch: 4,
+      },
+    ],
+  },
   StoreOperations: {
     DescribeStore: [
       {},

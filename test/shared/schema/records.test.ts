@@ -38,13 +38,16 @@ t.test('records are read back as they were written', async (t) => {
     '/mesh/v1/instances/orders/a/1': ['instance', must(decodeInstance(JSON.stringify(instance)))],
     '/mesh/v1/instances/orders/a/1 ': ['instance', must(decodeInstance(JSON.stringify(labelled)))],
     '/mesh/v1/presence/a': ['presence', must(decodePresence(JSON.stringify(presence)))],
-    '/mesh/v1/hosts/a': ['host', must(decodeHost(JSON.stringify(host)))],
   } as const
   for (const [key, [kind, record]] of Object.entries(records)) {
     t.strictSame(decodeMeshEntry(key.trim(), encodeRecord(record)), {
       ok: true,
       value: { kind, record },
     })
+  }
+  for (const usedTokens of [{}, { 'a-token_1': 1_800_000_000_000 }]) {
+    const record = must(decodeHost(JSON.stringify({ ...host, usedTokens })))
+    t.same(must(decodeHost(encodeRecord(record))), { ...host, usedTokens })
   }
 })
 
@@ -70,7 +73,6 @@ t.test('a record that names another host, service or id than its key is refused'
     ['/mesh/v1/instances/billing/a/1', instance],
     ['/mesh/v1/instances/orders/a/2', instance],
     ['/mesh/v1/presence/b', presence],
-    ['/mesh/v1/hosts/b', host],
   ] as const) {
     const decoded = decodeMeshEntry(key, JSON.stringify(record))
     t.match(decoded, { ok: false, problem: /not what its key names/ })
@@ -106,7 +108,13 @@ t.test('bad records are refused with what is wrong', async (t) => {
   for (const change of [{ address: 'db.internal' }, { tunnelPort: 70_000 }, { zone: null }]) {
     t.notOk(decodePresence(JSON.stringify({ ...presence, ...change })).ok, JSON.stringify(change))
   }
-  for (const change of [{ services: [''] }, { services: 'orders' }, { enrolledAt: 'yesterday' }]) {
+  for (const change of [
+    { services: [''] },
+    { services: 'orders' },
+    { enrolledAt: 'yesterday' },
+    { usedTokens: { '../x': 1 } },
+    { usedTokens: { a: -1 } },
+  ]) {
     t.notOk(decodeHost(JSON.stringify({ ...host, ...change })).ok, JSON.stringify(change))
   }
 })

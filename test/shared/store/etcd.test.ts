@@ -37,7 +37,11 @@ async function serveWithTls(t: Test, ca: TestCa): Promise<number> {
     },
   )
   const store = openStore(join(t.testdir(), 'store.db'))
-  store.serve(server.identified, (call) => server.identify(call))
+  store.serve(
+    server.identified,
+    (call) => server.identify(call),
+    () => [],
+  )
   const leaf = await ca.issue({
     id: controllerId(ca.trustDomain, name),
     dnsNames: [controllerDnsName(ca.trustDomain, name)],

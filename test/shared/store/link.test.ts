@@ -3,12 +3,10 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import { must, parseHostName } from '#shared/model/names.ts'
+import { must } from '#shared/model/names.ts'
 import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
-import { encodeRecord } from '#shared/schema/records.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
-import { hostKey } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
 import type { StoreChange } from '#shared/store/view.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
@@ -299,12 +297,6 @@ t.test('a key the store refuses holds up no other key, and is tried again', asyn
     identify: () => must(parseSpiffeId(identity)),
   })
   t.teardown(() => served.stop())
-  const record = {
-    host: must(parseHostName('a')),
-    services: ['orders'],
-    enrolledAt: '2026-01-01T00:00:00Z',
-  }
-  await served.store.keyValue.put(hostKey(record.host), encodeRecord(record))
   const link = makeLink(t, () => open(served.url))
   link.publish(
     new Map([
