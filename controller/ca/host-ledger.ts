@@ -264,7 +264,7 @@ export class HostLedger {
   async #signAnew(): Promise<void> {
     const trust = this.#parts.authority.recordTrust(this.#parts.clock.now() + signerLeftMs)
     const good = new Map<string, boolean>()
-    for (const [host, known] of [...this.#known]) {
+    for (const [host, known] of this.#known) {
       const split = known.text === null ? null : splitRecord(known.text)
       if (known.text === null || split?.ok !== true) continue
       const { signerPem } = split.value

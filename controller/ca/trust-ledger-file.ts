@@ -46,8 +46,9 @@ export class TrustLedgerFile {
     if (!bans.ok) throw this.#damaged(bans.problem)
     const kept = { bundle: bundle.value, bans: bans.value }
     // Versions before this record did without.
-    if (file['policies'] === undefined) return kept
-    const policies = readKeptEntry('policies', String(file['policies']))
+    const known = file['policies']
+    if (known === undefined) return kept
+    const policies = readKeptEntry('policies', typeof known === 'string' ? known : '')
     if (!policies.ok) throw this.#damaged(policies.problem)
     return { ...kept, policies: policies.value }
   }

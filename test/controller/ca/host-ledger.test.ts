@@ -60,8 +60,8 @@ const epochIn = async (store: KeyValue, host: HostName): Promise<number> => {
   const record = splitRecord((await store.get(hostKey(host))).entry?.value ?? '')
   return record.ok ? record.value.epoch : 0
 }
-const reasons = ({ refused }: Bench): readonly (string | undefined)[] =>
-  refused.series.map(({ labels }) => `${labels['record']} ${labels['reason']}`)
+const reasons = ({ refused }: Bench): string =>
+  refused.series.map(({ labels }) => `${labels['record']} ${labels['reason']}`).join(', ')
 
 t.test('a store of before a change is refused and overwritten', async (t) => {
   const bench = await setUp(t)
@@ -77,7 +77,7 @@ t.test('a store of before a change is refused and overwritten', async (t) => {
   t.equal(await epochIn(store, h1), 2, 'at once where it is asked for')
   t.equal((await ledger.readAll()).length, 2)
   t.equal(await epochIn(store, h2), 1, 'what is missing is put there again')
-  t.same(reasons(bench), ['host older'])
+  t.equal(reasons(bench), 'host older')
 })
 
 t.test('an old store under a controller that starts changes nothing', async (t) => {
@@ -123,7 +123,7 @@ t.test('what no controller signed is refused, under any epoch', async (t) => {
   }
   await store.put(hostKey(h2), body)
   t.equal(await ledger.read(h2), null, 'and a host nobody knows stays unknown')
-  t.same(reasons(bench).toSorted(), ['host malformed', 'host signature'])
+  t.equal(reasons(bench), 'host malformed, host signature')
 })
 
 t.test('what another controller signed is taken over, and survives', async (t) => {
