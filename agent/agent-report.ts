@@ -22,6 +22,7 @@ import type { Explainer } from './policies/explainer.ts'
 import type { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Registrar } from './registration/registrar.ts'
 import type { Withdrawals } from './registration/withdrawals.ts'
+import { generationsReport } from './workers/generations-report.ts'
 import type { WorkerHub } from './workers/worker-hub.ts'
 import { X509Certificate } from 'node:crypto'
 import { agentMetrics } from '#shared/metrics/names.ts'
@@ -31,6 +32,7 @@ import type {
   AuthzAnswer,
   CertificateReport,
   Contact,
+  GenerationReport,
   ManifestReport,
   PoliciesReport,
   ServiceReport,
@@ -58,7 +60,7 @@ export interface AgentReportParts {
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'withheld' | 'rotation'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
-  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect'>
+  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
   /** How many DNS questions ended how. */
   readonly dns: () => ReadonlyMap<DnsOutcome, number>
@@ -144,15 +146,17 @@ export class AgentReport implements AdminSource, MetricsSource {
       workersWanted: config.workers,
       workers: hub.workers
         .toSorted((a, b) => a.generation - b.generation || a.index - b.index)
-        .map(({ generation, index, pid, protocol, applied, crashes, trust, listening }) => ({
+        .map(({ generation, index, pid, protocol, version, phase, ...state }) => ({
           generation,
           index,
           pid,
           protocol,
-          applied,
-          crashes,
-          trust,
-          ...listening,
+          version,
+          phase,
+          applied: state.applied,
+          crashes: state.crashes,
+          trust: state.trust,
+          ...state.listening,
         })),
       maintenance: this.#parts.withdrawals.host,
       facts: this.#parts.registrar.offer.presence?.facts ?? {},
@@ -249,6 +253,13 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   explain(query: URLSearchParams): AuthzAnswer {
     return this.#parts.explainer.answer(query)
+  }
+
+  async generations(): Promise<readonly GenerationReport[]> {
+    const { hub } = this.#parts
+    // For how much each still carries.
+    await hub.collect()
+    return generationsReport(hub.workers, hub)
   }
 
   readiness(): { readonly ready: boolean; readonly waitsFor: string } {

@@ -34,7 +34,7 @@ import { setRotation } from './registration/rotation-commands.ts'
 import { Withdrawals } from './registration/withdrawals.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { whyCommand } from './why-command.ts'
-import { WorkerHub } from './workers/worker-hub.ts'
+import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -96,21 +96,12 @@ export class App {
     )
     this.#records = new OwnRecords({ host })
     this.#hub = new WorkerHub(
-      { clock, logger },
       {
-        socketPath: workerSocketPath(paths.run),
-        worker: {
-          tunnel: listen.tunnel,
-          forwardProxy: listen.forwardProxy,
-          explicitAddress: listen.explicit,
-          inboundSource: config.inboundSource,
-          accessLog: config.accessLog,
-          workers: config.workers,
-          maxConnections: config.maxConnections,
-          callerPorts: config.capture.firstPort,
-          limits: config.limits,
-        },
+        clock,
+        logger,
+        leadsTo: (generation) => this.#capture.interception.leadsTo(generation),
       },
+      { socketPath: workerSocketPath(paths.run), ...workersOf(config) },
     )
     this.#identity = new HostIdentity(
       {
@@ -131,7 +122,7 @@ export class App {
       { directory: paths.manifests, userServices: config.users },
     )
     this.#capture = new HostCapture(
-      { clock, logger, workers: this.#hub, onChange: () => this.#showReceipts() },
+      { clock, logger, workers: this.#hub, onChange: () => this.#onCapture() },
       {
         ...config.capture,
         ownPorts: ownPortsOf(config),
@@ -402,6 +393,11 @@ export class App {
     this.#receiptsChanged.ask()
   }
 
+  #onCapture(): void {
+    this.#hub.refresh()
+    this.#showReceipts()
+  }
+
   #onWorkers(): void {
     this.#capture.interception.refresh()
     this.#identity.reporter.refresh()
@@ -507,6 +503,27 @@ export class App {
     const protection = this.#policies.manifests.of(manifest.service)
     const facts = this.#report.receiptFacts(manifest.service)
     return protection.kind === 'local-only' ? { ...facts, warnings: [protection.warning] } : facts
+  }
+}
+
+/** What workers are told, now and once they start. */
+function workersOf(config: AgentConfig): Omit<WorkerHubSettings, 'socketPath'> {
+  const { listen, accessLog, log, retireMs } = config
+  const { inboundSource, workers, maxConnections, limits } = config
+  return {
+    worker: {
+      tunnel: listen.tunnel,
+      forwardProxy: listen.forwardProxy,
+      explicitAddress: listen.explicit,
+      callerPorts: config.capture.firstPort,
+      inboundSource,
+      accessLog,
+      workers,
+      maxConnections,
+      limits,
+    },
+    live: { accessLog, logLevel: log.level },
+    retireMs,
   }
 }
 

@@ -96,6 +96,8 @@ export interface AgentConfig {
   readonly systemDns: 'off' | 'auto' | 'resolved' | 'resolv-conf'
   /** How long a stopping worker waits for open requests. */
   readonly drainMs: number
+  /** How long workers that an upgrade has replaced may keep their connections. */
+  readonly retireMs: number
   readonly limits: AgentLimits
 }
 
@@ -283,6 +285,12 @@ export const agentConfigSchema = Type.Object(
       description: 'milliseconds a stopping worker waits for open requests',
       default: 30_000,
     }),
+    retireMs: Type.Integer({
+      minimum: 0,
+      maximum: 604_800_000,
+      description: 'milliseconds workers that an upgrade has replaced may keep long connections',
+      default: 86_400_000,
+    }),
     limits: Type.Object(
       {
         headBytes: Type.Integer({
@@ -399,6 +407,7 @@ export function readAgentConfig(
       workers: workerCount(raw.workers ?? null, raw.listen, machine, report),
       systemDns: raw.systemDns,
       drainMs: raw.drainMs,
+      retireMs: raw.retireMs,
       limits: raw.limits,
     }
   })

@@ -11,7 +11,10 @@ const unavailable: ReadonlySet<string> = new Set([
 ])
 const configuration: ReadonlySet<string> = new Set(['directory', 'state-newer'])
 
-/** Codes by meaning; at a first start, a supervisor need not try again after the last four. */
+/**
+ * Codes by meaning; at a first start, a supervisor need not try again after `usage` to `config`, and
+ * never after `retired`.
+ */
 export const exitCodes = {
   ok: 0,
   /** Something passing; starting again may help. */
@@ -22,6 +25,8 @@ export const exitCodes = {
   /** The controller refused this host: a bad token, a foreign CA. */
   refused: 77,
   config: 78,
+  /** A worker of a replaced generation has finished what it had. */
+  retired: 79,
   /** The code of whatever ended a program. */
   of(error: unknown): number {
     if (!(error instanceof MeshError)) return exitCodes.failed

@@ -16,6 +16,7 @@ import { renderProblem } from '#shared/schema/problem.ts'
 import type { AgentConfig } from './config.ts'
 import { exitCodes } from './exit-codes.ts'
 import { flagsOf, roles, type Role, type WorkerSlice } from './roles.ts'
+import type { Program as SupervisedProgram } from './workers/supervisor.ts'
 
 const usage =
   'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]'
@@ -131,7 +132,8 @@ function workerNumbers(text: string): { readonly generation: number; readonly in
 function wordsFor({ role, configPath, worker, supervised, starts, slice }: Wishes): string[] {
   return [
     ...flagsOf[role],
-    import.meta.filename,
+    // As it was called: behind a link there may be another version by now.
+    process.argv[1] ?? import.meta.filename,
     role,
     ...(configPath === null ? [] : ['--config', configPath]),
     ...(role === 'proxy' ? ['--worker', worker] : []),
@@ -198,7 +200,7 @@ async function makeWorker(wishes: Wishes): Promise<Program> {
       access: createLogger({ name, sync: false }).child(who),
       pid: process.pid,
     },
-    { ...workerNumbers(wishes.worker), runDirectory, drainMs },
+    { ...workerNumbers(wishes.worker), runDirectory, drainMs, version: packageVersion() },
   )
 }
 
@@ -236,17 +238,31 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
         args: wordsFor({ ...wishes, supervised: true, starts: 2, ...child }),
         stopSignal: child.role === 'control' ? ('SIGINT' as const) : ('SIGTERM' as const),
       })
-      const proxies = Array.from({ length: config.workers }, (_, n) =>
-        program(`proxy ${n}`, { role: 'proxy', worker: `1-${n}`, slice: sliceOf(config) }),
-      )
+      const proxies = (generation: number, more: Partial<Wishes>): SupervisedProgram[] =>
+        Array.from({ length: config.workers }, (_, n) => {
+          const worker = `${generation}-${n}`
+          return program(`proxy ${worker}`, { role: 'proxy', worker, ...more })
+        })
       const isGuarded = config.capture.wish !== 'off' && process.getuid?.() === 0
       const guards = isGuarded ? [[program('guard', { role: 'guard' })]] : []
-      return new Supervisor(parts, {
+      const workerStage = 1
+      const supervisor = new Supervisor(parts, {
         environment: { ...process.env, ...compileCache(config.paths.state) },
-        stages: [[program('control', { role: 'control' })], proxies, ...guards],
+        stages: [
+          [program('control', { role: 'control' })],
+          proxies(1, { slice: sliceOf(config) }),
+          ...guards,
+        ],
         finalCodes: [exitCodes.config, exitCodes.usage, exitCodes.refused, exitCodes.unavailable],
+        doneCode: exitCodes.retired,
         killMs: config.drainMs + 10_000,
       })
+      const { letConnectionsMigrate } = await import('./workers/connection-migration.ts')
+      process.once('exit', letConnectionsMigrate())
+      let newest = 1
+      // Of another version perhaps: it reads the config itself.
+      process.on('SIGUSR2', () => supervisor.add(workerStage, proxies(++newest, { starts: 1 })))
+      return supervisor
     }
   }
 }

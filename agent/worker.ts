@@ -29,8 +29,15 @@ import { httpRelayDefaults, type HttpRelaySettings } from './relay/http-relay.ts
 import { RelayWatch } from './relay/relay-watch.ts'
 import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
+import { exitCodes } from './exit-codes.ts'
 import { ControlLink } from './workers/control-link.ts'
-import type { CaptureView, ListenerState, ToWorker, WorkerSettings } from './workers/messages.ts'
+import type {
+  CaptureView,
+  ListenerState,
+  ToWorker,
+  WorkerPhase,
+  WorkerSettings,
+} from './workers/messages.ts'
 import { shareOf } from './workers/share.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
@@ -58,11 +65,17 @@ export interface ProxyWorkerSettings {
   readonly index: number
   readonly runDirectory: string
   readonly drainMs: number
+  /** Of this program. */
+  readonly version: string
 }
 
 /** Most bytes a worker holds for slow readers, all streams together. */
 const heldLimitBytes = 268_435_456
 const proxyName = 'forward proxy'
+/** How long kept connections of a replaced generation wait for their last request. */
+const lastRequestMs = 30_000
+/** How long ports stay open that nothing leads to any more, for what is on its way there. */
+const lingerMs = 1000
 
 /** The data plane once the first snapshot, the settings and the trust bundle are there. */
 interface Plane {
@@ -78,6 +91,7 @@ interface Plane {
   readonly services: ServiceTable
   readonly instances: LocalInstances
   readonly outbound: Outbound
+  readonly recorder: Recorder
 }
 
 /** See the header. */
@@ -97,7 +111,12 @@ export class ProxyWorker {
   #plane: Plane | null = null
   /** What was last said of the listeners, so that nothing is said twice. */
   #reported = ''
+  #phase: WorkerPhase | null = null
+  #retiringSinceMs = 0
   #capturing = ''
+  /** As last told; null: as in the settings. */
+  #accessLog: WorkerSettings['accessLog'] | null = null
+  #takesTunnels = false
   #stopping = false
 
   constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
@@ -105,10 +124,19 @@ export class ProxyWorker {
     this.#settings = settings
     this.#credentials = new Credentials(parts)
     this.#watch = new RelayWatch(parts)
-    const { generation, index, runDirectory } = settings
+    const { generation, index, runDirectory, version } = settings
+    const startedAtMs = parts.clock.now()
     this.#link = new ControlLink(
-      { ...parts, hear: (message) => this.#hear(message) },
-      { socketPath: workerSocketPath(runDirectory), generation, index, pid: parts.pid },
+      {
+        ...parts,
+        hear: (message) => this.#hear(message),
+        age: () => ({
+          phase: this.#phase,
+          startedAtMs,
+          retiringSinceMs: this.#retiringSinceMs,
+        }),
+      },
+      { socketPath: workerSocketPath(runDirectory), generation, index, pid: parts.pid, version },
     )
   }
 
@@ -131,22 +159,57 @@ export class ProxyWorker {
     const plane = this.#plane
     plane?.listeners.stop()
     plane?.captured.stop()
-    plane?.tunnelListener.drain()
+    void plane?.tunnelListener.drain()
     const enough = new AbortController()
     await Promise.race([this.#watch.drain(), sleep(clock, this.#settings.drainMs, enough.signal)])
     enough.abort()
     logger.info({ cut: this.#watch.size }, 'worker: draining -> ended')
-    plane?.tunnelListener.stop()
-    plane?.hosts.stop()
-    plane?.tunnels.stop()
+    this.#end(exitCodes.ok)
+  }
+
+  /** Another generation has taken over: finishes what is open, however long it takes, then ends. */
+  async #retire(withinMs: number): Promise<void> {
+    const { clock, logger } = this.#parts
+    this.#retiringSinceMs = clock.now()
+    const plane = this.#plane
+    plane?.listeners.stop()
+    const tunnels = plane?.tunnelListener.drain()
+    const enough = new AbortController()
+    const relays = this.#watch.drain({ idleMs: lastRequestMs })
+    await sleep(clock, lingerMs)
+    plane?.captured.stop()
+    await Promise.race([
+      Promise.all([relays, tunnels]).then(() => this.#watch.drain()),
+      sleep(clock, withinMs, enough.signal),
+    ])
+    enough.abort()
+    logger.info({ cut: this.#watch.size }, 'worker: retiring -> ended')
+    this.#end(exitCodes.retired)
+  }
+
+  #end(code: number): void {
+    this.#plane?.tunnelListener.stop()
+    this.#plane?.hosts.stop()
+    this.#plane?.tunnels.stop()
     this.#link.stop(this.#counters.dump())
-    this.#ended.resolve(0)
+    this.#ended.resolve(code)
   }
 
   #hear(message: ToWorker): void {
     switch (message.kind) {
       case 'welcome':
         this.#welcomed(message.settings)
+        // A control process from before there were phases.
+        if (message.protocol === 1) this.#become('live', 0)
+        break
+      case 'phase':
+        this.#become(message.phase, message.withinMs)
+        break
+      case 'settings':
+        this.#parts.logger.level = message.settings.logLevel
+        this.#parts.access.level = message.settings.logLevel
+        this.#accessLog = message.settings.accessLog
+        this.#plane?.recorder.setAccessLog(message.settings.accessLog)
         break
       case 'trust':
         this.#trusts(message)
@@ -168,6 +231,7 @@ export class ProxyWorker {
           kind: 'counters',
           request: message.request,
           counters: this.#counters.dump(),
+          open: this.#watch.size,
         })
         break
       case 'drain':
@@ -178,7 +242,8 @@ export class ProxyWorker {
 
   /** A control process is there, perhaps a new one: it must be told everything again. */
   #welcomed(settings: WorkerSettings): void {
-    if (this.#worker !== null && !isDeepStrictEqual(this.#worker, settings)) {
+    const accessLog = this.#worker?.accessLog ?? settings.accessLog
+    if (this.#worker !== null && !isDeepStrictEqual(this.#worker, { ...settings, accessLog })) {
       this.#parts.logger.warn('settings have changed; they count once this worker starts again')
     }
     this.#worker ??= settings
@@ -186,6 +251,33 @@ export class ProxyWorker {
     this.#capturing = ''
     this.#report()
     this.#reportCapture()
+  }
+
+  /** The control process says which generation takes connections; nobody opens ports again. */
+  #become(phase: WorkerPhase, withinMs: number): void {
+    if (phase === this.#phase || this.#phase === 'retiring' || this.#stopping) return
+    this.#parts.logger.info(
+      { open: this.#watch.size },
+      `worker: ${this.#phase ?? 'new'} -> ${phase}`,
+    )
+    this.#phase = phase
+    if (phase === 'retiring') void this.#retire(withinMs)
+    else this.#open()
+  }
+
+  /** Opens the ports that all generations share, once it is this one's turn and there is a view. */
+  #open(): void {
+    const [plane, worker, snapshot] = [this.#plane, this.#worker, this.#snapshot]
+    if (plane === null || worker === null || snapshot === null) return
+    if (this.#phase !== 'live' || this.#stopping) return
+    plane.listeners.apply(desiredListeners(worker, snapshot, plane.outbound))
+    if (!this.#takesTunnels) {
+      this.#takesTunnels = true
+      this.#takeTunnels(plane.tunnelListener, worker.tunnel.address).catch((error: unknown) =>
+        this.#ended.reject(error),
+      )
+    }
+    this.#report()
   }
 
   #trusts(message: Extract<ToWorker, { readonly kind: 'trust' }>): void {
@@ -210,22 +302,23 @@ export class ProxyWorker {
       this.#plane = this.#build(worker, this.#trustDomain)
       this.#applyCapture()
     }
-    const { policies, loads, hosts, services, instances, listeners, outbound } = this.#plane
+    const { policies, loads, hosts, services, instances } = this.#plane
     const isPolicyChanged = policies.apply(snapshot)
     loads.apply(snapshot.local)
     hosts.apply(snapshot.hosts)
     services.apply(snapshot)
     instances.apply(snapshot)
     if (isPolicyChanged) this.#watch.reconsider()
-    listeners.apply(desiredListeners(worker, snapshot, outbound))
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
-    this.#report()
+    this.#open()
   }
 
   /** Opens a port for each caller; a connection to one that was not led there by us is not taken. */
   #applyCapture(): void {
     const [view, plane, trustDomain] = [this.#capture, this.#plane, this.#trustDomain]
     if (view === null || plane === null || trustDomain === null || this.#stopping) return
+    // Its ports are closed, or close soon.
+    if (this.#phase === 'retiring') return
     const { callers, captured, outbound } = plane
     callers.apply(view, trustDomain)
     const accept = (socket: Socket): void => {
@@ -280,7 +373,7 @@ export class ProxyWorker {
         counters: this.#counters,
         log: { write: (outcome) => access.info(outcome, 'access') },
       },
-      { accessLog: worker.accessLog },
+      { accessLog: this.#accessLog ?? worker.accessLog },
     )
     const hosts = new FarHosts({
       clock,
@@ -344,7 +437,7 @@ export class ProxyWorker {
         onHandshake: handshakes('inbound'),
         onStream: (call) => inbound.accept(call),
       },
-      { ...worker.tunnel, trustDomain, reusePort: worker.workers > 1 },
+      { ...worker.tunnel, trustDomain, reusePort: true },
     )
     const callers = new CapturedCallers({ portOf: (index) => this.#callerPort(index) })
     const outbound = new Outbound(
@@ -363,7 +456,8 @@ export class ProxyWorker {
       { relay },
     )
     const shared = {
-      reusePort: worker.workers > 1,
+      // With other workers, and with the generation that takes over.
+      reusePort: true,
       maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
     }
     const listeners = new Listeners(
@@ -387,11 +481,9 @@ export class ProxyWorker {
       shared,
     )
     const reach = { policies, loads, hosts, services, instances }
-    const plane = { ...reach, outbound, listeners, captured, callers, tunnelListener, tunnels }
+    const ports = { listeners, captured, callers, tunnelListener, tunnels }
+    const plane = { ...reach, ...ports, outbound, recorder: outcomes }
     this.#measure(plane, held)
-    this.#takeTunnels(tunnelListener, worker.tunnel.address).catch((error: unknown) =>
-      this.#ended.reject(error),
-    )
     return plane
   }
 

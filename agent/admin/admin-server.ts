@@ -44,6 +44,7 @@ export class AdminServer {
       '/v1/manifests': () => source.manifests(),
       '/v1/certificates': () => source.certificates(),
       '/v1/policies': () => source.policies(),
+      '/v1/generations': () => source.generations(),
       '/v1/authz/explain': (query) => source.explain(query),
       '/v1/checks': () =>
         judge({
@@ -90,9 +91,9 @@ export class AdminServer {
   }
 }
 
-function answer(routes: Routes, path: string, query: URLSearchParams): Answer {
+async function answer(routes: Routes, path: string, query: URLSearchParams): Promise<Answer> {
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-  if (route !== undefined) return json(200, route(query))
+  if (route !== undefined) return json(200, await route(query))
   const message = `nothing is served at this path; there is ${Object.keys(routes).join(', ')}`
   const problem: AdminProblem = { error: { code: 'unknown-path', message } }
   return json(404, problem)

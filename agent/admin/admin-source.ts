@@ -1,8 +1,8 @@
 /** Owns the seam between the admin surface and the agent: what it may ask. Types only. */
 
-import type { AgentFacts, AuthzAnswer } from '#shared/model/admin.ts'
+import type { AgentFacts, AuthzAnswer, GenerationReport } from '#shared/model/admin.ts'
 
-/** The facts of a running agent. Every call answers from memory, without waiting for anybody. */
+/** The facts of a running agent, from memory but for those that say otherwise. */
 export interface AdminSource {
   status(): AgentFacts['status']
   services(): AgentFacts['services']
@@ -11,6 +11,8 @@ export interface AdminSource {
   policies(): AgentFacts['policies']
   /** Whether a call would be permitted, and why. */
   explain(query: URLSearchParams): AuthzAnswer
+  /** Asks the workers what they carry; ends by itself. */
+  generations(): Promise<readonly GenerationReport[]>
 }
 
 /** The numbers of a running agent. */

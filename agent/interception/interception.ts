@@ -10,7 +10,7 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import type { CaptureView } from '#agent/workers/messages.ts'
+import type { CaptureView, WorkerPhase } from '#agent/workers/messages.ts'
 import { callerBook, callerPort, callerPortRange, unknownCaller } from './caller-ports.ts'
 import { nothing, tableName, type CaptureState } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
@@ -28,6 +28,8 @@ import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 /** A worker as interception sees it. */
 export interface CapturingWorker {
   readonly generation: number
+  /** Only to live ones captured connections are led. */
+  readonly phase: WorkerPhase | null
   /** The view it acts on and the indexes of callers whose ports are open; null: it knows of none. */
   readonly capturing: { readonly sequence: number; readonly open: readonly number[] } | null
 }
@@ -70,6 +72,13 @@ export type CaptureStatus =
   | { readonly kind: 'waiting'; readonly reason: string }
   | { readonly kind: 'on' }
 
+/** What the kernel is to do. */
+interface Lead {
+  readonly state: CaptureState
+  /** Whose ports connections are led to; null: nobody's. */
+  readonly generation: number | null
+}
+
 /** A successor of a control process waits this long for workers that served before it. */
 const graceMs = 10_000
 const checkEveryMs = 10_000
@@ -91,6 +100,8 @@ export class Interception {
   #status: CaptureStatus
   #startedAt = 0
   #hasCaptured = false
+  /** The generation the rules lead to; null: none, or it is not known. */
+  #ledTo: number | null = null
   #dirty = false
   #working: Promise<void> | null = null
   #retry: Timer | null = null
@@ -117,6 +128,19 @@ export class Interception {
   /** What is captured, as last planned; null before the first plan. */
   get plan(): Plan | null {
     return this.#plan
+  }
+
+  /** Whether captured connections go to a generation, if any are captured. */
+  leadsTo(generation: number): boolean {
+    switch (this.#status.kind) {
+      case 'off':
+        return true
+      case 'failed':
+        return !this.#hasCaptured || this.#ledTo === generation
+      case 'waiting':
+      case 'on':
+        return this.#ledTo === generation
+    }
   }
 
   /** Whether nobody reaches a local service but through the mesh. */
@@ -216,21 +240,28 @@ export class Interception {
     if (!this.#hasCaptured && this.#names.isLooking) return
     this.#plan = plan
     this.#show(plan)
-    const state = this.#stateFor(plan)
-    if (state === null) return
+    const led = this.#leadFor(plan)
+    if (led === null) return
     this.#table ??= new KernelTable(this.#parts, {
       owner: this.#settings.owner,
       agentUser: this.#settings.agentUser,
       virtualRange6: this.#range6(snapshot),
       callerPorts: callerPortRange(this.#settings.firstPort),
     })
-    await this.#table.apply(state)
+    await this.#table.apply(led.state)
+    const isNews = led.generation !== this.#ledTo
+    this.#ledTo = led.generation
     this.#watch()
-    if (this.#parts.workers.workers.every(({ capturing }) => capturing === null)) {
+    if (led.generation === null) {
       this.#become({ kind: 'waiting', reason: 'no worker takes captured connections' })
     } else {
       this.#hasCaptured = true
       this.#become({ kind: 'on' })
+      if (isNews) {
+        const { generation } = led
+        this.#parts.logger.info({ generation }, 'captured connections are led to a generation')
+        this.#parts.onChange()
+      }
     }
   }
 
@@ -271,9 +302,11 @@ export class Interception {
     this.#parts.workers.setCapture(this.#view)
   }
 
-  /** What the kernel shall do now; null: wait, a worker will be heard of soon. */
-  #stateFor(plan: Plan): CaptureState | null {
-    const able = this.#parts.workers.workers.filter(({ capturing }) => capturing !== null)
+  /** What the kernel shall do now, and for whom; null: wait, a worker will be heard of soon. */
+  #leadFor(plan: Plan): Lead | null {
+    const able = this.#parts.workers.workers.filter(({ capturing, phase }) => {
+      return capturing !== null && phase === 'live'
+    })
     const newest = Math.max(...able.map(({ generation }) => generation))
     const group = able.filter(({ generation }) => generation === newest)
     if (group.length === 0) {
@@ -283,20 +316,21 @@ export class Interception {
         this.#retry = this.#parts.clock.after(graceMs, () => this.refresh())
         return null
       }
-      return this.#liftedState(plan)
+      return { state: this.#liftedState(plan), generation: null }
     }
     if (group.some(({ capturing }) => capturing?.sequence !== this.#sequence)) return null
     const isOpen = (index: number): boolean =>
       group.every(({ capturing }) => capturing?.open.includes(index) === true)
     if (!isOpen(unknownCaller)) return null
     const port = (index: number): number => callerPort(this.#settings.firstPort, newest, index)
-    return {
+    const state = {
       ...plan.state,
       unknownPort: port(unknownCaller),
       callers: plan.callers
         .filter(({ index }) => isOpen(index))
         .map(({ user, index }) => ({ user, port: port(index) })),
     }
+    return { state, generation: newest }
   }
 
   /** Nobody takes connections: what is denied without the mesh stays led to where nobody answers. */

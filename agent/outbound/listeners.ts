@@ -182,7 +182,8 @@ export class Listeners {
     post.retry?.stop()
     const { server } = post
     post.server = null
-    server?.close()
+    // The kernel resets what it has queued and nobody has accepted: that comes first.
+    setImmediate(() => server?.close())
     this.#parts.logger.info({ listener: post.desired.name }, 'listener closed')
     this.#parts.onChange()
   }

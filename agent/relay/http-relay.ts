@@ -31,8 +31,6 @@ export interface HttpRelaySettings {
   readonly headMs: number
   /** Between two requests. @default 300_000 */
   readonly idleMs: number
-  /** Between two requests once the connection is to end. @default 1000 */
-  readonly drainIdleMs: number
   /** Between two pieces of a request body. @default 60_000 */
   readonly bodyIdleMs: number
   /** Until the response begins, and between two pieces of it. @default 300_000 */
@@ -50,7 +48,6 @@ export const httpRelayDefaults: HttpRelaySettings = {
   head: headDefaults,
   headMs: 10_000,
   idleMs: 300_000,
-  drainIdleMs: 1000,
   bodyIdleMs: 60_000,
   responseIdleMs: 300_000,
   lingerMs: 5000,
@@ -157,11 +154,9 @@ export class HttpRelay implements ChannelSink, Watched {
   }
 
   /** Ends the connection after the request under way, or, when there is none, if none comes soon. */
-  drain(): void {
+  drain(idleMs: number): void {
     this.#draining = true
-    if (this.#phase === 'head' && this.#input.size === 0) {
-      this.expectWithin(this.settings.drainIdleMs)
-    }
+    if (this.#phase === 'head' && this.#input.size === 0) this.expectWithin(idleMs)
   }
 
   /** Policy has changed: what it no longer allows ends, the request under way with a reason. */

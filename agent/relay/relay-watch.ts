@@ -12,8 +12,8 @@ export interface Watched {
   readonly deadline: number
   /** The deadline has passed. */
   expired(): void
-  /** Finish what is under way, then go. */
-  drain(): void
+  /** Finish what is under way, then go; what waits for a request may wait `idleMs` more. */
+  drain(idleMs: number): void
   /** Policy has changed: end what it no longer allows. */
   reconsider(): void
 }
@@ -29,8 +29,9 @@ export class RelayWatch {
   #sweptAt = 0
   /** What the wall clock was ahead of the monotonic one then. */
   #ahead = 0
-  #draining = false
-  #idle: (() => void) | null = null
+  /** How long idle relays may wait once all are asked to finish; null before. */
+  #drainIdleMs: number | null = null
+  #idle: (() => void)[] = []
 
   constructor(parts: { readonly clock: Clock }) {
     this.#clock = parts.clock
@@ -59,7 +60,7 @@ export class RelayWatch {
       this.#look()
       this.#timer = this.#clock.every(sweepMs, () => this.#sweep())
     }
-    if (this.#draining) relay.drain()
+    if (this.#drainIdleMs !== null) relay.drain(this.#drainIdleMs)
   }
 
   /** Lets go of a relay; twice does no harm. */
@@ -68,14 +69,20 @@ export class RelayWatch {
     if (this.#watched.size > 0) return
     this.#timer?.stop()
     this.#timer = null
-    this.#idle?.()
+    for (const told of this.#idle) told()
+    this.#idle = []
   }
 
-  /** Asks every relay, also those to come, to finish; resolves when the last one is gone. */
-  async drain(): Promise<void> {
-    this.#draining = true
-    for (const relay of this.#watched) relay.drain()
-    if (this.#watched.size > 0) await new Promise<void>((resolve) => (this.#idle = resolve))
+  /**
+   * Asks every relay, also those to come, to finish; resolves when the last one is gone. Kept
+   * connections without a request under way wait `idleMs` for one.
+   *
+   * @default 1000
+   */
+  async drain({ idleMs = 1000 }: { readonly idleMs?: number } = {}): Promise<void> {
+    this.#drainIdleMs = idleMs
+    for (const relay of this.#watched) relay.drain(idleMs)
+    if (this.#watched.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
   /** Has policy asked again for every relay. */

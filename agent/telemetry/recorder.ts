@@ -26,7 +26,7 @@ const refusals: ReadonlySet<Reason> = new Set(['policy-denied', 'ambiguous-reque
 export class Recorder {
   readonly #counters: TrafficCounters
   readonly #log: AccessLog
-  readonly #mode: RecorderSettings['accessLog']
+  #mode: RecorderSettings['accessLog']
 
   constructor(
     parts: { readonly counters: TrafficCounters; readonly log: AccessLog },
@@ -35,6 +35,11 @@ export class Recorder {
     this.#counters = parts.counters
     this.#log = parts.log
     this.#mode = settings.accessLog
+  }
+
+  /** Which requests leave a line from now on. */
+  setAccessLog(mode: RecorderSettings['accessLog']): void {
+    this.#mode = mode
   }
 
   /** Counts and logs one outcome. */

@@ -115,6 +115,8 @@ export class TunnelListener {
   readonly #sweeping: Timer
   readonly #complaints: TokenBucket
   readonly #stopListening: () => void
+  readonly #empty = Promise.withResolvers<void>()
+  #isDraining = false
 
   constructor(parts: TunnelListenerParts, settings: TunnelListenerSettings) {
     this.#parts = parts
@@ -182,13 +184,19 @@ export class TunnelListener {
 
   /** Stops listening; open tunnels and their streams go on and new streams are still taken. */
   stopListening(): void {
-    this.#server.close()
+    // The kernel resets what it has queued and nobody has accepted: that comes first.
+    setImmediate(() => this.#server.close(() => this.#empty.resolve()))
   }
 
-  /** Stops listening, takes no new streams, and closes each tunnel after its last stream. */
-  drain(): void {
+  /**
+   * Stops listening, takes no new streams, and closes each tunnel after its last stream; resolves
+   * when all are gone. A caller that is just shaking hands hears at once that it is to come again.
+   */
+  drain(): Promise<void> {
+    this.#isDraining = true
     this.stopListening()
     for (const connection of this.#connections.keys()) connection.drain()
+    return this.#empty.promise
   }
 
   /** Closes everything now. */
@@ -271,6 +279,7 @@ export class TunnelListener {
       { role: 'server', maxConcurrentStreams: this.#settings.maxStreams ?? 4096 },
     )
     this.#connections.set(connection, { life: new PeerLife({ connection }), identity })
+    if (this.#isDraining) connection.drain()
   }
 
   #peerOf(id: SpiffeId): Peer {

@@ -10,7 +10,23 @@ import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Clock, Random } from '#agent/platform.ts'
 import { LineSocket } from './line-socket.ts'
-import { protocol, type CounterDump, type FromWorker, type ToWorker } from './messages.ts'
+import {
+  protocol,
+  type CounterDump,
+  type FromWorker,
+  type ToWorker,
+  type WorkerPhase,
+} from './messages.ts'
+
+/** How far a worker is in its life, for a control process that has not met it. */
+export interface WorkerAge {
+  /** Null: it was told nothing yet. */
+  readonly phase: WorkerPhase | null
+  /** Milliseconds since the epoch. */
+  readonly startedAtMs: number
+  /** 0: it does not retire. */
+  readonly retiringSinceMs: number
+}
 
 /** Settings of a control link. */
 export interface ControlLinkSettings {
@@ -18,6 +34,8 @@ export interface ControlLinkSettings {
   readonly generation: number
   readonly index: number
   readonly pid: number
+  /** Of this program. */
+  readonly version: string
 }
 
 /** Keeps the connection to the control process. */
@@ -27,6 +45,7 @@ export class ControlLink {
   readonly #settings: ControlLinkSettings
   readonly #backoff: Backoff
   readonly #hear: (message: ToWorker) => void
+  readonly #age: () => WorkerAge
   #line: LineSocket<ToWorker, FromWorker> | null = null
   #retry: Timer | null = null
   #isAway = false
@@ -40,24 +59,34 @@ export class ControlLink {
       readonly logger: Logger
       /** Told of every message; called again with whole values after a reconnect. */
       readonly hear: (message: ToWorker) => void
+      readonly age: () => WorkerAge
     },
     settings: ControlLinkSettings,
   ) {
     this.#clock = parts.clock
     this.#logger = parts.logger
     this.#hear = parts.hear
+    this.#age = parts.age
     this.#settings = settings
     this.#backoff = new Backoff(parts, { firstMs: 50, lastMs: 2000 })
   }
 
   /** Starts connecting. */
   start(): void {
-    const { socketPath, generation, index, pid } = this.#settings
+    const { socketPath, ...self } = this.#settings
     const socket = connect(socketPath)
     const line = new LineSocket<ToWorker, FromWorker>(socket)
     this.#line = line
     // Kept by the socket until it is connected, and said before anything else.
-    line.send({ kind: 'hello', ...protocol, generation, index, pid, serving: this.#serving })
+    const { phase, ...times } = this.#age()
+    line.send({
+      kind: 'hello',
+      ...protocol,
+      ...self,
+      serving: this.#serving,
+      ...times,
+      ...(phase === null ? {} : { phase }),
+    })
     line.handle(
       (message) => {
         if (message.kind === 'welcome') {

@@ -4,13 +4,17 @@
  * A worker connects; the control process welcomes it and from then on sends whole values.
  */
 
+import type { LogLevel } from '#shared/logging/logger.ts'
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Bans, TrustEpochs } from '#shared/model/trust.ts'
 
-/** The newest protocol this code speaks, and the oldest. */
-export const protocol = { newest: 1, oldest: 1 } as const satisfies {
+/**
+ * The newest protocol this code speaks, and the oldest. 1: workers serve from the moment they have a
+ * view. 2: the control process tells each generation its phase.
+ */
+export const protocol = { newest: 2, oldest: 1 } as const satisfies {
   newest: number
   oldest: number
 }
@@ -26,6 +30,18 @@ export interface CredentialMessage {
   readonly notAfterMs: number
   /** Hexadecimal. */
   readonly serial: string
+}
+
+/**
+ * Where a worker is in its life: `standby` makes everything ready and takes no connections, `live`
+ * takes them, `retiring` finishes what it has and ends.
+ */
+export type WorkerPhase = 'standby' | 'live' | 'retiring'
+
+/** Settings that count at once, also for workers that serve. */
+export interface LiveWorkerSettings {
+  readonly accessLog: WorkerSettings['accessLog']
+  readonly logLevel: LogLevel
 }
 
 /** What the control process says. */
@@ -45,7 +61,11 @@ export type ToWorker =
   | { readonly kind: 'capture'; readonly capture: CaptureView }
   /** Asks for a `counters` message with the same number. */
   | { readonly kind: 'collect'; readonly request: number }
-  /** Stop listening, finish what is open, then exit. */
+  /** Protocol 2: what to do with connections. `withinMs` bounds the longest ones of a retiring worker. */
+  | { readonly kind: 'phase'; readonly phase: WorkerPhase; readonly withinMs: number }
+  /** Protocol 2. */
+  | { readonly kind: 'settings'; readonly settings: LiveWorkerSettings }
+  /** Protocol 1: stop listening, finish what is open, then exit. */
   | { readonly kind: 'drain'; readonly withinMs: number }
 
 /** What a worker says. */
@@ -59,10 +79,23 @@ export type FromWorker =
       readonly pid: number
       /** Whether it already acts on a snapshot, of an earlier control process perhaps. */
       readonly serving: boolean
+      /** Since protocol 2: of the program. */
+      readonly version?: string
+      /** Since protocol 2: what it was last told, of an earlier control process perhaps. */
+      readonly phase?: WorkerPhase
+      /** Since protocol 2: when it began, and when it began to retire (0: not yet), since the epoch. */
+      readonly startedAtMs?: number
+      readonly retiringSinceMs?: number
     }
   /** Where it listens now, and what it could not open; sent again whenever that changes. */
   | { readonly kind: 'listening'; readonly state: ListeningState }
-  | { readonly kind: 'counters'; readonly request: number; readonly counters: CounterDump }
+  | {
+      readonly kind: 'counters'
+      readonly request: number
+      readonly counters: CounterDump
+      /** Since protocol 2: connections and streams it carries. */
+      readonly open?: number
+    }
   /** It acts on a capture view, and these indexes of callers have their ports open. */
   | { readonly kind: 'capturing'; readonly sequence: number; readonly open: readonly number[] }
   /** The trust in use, so that a root is not used before everybody trusts it. */

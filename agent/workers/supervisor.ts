@@ -1,7 +1,8 @@
 /**
  * Owns the small supervisor used where there is no systemd (demo, container, tests): it starts the
  * control process and the workers side by side, so that neither is the other's child, and starts
- * again what ends, with backoff. It carries no traffic and holds no state.
+ * again what ends, with backoff. Asked for a new generation it starts more workers; which of them
+ * carry traffic is the control process's business. It holds no state.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -33,6 +34,8 @@ export interface SupervisorSettings {
    * has already served; then what goes on without it matters more, and it is started again.
    */
   readonly finalCodes: readonly number[]
+  /** The exit code of a program that is done for good. */
+  readonly doneCode: number
   /** Longest wait for a program to end by itself before it is killed. */
   readonly killMs: number
   /** A run of this long was a success: it resets the backoff. @default 10000 */
@@ -42,13 +45,16 @@ export interface SupervisorSettings {
 class Post {
   readonly program: Program
   readonly backoff: Backoff
+  /** Added while the others served: they go on without it. */
+  readonly isLate: boolean
   child: ChildProcess | null = null
   retry: Timer | null = null
   ended: Promise<void> = Promise.resolve()
   hasServed = false
-  constructor(program: Program, backoff: Backoff) {
+  constructor(program: Program, backoff: Backoff, isLate: boolean) {
     this.program = program
     this.backoff = backoff
+    this.isLate = isLate
   }
 }
 
@@ -57,7 +63,8 @@ export class Supervisor {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #settings: SupervisorSettings
-  readonly #stages: readonly (readonly Post[])[]
+  readonly #stages: Post[][]
+  readonly #makeBackoff: () => Backoff
   readonly #finished = Promise.withResolvers<number>()
   #stopping = false
 
@@ -68,10 +75,9 @@ export class Supervisor {
     this.#clock = parts.clock
     this.#logger = parts.logger
     this.#settings = settings
+    this.#makeBackoff = () => new Backoff(parts, { firstMs: 50, lastMs: 10_000 })
     this.#stages = settings.stages.map((programs) =>
-      programs.map(
-        (program) => new Post(program, new Backoff(parts, { firstMs: 50, lastMs: 10_000 })),
-      ),
+      programs.map((program) => new Post(program, this.#makeBackoff(), false)),
     )
   }
 
@@ -80,6 +86,24 @@ export class Supervisor {
     for (const post of this.#stages.flat()) this.#start(post)
     onStarted()
     return this.#finished.promise
+  }
+
+  /**
+   * Starts more programs, which belong to a stage. Those of that stage that only wait to be tried
+   * again are given up: somebody has thought of something better.
+   */
+  add(stage: number, programs: readonly Program[]): void {
+    if (this.#stopping) return
+    const posts = this.#stages[stage]
+    if (posts === undefined) throw new RangeError(`there is no stage ${stage}`)
+    for (const post of posts.filter(({ child, isLate }) => child === null && isLate)) {
+      this.#drop(post)
+    }
+    for (const program of programs) {
+      const post = new Post(program, this.#makeBackoff(), true)
+      posts.push(post)
+      this.#start(post)
+    }
   }
 
   /** Ends the programs, stage by stage. */
@@ -104,6 +128,14 @@ export class Supervisor {
     kill.stop()
   }
 
+  #drop(post: Post): void {
+    post.retry?.stop()
+    for (const posts of this.#stages) {
+      const at = posts.indexOf(post)
+      if (at >= 0) posts.splice(at, 1)
+    }
+  }
+
   #start(post: Post): void {
     const { name, command, args } = post.program
     const startedAt = this.#clock.elapsed()
@@ -125,7 +157,13 @@ export class Supervisor {
         post.backoff.reset()
       }
       if (this.#stopping) return
-      if (code !== null && this.#settings.finalCodes.includes(code) && !post.hasServed) {
+      if (code === this.#settings.doneCode) {
+        this.#drop(post)
+        this.#logger.info({ program: name }, 'program is done')
+        return
+      }
+      const isFinal = code !== null && this.#settings.finalCodes.includes(code)
+      if (isFinal && !post.hasServed && !post.isLate) {
         void this.#stopWith(code)
         return
       }

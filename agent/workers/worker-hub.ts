@@ -11,8 +11,10 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { TrustEpochs } from '#shared/model/trust.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#agent/platform.ts'
 import { CounterLedger } from './counter-ledger.ts'
+import { phasesOf } from './generation-rules.ts'
 import { LineSocket } from './line-socket.ts'
 import { Outbox } from './outbox.ts'
 import {
@@ -22,7 +24,9 @@ import {
   type CredentialMessage,
   type FromWorker,
   type ListeningState,
+  type LiveWorkerSettings,
   type ToWorker,
+  type WorkerPhase,
   type WorkerSettings,
 } from './messages.ts'
 
@@ -32,6 +36,16 @@ export interface WorkerState {
   readonly index: number
   readonly pid: number
   readonly protocol: number
+  /** Of its program; empty where it does not tell. */
+  readonly version: string
+  /** What it was last told to do; null: nothing yet. */
+  readonly phase: WorkerPhase | null
+  /** Milliseconds since the epoch; 0 where it does not tell. */
+  readonly startedAtMs: number
+  /** When it began to retire; 0: it does not. */
+  readonly retiringSinceMs: number
+  /** Connections and streams it carries, when last asked. */
+  readonly open: number
   /** Sequence of the snapshot it acts on. */
   readonly applied: number
   /** Of the trust it acts on; zeros until it has said so. */
@@ -47,12 +61,18 @@ export interface WorkerState {
 export interface WorkerHubSettings {
   readonly socketPath: string
   readonly worker: WorkerSettings
+  readonly live: LiveWorkerSettings
+  /** How long a replaced generation may keep its connections. */
+  readonly retireMs: number
   /** Longest wait for a worker's counters. @default 1000 */
   readonly collectMs?: number
 }
 
 /** What workers are to trust. */
 export type HandedTrust = Omit<Extract<ToWorker, { readonly kind: 'trust' }>, 'kind'>
+
+/** Workers look for a new control process again at least this often; see `ControlLink`. */
+const comeBackMs = 3000
 
 /** More connections than workers could ever make. */
 const maxConnections = 64
@@ -80,7 +100,6 @@ class Worker {
 export class WorkerHub {
   readonly #clock: Clock
   readonly #logger: Logger
-  readonly #settings: WorkerHubSettings
   readonly #server: Server
   readonly #workers = new Set<Worker>()
   readonly #ledger = new CounterLedger()
@@ -88,16 +107,28 @@ export class WorkerHub {
   readonly #values = new Map<ValueKind, string>()
   /** Crashes by place, `<generation> <index>`. */
   readonly #crashes = new Map<string, number>()
+  readonly #leadsTo: (generation: number) => boolean
+  #settings: WorkerHubSettings
+  /** Of the capture view handed out last; 0: there is none. */
+  #captureSequence = 0
+  #allAreBack = false
+  #comingBack: Timer | null = null
   #provisional = false
   #stopping = false
   #requests = 0
 
   constructor(
-    parts: { readonly clock: Clock; readonly logger: Logger },
+    parts: {
+      readonly clock: Clock
+      readonly logger: Logger
+      /** Whether captured connections are led to a generation, if anywhere. @default they are */
+      readonly leadsTo?: (generation: number) => boolean
+    },
     settings: WorkerHubSettings,
   ) {
     this.#clock = parts.clock
     this.#logger = parts.logger
+    this.#leadsTo = parts.leadsTo ?? (() => true)
     this.#settings = settings
     this.#server = createServer((socket) => this.#accept(socket))
     this.#server.maxConnections = maxConnections
@@ -122,17 +153,23 @@ export class WorkerHub {
     })
     this.#server.on('error', (error) => this.#logger.error({ error }, 'worker socket'))
     chmodSync(socketPath, 0o600)
+    this.#comingBack = this.#clock.after(comeBackMs, () => {
+      this.#allAreBack = true
+      this.refresh()
+    })
   }
 
   /** Closes the socket and every connection; workers go on serving with what they have. */
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#comingBack?.stop()
     for (const worker of this.#workers) worker.line.close('the control process stops')
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
 
   /** Hands every worker what captured connections mean, now and whenever one connects. */
   setCapture(capture: CaptureView): void {
+    this.#captureSequence = capture.sequence
     this.#set({ kind: 'capture', capture })
   }
 
@@ -158,6 +195,38 @@ export class WorkerHub {
     this.#set({ kind: 'snapshot', snapshot })
   }
 
+  /** Takes over other settings: what counts at once goes to all, the rest to workers to come. */
+  configure(settings: Pick<WorkerHubSettings, 'worker' | 'live' | 'retireMs'>): void {
+    this.#settings = { ...this.#settings, ...settings }
+    for (const worker of this.#workers) {
+      if (worker.state !== null && worker.state.protocol >= 2) this.#tellSettings(worker)
+    }
+    this.refresh()
+  }
+
+  /** Looks again at which generation is to do what. */
+  refresh(): void {
+    if (this.#stopping) return
+    const workers = [...this.#workers].flatMap((worker) =>
+      worker.state === null
+        ? []
+        : { ...worker.state, isReady: this.#isReady(worker.state), worker },
+    )
+    const phases = phasesOf(workers, {
+      wanted: this.#settings.worker.workers,
+      leadsTo: this.#leadsTo,
+      allAreBack: this.#allAreBack,
+    })
+    for (const [{ worker, phase: before }, phase] of phases) {
+      if (phase !== before) this.#tellPhase(worker, phase)
+    }
+  }
+
+  /** Longest time a replaced generation keeps its connections. */
+  get retireMs(): number {
+    return this.#settings.retireMs
+  }
+
   /** The workers connected now. */
   get workers(): readonly WorkerState[] {
     return [...this.#workers].flatMap((worker) => (worker.state === null ? [] : [worker.state]))
@@ -165,7 +234,9 @@ export class WorkerHub {
 
   /** Where the newest generation takes tunnels; 0 while none does. */
   get tunnelPort(): number {
-    const taking = this.workers.filter(({ listening }) => listening.tunnelPort !== 0)
+    const taking = this.workers.filter(({ listening, phase }) => {
+      return listening.tunnelPort !== 0 && phase !== 'retiring'
+    })
     return taking.toSorted((a, b) => b.generation - a.generation)[0]?.listening.tunnelPort ?? 0
   }
 
@@ -270,6 +341,7 @@ export class WorkerHub {
         break
       case 'counters':
         this.#ledger.update(worker, message.counters)
+        if (worker.state !== null) worker.state = { ...worker.state, open: message.open ?? 0 }
         worker.waiting.get(message.request)?.(message.counters)
         break
       case 'leaving':
@@ -281,7 +353,7 @@ export class WorkerHub {
 
   #welcome(worker: Worker, hello: FromWorker & { kind: 'hello' }): void {
     const version = Math.min(hello.newest, protocol.newest)
-    const { generation, index, pid } = hello
+    const { generation, index, pid, startedAtMs = 0, retiringSinceMs = 0 } = hello
     if (version < hello.oldest || version < protocol.oldest) {
       this.#logger.error(
         { generation, index, pid, theirs: [hello.oldest, hello.newest], ours: protocol },
@@ -296,6 +368,11 @@ export class WorkerHub {
       index,
       pid,
       protocol: version,
+      version: hello.version ?? '',
+      phase: hello.phase ?? null,
+      startedAtMs,
+      retiringSinceMs,
+      open: 0,
       applied: 0,
       trust: { bundle: 0, bans: 0 },
       listening: { tunnelPort: 0, listeners: [] },
@@ -303,6 +380,7 @@ export class WorkerHub {
       capturing: null,
     }
     worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
+    if (version >= 2) this.#tellSettings(worker)
     for (const kind of ['trust', 'credentials', 'snapshot', 'capture'] as const) {
       const line = this.#values.get(kind)
       if (line !== undefined) this.#hand(worker, kind, line)
@@ -311,7 +389,31 @@ export class WorkerHub {
     this.#changed()
   }
 
+  #tellSettings(worker: Worker): void {
+    worker.line.send({ kind: 'settings', settings: this.#settings.live })
+  }
+
+  #tellPhase(worker: Worker, phase: WorkerPhase): void {
+    const { state } = worker
+    if (state === null) return
+    const { generation, index, pid, protocol: version } = state
+    const { retireMs: withinMs } = this.#settings
+    const retiringSinceMs = phase === 'retiring' ? this.#clock.now() : 0
+    worker.state = { ...state, phase, retiringSinceMs }
+    if (version >= 2) worker.line.send({ kind: 'phase', phase, withinMs })
+    // Such a worker serves from the moment it has a view.
+    else if (phase === 'retiring') worker.line.send({ kind: 'drain', withinMs })
+    this.#logger.info({ generation, index, pid }, `worker: ${state.phase ?? 'new'} -> ${phase}`)
+  }
+
+  /** Whether a worker acts on the newest of everything. */
+  #isReady({ applied, capturing }: WorkerState): boolean {
+    const captures = this.#captureSequence === 0 || capturing?.sequence === this.#captureSequence
+    return applied !== 0 && captures
+  }
+
   #changed(): void {
+    this.refresh()
     for (const listener of this.#listeners) listener()
   }
 }

@@ -7,6 +7,7 @@ import type {
   AgentFacts,
   AuthzAnswer,
   CheckReport,
+  GenerationReport,
   HealthResult,
   RotationWish,
 } from '#shared/model/admin.ts'
@@ -15,6 +16,7 @@ import type { WhyAnswer, WhyQuestion } from '#shared/model/why.ts'
 /** What can be asked, with what is answered. */
 export interface AdminAnswers extends AgentFacts {
   readonly checks: readonly CheckReport[]
+  readonly generations: readonly GenerationReport[]
 }
 
 /** What can be commanded, with what is sent. */

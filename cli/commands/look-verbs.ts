@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander'
 import { check } from '#cli/check.ts'
+import { generations } from '#cli/generations.ts'
 import { schema } from '#cli/schema.ts'
 import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
@@ -39,6 +40,11 @@ export function addLookVerbs(program: Command, context: Context): void {
         }),
       ),
     )
+  verb(
+    program,
+    'generations',
+    'which generations of workers there are, and what they still carry',
+  ).action(() => context.done(generations(context.local())))
   verb(program, 'schema', 'JSON Schema of a manifest, for editors').action(() =>
     context.done(schema({ printer: context.printer() })),
   )

@@ -37,6 +37,11 @@ const passing: InstanceHealth = {
   checks: [{ name: 'http', state: 'passing', detail: 'status 200' }],
 }
 const worker = {
+  version: '1.2.3',
+  phase: 'live' as const,
+  startedAtMs: 1,
+  retiringSinceMs: 0,
+  open: 3,
   generation: 1,
   index: 0,
   pid: 7,
@@ -120,7 +125,7 @@ function makeReport(
         plaintext: async () => new Map(),
       },
       locals: { services: [] },
-      hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }) },
+      hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }), retireMs: 1000 },
       trust: () => ({ bundle: 4, bans: 2 }),
       trustRecords: { trust: null, series: [] },
       membership: () => (isAlone ? null : membership),
@@ -171,6 +176,7 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
   const listening = { tunnelPort: 0, listeners: [] }
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
+    retireMs: 1000,
     crashes: 0,
     collect: async () => ({ series: [] }),
   })
@@ -270,7 +276,7 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     { metric: 'of_a_newer_worker', labels: {}, value: 1 },
   ]
   const report = makeReport({
-    hub: { workers: [worker], crashes: 0, collect: async () => ({ series }) },
+    hub: { workers: [worker], crashes: 0, collect: async () => ({ series }), retireMs: 1000 },
   })
   const page = await report.metricsText()
   for (const line of [

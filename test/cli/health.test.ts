@@ -24,6 +24,7 @@ async function agentOf(t: Test) {
         manifests: () => [],
         certificates: () => [],
         policies: () => healthyFacts.policies,
+        generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
       },
       logger,

@@ -28,6 +28,7 @@ async function agentOf(t: Test) {
         },
         certificates: () => [],
         policies: () => healthyFacts.policies,
+        generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
       },
       logger: createLogger({ name: 'test', level: 'silent' }),

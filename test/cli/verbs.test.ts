@@ -47,6 +47,7 @@ async function agentWith(
     manifests: () => facts.manifests,
     certificates: () => facts.certificates,
     policies: () => facts.policies,
+    generations: async () => [],
     explain: () => answer,
   }
   const server = new AdminServer({ source, logger }, { socketPath })

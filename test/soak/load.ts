@@ -37,6 +37,8 @@ export interface Stretch {
   readonly failed: number
   /** The first few, with the calling host. */
   readonly failures: readonly string[]
+  /** When the last of them ended, milliseconds since the epoch; 0: there was none. */
+  readonly lastFailureMs: number
 }
 
 interface Callers {
@@ -110,13 +112,14 @@ export class SoakLoad {
         .flatMap(({ host, failures }) =>
           failures
             .filter(({ atMs }) => atMs >= sinceMs && atMs < untilMs)
-            .map(({ what }) => `${host.name} ${what}`),
+            .map(({ atMs, what }) => ({ atMs, what: `${host.name} ${what}` })),
         )
       const now = count()
       return {
         requests: now[0] - requests,
         failed: untilMs === Infinity ? now[1] - failed : found.length,
-        failures: found.slice(0, 10),
+        failures: found.slice(0, 10).map(({ what }) => what),
+        lastFailureMs: Math.max(0, ...found.map(({ atMs }) => atMs)),
       }
     }
   }

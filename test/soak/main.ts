@@ -6,11 +6,15 @@
 import { parseArgs } from 'node:util'
 import { renderResult, type Result } from '#test/bench/result.ts'
 import { identity } from './events/identity.ts'
+import { kills } from './events/kills.ts'
+import { upgrades } from './events/upgrades.ts'
 import { killMeshes, type SoakSettings } from './soak.ts'
 
 /** Every kind of events. */
 const kinds: Readonly<Record<string, (settings: SoakSettings) => Promise<void>>> = {
   identity,
+  upgrades,
+  kills,
 }
 
 const { values, positionals } = parseArgs({

@@ -28,6 +28,10 @@ export interface SoakMeshSettings {
   readonly leafTtlSeconds: number
   /** @default 'embedded' */
   readonly store?: 'embedded' | 'etcd'
+  /** Where the programs are. @default this checkout */
+  readonly root?: string
+  /** Of each agent. @default 1 */
+  readonly workers?: number
 }
 
 const service = join(root, 'test/support/service-program.ts')
@@ -59,7 +63,13 @@ export class SoakMesh {
   static async raise(settings: SoakSettings, mesh: SoakMeshSettings): Promise<SoakMesh> {
     const world = new World(
       { machine: thisMachine, say: settings.say },
-      { root, hosts: 4, store: 'embedded', agentConfig: { accessLog: 'errors' }, ...mesh },
+      {
+        root,
+        hosts: 4,
+        store: 'embedded',
+        ...mesh,
+        agentConfig: { accessLog: 'errors', workers: mesh.workers ?? 1 },
+      },
     )
     const soak = new SoakMesh(settings, world)
     running.add(world)

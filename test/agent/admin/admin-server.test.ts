@@ -16,6 +16,7 @@ const source = {
   manifests: () => healthyFacts.manifests,
   certificates: () => healthyFacts.certificates,
   policies: () => healthyFacts.policies,
+  generations: async () => [],
   explain: (query: URLSearchParams) =>
     ({ kind: 'bad-question', problem: query.get('source') ?? '' }) as const,
 }

@@ -224,7 +224,7 @@ t.test('every ending leaves one outcome and one finish for each start', async (t
     ({ caller }) => caller.close({ code: 'ECONNRESET', message: '' }),
     ({ caller }) => caller.saysEnd(),
     ({ relay }) => relay.expired(),
-    ({ relay }) => relay.drain(),
+    ({ relay }) => relay.drain(1000),
   ]
   const texts = [get, 'POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 9\r\n\r\nhalf', get + get]
   for (const text of texts) {

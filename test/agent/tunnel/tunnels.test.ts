@@ -218,7 +218,7 @@ t.test('Tunnels without a certificate says so', async (t) => {
 t.test('Tunnels moves on when the far agent drains, and finishes what is open', async (t) => {
   const pair = await makeTunnelPair(t)
   const stream = opened(await pair.open())
-  pair.listener.drain()
+  void pair.listener.drain()
   await until('the caller has heard', () => stream.channel.retiring)
   await says(stream, 'still here')
   t.match(await pair.open(), { reason: 'tunnel-failed', detail: /ECONNREFUSED/ })

@@ -36,6 +36,7 @@ function supervise(
       environment,
       stages: programs.map((one) => [one]),
       finalCodes: [78],
+      doneCode: 79,
       killMs: 10_000,
       ...settings,
     },
@@ -153,7 +154,7 @@ t.test('Supervisor outlives a missing program, and starts nothing once it stops'
   const missing = { ...shell('m', ''), command: '/no/such/program' }
   const supervisor = new Supervisor(
     { clock: fake, random, logger },
-    { environment, stages: [[missing]], finalCodes: [], killMs: 10_000 },
+    { environment, stages: [[missing]], finalCodes: [], doneCode: 79, killMs: 10_000 },
   )
   const ended = supervisor.run()
   await until('it waits to try again', () => fake.pending === 1)

@@ -12,7 +12,7 @@ import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { noBans } from '#shared/model/trust.ts'
 import { ControlLink } from '#agent/workers/control-link.ts'
-import type { ToWorker, WorkerSettings } from '#agent/workers/messages.ts'
+import { protocol, type ToWorker, type WorkerSettings } from '#agent/workers/messages.ts'
 import { WorkerHub } from '#agent/workers/worker-hub.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
@@ -36,6 +36,7 @@ const worker: WorkerSettings = {
     idleMs: 300_000,
   },
 }
+const live = { accessLog: 'errors', logLevel: 'info' } as const
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const epochs = { bundle: 2, bans: 1 }
 const trustOf = (bundlePem: string) => ({ bundlePem, trustDomain, bans: noBans, epochs })
@@ -52,7 +53,10 @@ const snapshot: Snapshot = {
 }
 
 function startHub(path: string): { hub: WorkerHub; ready: Promise<void> } {
-  const hub = new WorkerHub({ clock, logger }, { socketPath: path, worker, collectMs: 200 })
+  const hub = new WorkerHub(
+    { clock, logger },
+    { socketPath: path, worker, live, retireMs: 5000, collectMs: 200 },
+  )
   return { hub, ready: hub.start() }
 }
 
@@ -73,8 +77,9 @@ function startLink(path: string): {
         heard.push(message)
         wake()
       },
+      age: () => ({ phase: null, startedAtMs: 1, retiringSinceMs: 0 }),
     },
-    { socketPath: path, generation: 1, index: 0, pid: 42 },
+    { socketPath: path, generation: 1, index: 0, pid: 42, version: '1.2.3' },
   )
   link.start()
   const hears = async (kind: ToWorker['kind'], count = 1): Promise<void> => {
@@ -96,14 +101,16 @@ t.test('WorkerHub hands a worker that connects late the newest of everything', a
   hub.setCredentials([])
   hub.setSnapshot(snapshot)
   const { link, heard, hears } = startLink(path)
-  await hears('snapshot')
+  await hears('phase')
   t.same(heard, [
-    { kind: 'welcome', protocol: 1, settings: worker },
+    { kind: 'welcome', protocol: protocol.newest, settings: worker },
+    { kind: 'settings', settings: live },
     { kind: 'trust', ...trustOf('bundle') },
     { kind: 'credentials', credentials: [] },
     { kind: 'snapshot', snapshot },
+    { kind: 'phase', phase: 'live', withinMs: 5000 },
   ])
-  t.match(hub.workers, [{ generation: 1, index: 0, pid: 42, protocol: 1 }])
+  t.match(hub.workers, [{ generation: 1, index: 0, pid: 42, version: '1.2.3', phase: 'live' }])
   link.stop({ series: [] })
   await hub.stop()
 })
@@ -223,7 +230,7 @@ t.test('WorkerHub says nothing twice', async (t) => {
   await hears('snapshot')
   t.same(
     heard.map(({ kind }) => kind),
-    ['welcome', 'trust', 'credentials', 'snapshot'],
+    ['welcome', 'settings', 'phase', 'trust', 'credentials', 'snapshot'],
   )
   link.stop({ series: [] })
   await hub.stop()
@@ -295,12 +302,13 @@ t.test('WorkerHub agrees with newer and older workers on what both speak', async
   const socket = connect(path)
   socket.resume()
   // A worker of the next version; it has a message and a field this one knows nothing of.
-  const hello = { kind: 'hello', newest: 2, oldest: 1, generation: 2, index: 0, pid: 7, more: true }
+  const range = { newest: protocol.newest + 1, oldest: protocol.newest }
+  const hello = { kind: 'hello', ...range, generation: 2, index: 0, pid: 7, more: true }
   socket.write(`${JSON.stringify(hello)}\n${JSON.stringify({ kind: 'weather' })}\n`)
   const listening = { kind: 'listening', state: { tunnelPort: 15008, listeners: [] } }
   socket.write(`${JSON.stringify(listening)}\n`)
   await until('it is known', () => hub.workers[0]?.listening.tunnelPort === 15008)
-  t.match(hub.workers, [{ generation: 2, protocol: 1 }])
+  t.match(hub.workers, [{ generation: 2, protocol: protocol.newest }])
   socket.destroy()
   await hub.stop()
 })
