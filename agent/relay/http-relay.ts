@@ -58,6 +58,9 @@ export const httpRelayDefaults: HttpRelaySettings = {
 /** From so many bytes on that wait their turn, the caller waits too. */
 const mostWaiting = 65_536
 
+/** Longest wait for another request of a peer agent that was told goodbye. */
+const peerIdleMs = 1000
+
 /** See the header. */
 export class HttpRelay implements ChannelSink, Watched {
   readonly parts: HttpRelayParts
@@ -156,7 +159,10 @@ export class HttpRelay implements ChannelSink, Watched {
   /** Ends the connection after the request under way, or, when there is none, if none comes soon. */
   drain(idleMs: number): void {
     this.#draining = true
-    if (this.#phase === 'head' && this.#input.size === 0) this.expectWithin(idleMs)
+    if (this.#phase !== 'head' || this.#input.size > 0) return
+    // A peer agent has heard by then that its tunnel takes no more requests; a caller hears nothing.
+    const isPeer = this.parts.steps.direction === 'inbound'
+    this.expectWithin(isPeer ? Math.min(idleMs, peerIdleMs) : idleMs)
   }
 
   /** Policy has changed: what it no longer allows ends, the request under way with a reason. */

@@ -50,10 +50,13 @@ async function serveStreams(
     host.dropManifest(`echo-${host.name}`, { port: echoPort, address: local, protocol: 'tcp' })
     host.dropManifest('streams', { upstreams: { [`echo-${far.name}`]: streamPort } })
   }
-  for (const host of hosts) {
-    const batch = new Streams({ host, node }, { port: streamPort, count: 1 })
-    await mesh.until(`streams of ${host.name} are answered`, () => batch.isOpen)
-    await batch.close()
+  for (const [host, far] of [hosts, hosts.toReversed()] as [DemoHost, DemoHost][]) {
+    await mesh.until(`${host.name} takes streams`, async () => {
+      const { workers } = await host.admin.ask('status')
+      const open = workers[0]?.listeners.find(({ port }) => port === streamPort)?.problem === ''
+      const services = await host.admin.ask('services')
+      return open && services.some(({ name }) => name === `echo-${far.name}`)
+    })
   }
 }
 
