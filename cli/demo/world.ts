@@ -122,9 +122,12 @@ export class World {
         const made = await this.meshctl('token', 'create', host.name, '--service', '*')
         if (!made.ok) throw new MeshError(`no join token: ${made.output}`, { code: 'demo-token' })
         host.startAgent(made.output.trim())
-        await this.until(`the agent on ${host.name} is ready`, async () => {
-          return (await host.admin.ask('status')).ready
-        })
+        await this.until(
+          `the agent on ${host.name} is ready`,
+          async () => (await host.admin.ask('status')).ready,
+          // A crowded machine starts many programs at once.
+          90_000,
+        )
       }),
     )
   }
