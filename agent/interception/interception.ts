@@ -10,29 +10,21 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import type { CaptureView, WorkerPhase } from '#agent/workers/messages.ts'
-import { callerBook, callerPort, callerPortRange, unknownCaller } from './caller-ports.ts'
-import { nothing, tableName, type CaptureState } from './capture-state.ts'
+import type { CaptureView } from '#agent/workers/messages.ts'
+import { callerBook, callerPortRange } from './caller-ports.ts'
+import { nothing, tableName } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { counterOf } from './elements.ts'
 import type { GrantsFile } from './grants-file.ts'
 import { hostProblem } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { KernelTable } from './kernel-table.ts'
+import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
 import { planCapture, type Exemptions, type Plan } from './plan.ts'
 import { sockets, userNumber, type SocketEntry } from './users.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
-
-/** A worker as interception sees it. */
-export interface CapturingWorker {
-  readonly generation: number
-  /** Only to live ones captured connections are led. */
-  readonly phase: WorkerPhase | null
-  /** The view it acts on and the indexes of callers whose ports are open; null: it knows of none. */
-  readonly capturing: { readonly sequence: number; readonly open: readonly number[] } | null
-}
 
 /** What interception leans on. */
 export interface InterceptionParts {
@@ -71,13 +63,6 @@ export type CaptureStatus =
   | { readonly kind: 'failed'; readonly reason: string; readonly hint: string }
   | { readonly kind: 'waiting'; readonly reason: string }
   | { readonly kind: 'on' }
-
-/** What the kernel is to do. */
-interface Lead {
-  readonly state: CaptureState
-  /** Whose ports connections are led to; null: nobody's. */
-  readonly generation: number | null
-}
 
 /** A successor of a control process waits this long for workers that served before it. */
 const graceMs = 10_000
@@ -304,40 +289,17 @@ export class Interception {
 
   /** What the kernel shall do now, and for whom; null: wait, a worker will be heard of soon. */
   #leadFor(plan: Plan): Lead | null {
-    const able = this.#parts.workers.workers.filter(({ capturing, phase }) => {
-      return capturing !== null && phase === 'live'
-    })
-    const newest = Math.max(...able.map(({ generation }) => generation))
-    const group = able.filter(({ generation }) => generation === newest)
-    if (group.length === 0) {
-      const isEarly = this.#parts.clock.elapsed() - this.#startedAt < graceMs
-      if (!this.#hasCaptured && isEarly) {
-        this.#retry?.stop()
-        this.#retry = this.#parts.clock.after(graceMs, () => this.refresh())
-        return null
-      }
-      return { state: this.#liftedState(plan), generation: null }
+    const { firstPort } = this.#settings
+    const { workers } = this.#parts.workers
+    const lead = leadTo(plan, workers, { firstPort, sequence: this.#sequence })
+    if (lead.kind === 'wait') return null
+    const isEarly = this.#parts.clock.elapsed() - this.#startedAt < graceMs
+    if (lead.generation === null && !this.#hasCaptured && isEarly) {
+      this.#retry?.stop()
+      this.#retry = this.#parts.clock.after(graceMs, () => this.refresh())
+      return null
     }
-    if (group.some(({ capturing }) => capturing?.sequence !== this.#sequence)) return null
-    const isOpen = (index: number): boolean =>
-      group.every(({ capturing }) => capturing?.open.includes(index) === true)
-    if (!isOpen(unknownCaller)) return null
-    const port = (index: number): number => callerPort(this.#settings.firstPort, newest, index)
-    const state = {
-      ...plan.state,
-      unknownPort: port(unknownCaller),
-      callers: plan.callers
-        .filter(({ index }) => isOpen(index))
-        .map(({ user, index }) => ({ user, port: port(index) })),
-    }
-    return { state, generation: newest }
-  }
-
-  /** Nobody takes connections: what is denied without the mesh stays led to where nobody answers. */
-  #liftedState({ state }: Plan): CaptureState {
-    const destinations = state.destinations.filter(({ denied }) => denied)
-    const unknownPort = destinations.length === 0 ? null : this.#settings.firstPort
-    return { ...state, destinations, unknownPort, callers: [] }
+    return lead
   }
 
   async #findExemptUsers(): Promise<void> {

@@ -1,7 +1,7 @@
 /** Owns what is told of generations: which there are, what each does, and what it still carries. Pure. */
 
 import type { GenerationReport } from '#shared/model/admin.ts'
-import type { WorkerState } from './worker-hub.ts'
+import type { WorkerState } from './connected-worker.ts'
 
 /** Newest first. */
 export function generationsReport(

@@ -10,52 +10,23 @@ import { dirname } from 'node:path'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import type { TrustEpochs } from '#shared/model/trust.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#agent/platform.ts'
+import { ConnectedWorker, type ValueKind, type WorkerState } from './connected-worker.ts'
 import { CounterLedger } from './counter-ledger.ts'
 import { phasesOf } from './generation-rules.ts'
 import { LineSocket } from './line-socket.ts'
-import { Outbox } from './outbox.ts'
 import {
   protocol,
   type CaptureView,
   type CounterDump,
   type CredentialMessage,
   type FromWorker,
-  type ListeningState,
   type LiveWorkerSettings,
   type ToWorker,
   type WorkerPhase,
   type WorkerSettings,
 } from './messages.ts'
-
-/** A connected worker, for `meshctl status`. */
-export interface WorkerState {
-  readonly generation: number
-  readonly index: number
-  readonly pid: number
-  readonly protocol: number
-  /** Of its program; empty where it does not tell. */
-  readonly version: string
-  /** What it was last told to do; null: nothing yet. */
-  readonly phase: WorkerPhase | null
-  /** Milliseconds since the epoch; 0 where it does not tell. */
-  readonly startedAtMs: number
-  /** When it began to retire; 0: it does not. */
-  readonly retiringSinceMs: number
-  /** Connections and streams it carries, when last asked. */
-  readonly open: number
-  /** Sequence of the snapshot it acts on. */
-  readonly applied: number
-  /** Of the trust it acts on; zeros until it has said so. */
-  readonly trust: TrustEpochs
-  readonly listening: ListeningState
-  /** How often a worker in its place has ended without a goodbye. */
-  readonly crashes: number
-  /** What it captures; null: it knows of no capture. */
-  readonly capturing: { readonly sequence: number; readonly open: readonly number[] } | null
-}
 
 /** Settings of the hub. */
 export interface WorkerHubSettings {
@@ -77,31 +48,12 @@ const comeBackMs = 3000
 /** More connections than workers could ever make. */
 const maxConnections = 64
 
-/** Values every worker must know, in the order in which one that connects hears them. */
-type ValueKind = 'trust' | 'credentials' | 'snapshot' | 'capture'
-
-class Worker {
-  readonly line: LineSocket<FromWorker, ToWorker>
-  readonly outbox: Outbox<ValueKind>
-  /** Whether it acts on a snapshot, be it of an earlier control process. */
-  serving = false
-  /** It has said goodbye. */
-  leaving = false
-  state: WorkerState | null = null
-  readonly waiting = new Map<number, (counters: CounterDump) => void>()
-  constructor(socket: Socket) {
-    this.line = new LineSocket(socket)
-    this.outbox = new Outbox({ sink: this.line })
-    this.line.onDrain(() => this.outbox.drained())
-  }
-}
-
 /** Feeds workers and hears them. */
 export class WorkerHub {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #server: Server
-  readonly #workers = new Set<Worker>()
+  readonly #workers = new Set<ConnectedWorker>()
   readonly #ledger = new CounterLedger()
   readonly #listeners = new Set<() => void>()
   readonly #values = new Map<ValueKind, string>()
@@ -256,7 +208,7 @@ export class WorkerHub {
     return this.#ledger.total()
   }
 
-  #ask(worker: Worker): Promise<void> {
+  #ask(worker: ConnectedWorker): Promise<void> {
     // One that does not even read is not asked: its last answer stands.
     if (worker.state === null || worker.line.backlog > 0) return Promise.resolve()
     const request = ++this.#requests
@@ -284,13 +236,13 @@ export class WorkerHub {
     }
   }
 
-  #hand(worker: Worker, kind: ValueKind, line: string): void {
+  #hand(worker: ConnectedWorker, kind: ValueKind, line: string): void {
     if (kind === 'snapshot' && this.#provisional && worker.serving) return
     worker.outbox.put(kind, line)
   }
 
   #accept(socket: Socket): void {
-    const worker = new Worker(socket)
+    const worker = new ConnectedWorker(socket)
     this.#workers.add(worker)
     worker.line.handle(
       (message) => this.#hear(worker, message),
@@ -304,7 +256,7 @@ export class WorkerHub {
     )
   }
 
-  #gone(worker: Worker, { generation, index, pid }: WorkerState, problem: string): void {
+  #gone(worker: ConnectedWorker, { generation, index, pid }: WorkerState, problem: string): void {
     if (worker.leaving || this.#stopping) {
       this.#logger.info({ generation, index, pid }, 'worker: connected -> ended')
       return
@@ -315,7 +267,7 @@ export class WorkerHub {
     this.#logger.warn({ generation, index, pid, crashes, problem }, 'worker: connected -> crashed')
   }
 
-  #hear(worker: Worker, message: FromWorker): void {
+  #hear(worker: ConnectedWorker, message: FromWorker): void {
     switch (message.kind) {
       case 'hello':
         this.#welcome(worker, message)
@@ -351,7 +303,7 @@ export class WorkerHub {
     }
   }
 
-  #welcome(worker: Worker, hello: FromWorker & { kind: 'hello' }): void {
+  #welcome(worker: ConnectedWorker, hello: FromWorker & { kind: 'hello' }): void {
     const version = Math.min(hello.newest, protocol.newest)
     const { generation, index, pid, startedAtMs = 0, retiringSinceMs = 0 } = hello
     if (version < hello.oldest || version < protocol.oldest) {
@@ -389,11 +341,11 @@ export class WorkerHub {
     this.#changed()
   }
 
-  #tellSettings(worker: Worker): void {
+  #tellSettings(worker: ConnectedWorker): void {
     worker.line.send({ kind: 'settings', settings: this.#settings.live })
   }
 
-  #tellPhase(worker: Worker, phase: WorkerPhase): void {
+  #tellPhase(worker: ConnectedWorker, phase: WorkerPhase): void {
     const { state } = worker
     if (state === null) return
     const { generation, index, pid, protocol: version } = state
