@@ -16,7 +16,7 @@ import { Membership } from './discovery/membership.ts'
 import { MeshDns } from './dns/mesh-dns.ts'
 import { reloadResolved } from './dns/reload-resolved.ts'
 import { bringHealth } from './health/bring-health.ts'
-import { isUp } from './health/check-rules.ts'
+import { isUp, stateOfPort } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { HostCapture } from './interception/host-capture.ts'
@@ -38,7 +38,13 @@ import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { parsePort, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
+import { servedName } from '#shared/model/manifest.ts'
+import {
+  parsePort,
+  type PortName,
+  type ServiceName,
+  type TrustDomain,
+} from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { trustPrefix } from '#shared/store/keys.ts'
 
@@ -149,12 +155,17 @@ export class App {
         clock,
         logger,
         publish: (desired, farewells) => this.#records.setRegistration(desired, farewells),
-        fitnessOf: (service) => ({
+        fitnessOf: ({ service, port, ports }) => ({
           healthy: this.#isHealthy(service),
           warning: this.#health.statusOf(service)?.state === 'warning',
           certified: this.#identity.isCertified(service),
-          protocol: this.#detector.protocolOf(service),
+          protocol: this.#detector.hasAsked(service) ? this.#detector.protocolOf(service) : null,
           finding: this.#detector.findingOf(service),
+          ports: ports.map(({ name }) => ({
+            name,
+            healthy: this.#isPortUp(service, name),
+            protocol: this.#detector.protocolOf(service, servedName({ port, ports }, name)),
+          })),
         }),
         isWithdrawn: (service) => this.#withdrawals.of(service) !== null,
       },
@@ -478,6 +489,14 @@ export class App {
   #isUp(service: ServiceName): boolean {
     const state = this.#health.statusOf(service)?.state
     return state !== undefined && isUp(state)
+  }
+
+  #isPortUp(service: ServiceName, name: PortName): boolean {
+    const health = this.#health.statusOf(service)
+    const state = health === null ? 'failing' : stateOfPort(health, name)
+    if (state !== 'starting') return isUp(state)
+    const record = this.#registrar.offer.offered.find((one) => one.service === service)
+    return record?.ports?.some((one) => one.name === name && one.down !== true) === true
   }
 
   /** While the first checks of a changed manifest run, what was said before still counts. */

@@ -48,6 +48,7 @@ import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { targetName } from '#shared/model/target.ts'
 
 /** What a worker is made with. */
 export interface ProxyWorkerParts {
@@ -322,9 +323,9 @@ export class ProxyWorker {
     const { callers, captured, outbound } = plane
     callers.apply(view, trustDomain)
     const accept = (socket: Socket): void => {
-      const service = callers.serviceOf(socket)
-      if (service === null) socket.resetAndDestroy()
-      else outbound.acceptFor(service, socket)
+      const target = callers.targetOf(socket)
+      if (target === null) socket.resetAndDestroy()
+      else outbound.acceptFor(target, socket)
     }
     captured.apply(
       view.callers.flatMap(({ index, service }) =>
@@ -333,7 +334,7 @@ export class ProxyWorker {
           address,
           port: this.#callerPort(index),
           accept,
-          refuse: (socket) => outbound.refuseFor(callers.serviceOf(socket), socket),
+          refuse: (socket) => outbound.refuseFor(callers.targetOf(socket), socket),
         })),
       ),
     )
@@ -544,12 +545,15 @@ function desiredListeners(
       accept: (socket) => outbound.acceptProxy(socket),
       refuse: (socket) => outbound.refuseFor(null, socket),
     },
-    ...snapshot.listeners.map(({ service, port, file }): DesiredListener => ({
-      name: `${service} (${file})`,
-      address: worker.explicitAddress,
-      port,
-      accept: (socket) => outbound.acceptFor(service, socket),
-      refuse: (socket) => outbound.refuseFor(service, socket),
-    })),
+    ...snapshot.listeners.map(({ service, portName = null, port, file }): DesiredListener => {
+      const target = targetName(service, portName)
+      return {
+        name: `${target} (${file})`,
+        address: worker.explicitAddress,
+        port,
+        accept: (socket) => outbound.acceptFor(target, socket),
+        refuse: (socket) => outbound.refuseFor(target, socket),
+      }
+    }),
   ]
 }

@@ -1,5 +1,5 @@
 /**
- * Owns what is known of how the services of this host speak. Each is asked once it is up, and again
+ * Owns what is known of how the services of this host speak, port by port. Each is asked once it is up, and again
  * after it was down or has moved; what is known stays until there is something newer. It publishes
  * nothing.
  */
@@ -7,10 +7,11 @@
 import type { Clock } from '#agent/platform.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { carriageOf, mismatchOf, type Finding } from '#shared/model/finding.ts'
-import type { Manifest } from '#shared/model/manifest.ts'
-import type { ServiceName } from '#shared/model/names.ts'
+import { carriageOf, carriageOfDeclared, mismatchOf, type Finding } from '#shared/model/finding.ts'
+import { servedPorts, type Manifest, type ServedPort } from '#shared/model/manifest.ts'
+import type { PortName, ServiceName } from '#shared/model/names.ts'
 import type { Protocol } from '#shared/model/records.ts'
+import { targetName, type TargetName } from '#shared/model/target.ts'
 import { askOver, type Ask } from './ask.ts'
 
 /** Collaborators of a detector. */
@@ -23,12 +24,19 @@ export interface DetectorParts {
   readonly ask?: Ask
 }
 
-/** One service. */
+/** A port and where it is. */
+interface Served extends ServedPort {
+  readonly service: ServiceName
+  readonly address: string
+}
+
+/** What is known of one. */
 interface Known {
   /** The newest; null before the first. */
   finding: Finding | null
   /** Where it was found, or is being asked; empty when it has to be asked anew. */
   place: string
+  wasAsked: boolean
   asking: AbortController | null
 }
 
@@ -39,35 +47,49 @@ const pausesMs = [2000, 8000, 30_000] as const
 export class Detector {
   readonly #parts: DetectorParts
   readonly #ask: Ask
-  readonly #known = new Map<ServiceName, Known>()
+  readonly #known = new Map<TargetName, Known>()
   readonly #listeners = new Set<() => void>()
   readonly #running = new Set<Promise<void>>()
-  #manifests: ReadonlyMap<ServiceName, Manifest> = new Map()
+  #served: ReadonlyMap<TargetName, Served> = new Map()
+  #ports: ReadonlyMap<ServiceName, readonly Served[]> = new Map()
 
   constructor(parts: DetectorParts) {
     this.#parts = parts
     this.#ask = parts.ask ?? askOver(parts)
   }
 
-  /** What was found of a service; null before it was asked. */
-  findingOf(service: ServiceName): Finding | null {
-    return this.#known.get(service)?.finding ?? null
+  /** What was found of a service, or of its port of that name; null before it was asked. */
+  findingOf(service: ServiceName, portName: PortName | null = null): Finding | null {
+    return this.#known.get(targetName(service, portName))?.finding ?? null
   }
 
-  /** How a service is carried; null while that is not known. A declared protocol settles it. */
-  protocolOf(service: ServiceName): Protocol | null {
-    const manifest = this.#manifests.get(service)
-    if (manifest === undefined || manifest.declared) return manifest?.protocol ?? null
-    const finding = this.findingOf(service)
+  /** How a port is carried; null while that is not known. A declared protocol settles it. */
+  protocolOf(service: ServiceName, portName: PortName | null = null): Protocol | null {
+    const served = this.#served.get(targetName(service, portName))
+    if (served === undefined) return null
+    if (served.declared !== null) return carriageOfDeclared(served.declared)
+    const finding = this.findingOf(service, portName)
     return finding === null ? null : carriageOf(finding)
   }
 
   /** Why what a service declares cannot be so; empty where it can. */
   mismatchOf(service: ServiceName): string {
-    const manifest = this.#manifests.get(service)
-    const finding = this.findingOf(service)
-    if (manifest?.declared !== true || finding === null) return ''
-    return mismatchOf(manifest.protocol, finding)
+    const words = (this.#ports.get(service) ?? []).map((served) => this.#mismatch(served))
+    return words.filter((one) => one !== '').join('; ')
+  }
+
+  /** Whether every port of a service was asked once, unless its protocol is declared. */
+  hasAsked(service: ServiceName): boolean {
+    return (this.#ports.get(service) ?? []).every(
+      ({ name, declared }) =>
+        declared !== null || this.#known.get(targetName(service, name))?.wasAsked === true,
+    )
+  }
+
+  #mismatch({ service, name, declared }: Served): string {
+    const finding = this.findingOf(service, name)
+    const words = declared === null || finding === null ? '' : mismatchOf(declared, finding)
+    return words === '' || name === null ? words : `${name}: ${words}`
   }
 
   /** Calls back after something was found; answers how to stop that. */
@@ -78,32 +100,42 @@ export class Detector {
 
   /** Takes over the manifests in force. */
   apply(manifests: readonly Manifest[]): void {
-    const served = manifests.filter(({ port }) => port !== undefined)
-    this.#manifests = new Map(served.map((manifest) => [manifest.service, manifest]))
-    for (const [service, known] of this.#known) {
-      if (this.#manifests.has(service)) continue
+    this.#served = new Map(
+      manifests.flatMap((manifest) =>
+        servedPorts(manifest).map((served) => {
+          const { service, address } = manifest
+          return [targetName(service, served.name), { ...served, service, address }] as const
+        }),
+      ),
+    )
+    this.#ports = Map.groupBy(this.#served.values(), ({ service }) => service)
+    for (const [target, known] of this.#known) {
+      if (this.#served.has(target)) continue
       known.asking?.abort()
-      this.#known.delete(service)
+      this.#known.delete(target)
     }
     this.refresh()
   }
 
   /** Looks who is up, and asks those of whom nothing is known there. */
   refresh(): void {
-    for (const [service, { address, port = 0 }] of this.#manifests) {
-      let known = this.#known.get(service)
+    for (const [target, served] of this.#served) {
+      let known = this.#known.get(target)
       if (known === undefined) {
-        this.#known.set(service, (known = { finding: null, place: '', asking: null }))
+        this.#known.set(
+          target,
+          (known = { finding: null, place: '', wasAsked: false, asking: null }),
+        )
       }
-      const place = `${address} ${port}`
-      if (!this.#parts.isUp(service)) {
+      const place = `${served.address} ${served.port}`
+      if (!this.#parts.isUp(served.service)) {
         // Whoever comes back may be another program.
         if (known.asking === null) known.place = ''
       } else if (known.place !== place) {
         known.asking?.abort()
         known.place = place
         known.asking = new AbortController()
-        const running = this.#find(service, known, { address, port }, known.asking.signal)
+        const running = this.#find(served, known, known.asking.signal)
         const ended = running.finally(() => this.#running.delete(ended))
         this.#running.add(ended)
       }
@@ -116,16 +148,14 @@ export class Detector {
     await Promise.all(this.#running)
   }
 
-  async #find(
-    service: ServiceName,
-    known: Known,
-    place: { readonly address: string; readonly port: number },
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #find(served: Served, known: Known, signal: AbortSignal): Promise<void> {
     for (const pauseMs of [...pausesMs, 0]) {
-      const finding = await this.#ask(place, signal)
+      const finding = await this.#ask(served, signal)
       if (signal.aborted) return
-      if (finding !== null) this.#take(service, known, finding)
+      const isFirst = !known.wasAsked
+      known.wasAsked = true
+      if (finding !== null) this.#take(served, known, finding)
+      else if (isFirst) this.#tell()
       if (finding !== null && finding.speech !== 'silent') break
       await sleep(this.#parts.clock, pauseMs, signal)
     }
@@ -135,13 +165,18 @@ export class Detector {
     this.refresh()
   }
 
-  #take(service: ServiceName, known: Known, finding: Finding): void {
+  #take(served: Served, known: Known, finding: Finding): void {
     if (JSON.stringify(known.finding) === JSON.stringify(finding)) return
     known.finding = finding
     const { logger } = this.#parts
-    const mismatch = this.mismatchOf(service)
-    if (mismatch === '') logger.info({ service, ...finding }, 'service asked how it speaks')
-    else logger.warn({ service, ...finding, mismatch }, 'service asked how it speaks')
+    const { service, port } = served
+    const mismatch = this.#mismatch(served)
+    if (mismatch === '') logger.info({ service, port, ...finding }, 'service asked how it speaks')
+    else logger.warn({ service, port, ...finding, mismatch }, 'service asked how it speaks')
+    this.#tell()
+  }
+
+  #tell(): void {
     for (const listener of this.#listeners) listener()
   }
 }

@@ -6,7 +6,8 @@
 
 import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { HostName, ServiceName } from '#shared/model/names.ts'
-import type { HostPresence, InstanceRecord, Protocol } from '#shared/model/records.ts'
+import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
+import { majorityOf, portsTogether } from '#shared/model/service-targets.ts'
 import type { HostView, InstanceView, ServiceView } from '#shared/model/snapshot.ts'
 import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { deepFreeze } from '#shared/schema/freeze.ts'
@@ -189,15 +190,22 @@ export class Catalog {
     }
     const instances = records
       .map((record): InstanceView => {
-        const { host, id, port, weight, intercept, onAgentDown } = record
+        const { host, id, port, ports, weight, intercept, onAgentDown } = record
         const addresses = {
           ...(intercept === undefined ? {} : { intercept }),
           ...(onAgentDown === undefined ? {} : { onAgentDown }),
         }
-        return { host, id, port, weight, ...addresses, ...labelsOf(record) }
+        const named = ports === undefined ? {} : { ports }
+        return { host, id, port, ...named, weight, ...addresses, ...labelsOf(record) }
       })
       .sort((a, b) => order(a.host, b.host) || order(a.id, b.id))
-    const view: ServiceView = { name, protocol: protocolOf(records), instances }
+    const ports = portsTogether(records.map((record) => record.ports))
+    const view: ServiceView = {
+      name,
+      protocol: majorityOf(records.map(({ protocol }) => protocol)),
+      ...(ports.length === 0 ? {} : { ports }),
+      instances,
+    }
     return JSON.stringify(before) === JSON.stringify(view) ? before : deepFreeze(view)
   }
 
@@ -210,12 +218,6 @@ export class Catalog {
 
 function placeOf({ host, id }: Pick<InstanceRecord, 'host' | 'id'>): string {
   return `${host}/${id}`
-}
-
-/** While instances differ, as during a change of the manifest, the majority; bytes in a tie. */
-function protocolOf(records: readonly InstanceRecord[]): Protocol {
-  const http = records.filter(({ protocol }) => protocol === 'http').length
-  return http * 2 > records.length ? 'http' : 'tcp'
 }
 
 function order(a: string, b: string): number {

@@ -7,7 +7,7 @@ import type { ListenerView } from '#shared/model/snapshot.ts'
 export function listenersOf(manifests: readonly Manifest[]): readonly ListenerView[] {
   return manifests
     .flatMap(({ file, upstreams }) =>
-      upstreams.map(({ service, port }): ListenerView => ({ service, port, file })),
+      upstreams.map((upstream): ListenerView => ({ ...upstream, file })),
     )
     .sort((a, b) => a.port - b.port)
 }

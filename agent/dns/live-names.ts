@@ -1,6 +1,6 @@
 /** Owns the names of the mesh as the zone asks for them, from the plan of what is captured. Pure. */
 
-import type { ServiceName } from '#shared/model/names.ts'
+import type { TargetName } from '#shared/model/target.ts'
 import type { MeshNames, NamedService } from './zone.ts'
 
 type Names = ReadonlyMap<string, NamedService>
@@ -27,7 +27,7 @@ export class LiveNames implements MeshNames {
     return this.#names()?.get(service)
   }
 
-  at(address: string): ServiceName | null | undefined {
+  at(address: string): TargetName | null | undefined {
     const names = this.#names()
     if (names === null) return undefined
     if (names !== this.#seen) this.#index(names)

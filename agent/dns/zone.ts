@@ -1,14 +1,14 @@
 /**
- * Owns what the mesh's DNS zone answers (RFC 1034 §4.3.2): `<service>.mesh`, `_<service>._tcp.mesh`
- * and the addresses backwards. Pure: where the names come from and how they travel is not its matter.
+ * Owns what the mesh's DNS zone answers (RFC 1034 §4.3.2): `<service>.mesh`, `<port>.<service>.mesh`,
+ * `_<service>._tcp.mesh` and the addresses backwards. Pure: where the names come from and how they travel is not its matter.
  */
 
-import type { ServiceName } from '#shared/model/names.ts'
+import type { TargetName } from '#shared/model/target.ts'
 import type { Answer } from './wire.ts'
 
-/** A service as DNS knows it. */
+/** A target as DNS knows it. */
 export interface NamedService {
-  readonly service: ServiceName
+  readonly service: TargetName
   readonly ipv4: string | null
   /** Null where IPv6 is off, so that nobody waits for it. */
   readonly ipv6: string | null
@@ -22,7 +22,7 @@ export interface MeshNames {
   readonly known: boolean
   find(service: string): NamedService | undefined
   /** The service of a virtual address; null: an address of the mesh that is free. */
-  at(address: string): ServiceName | null | undefined
+  at(address: string): TargetName | null | undefined
 }
 
 /** What the zone says to a question. */

@@ -4,6 +4,7 @@
  */
 
 import type { CheckOutcome, HealthCheck } from '#shared/model/health-check.ts'
+import type { PortName } from '#shared/model/names.ts'
 
 /** What one check found. */
 export interface CheckResult {
@@ -62,6 +63,8 @@ export interface NamedStatus {
   readonly name: string
   readonly state: HealthState
   readonly detail: string
+  /** The named port it decides about alone; absent where it counts for the whole instance. */
+  readonly portName?: PortName
 }
 
 /** What all checks of an instance say together. */
@@ -75,11 +78,23 @@ export interface InstanceHealth {
 /** The worst first: one that fails settles it, whatever the others have yet to find. */
 const byGravity = ['failing', 'starting', 'warning', 'passing'] as const
 
-/** The verdict of several checks: the worst of them; at least one is given. */
+/**
+ * The verdict of several checks: the worst of those that count for the whole instance, at least one. It
+ * is out until every check has found something, so that an instance comes with all of its ports.
+ */
 export function together(checks: readonly NamedStatus[]): InstanceHealth {
+  const whole = checks.filter(
+    ({ portName, state }) => portName === undefined || state === 'starting',
+  )
   const state =
-    byGravity.find((one) => checks.some((check) => check.state === one)) ?? ('starting' as const)
-  const decisive = checks.find((check) => check.state === state)
+    byGravity.find((one) => whole.some((check) => check.state === one)) ?? ('starting' as const)
+  const decisive = whole.find((check) => check.state === state)
   const { name = '', detail = '' } = decisive ?? {}
   return { state, detail: checks.length > 1 ? `${name}: ${detail}` : detail, checks }
+}
+
+/** What the checks that are about a named port alone say; `passing` where there are none. */
+export function stateOfPort({ checks }: InstanceHealth, portName: PortName): HealthState {
+  const mine = checks.filter((check) => check.portName === portName)
+  return byGravity.find((one) => mine.some(({ state }) => state === one)) ?? 'passing'
 }

@@ -8,6 +8,8 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import {
+  isUp,
+  stateOfPort,
   together,
   type CheckResult,
   type HealthState,
@@ -164,11 +166,13 @@ export class HealthBoard {
   #onTransition(service: ServiceName): void {
     const watched = this.#watched.get(service)
     if (watched === undefined) return
-    const before = watched.health.state
+    const before = watched.health
     watched.health = healthOf(watched)
     const { state } = watched.health
-    if (state === before) return
-    watched.changes.set(state, (watched.changes.get(state) ?? 0) + 1)
+    if (state === before.state && portsDown(watched.health) === portsDown(before)) return
+    if (state !== before.state) {
+      watched.changes.set(state, (watched.changes.get(state) ?? 0) + 1)
+    }
     for (const listener of this.#listeners) listener()
   }
 
@@ -180,11 +184,21 @@ export class HealthBoard {
 
 function healthOf({ checks }: Watched): InstanceHealth {
   return together(
-    [...checks].map(([name, { status }]) => {
+    [...checks].map(([name, { status, settings }]) => {
       const { state, detail } = status
-      return { name, state, detail }
+      const { portName } = settings.check
+      return { name, state, detail, ...(portName === undefined ? {} : { portName }) }
     }),
   )
+}
+
+/** The named ports that may not be called. */
+function portsDown(health: InstanceHealth): string {
+  return health.checks
+    .flatMap(({ portName }) =>
+      portName === undefined || isUp(stateOfPort(health, portName)) ? [] : [portName],
+    )
+    .join()
 }
 
 function isSame(a: RunningCheckSettings, b: RunningCheckSettings): boolean {

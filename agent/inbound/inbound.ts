@@ -30,8 +30,12 @@ export interface InboundParts {
   readonly counters: Pick<TrafficCounters, 'tally'>
 }
 
-/** Authority of a CONNECT between agents: `<instance>.<service>.mesh:<port>`. */
-const authorityShape = /^([a-z0-9-]{1,63})\.([a-z0-9-]{1,63})\.mesh:([0-9]{1,5})$/
+/**
+ * Authority of a CONNECT between agents: `<instance>.<service>.mesh:<port>`, and for a named port
+ * `<instance>.<name>.<service>.mesh:<port>`. The name counts: a number may be that of a moment ago.
+ */
+const authorityShape =
+  /^([a-z0-9-]{1,63})\.(?:([a-z0-9-]{1,63})\.)?([a-z0-9-]{1,63})\.mesh:[0-9]{1,5}$/
 
 const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
 
@@ -50,19 +54,19 @@ export class Inbound {
   /** Takes a stream that a far agent opened; its peer is proven by mTLS. */
   accept(call: IncomingCall): void {
     const { peer, service, authority, stream } = call
-    const [, id = '', named = ''] = authorityShape.exec(authority) ?? []
+    const [, id = '', portName = '', named = ''] = authorityShape.exec(authority) ?? []
     if (named !== service) {
       // The certificate shown was that of the service in SNI; no other may be reached behind it.
       this.#refuse(call, null, 'bad-request', `${authority} is no instance of ${service}`)
       return
     }
-    const instance = this.#parts.instances.find(service, id)
+    const instance = this.#parts.instances.find(service, id, portName)
     if (instance === null || instance.view.draining) {
       this.#refuse(
         call,
         instance,
         'draining',
-        `this host has no instance ${id} of ${service} any more`,
+        `this host has no instance ${id} of ${portName && `${portName}.`}${service} any more`,
       )
       return
     }

@@ -146,17 +146,17 @@ export class LocalInstances {
     this.#parts = parts
   }
 
-  /** Finds an instance by service and instance id. */
-  find(service: string, id: string): ReachableInstance | null {
-    return this.#instances.get(`${service} ${id}`) ?? null
+  /** Finds an instance by service and instance id, at a named port or, by an empty name, the main one. */
+  find(service: string, id: string, portName = ''): ReachableInstance | null {
+    return this.#instances.get(keyOf(service, id, portName)) ?? null
   }
 
   /** Takes over a snapshot; instances that stay where they are keep their channels. */
   apply(snapshot: Snapshot): void {
     const before = this.#instances
     const after = new Map<string, ReachableInstance>()
-    for (const view of snapshot.local) {
-      const key = `${view.service} ${view.id}`
+    for (const [portName, view] of snapshot.local.flatMap(byPort)) {
+      const key = keyOf(view.service, view.id, portName)
       const known = before.get(key)
       known?.update(view)
       after.set(
@@ -172,4 +172,17 @@ export class LocalInstances {
     this.#instances = after
     for (const [key, instance] of before) if (!after.has(key)) instance.retire()
   }
+}
+
+function keyOf(service: string, id: string, portName: string): string {
+  return portName === '' ? `${service} ${id}` : `${service} ${id} ${portName}`
+}
+
+/** An instance as it is reached at each of its ports; at the main one also without a name. */
+function byPort(instance: LocalInstance): readonly (readonly [string, LocalInstance])[] {
+  const { ports = [] } = instance
+  return [
+    ['', instance],
+    ...ports.map(({ name, port, protocol }) => [name, { ...instance, port, protocol }] as const),
+  ]
 }

@@ -22,7 +22,7 @@ import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
-import { planCapture, type Exemptions, type Plan } from './plan.ts'
+import { placesOf, planCapture, type Exemptions, type Plan } from './plan.ts'
 import { sockets, userNumber, type SocketEntry } from './users.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 
@@ -141,9 +141,13 @@ export class Interception {
     const counts = new Map<ServiceName, number>()
     if (table === null) return counts
     const seen = await table.plaintext().catch(() => new Map<string, number>())
-    for (const { service, at } of this.#parts.locals.services) {
-      const count = at === null ? undefined : seen.get(counterOf(at.port))
-      if (count !== undefined) counts.set(service, count)
+    for (const local of this.#parts.locals.services) {
+      const found = placesOf(local).flatMap(({ port }) => seen.get(counterOf(port)) ?? [])
+      if (found.length > 0)
+        counts.set(
+          local.service,
+          found.reduce((sum, count) => sum + count, 0),
+        )
     }
     return counts
   }

@@ -6,7 +6,7 @@
 
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { Manifest } from '#shared/model/manifest.ts'
+import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { LocalService } from './plan.ts'
 import { listenerOf, sockets, userNumber, type SocketEntry } from './users.ts'
@@ -120,9 +120,14 @@ export class LocalServices {
           : `user ${finding.user} is known as ${holder} already; give it a user of its own`
       if (user !== null) taken.set(user, service)
       const at = port === undefined ? null : { address, port }
+      const also = servedPorts(manifest)
+        .slice(1)
+        .map((one) => ({ address, port: one.port }))
       const holdsPort =
-        manifest.owner === undefined || (at !== null && listenerOf(entries, at) === user)
-      services.push({ service, user, at, holdsPort, inbound, intercept, onAgentDown, problem })
+        manifest.owner === undefined ||
+        (at !== null && [at, ...also].every((one) => listenerOf(entries, one) === user))
+      const where = { at, also, holdsPort }
+      services.push({ service, user, ...where, inbound, intercept, onAgentDown, problem })
     }
     if (this.#stopped) return
     const known = new Set(manifests.map(({ service }) => service as string))

@@ -6,7 +6,9 @@
 
 import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
-import type { Snapshot } from '#shared/model/snapshot.ts'
+import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
+import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+import type { TargetName } from '#shared/model/target.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
 import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
@@ -17,9 +19,11 @@ export interface LocalService {
   readonly service: ServiceName
   /** Whose connections are the service's, and who may answer for it; null where nobody knows. */
   readonly user: number | null
-  /** Where it listens; null for a pure caller. */
+  /** Where it listens at its main port; null for a pure caller. */
   readonly at: Endpoint | null
-  /** Whether the port is the service's to lock: a local user's claim counts while they listen there. */
+  /** Where else it listens: its other ports. @default nowhere */
+  readonly also?: readonly Endpoint[]
+  /** Whether the ports are the service's to lock: a local user's claim counts while they listen at all of them. */
   readonly holdsPort: boolean
   readonly inbound: InboundMode
   readonly intercept: readonly string[]
@@ -51,14 +55,14 @@ export interface Exemptions {
 
 /** An address of the world that leads to a service, and where it stands. */
 interface Claim extends Endpoint {
-  readonly service: ServiceName
+  readonly service: TargetName
   readonly said: string
   readonly denied: boolean
 }
 
-/** A service with its virtual IPs and the ports it answers on there. */
+/** A target with its virtual IPs and the ports it answers on there. */
 export interface NamedAddress {
-  readonly service: ServiceName
+  readonly service: TargetName
   readonly ipv4: string
   readonly ipv6: string | null
   readonly ports: readonly number[]
@@ -73,41 +77,54 @@ export interface Plan {
     readonly user: number
     readonly index: number
   }[]
-  /** Services by name with their virtual IPs, for DNS. */
+  /** Targets by name with their virtual IPs, for DNS. */
   readonly names: ReadonlyMap<string, NamedAddress>
-  /** The service each captured address leads to, for people. */
-  readonly serviceAt: ReadonlyMap<string, ServiceName>
+  /** The target each captured address leads to, for people. */
+  readonly serviceAt: ReadonlyMap<string, TargetName>
   readonly problems: readonly string[]
 }
 
 /** See the header. */
 export function planCapture(facts: PlanFacts): Plan {
   const problems: string[] = []
-  const addresses = new Map<ServiceName, VirtualAddress>()
-  const services: Record<string, ServiceName> = {}
+  const addresses = new Map<TargetName, VirtualAddress>()
+  const services: Record<string, TargetName> = {}
   const names = new Map<string, NamedAddress>()
   const destinations = new Map<string, DestinationRule>()
-  const serviceAt = new Map<string, ServiceName>()
-  const lead = (service: ServiceName, at: Endpoint, virtual: string, denied = false): void => {
+  const serviceAt = new Map<string, TargetName>()
+  const lead = (service: TargetName, at: Endpoint, virtual: string, denied = false): void => {
     const key = `${at.address} ${at.port}`
     if (destinations.has(key)) return
     destinations.set(key, { address: at.address, port: at.port, virtual, denied })
     serviceAt.set(key, service)
   }
-  for (const { name, instances } of Object.values(facts.snapshot.services)) {
-    const index = facts.addressOf(name)
+  const name = ({ target, instances }: TargetView): VirtualAddress | null => {
+    const index = facts.addressOf(target)
     if (index === null) {
-      problems.push(`${name} has no virtual IP: all are taken`)
-      continue
+      problems.push(`${target} has no virtual IP: all are taken`)
+      return null
     }
     const address = virtualAddressAt(index, facts.virtualRange6)
     const ports = [...new Set([80, ...instances.map((one) => one.port)])]
-    addresses.set(name, address)
-    names.set(name, { service: name, ipv4: address.v4, ipv6: address.v6, ports })
-    for (const virtual of [address.v4, ...(address.v6 === null ? [] : [address.v6])]) {
-      services[virtual] = name
-      for (const port of ports) {
-        lead(name, { address: virtual, port }, virtual)
+    addresses.set(target, address)
+    names.set(target, { service: target, ipv4: address.v4, ipv6: address.v6, ports })
+    for (const virtual of virtualIps(address)) {
+      services[virtual] = target
+      for (const port of ports) lead(target, { address: virtual, port }, virtual)
+    }
+    return address
+  }
+  for (const view of Object.values(facts.snapshot.services)) {
+    const [main, ...named] = targetsOf(view)
+    const address = main === undefined ? null : name(main)
+    for (const target of named) {
+      const own = name(target)
+      if (own === null || address === null) continue
+      // The service's own address answers on the numbers of its named ports too.
+      for (const { port } of target.instances) {
+        lead(target.target, { address: address.v4, port }, own.v4)
+        if (address.v6 !== null && own.v6 !== null)
+          lead(target.target, { address: address.v6, port }, own.v6)
       }
     }
   }
@@ -128,9 +145,11 @@ export function planCapture(facts: PlanFacts): Plan {
     names,
     state: {
       destinations: [...destinations.values()],
-      dialled: facts.locals.flatMap(({ at }) => at ?? []),
-      answers: facts.locals.flatMap(({ at, user, holdsPort }) =>
-        at === null || user === null || !holdsPort ? [] : [{ ...at, users: [0, user] }],
+      dialled: facts.locals.flatMap(placesOf),
+      answers: facts.locals.flatMap((local) =>
+        local.user === null || !local.holdsPort
+          ? []
+          : placesOf(local).map((at) => ({ ...at, users: [0, local.user ?? 0] })),
       ),
       locks: locksOf(facts),
       exemptUsers: facts.exemptUsers,
@@ -142,6 +161,18 @@ export function planCapture(facts: PlanFacts): Plan {
     serviceAt,
     problems,
   }
+}
+
+/** Everywhere a local service listens. */
+export function placesOf({
+  at,
+  also = [],
+}: Pick<LocalService, 'at' | 'also'>): readonly Endpoint[] {
+  return at === null ? [] : [at, ...also]
+}
+
+function virtualIps({ v4, v6 }: VirtualAddress): readonly string[] {
+  return v6 === null ? [v4] : [v4, v6]
 }
 
 function callersOf(facts: PlanFacts, problems: string[]): CaptureView['callers'] {
@@ -159,13 +190,18 @@ function callersOf(facts: PlanFacts, problems: string[]): CaptureView['callers']
 function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
   const { snapshot, exempt } = facts
   const own = facts.locals.flatMap((local) => {
-    const { service, at, inbound, holdsPort } = local
+    const { service, inbound, holdsPort } = local
     const denied = local.onAgentDown === 'deny'
     const said = local.intercept.flatMap((target) => claims(facts, service, target, denied))
     // Whoever dials a locked service directly is led into the mesh, where it is known and asked.
-    return inbound === 'strict' && at !== null && holdsPort
-      ? [...said, { service, ...at, said: `${at.address}:${at.port}`, denied: true }]
-      : said
+    if (inbound !== 'strict' || !holdsPort) return said
+    const targets = facts.snapshot.services
+    const view = Object.hasOwn(targets, service) ? targets[service] : undefined
+    const own = placesOf(local).map((at): Claim => {
+      const meant = at === local.at ? undefined : targetAt(view, facts.snapshot.host, at.port)
+      return { service: meant ?? service, ...at, said: `${at.address}:${at.port}`, denied: true }
+    })
+    return [...said, ...own]
   })
   const others = Object.values(snapshot.services).flatMap(({ name, instances }) =>
     instances.flatMap(({ host, intercept = [], onAgentDown = 'direct' }) => {
@@ -194,6 +230,17 @@ function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
   })
 }
 
+/** The target of this host's instance that has a port; undefined where there is none. */
+function targetAt(
+  view: ServiceView | undefined,
+  host: string,
+  port: number,
+): TargetName | undefined {
+  if (view === undefined) return undefined
+  const fits = (one: InstanceView): boolean => one.host === host && one.port === port
+  return targetsOf(view).find(({ instances }) => instances.some(fits))?.target
+}
+
 function claims(
   facts: PlanFacts,
   service: ServiceName,
@@ -211,14 +258,17 @@ function virtualFor(address: string, virtual: VirtualAddress | undefined): strin
 /** Locks go by port, whatever address it is reached at: a service may listen on more than it says. */
 function locksOf({ locals, agentUser }: PlanFacts): readonly LockRule[] {
   const byPort = new Map<number, LockRule>()
-  for (const { at, user, inbound, holdsPort } of locals) {
-    if (at === null || inbound === 'off' || !holdsPort) continue
-    const before = byPort.get(at.port)
-    const users = [
-      ...new Set([agentUser, ...(user === null ? [] : [user]), ...(before?.users ?? [])]),
-    ]
-    const mode = before?.mode === 'strict' ? 'strict' : inbound
-    byPort.set(at.port, { port: at.port, users, mode })
+  for (const local of locals) {
+    const { user, inbound, holdsPort } = local
+    if (inbound === 'off' || !holdsPort) continue
+    for (const { port } of placesOf(local)) {
+      const before = byPort.get(port)
+      const users = [
+        ...new Set([agentUser, ...(user === null ? [] : [user]), ...(before?.users ?? [])]),
+      ]
+      const mode = before?.mode === 'strict' ? 'strict' : inbound
+      byPort.set(port, { port, users, mode })
+    }
   }
   return [...byPort.values()]
 }

@@ -10,15 +10,15 @@ import type { HttpSteps } from '#agent/relay/steps.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
-import type { ServiceName } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
 import type { Verdict } from '#shared/policy/caller-policy.ts'
 import { permitToCarry } from '#shared/policy/carrying.ts'
 import type { Permit } from '#shared/policy/permit.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
-import { serviceOfAuthority } from '#shared/route/mesh-name.ts'
+import { portOfAuthority, targetOfAuthority } from '#shared/route/mesh-name.ts'
 import type { MeshEndpoint, Place } from './mesh-endpoint.ts'
 import type { CallableService, ServiceTable } from './service-table.ts'
 
@@ -34,8 +34,8 @@ export interface CallStepsParts {
 
 /** Settings of one caller connection. */
 export interface CallStepsSettings {
-  /** The service its listener belongs to; null where each request names one. */
-  readonly service: ServiceName | null
+  /** The target its listener belongs to; null where each request names one. */
+  readonly target: TargetName | null
   readonly source: SpiffeId | null
   readonly callerAddress: string
 }
@@ -63,7 +63,7 @@ export class CallSteps implements HttpSteps {
   readonly source: SpiffeId | null
   readonly callerAddress: string
   readonly #parts: CallStepsParts
-  readonly #service: ServiceName | null
+  readonly #target: TargetName | null
   /** The request that was last decided; null before the first, and on raw connections. */
   #request: RequestHead | null = null
   /** Of the call under way. */
@@ -73,25 +73,30 @@ export class CallSteps implements HttpSteps {
 
   constructor(parts: CallStepsParts, settings: CallStepsSettings) {
     this.#parts = parts
-    this.#service = settings.service
+    this.#target = settings.target
     this.source = settings.source
     this.callerAddress = settings.callerAddress
   }
 
   decide(head: RequestHead): Decision {
     this.#request = head
-    if (this.#service !== null) return this.decideService(this.#service)
-    const named = serviceOfAuthority(head.authority)
+    if (this.#target !== null) return this.decideTarget(this.#target)
+    const named = targetOfAuthority(head.authority)
     if (!named.ok) return refuse('not-mesh-name', named.problem, null)
-    return this.decideService(named.value)
+    const found = this.#parts.services.find(named.value)
+    const byPort = found?.byPort ?? null
+    // `orders.mesh:9090` is the port that has the number, as it is for captured connections.
+    const meant = byPort === null ? undefined : byPort.get(portOfAuthority(head.authority) ?? 0)
+    return this.#decideCallable(named.value, meant ?? found)
   }
 
-  /** Policy and balance, where the service is known. */
-  decideService(name: ServiceName): Decision {
-    const called = this.#parts.services.find(name)
-    if (called === null) {
-      return refuse('unknown-service', `no host has registered a service ${name}`, name)
-    }
+  /** Policy and balance, where the target is known. */
+  decideTarget(name: TargetName): Decision {
+    return this.#decideCallable(name, this.#parts.services.find(name))
+  }
+
+  #decideCallable(name: TargetName, called: CallableService | null): Decision {
+    if (called === null) return refuse('unknown-service', unknown(name), name)
     this.#called = called
     const { source } = this
     if (source === null) {
@@ -122,7 +127,7 @@ export class CallSteps implements HttpSteps {
     if (called === null || this.source === null || !elsewhere.has(reason)) return null
     const now = this.#parts.clock.elapsed()
     if (!called.budget.spend(now)) return null
-    const { picker } = this.#parts.services.find(called.view.name) ?? called
+    const { picker } = this.#parts.services.find(called.view.target) ?? called
     const endpoint = picker.pick(now, this.#parts.random, this.#tried)
     if (endpoint === null || endpoint.isFull) return null
     this.#tried = [...this.#tried, endpoint]
@@ -157,7 +162,7 @@ export class CallSteps implements HttpSteps {
         const verdict = this.#judge(called, endpoint, source)
         if (verdict.kind === 'permitted') return forward(called, endpoint, source, verdict.permit)
         const { reason, detail, ref } = verdict.refusal
-        return { ...refuse(reason, detail, called.view.name, called), rule: ref }
+        return { ...refuse(reason, detail, called.view.target, called), rule: ref }
       }
     }
   }
@@ -166,7 +171,7 @@ export class CallSteps implements HttpSteps {
     const { port } = (place as Extract<Place, { kind: 'local' }>).instance
     const request = this.#request
     const caller = this.#parts.policies
-      .of(called.view.name)
+      .of(called.view.service)
       .forCaller(source, port, request !== null)
     return request !== null && caller.isOpen
       ? caller.judge(new RequestView(request))
@@ -187,18 +192,25 @@ function forward(
     kind: 'forward',
     upstream: endpoint.upstreamFor(source),
     permit,
-    service: called.view.name,
+    service: called.view.service,
     destination: called.id,
   } as const
   endpoint.decisions.set(source, decision)
   return decision
 }
 
+function unknown(name: TargetName): string {
+  return name.includes('.')
+    ? `no host has registered a port ${name}`
+    : `no host has registered a service ${name}`
+}
+
 function refuse(
   reason: Reason,
   detail: string,
-  service: ServiceName | null,
+  target: TargetName | null,
   called?: CallableService,
 ): Extract<Decision, { kind: 'refuse' }> {
+  const service = target === null ? null : serviceOfTarget(target)
   return { kind: 'refuse', reason, detail, service, destination: called?.id ?? null, rule: null }
 }

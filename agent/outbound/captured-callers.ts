@@ -1,12 +1,13 @@
 /**
  * Owns who is behind a captured connection: the kernel's rules have led each local user to a port of
- * its own, so the local port names the caller and the local address the service. Both are taken from
+ * its own, so the local port names the caller and the local address the target. Both are taken from
  * the newest view; whatever fits neither is nobody's.
  */
 
 import type { CaptureView } from '#agent/workers/messages.ts'
-import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { TrustDomain } from '#shared/model/names.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { TargetName } from '#shared/model/target.ts'
 
 /** The part of a socket that tells. */
 export interface CapturedSocket {
@@ -44,8 +45,8 @@ export class CapturedCallers {
     return this.#byPort.get(localPort) ?? null
   }
 
-  /** The service a captured connection was meant for; null where it was meant for none. */
-  serviceOf({ localAddress = '' }: CapturedSocket): ServiceName | null {
+  /** The target a captured connection was meant for; null where it was meant for none. */
+  targetOf({ localAddress = '' }: CapturedSocket): TargetName | null {
     const { services } = this.#view
     return Object.hasOwn(services, localAddress) ? (services[localAddress] ?? null) : null
   }

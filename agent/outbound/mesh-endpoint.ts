@@ -3,7 +3,7 @@
  * one upstream a caller, so that channels are never shared between identities.
  */
 
-import type { ServiceName } from '#shared/model/names.ts'
+import type { PortName, ServiceName } from '#shared/model/names.ts'
 import type { HostView, InstanceView, LocalInstance } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { Endpoint, mayEject, type EjectionSettings } from '#agent/balance/endpoint.ts'
@@ -38,6 +38,8 @@ export interface MeshEndpointParts {
 /** An instance in rotation. */
 export class MeshEndpoint extends Endpoint {
   readonly service: ServiceName
+  /** The named port it is reached at; null: the main one. */
+  readonly portName: PortName | null
   readonly instance: InstanceView
   readonly place: Place
   readonly #make: UpstreamMaker
@@ -58,6 +60,7 @@ export class MeshEndpoint extends Endpoint {
     parts: MeshEndpointParts,
     settings: {
       readonly service: ServiceName
+      readonly portName: PortName | null
       readonly instance: InstanceView
       readonly place: Place
       readonly ejection: EjectionSettings
@@ -67,6 +70,7 @@ export class MeshEndpoint extends Endpoint {
     this.#make = parts.makeUpstream
     this.#clock = parts.clock
     this.service = settings.service
+    this.portName = settings.portName
     this.instance = settings.instance
     this.place = settings.place
     this.#ejection = settings.ejection

@@ -5,6 +5,7 @@
 
 import type { InstanceId, HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { targetName } from '#shared/model/target.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import type { Tunnels } from '#agent/tunnel/tunnels.ts'
@@ -53,7 +54,7 @@ export class OutboundUpstream implements PooledUpstream {
   }
 
   open(opener: Opener): void {
-    const { place, instance } = this.#endpoint
+    const { place, instance, portName } = this.#endpoint
     switch (place.kind) {
       case 'local':
         this.#parts.local.dial(place.instance.address, place.instance.port, opener)
@@ -64,7 +65,7 @@ export class OutboundUpstream implements PooledUpstream {
             caller: this.#caller,
             service: this.#service,
             host: place.host,
-            authority: `${instance.id}.${this.#service}.mesh:${instance.port}`,
+            authority: `${instance.id}.${targetName(this.#service, portName)}.mesh:${instance.port}`,
             trustDomain: this.#trustDomain,
           },
           opener,

@@ -14,10 +14,10 @@ import { TcpRelay } from '#agent/relay/tcp-relay.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
-import type { ServiceName } from '#shared/model/names.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import { CallSteps } from './call-steps.ts'
 import type { RefusedCallers } from './refused-callers.ts'
@@ -58,11 +58,11 @@ export class Outbound {
     this.#relay = settings.relay
   }
 
-  /** Takes a connection to the listener of one service. */
-  acceptFor(service: ServiceName, socket: Socket): void {
-    const found = this.#parts.services.find(service)
-    if (found?.view.protocol === 'tcp') this.#acceptTcp(service, socket)
-    else this.#acceptHttp(service, socket)
+  /** Takes a connection to the listener of one target. */
+  acceptFor(target: TargetName, socket: Socket): void {
+    const found = this.#parts.services.find(target)
+    if (found?.view.protocol === 'tcp') this.#acceptTcp(target, socket)
+    else this.#acceptHttp(target, socket)
   }
 
   /** Takes a connection to the forward proxy: each request names its service. */
@@ -70,22 +70,22 @@ export class Outbound {
     this.#acceptHttp(null, socket)
   }
 
-  /** Refuses a connection to the listener of one service, or to the forward proxy: one too many. */
-  refuseFor(service: ServiceName | null, socket: Socket): void {
-    const found = service === null ? null : this.#parts.services.find(service)
+  /** Refuses a connection to the listener of one target, or to the forward proxy: one too many. */
+  refuseFor(target: TargetName | null, socket: Socket): void {
+    const found = target === null ? null : this.#parts.services.find(target)
     this.#parts.refused.refuse(socket, {
       protocol: found?.view.protocol ?? 'http',
-      service,
+      service: target === null ? null : serviceOfTarget(target),
       destination: found?.id ?? null,
       source: this.#parts.callerOf(socket),
     })
   }
 
-  #acceptHttp(service: ServiceName | null, socket: Socket): void {
+  #acceptHttp(target: TargetName | null, socket: Socket): void {
     const { outcomes, watch, clock, random, callerOf } = this.#parts
     const source = callerOf(socket)
     const steps = new CallSteps(this.#parts, {
-      service,
+      target,
       source,
       callerAddress: plainAddress(socket),
     })
@@ -93,15 +93,15 @@ export class Outbound {
     new HttpRelay({ caller, steps, outcomes, watch, clock, random }, this.#relay).start()
   }
 
-  #acceptTcp(service: ServiceName, socket: Socket): void {
+  #acceptTcp(target: TargetName, socket: Socket): void {
     const steps = new CallSteps(this.#parts, {
-      service,
+      target,
       source: this.#parts.callerOf(socket),
       callerAddress: plainAddress(socket),
     })
     const caller = new SocketChannel(socket, nobody, this.#parts.held)
     caller.pause()
-    new TcpCall(this.#parts, caller, steps).start(service)
+    new TcpCall(this.#parts, caller, steps).start(target)
   }
 }
 
@@ -124,8 +124,8 @@ class TcpCall implements Opener, ChannelSink {
     caller.sink = this
   }
 
-  start(service: ServiceName): void {
-    const decision = this.#steps.decideService(service)
+  start(target: TargetName): void {
+    const decision = this.#steps.decideTarget(target)
     this.#decision = decision
     if (decision.kind === 'refuse') this.#refuse(decision.reason, decision.rule)
     else this.#attempt(decision.upstream)

@@ -3,7 +3,7 @@
 import type { PoliciesReport, ServicePolicyReport } from '#shared/model/admin.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
-import type { PolicyRule, ServicePolicy } from '#shared/model/policy.ts'
+import type { Policy, PolicyRule, ServicePolicy } from '#shared/model/policy.ts'
 import { absolutePattern } from '#shared/policy/identity-pattern.ts'
 import { describeRule } from '#shared/policy/refusal.ts'
 import { looksInside } from '#shared/policy/rule-match.ts'
@@ -39,16 +39,22 @@ export function policiesReport(parts: PoliciesReportParts): PoliciesReport {
         : serviceReport(manifest, manifests.policyOf(manifest.service), {
             protection: manifests.of(manifest.service),
             trustDomain,
+            files: files.verdicts.flatMap(({ policy }) => policy ?? []),
           }),
     ),
   }
 }
 
 function serviceReport(
-  { service, protocol }: Manifest,
+  manifest: Manifest,
   policy: ServicePolicy,
-  more: { readonly protection: Protection; readonly trustDomain: TrustDomain | null },
+  more: {
+    readonly protection: Protection
+    readonly trustDomain: TrustDomain | null
+    readonly files: readonly Policy[]
+  },
 ): ServicePolicyReport {
+  const { service } = manifest
   const { enforced, audited } = policy
   const all = audited ?? enforced
   const { protection, trustDomain } = more
@@ -61,11 +67,27 @@ function serviceReport(
     audit: audited !== null,
     protection: protection.kind,
     note: noteOf(protection),
-    idle: [...all.deny, ...all.allow].flatMap((rule) => {
-      const why = idleBecause(rule, protocol, trustDomain)
-      return why === '' ? [] : [`${describeRule(rule.ref)} ${why}`]
-    }),
+    idle: [
+      ...[...all.deny, ...all.allow].flatMap((rule) => {
+        const why = idleBecause(rule, manifest, trustDomain)
+        return why === '' ? [] : [`${describeRule(rule.ref)} ${why}`]
+      }),
+      ...more.files.flatMap((file) => strangePorts(file, manifest)),
+    ],
   }
+}
+
+/** Rules that speak of this very service and of a port it does not have. */
+function strangePorts(
+  { services, deny, allow }: Policy,
+  { service, ports }: Manifest,
+): readonly string[] {
+  if (!services.includes(service)) return []
+  return [...deny, ...allow].flatMap(({ ref, portNames = [] }) =>
+    portNames
+      .filter((name) => ports.every((port) => port.name !== name))
+      .map((name) => `${describeRule(ref)} names the port ${name}, which ${service} does not have`),
+  )
 }
 
 function noteOf(protection: Protection): string {
@@ -83,10 +105,13 @@ function noteOf(protection: Protection): string {
 /** Why a rule does nothing, or not what it says; empty where it does. */
 function idleBecause(
   rule: PolicyRule,
-  protocol: Manifest['protocol'],
+  { port, protocol, ports }: Manifest,
   trustDomain: TrustDomain | null,
 ): string {
-  if (protocol === 'tcp' && looksInside(rule)) {
+  const places = [{ port, protocol }, ...ports].filter(
+    (one) => rule.ports.length === 0 || rule.ports.some((number) => number === one.port),
+  )
+  if (looksInside(rule) && places.every((one) => one.protocol === 'tcp')) {
     return 'is about requests, and the service speaks raw TCP'
   }
   if (trustDomain === null || rule.from.length === 0) return ''

@@ -19,10 +19,18 @@ export interface PolicySources {
   readonly local: readonly Pick<LocalInstance, 'service'>[]
 }
 
+/** What a manifest says of policy, and which names its rules may use. */
+interface Said {
+  readonly policy?: Policy | undefined
+  readonly ports: Manifest['ports']
+}
+
+const nothing: Said = { ports: [] }
+
 /** See the header. */
 export class PolicyBook {
   /** What manifests said last, of services that are still there. */
-  #ofManifests = new Map<ServiceName, Policy | undefined>()
+  #ofManifests = new Map<ServiceName, Said>()
   #policies: Readonly<Record<string, ServicePolicy>> = {}
   #shown = '[]'
 
@@ -40,12 +48,12 @@ export class PolicyBook {
 
   /** Takes over what is said now. */
   update({ manifests, files, local }: PolicySources): void {
-    const said = new Map<ServiceName, Policy | undefined>()
-    for (const { service } of local) said.set(service, this.#ofManifests.get(service))
-    for (const { service, policy } of manifests) said.set(service, policy)
+    const said = new Map<ServiceName, Said>()
+    for (const { service } of local) said.set(service, this.#ofManifests.get(service) ?? nothing)
+    for (const { service, policy, ports } of manifests) said.set(service, { policy, ports })
     this.#ofManifests = said
-    const policies = [...said].flatMap(([service, own]) => {
-      const policy = servicePolicyOf(service, own === undefined ? files : [own, ...files])
+    const policies = [...said].flatMap(([service, { policy: own, ports }]) => {
+      const policy = servicePolicyOf(service, own === undefined ? files : [own, ...files], ports)
       return policy === openPolicy ? [] : [[service, policy] as const]
     })
     const shown = JSON.stringify(policies)

@@ -8,7 +8,7 @@ import type { Verdict } from '#agent/manifests/receipt.ts'
 import type { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { Manifest } from '#shared/model/manifest.ts'
+import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Policy, ServicePolicy } from '#shared/model/policy.ts'
 import { openPolicy, servicePolicyOf } from '#shared/policy/service-policy.ts'
@@ -108,8 +108,11 @@ export class ProtectedManifests {
       const policy = this.policyOf(service)
       if (!policy.strict || port === undefined) continue
       ports ??= (this.#parts.openPorts ?? openPorts)()
-      const addresses = ports.get(port) ?? []
-      const facts = { isLocked: lock.isInForce(service), addresses }
+      const open = ports
+      const places = servedPorts(manifest).flatMap(({ port: served }) =>
+        (open.get(served) ?? []).map((address) => `${address}:${served}`),
+      )
+      const facts = { isLocked: lock.isInForce(service), places }
       protections.set(service, protectionOf(manifest, policy, facts))
     }
     const shown = JSON.stringify([...protections])
@@ -128,9 +131,9 @@ export class ProtectedManifests {
   #said(): ReadonlyMap<ServiceName, ServicePolicy> {
     const { policies } = this.#parts.files
     return new Map(
-      this.known.map(({ service, policy: own }) => [
+      this.known.map(({ service, policy: own, ports }) => [
         service,
-        servicePolicyOf(service, own === undefined ? policies : [own, ...policies]),
+        servicePolicyOf(service, own === undefined ? policies : [own, ...policies], ports),
       ]),
     )
   }

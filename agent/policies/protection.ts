@@ -3,7 +3,7 @@
  * program that others reach without the mesh. Pure.
  */
 
-import type { Manifest } from '#shared/model/manifest.ts'
+import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { RuleRef, ServicePolicy } from '#shared/model/policy.ts'
 import { describeRule } from '#shared/policy/refusal.ts'
 import type { Problem } from '#shared/schema/problem.ts'
@@ -24,36 +24,38 @@ export type Protection =
   /** Whoever reaches one of the addresses calls it past its policy. */
   | {
       readonly kind: 'unprotected'
-      readonly addresses: readonly string[]
+      /** As in `0.0.0.0:8080`. */
+      readonly places: readonly string[]
       readonly problem: Problem
     }
 
-/** Judges one service; `addresses` are those beyond loopback on which its port is listened on. */
+/** Judges one service; `places` are where beyond loopback its ports are listened on. */
 export function protectionOf(
   manifest: Manifest,
   policy: ServicePolicy,
-  facts: { readonly isLocked: boolean; readonly addresses: readonly string[] },
+  facts: { readonly isLocked: boolean; readonly places: readonly string[] },
 ): Protection {
   const { service, port } = manifest
-  const { isLocked, addresses } = facts
+  const { isLocked, places } = facts
   if (!policy.strict || port === undefined) return { kind: 'not-needed' }
   if (isLocked) return { kind: 'locked' }
   const rule = firstRule(policy)
-  if (addresses.length === 0) {
-    const warning = `programs of this host can reach port ${port} past ${describeRule(rule)}`
+  if (places.length === 0) {
+    const numbers = servedPorts(manifest).map((one) => one.port)
+    const words = `port${numbers.length > 1 ? 's' : ''} ${numbers.join(', ')}`
+    const warning = `programs of this host can reach ${words} past ${describeRule(rule)}`
     return { kind: 'local-only', warning }
   }
-  const at = addresses.map((address) => `${address}:${port}`).join(', ')
   const problem: Problem = {
     file: rule.file,
     line: rule.line,
     column: 1,
     path: '',
     rule: 'unprotected',
-    message: `${service} listens at ${at}, where callers reach it past ${rule.rule}`,
+    message: `${service} listens at ${places.join(', ')}, where callers reach it past ${rule.rule}`,
     hint: 'let it listen on 127.0.0.1 only, or set "policyMode": "audit" to count without refusing',
   }
-  return { kind: 'unprotected', addresses, problem }
+  return { kind: 'unprotected', places, problem }
 }
 
 function firstRule({ enforced: { deny, allow, fallback } }: ServicePolicy): RuleRef {

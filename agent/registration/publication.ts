@@ -6,14 +6,23 @@
 import type { Finding } from '#shared/model/finding.ts'
 import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
-import type { HostName, ServiceName } from '#shared/model/names.ts'
-import type { HostPresence, InstanceRecord, Protocol } from '#shared/model/records.ts'
+import type { HostName, PortName, ServiceName } from '#shared/model/names.ts'
+import type { HostPresence, InstanceRecord, NamedPort, Protocol } from '#shared/model/records.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { instanceKey, presenceKey } from '#shared/store/keys.ts'
 import { onlyInstance } from './roster.ts'
 
 /** Why an instance is not offered, in the order in which they are asked. */
 export type Withheld = 'drained' | 'no-certificate' | 'not-healthy' | 'not-asked' | 'no-tunnel'
+
+/** What is known of a named port. */
+export interface PortFitness {
+  readonly name: PortName
+  /** Whether the checks that are about it alone pass. */
+  readonly healthy: boolean
+  /** How its bytes are carried; null while that is not known. */
+  readonly protocol: Protocol | null
+}
 
 /** What is known of an instance when it is asked whether to offer it. */
 export interface Fitness {
@@ -24,6 +33,8 @@ export interface Fitness {
   readonly finding?: Finding | null
   /** How its bytes are carried; null while that is not known. @default as the manifest says */
   readonly protocol?: Protocol | null
+  /** Of each port that has a name. @default as the manifest says */
+  readonly ports?: readonly PortFitness[]
   /** Whether this host holds a valid certificate of the service. */
   readonly certified: boolean
 }
@@ -46,7 +57,7 @@ export function publicationOf(
   host: HostName,
   presence: HostPresence | null,
   manifests: readonly (Manifest & { readonly port: NonNullable<Manifest['port']> })[],
-  fitnessOf: (service: ServiceName) => Fitness,
+  fitnessOf: (manifest: Manifest) => Fitness,
 ): Publication {
   const desired = new Map<string, string>()
   const farewells = new Map<string, string>()
@@ -55,7 +66,7 @@ export function publicationOf(
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
   for (const manifest of manifests) {
     const { service, port, intercept, onAgentDown } = manifest
-    const fitness = fitnessOf(service)
+    const fitness = fitnessOf(manifest)
     const protocol = fitness.protocol ?? manifest.protocol
     const reason = withholding(fitness, presence)
     if (reason !== null) {
@@ -68,11 +79,16 @@ export function publicationOf(
       id: onlyInstance,
       protocol,
       port,
+      ...named(manifest, fitness),
       weight: fitness.warning === true ? manifest.warningWeight : manifest.weight,
       state: 'up',
       ...(intercept.length === 0 ? {} : { intercept }),
       ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
-      ...labelsOf({ ...manifest, ...fitness.finding }),
+      ...labelsOf({
+        ...manifest,
+        application: applicationOf(manifest.declared),
+        ...fitness.finding,
+      }),
     }
     const key = instanceKey(service, host, onlyInstance)
     offered.push(record)
@@ -80,6 +96,27 @@ export function publicationOf(
     farewells.set(key, encodeRecord({ ...record, state: 'left' }))
   }
   return { desired, farewells, offered, withheld }
+}
+
+/** The named ports, those that are not to be called now marked. */
+function named(
+  { ports }: Pick<Manifest, 'ports'>,
+  fitness: Pick<Fitness, 'ports'>,
+): Pick<InstanceRecord, 'ports'> {
+  if (ports.length === 0) return {}
+  return {
+    ports: ports.map(({ name, port, protocol }): NamedPort => {
+      const known = fitness.ports?.find((one) => one.name === name)
+      const isFit = known === undefined || (known.healthy && known.protocol !== null)
+      const carried = known?.protocol ?? protocol
+      return { name, port, protocol: carried, ...(isFit ? {} : { down: true }) }
+    }),
+  }
+}
+
+/** What callers should know of a protocol that is carried as bytes. */
+function applicationOf(declared: Manifest['declared']): string | undefined {
+  return declared === null || declared === 'http' || declared === 'tcp' ? undefined : declared
 }
 
 function withholding(fitness: Fitness, presence: HostPresence | null): Withheld | null {

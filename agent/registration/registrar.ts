@@ -21,7 +21,7 @@ export interface RegistrarParts {
     desired: ReadonlyMap<string, string>,
     farewells: ReadonlyMap<string, string>,
   ) => void
-  readonly fitnessOf: (service: ServiceName) => Fitness
+  readonly fitnessOf: (manifest: Manifest) => Fitness
   /** Whether an operator has taken a service out of rotation. @default none is */
   readonly isWithdrawn?: (service: ServiceName) => boolean
 }
@@ -108,10 +108,18 @@ export class Registrar {
     const now = clock.elapsed()
     const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
     this.#roster.apply(
-      inRotation.map((manifest) => ({
-        ...manifest,
-        protocol: fitnessOf(manifest.service).protocol ?? manifest.protocol,
-      })),
+      inRotation.map((manifest) => {
+        const { protocol, ports = [] } = fitnessOf(manifest)
+        const carried = new Map(ports.map((one) => [one.name, one.protocol]))
+        return {
+          ...manifest,
+          protocol: protocol ?? manifest.protocol,
+          ports: manifest.ports.map((one) => ({
+            ...one,
+            protocol: carried.get(one.name) ?? one.protocol,
+          })),
+        }
+      }),
       now,
     )
     const view = this.#roster.at(now)

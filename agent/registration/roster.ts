@@ -81,5 +81,17 @@ function isServing(manifest: Manifest): manifest is Serving {
 function localInstance(manifest: Serving, draining: boolean): LocalInstance {
   const { service, protocol, address, port, drainMs, maxConcurrent } = manifest
   const limit = maxConcurrent === undefined ? {} : { maxConcurrent }
-  return { service, id: onlyInstance, protocol, address, port, draining, drainMs, ...limit }
+  const ports = manifest.ports.map(({ name, port, protocol }) => ({ name, port, protocol }))
+  const named = ports.length === 0 ? {} : { ports }
+  return {
+    service,
+    id: onlyInstance,
+    protocol,
+    address,
+    port,
+    ...named,
+    draining,
+    drainMs,
+    ...limit,
+  }
 }

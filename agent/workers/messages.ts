@@ -8,6 +8,7 @@ import type { LogLevel } from '#shared/logging/logger.ts'
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import type { TargetName } from '#shared/model/target.ts'
 import type { Bans, TrustEpochs } from '#shared/model/trust.ts'
 
 /**
@@ -105,13 +106,13 @@ export type FromWorker =
   /** Its last words: it ends in good order, and has counted so much. */
   | { readonly kind: 'leaving'; readonly counters: CounterDump }
 
-/** Who is behind each port of a caller, and which service behind each virtual IP. */
+/** Who is behind each port of a caller, and which target behind each virtual IP. */
 export interface CaptureView {
   /** Grows, also from one control process to the next. */
   readonly sequence: number
   /** By index within a generation's ports; null: everybody who is no known caller. */
   readonly callers: readonly { readonly index: number; readonly service: ServiceName | null }[]
-  readonly services: Readonly<Record<string, ServiceName>>
+  readonly services: Readonly<Record<string, TargetName>>
   /** Where the ports are opened: every address, because a captured connection keeps its own. */
   readonly addresses: readonly string[]
 }

@@ -3,7 +3,7 @@
  * may have several; `shared/schema/health.ts` reads them.
  */
 
-import type { Port } from './names.ts'
+import type { Port, PortName } from './names.ts'
 
 /** What is looked at. Connections go to the service's address only; `port` is its own unless given. */
 export type CheckSubject =
@@ -20,6 +20,8 @@ export type CheckSubject =
 export type HealthCheck = CheckSubject & {
   /** Unique among the checks of a service. */
   readonly name: string
+  /** The named port it is about; absent for the service as a whole. */
+  readonly portName?: PortName
   readonly intervalMs: number
   readonly timeoutMs: number
   /** Results in a row that take a failing instance up. */

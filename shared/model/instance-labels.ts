@@ -11,6 +11,8 @@ export interface InstanceLabels {
   readonly version?: string
   readonly tags?: readonly string[]
   readonly metadata?: Readonly<Record<string, string>>
+  /** What its manifest says it speaks, where its bytes are carried as they are. */
+  readonly application?: string
   /** How its agent found it to speak. */
   readonly speech?: string
   /** How long it keeps an idle connection, as far as it says so. */
@@ -25,6 +27,7 @@ export function labelsOf({
   version,
   tags,
   metadata,
+  application,
   speech,
   keepAliveMs,
 }: Unsaid<InstanceLabels>): InstanceLabels {
@@ -33,6 +36,7 @@ export function labelsOf({
     ...(version === undefined || version === '' ? {} : { version }),
     ...(tags === undefined || tags.length === 0 ? {} : { tags }),
     ...(metadata === undefined || Object.keys(metadata).length === 0 ? {} : { metadata }),
+    ...(application === undefined ? {} : { application }),
     ...(speech === undefined ? {} : { speech }),
     ...(keepAliveMs === undefined ? {} : { keepAliveMs }),
   }

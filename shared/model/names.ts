@@ -15,6 +15,8 @@ export type HostName = Branded<string, 'HostName'>
 export type InstanceId = Branded<string, 'InstanceId'>
 /** The SPIFFE trust domain, lower case (SPIFFE-ID §2.1). */
 export type TrustDomain = Branded<string, 'TrustDomain'>
+/** Names one port of a service that has several, as in `admin.orders`. */
+export type PortName = Branded<string, 'PortName'>
 /** A TCP port, 1 to 65535. */
 export type Port = Branded<number, 'Port'>
 
@@ -45,6 +47,14 @@ export function parseHostName(text: string): Parsed<HostName> {
 /** Reads an instance's id (an RFC 1123 label). */
 export function parseInstanceId(text: string): Parsed<InstanceId> {
   return parseLabel('instance id', text)
+}
+
+/** Reads a port's name: an RFC 1123 label that begins with a letter, so that it is never a number. */
+export function parsePortName(text: string): Parsed<PortName> {
+  const read = parseLabel<PortName>('port name', text)
+  return read.ok && /^[0-9]/.test(text)
+    ? { ok: false, problem: `port name ${JSON.stringify(text)} must begin with a letter` }
+    : read
 }
 
 /** Reads a trust domain: dot-separated lower-case labels, 253 characters at most. */

@@ -3,7 +3,7 @@
  * `shared/schema/policy.ts` reads it from files, `shared/policy` decides by it.
  */
 
-import type { Port } from './names.ts'
+import type { Port, PortName } from './names.ts'
 
 /** Where a rule stands, so that a refusal can say so. */
 export interface RuleRef {
@@ -68,6 +68,8 @@ export interface PolicyRule {
   readonly hosts: readonly string[]
   readonly headers: readonly HeaderCondition[]
   readonly ports: readonly Port[]
+  /** Ports by name, which are numbers where the rule counts; absent there. */
+  readonly portNames?: readonly PortName[]
 }
 
 /** One file's word on the services it selects. */

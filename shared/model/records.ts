@@ -4,10 +4,19 @@
  */
 
 import type { InstanceLabels } from './instance-labels.ts'
-import type { HostName, InstanceId, Port, ServiceName } from './names.ts'
+import type { HostName, InstanceId, Port, PortName, ServiceName } from './names.ts'
 
-/** How bytes of a service are understood. The callee's manifest decides it, never the caller. */
+/** How bytes of a service are carried: request by request, or as they come. The callee's manifest decides it, never the caller. */
 export type Protocol = 'http' | 'tcp'
+
+/** A port of a service that has a name. */
+export interface NamedPort {
+  readonly name: PortName
+  readonly port: Port
+  readonly protocol: Protocol
+  /** It is there, but not to be called now. */
+  readonly down?: true
+}
 
 /**
  * One running copy of a service, published by its host under the host's lease. `left` is written
@@ -20,6 +29,8 @@ export interface InstanceRecord extends InstanceLabels {
   readonly protocol: Protocol
   /** The port the service listens on; part of the CONNECT authority, dialled only by its own agent. */
   readonly port: Port
+  /** Every port that has a name, the main one too if it has one. */
+  readonly ports?: readonly NamedPort[]
   /** Relative share of traffic, 1 to 1000. */
   readonly weight: number
   readonly state: 'up' | 'left'

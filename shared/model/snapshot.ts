@@ -4,15 +4,17 @@
  */
 
 import type { InstanceLabels } from './instance-labels.ts'
-import type { HostName, InstanceId, Port, ServiceName, TrustDomain } from './names.ts'
+import type { HostName, InstanceId, Port, PortName, ServiceName, TrustDomain } from './names.ts'
 import type { ServicePolicy } from './policy.ts'
-import type { Protocol } from './records.ts'
+import type { NamedPort, Protocol } from './records.ts'
 
 /** One instance a caller may pick. */
 export interface InstanceView extends InstanceLabels {
   readonly host: HostName
   readonly id: InstanceId
   readonly port: Port
+  /** Its ports that have a name. */
+  readonly ports?: readonly NamedPort[]
   readonly weight: number
   /** Addresses of its host that lead to the service. */
   readonly intercept?: readonly string[]
@@ -23,7 +25,10 @@ export interface InstanceView extends InstanceLabels {
 /** A service as callers see it. */
 export interface ServiceView {
   readonly name: ServiceName
+  /** Of the main port. */
   readonly protocol: Protocol
+  /** The ports by name that instances have, or had last. */
+  readonly ports?: readonly Pick<NamedPort, 'name' | 'protocol'>[]
   readonly instances: readonly InstanceView[]
 }
 
@@ -41,6 +46,8 @@ export interface LocalInstance {
   readonly protocol: Protocol
   readonly address: string
   readonly port: Port
+  /** Its ports that have a name. */
+  readonly ports?: readonly NamedPort[]
   /** A draining instance takes no new streams. */
   readonly draining: boolean
   readonly drainMs: number
@@ -51,6 +58,8 @@ export interface LocalInstance {
 /** An explicit listener on this host. */
 export interface ListenerView {
   readonly service: ServiceName
+  /** The named port it leads to; absent for the main one. */
+  readonly portName?: PortName
   readonly port: Port
   /** The manifest that asked for it. */
   readonly file: string

@@ -7,10 +7,12 @@ import type { ServiceName } from '#shared/model/names.ts'
 import type {
   DefaultPolicy,
   Policy,
+  PolicyRule,
   RuleRef,
   RuleSet,
   ServicePolicy,
 } from '#shared/model/policy.ts'
+import type { NamedPort } from '#shared/model/records.ts'
 
 /** Strictest last. */
 const strictness: readonly DefaultPolicy[] = ['allow-all', 'allow-mesh', 'deny']
@@ -31,17 +33,36 @@ export function selects({ services }: Pick<Policy, 'services'>, service: Service
   )
 }
 
-/** What holds for a service. Policies count in the order given. */
-export function servicePolicyOf(service: ServiceName, policies: readonly Policy[]): ServicePolicy {
+/** What holds for a service whose ports have these names. Policies count in the order given. */
+export function servicePolicyOf(
+  service: ServiceName,
+  policies: readonly Policy[],
+  ports: readonly NamedPort[] = [],
+): ServicePolicy {
   const mine = policies.filter((policy) => selects(policy, service))
   if (mine.length === 0) return openPolicy
   const obeyed = mine.filter(({ mode }) => mode === 'enforce')
   const enforced = ruleSetOf(obeyed)
   return {
-    enforced,
-    audited: obeyed.length < mine.length ? ruleSetOf(mine) : null,
+    enforced: numbered(enforced, ports),
+    audited: obeyed.length < mine.length ? numbered(ruleSetOf(mine), ports) : null,
     strict: enforced.deny.length + enforced.allow.length > 0 || enforced.fallback.policy === 'deny',
   }
+}
+
+/**
+ * Names of ports become their numbers. A rule about ports the service does not have is about nothing,
+ * and goes; what was made of it, such as the default, stays.
+ */
+function numbered({ deny, allow, fallback }: RuleSet, named: readonly NamedPort[]): RuleSet {
+  const inNumbers = (rule: PolicyRule): readonly PolicyRule[] => {
+    const { portNames, ...rest } = rule
+    if (portNames === undefined) return [rule]
+    const found = named.filter(({ name }) => portNames.includes(name)).map(({ port }) => port)
+    const ports = [...rule.ports, ...found]
+    return ports.length === 0 ? [] : [{ ...rest, ports }]
+  }
+  return { deny: deny.flatMap(inNumbers), allow: allow.flatMap(inNumbers), fallback }
 }
 
 function ruleSetOf(policies: readonly Policy[]): RuleSet {

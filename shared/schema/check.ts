@@ -28,6 +28,7 @@ interface Node {
   readonly patternProperties?: Readonly<Record<string, Node>>
   readonly additionalProperties?: boolean | Node
   readonly items?: Node
+  readonly anyOf?: readonly Node[]
 }
 
 /** What a check answers. */
@@ -72,19 +73,28 @@ export function check(anySchema: TSchema, value: JsonValue, report: Report): Che
  * told of what was meant. Choices stand behind keys of objects; their branches differ in type.
  */
 function settled(schema: TSchema, value: JsonValue | undefined): TSchema {
-  const node = schema as Node & { readonly anyOf?: readonly (TSchema & Node)[] }
+  const node = schema as Node
   if (node.anyOf !== undefined) {
-    const meant = node.anyOf.find(({ type }) => type === typeOf(value)) ?? node.anyOf[0]
+    const branches = node.anyOf as readonly (TSchema & Node)[]
+    const meant = branches.find(({ type }) => type === typeOf(value)) ?? branches[0]
     return meant === undefined
       ? schema
       : settled({ description: node.description, ...meant }, value)
   }
-  if (node.properties === undefined || typeOf(value) !== 'object') return schema
-  const properties = Object.entries(node.properties).map(([key, part]) => [
-    key,
-    settled(part as TSchema, own(value as Readonly<Record<string, JsonValue>>, key)),
-  ])
-  return { ...schema, properties: Object.fromEntries(properties) as Record<string, TSchema> }
+  if (typeOf(value) !== 'object') return schema
+  const members = value as Readonly<Record<string, JsonValue>>
+  const settledProperties = (parts: readonly (readonly [string, Node])[]) =>
+    Object.fromEntries(
+      parts.map(([key, part]) => [key, settled(part as TSchema, own(members, key))]),
+    )
+  if (node.properties !== undefined) {
+    return { ...schema, properties: settledProperties(Object.entries(node.properties)) }
+  }
+  const [pattern, part] = Object.entries(node.patternProperties ?? {})[0] ?? []
+  if (pattern === undefined || part === undefined || part.anyOf === undefined) return schema
+  const fitting = Object.keys(members).filter((key) => new RegExp(pattern).test(key))
+  const properties = settledProperties(fitting.map((key) => [key, part]))
+  return { ...schema, properties, patternProperties: { [pattern]: {} } }
 }
 
 function typeOf(value: JsonValue | undefined): string {
@@ -110,7 +120,8 @@ function reportUnknownKey(
   key: string,
   report: Report,
 ): void {
-  const known = Object.keys(node?.properties ?? {})
+  // Where any key of a kind may stand, those that do stand there are no hint.
+  const known = node?.patternProperties === undefined ? Object.keys(node?.properties ?? {}) : []
   const meant = didYouMean(key, known)
   if (known.length === 0) {
     const message = `${show(key)} cannot be a key of ${nameOf(pointer)}`
@@ -159,6 +170,7 @@ function reportWrongValue(
 }
 
 function expectation(node: Node): string {
+  if (node.anyOf !== undefined) return node.anyOf.map(expectation).join(' or ')
   if (node.enum !== undefined) return `one of ${node.enum.map(show).join(', ')}`
   if (node.type === 'integer') {
     return `a whole number from ${node.minimum ?? '-∞'} to ${node.maximum ?? '∞'}`

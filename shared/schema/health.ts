@@ -5,8 +5,10 @@
 
 import { Type, type Static } from 'typebox'
 import type { CheckSubject, HealthCheck } from '#shared/model/health-check.ts'
+import type { ManifestPort } from '#shared/model/manifest.ts'
 import type { Port } from '#shared/model/names.ts'
 import { show } from './check.ts'
+import { didYouMean } from './did-you-mean.ts'
 import type { JsonDocument } from './json-document.ts'
 import type { Report } from './problem.ts'
 
@@ -33,6 +35,14 @@ const checkSchema = Type.Object(
         minimum: 1,
         maximum: 65535,
         description: 'port that is asked, where it is not that of the service',
+      }),
+    ),
+    portName: Type.Optional(
+      Type.String({
+        pattern: '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$',
+        maxLength: 63,
+        description:
+          'named port the check is about: it is asked, and the verdict counts for it alone unless it is the main one',
       }),
     ),
     path: Type.Optional(
@@ -120,6 +130,7 @@ export const healthSchema = Type.Union(
 )
 
 type RawCheck = Static<typeof checkSchema>
+type RawSubject = Omit<RawCheck, 'port'> & { readonly port: number | undefined }
 type Kind = (typeof kinds)[number]
 
 const paced = ['intervalMs', 'timeoutMs', 'rise', 'fall']
@@ -130,19 +141,27 @@ const keysOf: Readonly<Record<Kind, ReadonlySet<string>>> = {
   systemd: new Set(['unit', ...paced]),
   push: new Set(['ttlMs']),
 }
-const common = new Set(['kind', 'name', 'initial'])
+const common = new Set(['kind', 'name', 'portName', 'initial'])
+
+/** What checks are about. */
+interface ServedBy {
+  readonly document: JsonDocument
+  /** The main port. */
+  readonly port?: Port
+  readonly ports: readonly ManifestPort[]
+}
 
 /** Reads the checks that the schema has let pass; a service without any is asked for a connection. */
 export function readHealth(
   raw: Static<typeof healthSchema> | undefined,
-  document: JsonDocument,
+  of: ServedBy,
   report: Report,
 ): readonly HealthCheck[] {
   const isList = Array.isArray(raw)
   const checks: HealthCheck[] = []
   for (const [index, one] of (isList ? raw : [raw ?? {}]).entries()) {
     const pointer = isList ? `/health/${index}` : '/health'
-    const check = readCheck(one, pointer, document, report)
+    const check = readCheck(one, pointer, of, report)
     if (checks.some(({ name }) => name === check.name)) {
       report(one.name === undefined ? pointer : `${pointer}/name`, {
         rule: 'duplicate-check',
@@ -152,13 +171,18 @@ export function readHealth(
     }
     checks.push(check)
   }
-  return checks
+  if (checks.some(({ portName }) => portName === undefined)) return checks
+  // Whoever checks single ports alone still wants to know whether the service is there at all.
+  const isFree = (name: string): boolean => checks.every((check) => check.name !== name)
+  let name = 'tcp'
+  while (!isFree(name)) name = `main-${name}`
+  return [...checks, { ...readCheck({}, '/health', of, report), name }]
 }
 
 function readCheck(
   raw: RawCheck,
   pointer: string,
-  document: JsonDocument,
+  { document, port: main, ports }: ServedBy,
   report: Report,
 ): HealthCheck {
   const { kind = 'tcp', timeoutMs = 1000, rise = 1, fall = 2 } = raw
@@ -182,8 +206,24 @@ function readCheck(
       hint: 'add "unit": "orders.service"',
     })
   }
+  const about = ports.find(({ name }) => name === raw.portName)
+  if (raw.portName !== undefined && about === undefined) {
+    const names = ports.map(({ name }) => name)
+    const meant = didYouMean(raw.portName, names)
+    report(`${pointer}/portName`, {
+      rule: 'unknown-port',
+      message: `the service has no port called ${show(raw.portName)}`,
+      hint:
+        meant !== null
+          ? `did you mean ${show(meant)}?`
+          : names.length === 0
+            ? 'give its ports names with "ports"'
+            : `its ports are ${names.join(', ')}`,
+    })
+  }
   return {
-    ...subjectOf(raw, pointer, report),
+    ...subjectOf({ ...raw, port: raw.port ?? about?.port }, pointer, report),
+    ...(about === undefined || about.port === main ? {} : { portName: about.name }),
     name: raw.name ?? kind,
     intervalMs,
     timeoutMs,
@@ -193,7 +233,7 @@ function readCheck(
   }
 }
 
-function subjectOf(raw: RawCheck, pointer: string, report: Report): CheckSubject {
+function subjectOf(raw: RawSubject, pointer: string, report: Report): CheckSubject {
   const { kind = 'tcp', path = '/', service = '', unit = '', ttlMs = 30_000 } = raw
   const port = raw.port === undefined ? {} : { port: raw.port as Port }
   switch (kind) {

@@ -8,19 +8,20 @@ import { isIP } from 'node:net'
 import { Type, type Static } from 'typebox'
 import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest, Upstream } from '#shared/model/manifest.ts'
-import { parsePort, parseServiceName, type Port, type ServiceName } from '#shared/model/names.ts'
+import { parsePort, parseServiceName, type ServiceName } from '#shared/model/names.ts'
+import { parseTarget } from '#shared/model/target.ts'
 import { check, show } from './check.ts'
 import { deepFreeze } from './freeze.ts'
 import { healthSchema, readHealth } from './health.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
-import { captureFacts, captureKeys } from './manifest-capture.ts'
 import { joinPointer, type JsonValue } from './json-reader.ts'
+import { captureFacts, captureKeys } from './manifest-capture.ts'
+import { portFacts, portKeys, portSchema, type PortFacts } from './manifest-ports.ts'
 import { manifestPolicy, manifestPolicyKeys } from './policy.ts'
 import type { Problem, Report } from './problem.ts'
 
 const label = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
-
-const port = (description: string) => Type.Integer({ minimum: 1, maximum: 65535, description })
+const targetPattern = `^([a-z]([a-z0-9-]{0,61}[a-z0-9])?[.])?${label.slice(1)}`
 
 /** JSON Schema of a manifest, for editors and `meshctl schema`. */
 export const manifestSchema = Type.Object(
@@ -35,9 +36,8 @@ export const manifestSchema = Type.Object(
         description: "the service's name; without it the file's name is taken",
       }),
     ),
-    port: Type.Optional(
-      port('TCP port the service listens on; leave it out for a service that only calls others'),
-    ),
+    port: portKeys.port,
+    ports: portKeys.ports,
     address: Type.Optional(
       Type.String({
         maxLength: 45,
@@ -45,12 +45,7 @@ export const manifestSchema = Type.Object(
         default: '127.0.0.1',
       }),
     ),
-    protocol: Type.Optional(
-      Type.Enum(['http', 'tcp'], {
-        description:
-          'how bytes of the service are understood; without it, as the service is found to speak when it is asked',
-      }),
-    ),
+    protocol: portKeys.protocol,
     weight: Type.Optional(
       Type.Integer({
         minimum: 1,
@@ -69,13 +64,13 @@ export const manifestSchema = Type.Object(
     health: Type.Optional(healthSchema),
     upstreams: Type.Optional(
       Type.Record(
-        Type.String({ pattern: label }),
-        port('local port on which this service reaches the other one'),
+        Type.String({ pattern: targetPattern }),
+        portSchema('local port on which this service reaches the other one'),
         {
           additionalProperties: false,
           maxProperties: 256,
           description:
-            'names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001}',
+            'names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001}; a named port as "admin.orders"',
         },
       ),
     ),
@@ -179,10 +174,11 @@ export function readManifest(
 
 function build(document: JsonDocument, raw: RawManifest, report: Report): Manifest | null {
   const service = serviceOf(document, raw, report)
-  const upstreams = upstreamsOf(raw, service, report)
+  const served = portFacts(document, raw, report)
+  const upstreams = upstreamsOf(raw, service, served, report)
   const requires = requiresOf(raw, service, report)
   const tags = tagsOf(raw, report)
-  if (!document.has('/port')) reportUnserved(document, report)
+  if (!isServed(document)) reportUnserved(document, report)
   const address = raw.address ?? '127.0.0.1'
   if (isIP(address) === 0) {
     report('/address', {
@@ -197,16 +193,14 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
       hint: 'leave it out to use 127.0.0.1',
     })
   }
-  const health = readHealth(raw.health, document, report)
+  const health = readHealth(raw.health, { document, ...served }, report)
   if (service === null) return null
   const policy = manifestPolicy(document, service, raw, report)
   return {
     file: document.file,
     service,
-    ...(raw.port === undefined ? {} : { port: raw.port as Port }),
+    ...served,
     address,
-    protocol: raw.protocol ?? 'http',
-    declared: raw.protocol !== undefined,
     weight: raw.weight ?? 100,
     warningWeight: raw.warningWeight ?? raw.weight ?? 100,
     health,
@@ -253,13 +247,17 @@ function reportUnserved(document: JsonDocument, report: Report): void {
   }
 }
 
+function isServed(document: JsonDocument): boolean {
+  return document.has('/port') || document.has('/ports')
+}
+
 /** Judged by the file itself: what is given but wrong was reported already. */
 function asksForNothing(document: JsonDocument): boolean {
   const { upstreams = {}, requires = [] } = document.value as {
     readonly upstreams?: JsonValue
     readonly requires?: JsonValue
   }
-  const isNobody = !document.has('/port') && !document.has('/run')
+  const isNobody = !isServed(document) && !document.has('/run')
   return isNobody && show(upstreams) === '{}' && show(requires) === '[]'
 }
 
@@ -288,32 +286,35 @@ function serviceOf(document: JsonDocument, raw: RawManifest, report: Report): Se
 function upstreamsOf(
   raw: RawManifest,
   self: ServiceName | null,
+  { port: main, ports }: PortFacts,
   report: Report,
 ): readonly Upstream[] {
   const upstreams: Upstream[] = []
   const taken = new Map<number, string>()
   for (const [name, number] of Object.entries(raw.upstreams ?? {})) {
     const pointer = joinPointer('/upstreams', name)
-    const service = parseServiceName(name)
+    const target = parseTarget(name)
     const listen = parsePort(number)
+    const isOwn = main === number || ports.some(({ port }) => port === number)
     const other = taken.get(number)
     taken.set(number, name)
-    if (!service.ok) {
-      report(pointer, { rule: 'bad-name', message: service.problem, at: 'key' })
+    if (!target.ok) {
+      report(pointer, { rule: 'bad-name', message: target.problem, at: 'key' })
     } else if (other !== undefined) {
       report(pointer, {
         rule: 'port-taken',
         message: `port ${number} already leads to ${show(other)}`,
         hint: 'give each upstream a port of its own',
       })
-    } else if (raw.port === number && self !== null) {
+    } else if (isOwn && self !== null) {
       report(pointer, {
         rule: 'port-taken',
         message: `port ${number} is the one ${self} itself listens on`,
         hint: 'choose a free local port',
       })
     } else if (listen.ok) {
-      upstreams.push({ service: service.value, port: listen.value })
+      const { service, portName } = target.value
+      upstreams.push({ service, ...(portName === null ? {} : { portName }), port: listen.value })
     }
   }
   return upstreams

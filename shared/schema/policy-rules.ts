@@ -4,7 +4,7 @@
  */
 
 import { Type, type Static } from 'typebox'
-import type { Parsed, Port } from '#shared/model/names.ts'
+import type { Parsed, Port, PortName } from '#shared/model/names.ts'
 import type { HeaderCondition, PolicyRule, ValuePattern } from '#shared/model/policy.ts'
 import { parseIdentityPattern } from '#shared/policy/identity-pattern.ts'
 import { parsePathPattern } from '#shared/policy/path-pattern.ts'
@@ -54,8 +54,18 @@ export const ruleSchema = Type.Object(
     ),
     ports: Type.Optional(
       Type.Array(
-        Type.Integer({ minimum: 1, maximum: 65535, description: 'a port of the service' }),
-        { minItems: 1, maxItems: 100, description: 'ports the service listens on' },
+        Type.Union(
+          [
+            Type.Integer({ minimum: 1, maximum: 65535 }),
+            Type.String({ pattern: '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 }),
+          ],
+          { description: 'a port of the service, by number or by name' },
+        ),
+        {
+          minItems: 1,
+          maxItems: 100,
+          description: 'ports the service listens on, by number or by name: [8080, "admin"]',
+        },
       ),
     ),
   },
@@ -85,6 +95,7 @@ export function readRule(
   }
   const each = <T>(key: string, items: readonly string[] | undefined, parse: Parse<T>): T[] =>
     readEach(joinPointer(pointer, key), items, parse, report)
+  const names = (raw.ports ?? []).filter((port) => typeof port === 'string') as PortName[]
   return {
     ref: refOf(document, pointer, raw.name),
     from: each('from', raw.from, parseIdentityPattern),
@@ -94,7 +105,8 @@ export function readRule(
     headers: Object.entries(raw.headers ?? {}).map(([name, values]) =>
       readHeader(joinPointer(joinPointer(pointer, 'headers'), name), name, values ?? [], report),
     ),
-    ports: (raw.ports ?? []) as Port[],
+    ports: (raw.ports ?? []).filter((port) => typeof port === 'number') as Port[],
+    ...(names.length === 0 ? {} : { portNames: names }),
   }
 }
 

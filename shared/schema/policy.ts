@@ -4,7 +4,7 @@
  */
 
 import { Type, type Static } from 'typebox'
-import type { ServiceName } from '#shared/model/names.ts'
+import type { Port, ServiceName } from '#shared/model/names.ts'
 import type { Policy, PolicyRule } from '#shared/model/policy.ts'
 import { parseIdentityPattern } from '#shared/policy/identity-pattern.ts'
 import { check, show } from './check.ts'
@@ -36,6 +36,11 @@ export const manifestPolicyKeys = {
   deny: Type.Optional(callers('not ')),
   defaultPolicy: Type.Optional(fallbackSchema),
   policyMode: Type.Optional(modeSchema),
+}
+
+/** The key of a named port that is about policy. */
+export const portAllowKey = {
+  allow: Type.Optional(callers('')),
 }
 
 const rules = (description: string) =>
@@ -76,7 +81,12 @@ type RawPolicy = Static<typeof policySchema>
 type RawManifestPolicy = Pick<
   Static<ReturnType<typeof manifestShape>>,
   'allow' | 'deny' | 'defaultPolicy' | 'policyMode'
->
+> & {
+  readonly port?: number | undefined
+  readonly ports?:
+    | Readonly<Record<string, number | { readonly port: number; readonly allow?: string[] }>>
+    | undefined
+}
 
 /** What reading a policy answers; a policy that is there has no problem at all. */
 export type PolicyReading =
@@ -112,17 +122,71 @@ export function manifestPolicy(
   report: Report,
 ): Policy | null {
   const { allow, deny, defaultPolicy, policyMode } = raw
-  if ([allow, deny, defaultPolicy, policyMode].every((one) => one === undefined)) return null
-  const rulesOf = (key: 'allow' | 'deny'): readonly PolicyRule[] => {
-    readEach(`/${key}`, raw[key], parseIdentityPattern, report)
-    return (raw[key] ?? []).map((text, index) => callerRule(document, `/${key}/${index}`, text))
+  const own = portsWithCallers(raw)
+  const isSilent = [allow, deny, defaultPolicy, policyMode].every((one) => one === undefined)
+  if (isSilent && own.length === 0) return null
+  const rulesOf = (
+    pointer: string,
+    texts: readonly string[] | undefined,
+    ports: readonly Port[],
+  ): readonly PolicyRule[] => {
+    readEach(pointer, texts, parseIdentityPattern, report)
+    return (texts ?? []).map((text, index) => ({
+      ...callerRule(document, `${pointer}/${index}`, text),
+      ports,
+    }))
+  }
+  const others = portsWithout(raw, own)
+  if (own.length > 0 && others.length > 0 && !document.has('/allow')) {
+    report(own[0]?.pointer ?? '', {
+      rule: 'missing-key',
+      message: 'one port says who may call it, and the others do not',
+      hint: 'add "allow" for the others: ["*"] is the whole mesh',
+      at: 'key',
+    })
+  }
+  if (own.length > 0 && others.length === 0 && document.has('/allow')) {
+    report('/allow', {
+      rule: 'unused-key',
+      message: 'allow has no effect where every port says who may call it',
+      hint: 'remove it, or take "allow" out of a port',
+      at: 'key',
+    })
   }
   return {
-    ...commonOf(document, raw, report),
+    ...commonOf(document, raw, report, own.at(0)?.pointer),
     services: [service],
-    deny: rulesOf('deny'),
-    allow: rulesOf('allow'),
+    deny: rulesOf('/deny', deny, []),
+    allow: [
+      ...own.flatMap((one) => rulesOf(one.pointer, one.allow, [one.port])),
+      ...rulesOf('/allow', allow, own.length === 0 ? [] : others),
+    ],
   }
+}
+
+/** A named port that says who may call it. */
+interface OpenedPort {
+  readonly port: Port
+  readonly allow: readonly string[]
+  readonly pointer: string
+}
+
+function portsWithCallers({ ports = {} }: RawManifestPolicy): readonly OpenedPort[] {
+  return Object.entries(ports).flatMap(([name, given]) =>
+    typeof given === 'number' || given.port === undefined || given.allow === undefined
+      ? []
+      : [{ port: given.port as Port, allow: given.allow, pointer: `/ports/${name}/allow` }],
+  )
+}
+
+/** The other ports of the service. */
+function portsWithout(
+  { port, ports = {} }: RawManifestPolicy,
+  own: readonly OpenedPort[],
+): readonly Port[] {
+  const named = Object.values(ports).map((one) => (typeof one === 'number' ? one : one.port))
+  const all = [...new Set([...(port === undefined ? [] : [port]), ...named])] as Port[]
+  return all.filter((one) => own.every((opened) => opened.port !== one))
 }
 
 /** The parts that manifests and policy files share, and the faults they can share. */
@@ -130,10 +194,12 @@ function commonOf(
   document: JsonDocument,
   raw: Pick<RawPolicy, 'defaultPolicy' | 'policyMode'>,
   report: Report,
+  portAllow?: string,
 ): Pick<Policy, 'file' | 'mode' | 'fallback'> {
   const { defaultPolicy, policyMode } = raw
   const has = (key: string): boolean => document.has(`/${key}`)
-  if (!has('allow') && !has('deny') && !has('defaultPolicy')) {
+  const allowing = has('allow') ? '/allow' : portAllow
+  if (allowing === undefined && !has('deny') && !has('defaultPolicy')) {
     const key = has('policyMode') ? '/policyMode' : ''
     report(key, {
       rule: 'nothing-to-do',
@@ -141,8 +207,8 @@ function commonOf(
       hint: 'add "allow", "deny" or "defaultPolicy"',
     })
   }
-  if (has('allow') && defaultPolicy !== undefined && defaultPolicy !== 'deny') {
-    report('/allow', {
+  if (allowing !== undefined && defaultPolicy !== undefined && defaultPolicy !== 'deny') {
+    report(allowing, {
       rule: 'unused-key',
       message: `allow has no effect while defaultPolicy is ${show(defaultPolicy)}`,
       hint: 'leave defaultPolicy out: whoever is not allowed is denied then',

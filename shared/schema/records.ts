@@ -13,9 +13,16 @@ import {
   parseHostName,
   parseInstanceId,
   parsePort,
+  parsePortName,
   parseServiceName,
 } from '#shared/model/names.ts'
-import type { HostPresence, HostRecord, InstanceRecord } from '#shared/model/records.ts'
+import type {
+  HostPresence,
+  HostRecord,
+  InstanceRecord,
+  NamedPort,
+  Protocol,
+} from '#shared/model/records.ts'
 import { parseMeshKey } from '#shared/store/keys.ts'
 
 /** No record needs more; longer ones are refused before they are parsed. Characters. */
@@ -23,6 +30,8 @@ const longestRecord = 64 * 1024
 
 const name = Type.String({ pattern: '^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$' })
 const port = Type.Integer({ minimum: 1, maximum: 65535 })
+const portName = Type.String({ pattern: '^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$' })
+const protocol = Type.Union([Type.Literal('http'), Type.Literal('tcp')])
 const dateTime = Type.String({
   pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(?:\\.\\d{1,9})?(?:Z|[+-]\\d\\d:\\d\\d)$',
 })
@@ -32,8 +41,19 @@ const instance = Compile(
     service: name,
     host: name,
     id: name,
-    protocol: Type.Union([Type.Literal('http'), Type.Literal('tcp')]),
+    protocol,
     port,
+    ports: Type.Optional(
+      Type.Array(
+        Type.Object({
+          name: portName,
+          port,
+          protocol,
+          down: Type.Optional(Type.Literal(true)),
+        }),
+        { maxItems: 64 },
+      ),
+    ),
     weight: Type.Integer({ minimum: 1, maximum: 1000 }),
     state: Type.Union([Type.Literal('up'), Type.Literal('left')]),
     onAgentDown: Type.Optional(Type.Literal('deny')),
@@ -46,6 +66,7 @@ const instance = Compile(
         maxProperties: 100,
       }),
     ),
+    application: Type.Optional(Type.String({ maxLength: 100 })),
     speech: Type.Optional(Type.String({ maxLength: 100 })),
     keepAliveMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000_000 })),
   }),
@@ -92,12 +113,27 @@ export function decodeInstance(text: string): Parsed<InstanceRecord> {
     id: must(parseInstanceId(raw.id)),
     protocol: raw.protocol,
     port: must(parsePort(raw.port)),
+    ...(raw.ports === undefined ? {} : { ports: raw.ports.map(namedPort) }),
     weight: raw.weight,
     state: raw.state,
     ...(raw.intercept === undefined ? {} : { intercept: raw.intercept }),
     ...(raw.onAgentDown === undefined ? {} : { onAgentDown: raw.onAgentDown }),
     ...labelsOf(raw),
   }))
+}
+
+function namedPort(raw: {
+  readonly name: string
+  readonly port: number
+  readonly protocol: Protocol
+  readonly down?: true
+}): NamedPort {
+  return {
+    ...(raw.down === undefined ? {} : { down: raw.down }),
+    name: must(parsePortName(raw.name)),
+    port: must(parsePort(raw.port)),
+    protocol: raw.protocol,
+  }
 }
 
 /** Reads a host's presence. */

@@ -71,7 +71,7 @@ function makeSteps(
   const random = { fraction: () => 0, bytes: (count: number) => Buffer.alloc(count) }
   const steps = new CallSteps(
     { services, policies, clock, random, counters: { tally: (...one) => void tallies.push(one) } },
-    { service, source, callerAddress: '127.0.0.1' },
+    { target: service, source, callerAddress: '127.0.0.1' },
   )
   return { steps, services, apply, clock, tallies, upstreams }
 }
@@ -107,7 +107,7 @@ t.test('CallSteps decides by the name in the request where the listener has none
 t.test(
   'CallSteps refuses without an identity or an instance, and says which service',
   async (t) => {
-    t.match(makeSteps(three, { source: null }).steps.decideService(orders), {
+    t.match(makeSteps(three, { source: null }).steps.decideTarget(orders), {
       reason: 'no-credential',
       service: 'orders',
       destination: 'spiffe://mesh.internal/service/orders',
@@ -116,20 +116,20 @@ t.test(
     const { services: known, ...rest } = snapshotOf(three)
     const view = { ...known['orders'], name: orders, protocol: 'http', instances: [] } as const
     services.apply({ ...rest, services: { orders: view } })
-    t.match(steps.decideService(orders), { reason: 'no-instances', service: 'orders' })
+    t.match(steps.decideTarget(orders), { reason: 'no-instances', service: 'orders' })
   },
 )
 
 t.test('CallSteps makes one decision for each instance and gives it out again', async (t) => {
   const { steps, upstreams } = makeSteps([{ service: 'orders', host: 'beta' }])
-  const first = steps.decideService(orders)
-  for (let i = 0; i < 10; i++) t.equal(steps.decideService(orders), first)
+  const first = steps.decideTarget(orders)
+  for (let i = 0; i < 10; i++) t.equal(steps.decideTarget(orders), first)
   t.equal(upstreams.length, 1)
 })
 
 t.test('CallSteps.again goes through all instances before it tries one twice', async (t) => {
   const { steps, tallies } = makeSteps(three)
-  const first = upstreamOf(steps.decideService(orders))
+  const first = upstreamOf(steps.decideTarget(orders))
   const second = steps.again(first, 'tunnel-failed')
   const third = steps.again(second as Upstream, 'instance-refused')
   t.equal(new Set([first, second, third].map((one) => one?.host)).size, 3)
@@ -139,7 +139,7 @@ t.test('CallSteps.again goes through all instances before it tries one twice', a
     ['mesh_retries_total', { reason: 'instance-refused' }],
     ['mesh_retries_total', { reason: 'draining' }],
   ])
-  const next = upstreamOf(steps.decideService(orders))
+  const next = upstreamOf(steps.decideTarget(orders))
   t.equal(next.host, first.host, 'the next request begins afresh')
 })
 
@@ -154,7 +154,7 @@ t.test('CallSteps.again repeats only what another instance may do better', async
     'caller-aborted',
   ]
   const { steps } = makeSteps(three)
-  const first = upstreamOf(steps.decideService(orders))
+  const first = upstreamOf(steps.decideTarget(orders))
   for (const reason of hopeless) t.equal(steps.again(first, reason), null, reason)
   const { steps: undecided } = makeSteps(three)
   t.equal(undecided.again(first, 'tunnel-failed'), null, 'nothing to repeat')
@@ -162,7 +162,7 @@ t.test('CallSteps.again repeats only what another instance may do better', async
 
 t.test('CallSteps.again stops when the budget of the service is spent', async (t) => {
   const { steps, services, clock } = makeSteps(three)
-  const first = upstreamOf(steps.decideService(orders))
+  const first = upstreamOf(steps.decideTarget(orders))
   let repeats = 0
   while (steps.again(first, 'tunnel-failed') !== null) repeats++
   t.equal(repeats, 10)
@@ -174,7 +174,7 @@ t.test('CallSteps.again stops when the budget of the service is spent', async (t
 
 t.test('CallSteps.again finds the instances of the newest snapshot', async (t) => {
   const { steps, services } = makeSteps([{ service: 'orders', host: 'beta' }])
-  const first = upstreamOf(steps.decideService(orders))
+  const first = upstreamOf(steps.decideTarget(orders))
   services.apply(snapshotOf([{ service: 'orders', host: 'gamma' }]))
   t.equal(steps.again(first, 'tunnel-failed')?.host, 'gamma')
   services.apply(snapshotOf([]))
@@ -209,7 +209,7 @@ t.test('CallSteps judges a call that stays on this host, and follows the policy'
 t.test('CallSteps judges a raw connection that stays on this host', async (t) => {
   const rules = [policyOf({ services: ['orders'], allow: [{ paths: ['/a'] }] })]
   const { steps } = makeSteps([{ service: 'orders', host: self, protocol: 'tcp' }], { rules })
-  t.match(steps.decideService(orders), { kind: 'refuse', reason: 'policy-denied' })
+  t.match(steps.decideTarget(orders), { kind: 'refuse', reason: 'policy-denied' })
 })
 
 t.test('CallSteps leaves it to the callee to judge a call that leaves this host', async (t) => {
@@ -222,20 +222,20 @@ t.test('CallSteps leaves it to the callee to judge a call that leaves this host'
 t.test('CallSteps passes over the instance of its own host that has all it may have', async (t) => {
   const here = { service: 'orders', host: self, maxConcurrent: 1 }
   const { steps, upstreams } = makeSteps([here, { service: 'orders', host: 'beta' }])
-  const first = upstreamOf(steps.decideService(orders))
+  const first = upstreamOf(steps.decideTarget(orders))
   t.equal(first.host, self)
   upstreams[0]?.attempting()
-  t.equal(upstreamOf(steps.decideService(orders)).host, 'beta')
+  t.equal(upstreamOf(steps.decideTarget(orders)).host, 'beta')
   upstreams[0]?.attempted('ok')
-  t.equal(upstreamOf(steps.decideService(orders)).host, self)
+  t.equal(upstreamOf(steps.decideTarget(orders)).host, self)
 })
 
 t.test('CallSteps refuses what the only instance, on its own host, may not have', async (t) => {
   const { steps, upstreams, tallies } = makeSteps([
     { service: 'orders', host: self, maxConcurrent: 1 },
   ])
-  steps.decideService(orders)
+  steps.decideTarget(orders)
   upstreams[0]?.attempting()
-  t.match(steps.decideService(orders), { kind: 'refuse', reason: 'overloaded' })
+  t.match(steps.decideTarget(orders), { kind: 'refuse', reason: 'overloaded' })
   t.same(tallies, [['mesh_limit_refusals_total', { limit: 'maxConcurrent' }]])
 })
