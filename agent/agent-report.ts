@@ -40,6 +40,7 @@ import type {
 } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { targetName, type TargetName } from '#shared/model/target.ts'
 import type { TrustEpochs } from '#shared/model/trust.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import { instanceKey } from '#shared/store/keys.ts'
@@ -185,10 +186,14 @@ export class AgentReport implements AdminSource, MetricsSource {
     const snapshot = this.#parts.membership()?.discovery.snapshot
     return Object.values(snapshot?.services ?? {})
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-      .map(({ name, protocol, instances }) => ({
+      .map(({ name, protocol, ports = [], instances }) => ({
         name,
         protocol,
         addresses: this.#addressesOf(name),
+        ports: ports.map((port) => ({
+          ...port,
+          addresses: this.#addressesOf(targetName(name, port.name)),
+        })),
         instances: instances.map((instance) => ({
           ...instance,
           local: instance.host === snapshot?.host,
@@ -196,9 +201,9 @@ export class AgentReport implements AdminSource, MetricsSource {
       }))
   }
 
-  #addressesOf(service: ServiceName): readonly string[] {
+  #addressesOf(target: TargetName): readonly string[] {
     const { status, plan } = this.#parts.interception
-    const named = status.kind === 'on' ? plan?.names.get(service) : undefined
+    const named = status.kind === 'on' ? plan?.names.get(target) : undefined
     if (named === undefined) return []
     return named.ipv6 === null ? [named.ipv4] : [named.ipv4, named.ipv6]
   }
@@ -213,7 +218,10 @@ export class AgentReport implements AdminSource, MetricsSource {
         service: manifest?.service ?? '',
         verdict,
         problems: problems.map(renderProblem),
-        upstreams: manifest?.upstreams.map(({ service }) => service) ?? [],
+        upstreams:
+          manifest?.upstreams.map(({ service, portName = null }) =>
+            targetName(service, portName),
+          ) ?? [],
         requires: manifest?.requires ?? [],
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
@@ -290,8 +298,10 @@ export class AgentReport implements AdminSource, MetricsSource {
       published: {
         ...this.#publication(service),
         instances: registrar.offer.offered.flatMap(
-          ({ service: offered, host, id, port, weight }) =>
-            offered === service ? { host, id, port, weight } : [],
+          ({ service: offered, host, id, port, ports, weight }) =>
+            offered === service
+              ? { host, id, port, ...(ports === undefined ? {} : { ports }), weight }
+              : [],
         ),
       },
       ...(credential === null

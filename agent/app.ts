@@ -20,6 +20,7 @@ import { isUp, stateOfPort } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { HostCapture } from './interception/host-capture.ts'
+import { carriageNotes } from './manifests/carriage-notes.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
@@ -521,7 +522,11 @@ export class App {
     if (manifest?.port === undefined) return {}
     const protection = this.#policies.manifests.of(manifest.service)
     const facts = this.#report.receiptFacts(manifest.service)
-    return protection.kind === 'local-only' ? { ...facts, warnings: [protection.warning] } : facts
+    const warnings = [
+      ...(protection.kind === 'local-only' ? [protection.warning] : []),
+      ...carriageNotes(manifest),
+    ]
+    return warnings.length === 0 ? facts : { ...facts, warnings }
   }
 }
 

@@ -12,7 +12,12 @@ function withoutInstance(
   namesOf: (manifest: ManifestReport) => readonly string[],
 ): readonly string[] {
   const known = new Set(
-    services.filter(({ instances }) => instances.length > 0).map(({ name }) => name),
+    services.flatMap(({ name, instances }) =>
+      instances.flatMap(({ ports = [] }) => [
+        name,
+        ...ports.flatMap((port) => (port.down === true ? [] : [`${port.name}.${name}`])),
+      ]),
+    ),
   )
   return manifests.flatMap((manifest) =>
     namesOf(manifest)

@@ -35,7 +35,7 @@ export interface InboundParts {
  * `<instance>.<name>.<service>.mesh:<port>`. The name counts: a number may be that of a moment ago.
  */
 const authorityShape =
-  /^([a-z0-9-]{1,63})\.(?:([a-z0-9-]{1,63})\.)?([a-z0-9-]{1,63})\.mesh:[0-9]{1,5}$/
+  /^([a-z0-9-]{1,63})\.(?:([a-z][a-z0-9-]{0,62})\.)?([a-z0-9-]{1,63})\.mesh:[0-9]{1,5}$/
 
 const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
 

@@ -4,7 +4,8 @@
  * of the past only the versions that were in force.
  */
 
-import type { Manifest, RunAs } from '#shared/model/manifest.ts'
+import { servedPorts, type Manifest, type RunAs } from '#shared/model/manifest.ts'
+import { targetName } from '#shared/model/target.ts'
 import type { ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
 import { userFaults, type UserServices } from './user-rules.ts'
@@ -135,7 +136,7 @@ function isUsable(
 
 function claimsOf(manifest: Manifest | null): readonly Claim[] {
   if (manifest === null) return []
-  const { service, address, port, upstreams, run } = manifest
+  const { service, address, upstreams, run } = manifest
   const name: Claim = {
     key: `service ${service}`,
     pointer: '/name',
@@ -144,19 +145,24 @@ function claimsOf(manifest: Manifest | null): readonly Claim[] {
   }
   const ports = upstreams.map((upstream): Claim => ({
     key: `port ${upstream.port}`,
-    pointer: `/upstreams/${upstream.service}`,
+    pointer: `/upstreams/${targetName(upstream.service, upstream.portName ?? null)}`,
     words: `local port ${upstream.port}`,
     hint: 'choose a free local port',
   }))
   const users = run === undefined ? [] : [userClaim(run)]
-  if (port === undefined) return [name, ...users, ...ports]
-  const place: Claim = {
-    key: `place ${address} ${port}`,
-    pointer: '/port',
-    words: `port ${port} of ${address}`,
+  const places = servedPorts(manifest).map((served): Claim => ({
+    key: `place ${address} ${served.port}`,
+    pointer: served.name === null ? mainPointer(manifest) : `/ports/${served.name}`,
+    words: `port ${served.port} of ${address}`,
     hint: 'one service is one manifest; remove one file or correct its "port"',
-  }
-  return [name, place, ...users, ...ports]
+  }))
+  return [name, ...places, ...users, ...ports]
+}
+
+/** Where a manifest gives its main port. */
+function mainPointer({ port, ports }: Manifest): string {
+  const named = ports.find((one) => one.port === port)
+  return named === undefined ? '/port' : `/ports/${named.name}`
 }
 
 /** What a user does is one service's: the kernel tells connections apart by nothing finer. */

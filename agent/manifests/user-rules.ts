@@ -4,6 +4,7 @@
  */
 
 import type { Manifest } from '#shared/model/manifest.ts'
+import { targetName } from '#shared/model/target.ts'
 import { coversService } from '#shared/model/service-globs.ts'
 import type { Report } from '#shared/schema/problem.ts'
 
@@ -65,10 +66,10 @@ export function userFaults(manifest: Manifest, services: UserServices): readonly
       },
     })
   }
-  for (const { service: upstream, port } of upstreams) {
+  for (const { service: upstream, portName = null, port } of upstreams) {
     if (port >= firstUserPort) continue
     faults.push({
-      pointer: `/upstreams/${upstream}`,
+      pointer: `/upstreams/${targetName(upstream, portName)}`,
       fault: {
         rule: 'system-port',
         message: `port ${port} is the system’s, and user ${owner} may not take it`,

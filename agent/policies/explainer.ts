@@ -4,16 +4,12 @@
  */
 
 import type { AuthzAnswer } from '#shared/model/admin.ts'
-import {
-  parseServiceName,
-  type Parsed,
-  type ServiceName,
-  type TrustDomain,
-} from '#shared/model/names.ts'
+import { type Parsed, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
 import type { ServicePolicy } from '#shared/model/policy.ts'
 import type { RequestFacts } from '#shared/model/request.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { parseTarget, targetName, type TargetName } from '#shared/model/target.ts'
 import { CompiledPolicy } from '#shared/policy/compiled-policy.ts'
 import { explain } from '#shared/policy/explain.ts'
 import { absolutePattern, parseIdentityPattern } from '#shared/policy/identity-pattern.ts'
@@ -47,28 +43,26 @@ export class Explainer {
     if (domain === null) return badQuestion('this host has not enrolled, so it has no identities')
     const source = readSource(query.get('source') ?? '', domain)
     if (!source.ok) return badQuestion(source.problem)
-    const service = parseServiceName(query.get('service') ?? '')
-    if (!service.ok) return badQuestion(service.problem)
-    const instance = local().find((one) => one.service === service.value)
-    if (instance === undefined) {
-      return { kind: 'elsewhere', service: service.value, hosts: hostsOf(service.value) }
-    }
-    const request = readRequest(query, instance.service)
+    const target = parseTarget(query.get('service') ?? '')
+    if (!target.ok) return badQuestion(target.problem)
+    const { service, portName } = target.value
+    const instance = local().find((one) => one.service === service)
+    if (instance === undefined) return { kind: 'elsewhere', service, hosts: hostsOf(service) }
+    const place =
+      portName === null ? instance : instance.ports?.find(({ name }) => name === portName)
+    if (place === undefined) return badQuestion(`${service} has no port called ${portName}`)
+    const request = readRequest(query, targetName(service, portName))
     if (!request.ok) return badQuestion(request.problem)
-    const destination = serviceId(domain, service.value)
-    const policy = new CompiledPolicy(policyOf(service.value), { trustDomain: domain, destination })
-    const call = {
-      source: source.value,
-      destination,
-      port: instance.port,
-      http: instance.protocol === 'http',
-    }
+    const destination = serviceId(domain, service)
+    const policy = new CompiledPolicy(policyOf(service), { trustDomain: domain, destination })
+    const { port, protocol } = place
+    const call = { source: source.value, destination, port, http: protocol === 'http' }
     return {
       kind: 'explained',
       source: source.value ?? '',
       destination,
-      port: instance.port,
-      protocol: instance.protocol,
+      port,
+      protocol,
       path: request.value?.path.text ?? '',
       ...explain(policy, call, call.http ? request.value : null),
     }
@@ -86,10 +80,10 @@ function readSource(text: string, trustDomain: TrustDomain): Parsed<SpiffeId | n
 }
 
 /** The request asked about; null where none is. */
-function readRequest(query: URLSearchParams, service: ServiceName): Parsed<RequestFacts | null> {
+function readRequest(query: URLSearchParams, target: TargetName): Parsed<RequestFacts | null> {
   const method = query.get('method') ?? ''
   if (method === '') return { ok: true, value: null }
-  const target = query.get('path') ?? '/'
+  const path = query.get('path') ?? '/'
   const lines = query.getAll('header').map((line) => line.split('=', 2))
   if (lines.some(({ length }) => length < 2)) {
     return { ok: false, problem: 'a header is asked about as name=value' }
@@ -98,11 +92,11 @@ function readRequest(query: URLSearchParams, service: ServiceName): Parsed<Reque
     ok: true,
     value: {
       method,
-      path: readRequestPath(target),
-      query: queryOf(target),
+      path: readRequestPath(path),
+      query: queryOf(path),
       pathOverride: '',
       methodOverride: '',
-      host: query.get('host') ?? `${service}.mesh`,
+      host: query.get('host') ?? `${target}.mesh`,
       lines: lines.map(([name = '', value = '']) => [name.toLowerCase(), value] as const),
       nominated: null,
     },

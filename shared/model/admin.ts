@@ -144,6 +144,12 @@ export interface ServiceReport {
   readonly protocol: string
   /** Its virtual IPs on this host; none while nothing is captured here. */
   readonly addresses: readonly string[]
+  /** Its ports by name, each with virtual IPs of its own. */
+  readonly ports: readonly {
+    readonly name: string
+    readonly protocol: string
+    readonly addresses: readonly string[]
+  }[]
   readonly instances: readonly InstanceReport[]
 }
 
@@ -152,6 +158,12 @@ export interface InstanceReport extends InstanceLabels {
   readonly host: string
   readonly id: string
   readonly port: number
+  readonly ports?: readonly {
+    readonly name: string
+    readonly port: number
+    readonly protocol: string
+    readonly down?: true
+  }[]
   readonly weight: number
   /** Whether it runs on the answering host. */
   readonly local: boolean

@@ -70,6 +70,13 @@ export interface ReceiptPublication {
     readonly host: string
     readonly id: string
     readonly port: number
+    /** Ports by name; `down` is not called now. */
+    readonly ports?: readonly {
+      readonly name: string
+      readonly port: number
+      readonly protocol: string
+      readonly down?: true
+    }[]
     readonly weight: number
   }[]
 }

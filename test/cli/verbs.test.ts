@@ -87,14 +87,25 @@ t.test('services lists instances and marks those of this host', async (t) => {
         name: 'orders',
         protocol: 'http',
         addresses: ['240.240.1.2'],
-        instances: [{ host: 'alpha', id: '1', port: 8080, weight: 100, local: true }],
+        ports: [{ name: 'admin', protocol: 'tcp', addresses: ['240.240.1.3'] }],
+        instances: [
+          {
+            host: 'alpha',
+            id: '1',
+            port: 8080,
+            ports: [{ name: 'admin', port: 9090, protocol: 'tcp' }],
+            weight: 100,
+            local: true,
+          },
+        ],
       },
-      { name: 'lonely', protocol: 'tcp', addresses: [], instances: [] },
+      { name: 'lonely', protocol: 'tcp', addresses: [], ports: [], instances: [] },
     ],
   })
   const { printer, out } = paper(false)
   t.equal(await services({ agent, printer }), 0)
   t.match(out(), /^orders +http +240\.240\.1\.2 +alpha \(here\) +1 +8080 +100$/m)
+  t.match(out(), /^admin\.orders +tcp +240\.240\.1\.3 +alpha \(here\) +1 +9090 +100$/m)
   t.match(out(), /^lonely +tcp +- +no instance$/m)
 })
 

@@ -60,6 +60,7 @@ export const healthyFacts: AgentFacts = {
       name: 'orders',
       protocol: 'http',
       addresses: ['240.240.1.2'],
+      ports: [],
       instances: [{ host: 'beta', id: '1', port: 8080, weight: 100, local: false }],
     },
   ],

@@ -12,7 +12,7 @@ export interface RuleWish {
   readonly paths?: readonly string[]
   readonly hosts?: readonly string[]
   readonly headers?: Readonly<Record<string, readonly string[]>>
-  readonly ports?: readonly number[]
+  readonly ports?: readonly (number | string)[]
 }
 
 /** A policy file as it is written. */

@@ -5,10 +5,12 @@ import {
   parseHostName,
   parseInstanceId,
   parsePort,
+  parsePortName,
   parseServiceName,
   parseTrustDomain,
 } from '#shared/model/names.ts'
-import type { Protocol } from '#shared/model/records.ts'
+import type { NamedPort, Protocol } from '#shared/model/records.ts'
+import { portsTogether } from '#shared/model/service-targets.ts'
 import type { Policy } from '#shared/model/policy.ts'
 import type { LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { servicePolicyOf } from '#shared/policy/service-policy.ts'
@@ -19,6 +21,8 @@ export interface InstanceWish {
   readonly host: string
   /** @default 8080 */
   readonly port?: number
+  /** Ports by name. @default none */
+  readonly ports?: Readonly<Record<string, number | readonly [number, Protocol]>>
   /** @default 100 */
   readonly weight?: number
   /** @default 'http' */
@@ -42,14 +46,17 @@ export function snapshotOf(
 ): Snapshot {
   const services: [string, ServiceView][] = []
   for (const [name, group] of Map.groupBy(wishes, ({ service }) => service)) {
-    const instances = group.map(({ host, port = 8080, weight = 100 }) => ({
+    const instances = group.map(({ host, port = 8080, ports, weight = 100 }) => ({
       host: must(parseHostName(host)),
       id: must(parseInstanceId('1')),
       port: must(parsePort(port)),
+      ...namedPorts(ports),
       weight,
     }))
     const protocol = group[0]?.protocol ?? 'http'
-    services.push([name, { name: must(parseServiceName(name)), protocol, instances }])
+    const ports = portsTogether(instances.map((one) => one.ports))
+    const named = ports.length === 0 ? {} : { ports }
+    services.push([name, { name: must(parseServiceName(name)), protocol, ...named, instances }])
   }
   const far = new Set(wishes.map(({ host }) => host).filter((host) => host !== self))
   return {
@@ -78,6 +85,16 @@ export function snapshotOf(
   }
 }
 
+function namedPorts(ports: InstanceWish['ports']): { readonly ports?: readonly NamedPort[] } {
+  if (ports === undefined) return {}
+  return {
+    ports: Object.entries(ports).map(([name, given]) => {
+      const [port, protocol] = typeof given === 'number' ? [given, 'http' as const] : given
+      return { name: must(parsePortName(name)), port: must(parsePort(port)), protocol }
+    }),
+  }
+}
+
 function localOf(wish: InstanceWish): LocalInstance {
   const { service, port = 8080, protocol = 'http', address = '127.0.0.1', draining = false } = wish
   const limit = wish.maxConcurrent === undefined ? {} : { maxConcurrent: wish.maxConcurrent }
@@ -88,6 +105,7 @@ function localOf(wish: InstanceWish): LocalInstance {
     protocol,
     address,
     port: must(parsePort(port)),
+    ...namedPorts(wish.ports),
     draining,
     drainMs: 1000,
   }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Detector } from '#agent/detection/detector.ts'
 import type { Finding } from '#shared/model/finding.ts'
-import { must, parseServiceName } from '#shared/model/names.ts'
+import { must, parsePortName, parseServiceName } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { manifestOf } from '#test/support/manifests.ts'
@@ -95,4 +95,43 @@ t.test('a declared protocol counts, and what cannot be is told', async (t) => {
   detector.apply([manifestOf({ port: 8080, protocol: 'tcp' })])
   t.equal(detector.mismatchOf(orders), '', 'tcp carries whatever it is')
   await detector.stop()
+})
+
+t.test('every port of a service is asked by itself, unless it is declared', async (t) => {
+  const { clock, asked, world, detector } = detecting()
+  world.finding = null
+  const ports = { http: 8080, admin: 9090, rpc: { port: 9091, protocol: 'grpc' } }
+  detector.apply([manifestOf({ ports })])
+  t.equal(detector.hasAsked(orders), false)
+  await clock.advance(0)
+  t.strictSame(asked, [8080, 9090])
+  t.equal(detector.hasAsked(orders), true, 'nobody need be there')
+  const [admin, rpc] = [must(parsePortName('admin')), must(parsePortName('rpc'))]
+  t.strictSame(
+    [detector.protocolOf(orders, admin), detector.protocolOf(orders, rpc)],
+    [null, 'tcp'],
+  )
+  world.finding = { speech: 'tls' }
+  await clock.advance(2000)
+  t.equal(detector.protocolOf(orders, admin), 'tcp')
+})
+
+t.test('a declared protocol is doubted where the service cannot speak it', async (t) => {
+  const { clock, world, detector } = detecting()
+  world.finding = { speech: 'http/1.1' }
+  detector.apply([
+    manifestOf({ port: 1, protocol: 'tls', ports: { rpc: { port: 2, protocol: 'http2' } } }),
+  ])
+  await clock.advance(0)
+  t.equal(detector.mismatchOf(orders), 'declared tls, but the service speaks HTTP/1')
+  t.equal(detector.protocolOf(orders), 'tcp')
+  world.finding = { speech: 'tls' }
+  detector.apply([
+    manifestOf({ port: 1, protocol: 'tls', ports: { rpc: { port: 3, protocol: 'http2' } } }),
+  ])
+  await clock.advance(0)
+  t.equal(
+    detector.mismatchOf(orders),
+    'declared tls, but the service speaks HTTP/1; rpc: declared http2, but the service speaks TLS',
+  )
 })

@@ -2,7 +2,14 @@ import * as fc from 'fast-check'
 import { deepStrictEqual } from 'node:assert/strict'
 import t from 'tap'
 import { Catalog } from '#agent/discovery/catalog.ts'
-import { must, parseHostName, parseInstanceId, parsePort } from '#shared/model/names.ts'
+import {
+  must,
+  parseHostName,
+  parseInstanceId,
+  parsePort,
+  parsePortName,
+} from '#shared/model/names.ts'
+import { targetsOf } from '#shared/model/service-targets.ts'
 import { entryOf, instanceOf, presenceOf } from '#test/support/mesh-records.ts'
 
 const self = must(parseHostName('self'))
@@ -190,4 +197,37 @@ t.test('any history of changes ends where its last values would', async () => {
     }),
     { seed: 6, numRuns: 300 },
   )
+})
+
+t.test('named ports are told by their instances, and stay known while there is none', async (t) => {
+  const ports = (entries: readonly (readonly [string, number, 'http' | 'tcp', true?])[]) => ({
+    ports: entries.map(([name, port, protocol, down]) => ({
+      name: must(parsePortName(name)),
+      port: must(parsePort(port)),
+      protocol,
+      ...(down === undefined ? {} : { down }),
+    })),
+  })
+  const a = instanceOf('orders', 'a', ports([['admin', 9090, 'tcp', true]]))
+  const b = instanceOf('orders', 'b', ports([['admin', 9091, 'tcp']]))
+  const catalog = catalogOf(presenceOf('a'), presenceOf('b'), a, b)
+  const view = catalog.services()['orders']
+  t.strictSame(view?.ports, [{ name: 'admin', protocol: 'tcp' }])
+  const admin = view === undefined ? [] : targetsOf(view)
+  t.match(
+    admin.map(({ target, instances }) => [target, instances.map(({ host, port }) => [host, port])]),
+    [
+      [
+        'orders',
+        [
+          ['a', 8080],
+          ['b', 8080],
+        ],
+      ],
+      ['admin.orders', [['b', 9091]]],
+    ],
+    'one that is down is not called',
+  )
+  for (const record of [a, b]) catalog.set(entryOf(record)[0], undefined)
+  t.match(catalog.services()['orders'], { ports: [{ name: 'admin' }], instances: [] })
 })

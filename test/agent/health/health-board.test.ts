@@ -1,8 +1,9 @@
 import t, { type Test } from 'tap'
+import { stateOfPort } from '#agent/health/check-rules.ts'
 import { HealthBoard } from '#agent/health/health-board.ts'
 import type { ProbeTarget } from '#agent/health/probe.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
-import type { ServiceName } from '#shared/model/names.ts'
+import { must, parsePortName, type ServiceName } from '#shared/model/names.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
@@ -197,4 +198,33 @@ t.test('a check that counts as passing at first is offered before its verdict', 
   t.equal(state(), 'passing')
   await clock.advance(0)
   t.equal(state(), 'failing')
+})
+
+t.test('a check of a named port decides about that port alone', async (t) => {
+  const { board, clock, state, changes, world, checks } = boardOf(t)
+  const fallible = { fall: 1, portName: 'admin', name: 'admin' }
+  board.apply([
+    manifest({
+      port: 8080,
+      ports: { admin: 9090 },
+      health: [{ name: 'main', fall: 1000 }, fallible],
+    }),
+  ])
+  const admin = must(parsePortName('admin'))
+  const port = () =>
+    stateOfPort(board.statusOf(orders) ?? { state: 'failing', detail: '', checks: [] }, admin)
+  t.same([state(), port()], ['starting', 'starting'])
+  await clock.advance(0)
+  t.same([state(), port()], ['passing', 'passing'])
+  t.same(checks.map((target) => target.port).sort(), [8080, 9090])
+  const before = changes()
+  world.pass = false
+  await clock.advance(1000)
+  t.same([state(), port()], ['passing', 'failing'])
+  t.equal(changes(), before + 1, 'and is told')
+  t.same(
+    board.changes.map((one) => one.state),
+    ['passing'],
+    'the service did not change',
+  )
 })

@@ -281,3 +281,22 @@ t.test('Inbound cuts a raw connection that a changed policy no longer allows', a
     { protocol: 'tcp', reason: 'policy-denied', rule: { rule: 'default deny' }, bytesToCaller: 5 },
   ])
 })
+
+t.test('Inbound reaches a named port by its name, wherever it is now, and no other', async (t) => {
+  const [main, admin] = [await serve(t), await serve(t)]
+  const { call, apply } = makeInbound(t, [
+    { service: 'orders', host: self, port: main.port, ports: { admin: [admin.port, 'tcp'] } },
+  ])
+  let connections = 0
+  admin.server.on('connection', () => connections++)
+  const stream = call('1.admin.orders.mesh:9')
+  await until('it is granted', () => stream.answer === 'accepted')
+  t.equal(connections, 1, 'the number of a moment ago does not matter')
+  t.equal(call('1.other.orders.mesh:9').answer, '503 draining')
+  apply([policyOf({ services: ['orders'], deny: [{ from: ['*'], ports: [admin.port] }] })])
+  t.equal(call('1.admin.orders.mesh:9').answer, '403 policy-denied', 'its own number counts')
+  const allowed = call('1.orders.mesh:9')
+  await until('the main port is not meant', () => allowed.answer === 'accepted')
+  stream.close(null)
+  allowed.close(null)
+})

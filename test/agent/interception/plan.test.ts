@@ -104,3 +104,47 @@ t.test('who is known by no user has no port of its own', async (t) => {
   ])
   t.same(callers, [{ service: 'orders', user: 1001, index: 1 }])
 })
+
+t.test(
+  'a named port has a virtual IP of its own, and its number at that of the service',
+  async (t) => {
+    const snapshot = snapshotOf([{ service: 'db', host: 'b', port: 5432, ports: { admin: 9090 } }])
+    const at: Readonly<Record<string, number>> = { db: 3, 'admin.db': 4 }
+    const { names, view, serviceAt, state } = plan({
+      snapshot,
+      addressOf: (one) => at[one] ?? null,
+    })
+    t.match(names.get('admin.db'), { service: 'admin.db', ipv4: '240.240.0.4', ports: [80, 9090] })
+    t.equal(view.services['240.240.0.4'], 'admin.db')
+    t.equal(serviceAt.get('240.240.0.3 9090'), 'admin.db')
+    const led = state.destinations.find(
+      ({ address, port }) => address === '240.240.0.3' && port === 9090,
+    )
+    t.equal(led?.virtual, '240.240.0.4')
+    t.equal(serviceAt.get('240.240.0.3 80'), 'db')
+  },
+)
+
+t.test(
+  'every port of a strict service is locked, answered for and led into the mesh',
+  async (t) => {
+    const also = [{ address: '127.0.0.1', port: 9090 }]
+    const snapshot = snapshotOf([{ service: 'orders', host: 'self', ports: { admin: 9090 } }])
+    const at: Readonly<Record<string, number>> = { orders: 1, 'admin.orders': 4 }
+    const { state, serviceAt } = plan({
+      snapshot,
+      addressOf: (one) => at[one] ?? null,
+      locals: [local('orders', { inbound: 'strict', also })],
+    })
+    t.same(
+      state.locks.map(({ port }) => port),
+      [8080, 9090],
+    )
+    t.same(
+      state.answers.map(({ port }) => port),
+      [8080, 9090],
+    )
+    t.equal(serviceAt.get('127.0.0.1 9090'), 'admin.orders')
+    t.equal(serviceAt.get('127.0.0.1 8080'), 'orders')
+  },
+)

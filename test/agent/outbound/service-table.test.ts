@@ -5,6 +5,7 @@ import { mostHosts } from '#agent/balance/subset.ts'
 import { must, parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { InstanceId, HostName } from '#shared/model/names.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
+import { parseTarget, targetName } from '#shared/model/target.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { MeshEndpoint, PooledUpstream } from '#agent/outbound/mesh-endpoint.ts'
 import { ServiceTable, type CallableService } from '#agent/outbound/service-table.ts'
@@ -195,4 +196,32 @@ t.test('ServiceTable takes a part of a large service, and always the host’s ow
   const places = endpoints('orders').map(({ instance }) => instance.host)
   t.equal(places.length, mostHosts + 1)
   t.ok(places.includes(self))
+})
+
+t.test('a named port is a target of its own, with the identity of its service', async (t) => {
+  const view = snapshotOf([
+    { service: 'orders', host: 'beta', ports: { http: 8080, admin: [9090, 'tcp'] } },
+    { service: 'orders', host: 'gamma', ports: { http: 8080 } },
+    { service: 'orders', host: 'self', ports: { admin: [9091, 'tcp'] } },
+  ])
+  const { table, find } = makeTable(view)
+  const target = must(parseTarget('admin.orders'))
+  const admin = table.find(targetName(target.service, target.portName))
+  t.equal(admin?.id, find('orders').id)
+  t.equal(admin?.view.protocol, 'tcp')
+  t.same(
+    admin?.picker.endpoints.map(({ portName, instance, place }) => [
+      portName,
+      instance.host,
+      instance.port,
+      place.kind === 'local' ? place.instance.port : 'far',
+    ]),
+    [
+      ['admin', 'beta', 9090, 'far'],
+      ['admin', 'self', 9091, 9091],
+    ],
+  )
+  t.same([...(find('orders').byPort?.keys() ?? [])].sort(), [8080, 9090, 9091])
+  t.equal(find('orders').picker.endpoints.length, 3)
+  t.equal(table.find('other.orders' as typeof target.service), null)
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { publicationOf, type Fitness } from '#agent/registration/publication.ts'
-import { must, parseHostName, parsePort } from '#shared/model/names.ts'
+import { must, parseHostName, parsePort, parsePortName } from '#shared/model/names.ts'
 import type { HostPresence } from '#shared/model/records.ts'
 import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { manifestOf } from '#test/support/manifests.ts'
@@ -79,4 +79,31 @@ t.test('an instance that is not fit is withheld, with the reason', async (t) => 
     t.strictSame(offered, [])
     t.equal(withheld.get(orders.service), reason)
   }
+})
+
+t.test('named ports are published, those that may not be called marked', async (t) => {
+  const manifest = manifestOf({
+    port: 8080,
+    ports: { admin: 9090, rpc: { port: 9091, protocol: 'grpc' }, dead: 9092 },
+  })
+  const name = (text: string) => must(parsePortName(text))
+  const ports = [
+    { name: name('admin'), healthy: true, protocol: 'tcp' },
+    { name: name('rpc'), healthy: true, protocol: 'tcp' },
+    { name: name('dead'), healthy: true, protocol: null },
+  ] as const
+  const { offered, desired } = publicationOf(host, presence, [manifest], () => ({ ...fit, ports }))
+  t.strictSame(offered[0]?.ports, [
+    { name: 'admin', port: 9090, protocol: 'tcp' },
+    { name: 'rpc', port: 9091, protocol: 'tcp' },
+    { name: 'dead', port: 9092, protocol: 'http', down: true },
+  ])
+  for (const [key, value] of desired) t.equal(decodeMeshEntry(key, value).ok, true, key)
+  const declared = publicationOf(
+    host,
+    presence,
+    [manifestOf({ port: 1, protocol: 'tls' })],
+    () => fit,
+  )
+  t.match(declared.offered, [{ protocol: 'tcp', application: 'tls' }])
 })

@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import t from 'tap'
-import { must, parsePort, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
+import {
+  must,
+  parsePort,
+  parsePortName,
+  parseServiceName,
+  parseTrustDomain,
+} from '#shared/model/names.ts'
 import type { Policy } from '#shared/model/policy.ts'
 import type { RequestFacts } from '#shared/model/request.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
@@ -319,3 +325,33 @@ t.test('more rules that deny never permit more, more that allow never deny more'
     { numRuns: 1000, seed: 7 },
   )
 })
+
+t.test(
+  'a rule about a port by name counts for its number, and for nothing where there is none',
+  async (t) => {
+    const wish = policyOf({
+      services: ['orders'],
+      allow: [
+        { from: ['web'], ports: [80, 'admin'] },
+        { from: ['web'], ports: ['gone'] },
+      ],
+      deny: [{ from: ['*'], ports: ['gone'] }],
+    })
+    const named = {
+      name: must(parsePortName('admin')),
+      port: must(parsePort(9090)),
+      protocol: 'tcp',
+    }
+    const policy = servicePolicyOf(orders, [wish], [{ ...named, protocol: 'tcp' }])
+    t.same(
+      policy.enforced.allow.map(({ ports }) => ports),
+      [[80, 9090]],
+    )
+    t.same(policy.enforced.deny, [], 'a rule about no port denies nothing')
+    t.equal(policy.enforced.fallback.policy, 'deny', 'and whoever is not allowed is still denied')
+    const lost = servicePolicyOf(orders, [
+      policyOf({ services: ['orders'], allow: [{ from: ['web'], ports: ['gone'] }] }),
+    ])
+    t.match(lost.enforced, { allow: [], fallback: { policy: 'deny' } })
+  },
+)

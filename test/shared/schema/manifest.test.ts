@@ -20,7 +20,8 @@ void t.test('the smallest manifest is a port; the file names the service', (t) =
     port: 8080,
     address: '127.0.0.1',
     protocol: 'http',
-    declared: false,
+    declared: null,
+    ports: [],
     weight: 100,
     warningWeight: 100,
     health: [
@@ -87,7 +88,7 @@ void t.test('every key is taken over', (t) => {
       port: 5432,
       address: '::1',
       protocol: 'tcp',
-      declared: true,
+      declared: 'tcp',
       weight: 7,
       warningWeight: 7,
       health: [
@@ -125,11 +126,11 @@ void t.test('all problems of a file are reported together, each with its place',
     'o.json:2:3: unknown key "prot" (did you mean "port"?)',
     'o.json:3:11: port must be a whole number from 1 to 65535, not "8080" (write it without quotes: 8080)',
     'o.json:4:14: address "localhost" is not an IP address (write the address the service listens on, such as "127.0.0.1")',
-    'o.json:5:15: protocol must be one of "http", "tcp", not "htpp" (did you mean "http"?)',
+    'o.json:5:15: protocol must be one of "http", "http2", "grpc", "tcp", "tls", not "htpp" (did you mean "http"?)',
     'o.json:6:38: health.path "no slash" is not a request target (start with / and percent-encode spaces and anything that is not ASCII)',
     'o.json:6:58: health.rise must be a whole number from 1 to 100, not 0 (passes in a row that make it healthy)',
     'o.json:6:61: unknown key "pth" (did you mean "path"?)',
-    'o.json:7:17: "Orders" cannot be a key of upstreams (names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001})',
+    'o.json:7:17: "Orders" cannot be a key of upstreams (names of services (lower-case letters, digits, hyphens) and the local ports that lead to them: {"orders": 9001}; a named port as "admin.orders")',
     'o.json:7:35: upstreams.a must be a whole number from 1 to 65535, not "x" (local port on which this service reaches the other one)',
     'o.json:7:56: port 9001 already leads to "b" (give each upstream a port of its own)',
   ])
@@ -316,5 +317,101 @@ void t.test('who a service is, what leads to it and who may go around the mesh',
     ['{"run": {"user": "x"}, "inbound": "off"}', 'unused-key'],
   ] as const)
     t.match(read(text), { ok: false, problems: [{ rule }] }, text)
+  t.end()
+})
+
+void t.test('a service may have several ports by name, of which the first is the main one', (t) => {
+  const named = {
+    ports: {
+      http: 8080,
+      admin: { port: 9090, protocol: 'tcp' },
+      rpc: { port: 9091, protocol: 'grpc' },
+    },
+    upstreams: { 'admin.users': 7001 },
+    health: [
+      { kind: 'http', portName: 'http' },
+      { kind: 'tcp', portName: 'admin' },
+    ],
+  }
+  const reading = read(JSON.stringify(named))
+  t.match(reading, {
+    ok: true,
+    manifest: {
+      port: 8080,
+      protocol: 'http',
+      declared: null,
+      ports: [
+        { name: 'http', port: 8080, protocol: 'http', declared: null },
+        { name: 'admin', port: 9090, protocol: 'tcp', declared: 'tcp' },
+        { name: 'rpc', port: 9091, protocol: 'tcp', declared: 'grpc' },
+      ],
+      upstreams: [{ service: 'users', portName: 'admin', port: 7001 }],
+      health: [
+        { kind: 'http', port: 8080 },
+        { kind: 'tcp', port: 9090, portName: 'admin' },
+      ],
+    },
+  })
+  const [main] = reading.ok ? reading.manifest.health : []
+  t.equal(main?.portName, undefined, 'a check of the main port counts for the service')
+  const alone = read('{"port": 1, "ports": {"admin": 2}, "health": {"portName": "admin"}}')
+  t.match(alone, {
+    ok: true,
+    manifest: { health: [{ port: 2 }, { kind: 'tcp', name: 'main-tcp' }] },
+  })
+  t.match(read('{"port": 1, "ports": {"admin": 2}, "protocol": "tls"}'), {
+    ok: true,
+    manifest: { port: 1, declared: 'tls', protocol: 'tcp', ports: [{ name: 'admin', port: 2 }] },
+  })
+  t.end()
+})
+
+void t.test('every fault of named ports is told with its place', (t) => {
+  t.strictSame(
+    rendered(
+      `{
+  "ports": {"http": 8080, "Admin": 1, "a": "x", "b": 8080, "c": {"prt": 1}, "d": {"port": 0}},
+  "protocol": "tcp",
+  "health": {"portName": "htp"}
+}`,
+      'o.json',
+    ),
+    [
+      'o.json:2:27: "Admin" cannot be a key of ports (ports by name (lower-case letters, digits, hyphens, a letter first), called as admin.orders: {"http": 8080, "admin": {"port": 9090, "protocol": "tcp", "allow": ["ops"]}}; without port the first one is the main one)',
+      'o.json:2:44: ports.a must be a whole number from 1 to 65535, not "x" (TCP port the service listens on)',
+      'o.json:2:54: port 8080 is "http" already (give each name a port of its own)',
+      'o.json:2:65: ports.c.port is missing (TCP port the service listens on)',
+      'o.json:2:66: unknown key "prt" (did you mean "port"?)',
+      'o.json:2:91: ports.d.port must be a whole number from 1 to 65535, not 0 (TCP port the service listens on)',
+      'o.json:3:3: protocol has no effect where "ports" gives each port its own (write it there: "http": {"port": 8080, "protocol": …})',
+      'o.json:4:26: the service has no port called "htp" (did you mean "http"?)',
+    ],
+  )
+  t.strictSame(rendered('{"port": 1, "ports": {"a": 1}, "upstreams": {"b": 2}}', 'o.json'), [
+    'o.json:1:28: port 1 is port already (give each name a port of its own)',
+  ])
+  t.match(rendered('{"ports": {"a": 5}, "upstreams": {"b": 5}}', 'o.json'), [/itself listens on/])
+  t.end()
+})
+
+void t.test('a port says who may call it, and then the others do too', (t) => {
+  const rulesOf = (content: object) => {
+    const reading = read(JSON.stringify(content))
+    if (!reading.ok) return reading.problems.map(renderProblem)
+    return reading.manifest.policy?.allow.map(({ from, ports, ref }) => [
+      ref.rule,
+      from.map(({ text }) => text).join(),
+      ports.join(),
+    ])
+  }
+  const admin = { port: 9090, allow: ['service/ops'] }
+  t.strictSame(rulesOf({ port: 1, ports: { http: 8080, admin }, allow: ['*'] }), [
+    ['ports/admin/allow[0]', 'service/ops', '9090'],
+    ['allow[0]', '', '1,8080'],
+  ])
+  t.match(rulesOf({ ports: { http: 8080, admin } }), [/one port says who may call it/])
+  t.match(rulesOf({ ports: { admin }, allow: ['*'] }), [/every port says who may call it/])
+  t.strictSame(rulesOf({ ports: { admin } }), [['ports/admin/allow[0]', 'service/ops', '9090']])
+  t.match(rulesOf({ ports: { admin }, defaultPolicy: 'allow-mesh' }), [/has no effect while/])
   t.end()
 })
