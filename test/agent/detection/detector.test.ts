@@ -97,14 +97,14 @@ t.test('a declared protocol counts, and what cannot be is told', async (t) => {
   await detector.stop()
 })
 
-t.test('every port of a service is asked by itself, unless it is declared', async (t) => {
+t.test('every port of a service is asked by itself, and known by what it declares', async (t) => {
   const { clock, asked, world, detector } = detecting()
   world.finding = null
   const ports = { http: 8080, admin: 9090, rpc: { port: 9091, protocol: 'grpc' } }
   detector.apply([manifestOf({ ports })])
   t.equal(detector.hasAsked(orders), false)
   await clock.advance(0)
-  t.strictSame(asked, [8080, 9090])
+  t.strictSame(asked, [8080, 9090, 9091])
   t.equal(detector.hasAsked(orders), true, 'nobody need be there')
   const [admin, rpc] = [must(parsePortName('admin')), must(parsePortName('rpc'))]
   t.strictSame(

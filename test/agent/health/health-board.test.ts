@@ -207,7 +207,7 @@ t.test('a check of a named port decides about that port alone', async (t) => {
     manifest({
       port: 8080,
       ports: { admin: 9090 },
-      health: [{ name: 'main', fall: 1000 }, fallible],
+      health: [{ name: 'main', fall: 100 }, fallible],
     }),
   ])
   const admin = must(parsePortName('admin'))
