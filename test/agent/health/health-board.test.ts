@@ -216,7 +216,10 @@ t.test('a check of a named port decides about that port alone', async (t) => {
   t.same([state(), port()], ['starting', 'starting'])
   await clock.advance(0)
   t.same([state(), port()], ['passing', 'passing'])
-  t.same(checks.map((target) => target.port).sort(), [8080, 9090])
+  t.same(
+    checks.map((target) => target.port).sort((a, b) => a - b),
+    [8080, 9090],
+  )
   const before = changes()
   world.pass = false
   await clock.advance(1000)

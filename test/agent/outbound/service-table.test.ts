@@ -221,7 +221,10 @@ t.test('a named port is a target of its own, with the identity of its service', 
       ['admin', 'self', 9091, 9091],
     ],
   )
-  t.same([...(find('orders').byPort?.keys() ?? [])].sort(), [8080, 9090, 9091])
+  t.same(
+    [...(find('orders').byPort?.keys() ?? [])].sort((a, b) => a - b),
+    [8080, 9090, 9091],
+  )
   t.equal(find('orders').picker.endpoints.length, 3)
   t.equal(table.find('other.orders' as typeof target.service), null)
 })
