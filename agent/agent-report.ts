@@ -16,6 +16,7 @@ import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
 import type { DnsOutcome } from './dns/responder.ts'
 import type { Interception } from './interception/interception.ts'
+import type { CaptureLifts } from './interception/lifts.ts'
 import type { LocalServices } from './interception/local-services.ts'
 import type { Clock } from './platform.ts'
 import type { Explainer } from './policies/explainer.ts'
@@ -28,6 +29,7 @@ import { X509Certificate } from 'node:crypto'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics, type MetricSeries } from '#shared/metrics/registry.ts'
 import type {
+  CaptureExplanation,
   CaptureReport,
   AuthzAnswer,
   CertificateReport,
@@ -62,7 +64,8 @@ export interface AgentReportParts {
   readonly registrar: Pick<Registrar, 'offer' | 'withheld' | 'rotation'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs'>
-  readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext'>
+  readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext' | 'explain'>
+  readonly lifts: Pick<CaptureLifts, 'whole' | 'bypasses'>
   /** How many DNS questions ended how. */
   readonly dns: () => ReadonlyMap<DnsOutcome, number>
   readonly locals: Pick<LocalServices, 'services'>
@@ -165,7 +168,7 @@ export class AgentReport implements AdminSource, MetricsSource {
   }
 
   #capture(): CaptureReport {
-    const { interception, locals } = this.#parts
+    const { interception, locals, lifts } = this.#parts
     const { status, plan } = interception
     return {
       kind: status.kind,
@@ -179,6 +182,8 @@ export class AgentReport implements AdminSource, MetricsSource {
       })),
       destinations: status.kind === 'on' ? (plan?.state.destinations.length ?? 0) : 0,
       problems: plan?.problems ?? [],
+      lifted: lifts.whole,
+      bypasses: lifts.bypasses,
     }
   }
 
@@ -268,6 +273,10 @@ export class AgentReport implements AdminSource, MetricsSource {
     // For how much each still carries.
     await hub.collect()
     return generationsReport(hub.workers, hub)
+  }
+
+  explainCapture(query: URLSearchParams): Promise<CaptureExplanation> {
+    return this.#parts.interception.explain(query)
   }
 
   readiness(): { readonly ready: boolean; readonly waitsFor: string } {
@@ -422,6 +431,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),
+      one(agentMetrics.captureBypasses.name, status.capture.bypasses.length),
       one(agentMetrics.workers.name, hub.workers.length),
       ...Array.from(this.#parts.dns(), ([outcome, count]) =>
         one(agentMetrics.dnsQueries.name, count, { outcome }),

@@ -19,6 +19,7 @@ import { bringHealth } from './health/bring-health.ts'
 import { isUp, stateOfPort } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
+import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
 import { HostCapture } from './interception/host-capture.ts'
 import { carriageNotes } from './manifests/carriage-notes.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
@@ -206,6 +207,8 @@ export class App {
               { host },
               input,
             ),
+          capture: (input) => setCapture(this.#captureParts(), input),
+          bypass: (input) => setBypass(this.#captureParts(), input),
         },
         logger,
       },
@@ -237,6 +240,7 @@ export class App {
         withdrawals: this.#withdrawals,
         hub: this.#hub,
         interception: this.#capture.interception,
+        lifts: this.#capture.lifts,
         dns: () => this.#dns?.counts ?? new Map(),
         locals: this.#capture.locals,
         trust: () => reporter.epochs,
@@ -406,6 +410,7 @@ export class App {
   }
 
   #onCapture(): void {
+    this.#dns?.setPaused(this.#capture.isLifted)
     this.#hub.refresh()
     this.#showReceipts()
   }
@@ -470,6 +475,13 @@ export class App {
           return true
       }
     })
+  }
+
+  #captureParts(): CaptureCommandParts {
+    const { lifts, interception } = this.#capture
+    const isKnown = (service: ServiceName): boolean =>
+      this.#hostsOf(service).length > 0 || this.#served().includes(service)
+    return { clock: this.#parts.clock, lifts, interception, isKnown }
   }
 
   #served(): readonly ServiceName[] {

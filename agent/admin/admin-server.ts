@@ -46,6 +46,7 @@ export class AdminServer {
       '/v1/policies': () => source.policies(),
       '/v1/generations': () => source.generations(),
       '/v1/authz/explain': (query) => source.explain(query),
+      '/v1/capture/explain': (query) => source.explainCapture(query),
       '/v1/checks': () =>
         judge({
           status: source.status(),

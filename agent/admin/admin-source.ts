@@ -1,6 +1,11 @@
 /** Owns the seam between the admin surface and the agent: what it may ask. Types only. */
 
-import type { AgentFacts, AuthzAnswer, GenerationReport } from '#shared/model/admin.ts'
+import type {
+  AgentFacts,
+  AuthzAnswer,
+  CaptureExplanation,
+  GenerationReport,
+} from '#shared/model/admin.ts'
 
 /** The facts of a running agent, from memory but for those that say otherwise. */
 export interface AdminSource {
@@ -13,6 +18,8 @@ export interface AdminSource {
   explain(query: URLSearchParams): AuthzAnswer
   /** Asks the workers what they carry; ends by itself. */
   generations(): Promise<readonly GenerationReport[]>
+  /** What becomes of a connection of a local user. */
+  explainCapture(query: URLSearchParams): Promise<CaptureExplanation>
 }
 
 /** The numbers of a running agent. */

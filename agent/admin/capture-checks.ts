@@ -6,6 +6,23 @@ import { bad, list, ok, skipped, type Check, type Judgement } from './judgement.
 export const captureChecks: readonly Check[] = [
   { name: 'capture', judge: capture },
   {
+    name: 'bypasses',
+    judge: ({ status: { capture: facts, nowMs } }) => {
+      const words = facts.bypasses.map(({ service, untilMs, by, reason }) => {
+        const seconds = Math.ceil((untilMs - nowMs) / 1000)
+        return `${service} for another ${seconds} s, by ${by}: ${reason}`
+      })
+      return words.length === 0
+        ? ok('no service bypasses the mesh')
+        : bad(
+            'warning',
+            `${words.length} services bypass the mesh`,
+            list(words),
+            'it ends by itself; earlier with: meshctl bypass SERVICE --end',
+          )
+    },
+  },
+  {
     name: 'callers-known',
     judge: ({ status: { capture: facts } }) => {
       if (facts.kind === 'off') return skipped('nothing is captured here')
@@ -41,6 +58,13 @@ function capture({ status: { capture: facts } }: AgentFacts): Judgement {
       return ok(`${facts.destinations} addresses lead into the mesh`)
     case 'off':
       return skipped(`off: ${facts.reason}`)
+    case 'lifted':
+      return bad(
+        'warning',
+        'connections are not captured: an operator has switched it off',
+        facts.reason,
+        'once there is no reason for it any more: meshctl capture on',
+      )
     case 'waiting':
       return bad(
         'warning',

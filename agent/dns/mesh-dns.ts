@@ -37,6 +37,8 @@ export class MeshDns {
   readonly #server: DnsServer
   readonly #forwarder: Forwarder
   readonly #system: SystemDns
+  #isListening = false
+  #isPaused = false
   readonly #counts = new Map<DnsOutcome, number>()
 
   constructor(parts: MeshDnsParts, settings: MeshDnsSettings) {
@@ -77,11 +79,21 @@ export class MeshDns {
       this.#parts.logger.error({ hint: error.hint }, error.message)
       return
     }
-    await this.#system.start()
+    this.#isListening = true
+    if (!this.#isPaused) await this.#system.start()
+  }
+
+  /** While nothing is captured on purpose, programs ask the host's resolvers themselves. */
+  setPaused(isPaused: boolean): void {
+    if (isPaused === this.#isPaused) return
+    this.#isPaused = isPaused
+    if (!this.#isListening) return
+    void (isPaused ? this.#system.stop() : this.#system.start())
   }
 
   /** Leaves resolver files as they were, then stops. */
   async stop(): Promise<void> {
+    this.#isListening = false
     await this.#system.stop()
     this.#forwarder.stop()
     await this.#server.stop()

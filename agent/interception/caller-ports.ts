@@ -24,3 +24,8 @@ export function callerPortRange(first: number): PortRange {
 export function callerPort(first: number, generation: number, index: number): number {
   return first + (generation % generations) * stretch + index
 }
+
+/** The index that a port of callers is for, in whichever generation. */
+export function callerIndex(first: number, port: number): number {
+  return (port - first) % stretch
+}

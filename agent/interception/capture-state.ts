@@ -84,3 +84,12 @@ export const nothing: CaptureState = {
   locks: [],
   exemptUsers: [],
 }
+
+/** Whether connections are captured. */
+export type CaptureStatus =
+  | { readonly kind: 'off'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string; readonly hint: string }
+  | { readonly kind: 'waiting'; readonly reason: string }
+  /** An operator has switched it off. */
+  | { readonly kind: 'lifted'; readonly reason: string }
+  | { readonly kind: 'on' }

@@ -10,6 +10,7 @@ import { exemptionsOf, type Exclusions } from './exemptions.ts'
 import { GrantsFile } from './grants-file.ts'
 import { hasIpv6 } from './host-fitness.ts'
 import { Interception, type InterceptionParts } from './interception.ts'
+import { CaptureLifts } from './lifts.ts'
 import { LocalServices } from './local-services.ts'
 import type { Plan } from './plan.ts'
 
@@ -40,15 +41,18 @@ export interface HostCaptureSettings {
 export class HostCapture {
   readonly locals: LocalServices
   readonly interception: Interception
+  readonly lifts: CaptureLifts
 
   constructor(parts: HostCaptureParts, settings: HostCaptureSettings) {
     const { wish, firstPort, exclude, ownPorts, agentUser } = settings
     this.locals = new LocalServices(parts, { agentUser })
+    this.lifts = new CaptureLifts(parts, { stateDirectory: settings.stateDirectory })
     this.interception = new Interception(
       {
         ...parts,
         commands: kernelCommands(),
         locals: this.locals,
+        lifts: this.lifts,
         grants: new GrantsFile(parts, { stateDirectory: settings.stateDirectory }),
       },
       {
@@ -66,6 +70,11 @@ export class HostCapture {
   /** Whether this host captures, or may yet. */
   get isWanted(): boolean {
     return this.interception.status.kind !== 'off'
+  }
+
+  /** Whether an operator has switched it off. */
+  get isLifted(): boolean {
+    return this.interception.status.kind === 'lifted'
   }
 
   /** Names with their virtual IPs; null while nothing is captured. */

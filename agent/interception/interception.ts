@@ -8,22 +8,27 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { CaptureExplanation } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
-import { callerBook, callerPortRange } from './caller-ports.ts'
-import { nothing, tableName } from './capture-state.ts'
+import { callerBook, callerIndex, callerPortRange } from './caller-ports.ts'
+import { nothing, type CaptureStatus } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { counterOf } from './elements.ts'
+import { exemptUserNumbers } from './exempt-users.ts'
+import { explainCapture } from './explain-capture.ts'
 import type { GrantsFile } from './grants-file.ts'
 import { hostProblem } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
+import type { CaptureLifts } from './lifts.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
 import { placesOf, planCapture, type Exemptions, type Plan } from './plan.ts'
-import { sockets, userNumber, type SocketEntry } from './users.ts'
+import { Repairs } from './repairs.ts'
+import { sockets, type SocketEntry } from './users.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 
 /** What interception leans on. */
@@ -33,6 +38,8 @@ export interface InterceptionParts {
   readonly commands: KernelCommands
   readonly locals: LocalServices
   readonly grants: GrantsFile
+  /** What operators have taken out of capture. */
+  readonly lifts: Pick<CaptureLifts, 'whole' | 'bypasses' | 'load' | 'onChange' | 'stop'>
   /** `WorkerHub` fits. */
   readonly workers: {
     setCapture(view: CaptureView): void
@@ -57,23 +64,20 @@ export interface InterceptionSettings {
   readonly exemptUsers: readonly string[]
 }
 
-/** Whether connections are captured. */
-export type CaptureStatus =
-  | { readonly kind: 'off'; readonly reason: string }
-  | { readonly kind: 'failed'; readonly reason: string; readonly hint: string }
-  | { readonly kind: 'waiting'; readonly reason: string }
-  | { readonly kind: 'on' }
-
 /** A successor of a control process waits this long for workers that served before it. */
 const graceMs = 10_000
-const checkEveryMs = 10_000
 const retryMs = 5000
+/** From one look whether connections still pass through lifted rules to the next. */
+const lookMs = 1000
+/** What workers are told while nothing may reach them. */
+const nobody: Omit<CaptureView, 'sequence'> = { callers: [], services: {}, addresses: [] }
 
 /** See the header. */
 export class Interception {
   readonly #parts: InterceptionParts
   readonly #settings: InterceptionSettings
   readonly #names: NameTargets
+  readonly #repairs: Repairs
   #table: KernelTable | null = null
   #addresses = new IndexBook(virtualAddressBook)
   #callers = new IndexBook(callerBook)
@@ -90,20 +94,25 @@ export class Interception {
   #dirty = false
   #working: Promise<void> | null = null
   #retry: Timer | null = null
-  #checks: Timer | null = null
-  #soon: Timer | null = null
-  #monitor: { stop(): void } | null = null
   #stopped = false
 
   constructor(parts: InterceptionParts, settings: InterceptionSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#repairs = new Repairs({
+      ...parts,
+      onFailed: (error) => {
+        this.#fail(error)
+        this.#retry ??= parts.clock.after(retryMs, () => this.refresh())
+      },
+    })
     this.#names = new NameTargets({ clock: parts.clock, onChange: () => this.refresh() })
     this.#status =
       settings.wish === 'off'
         ? { kind: 'off', reason: 'the config says "capture": "off"' }
         : { kind: 'waiting', reason: 'the agent has only just started' }
     parts.locals.onChange(() => this.refresh())
+    parts.lifts.onChange(() => this.refresh())
   }
 
   get status(): CaptureStatus {
@@ -119,6 +128,7 @@ export class Interception {
   leadsTo(generation: number): boolean {
     switch (this.#status.kind) {
       case 'off':
+      case 'lifted':
         return true
       case 'failed':
         return !this.#hasCaptured || this.#ledTo === generation
@@ -128,9 +138,12 @@ export class Interception {
     }
   }
 
-  /** Whether nobody reaches a local service but through the mesh. */
+  /**
+   * Whether nobody reaches a local service but through the mesh. An operator who lifts the lock takes
+   * that upon himself: the service stays what it is.
+   */
   isLocked(service: ServiceName): boolean {
-    if (this.#status.kind !== 'on') return false
+    if (this.#status.kind !== 'on' && this.#status.kind !== 'lifted') return false
     const local = this.#parts.locals.services.find((one) => one.service === service)
     return local !== undefined && local.at !== null && local.holdsPort && local.inbound === 'strict'
   }
@@ -154,7 +167,7 @@ export class Interception {
 
   /** Looks whether this host allows it, and begins. Never rejects. */
   async start(): Promise<void> {
-    const { clock, logger, grants } = this.#parts
+    const { clock, logger, grants, lifts } = this.#parts
     if (this.#settings.wish === 'off') return
     this.#startedAt = clock.elapsed()
     const problem = await hostProblem(this.#parts.commands)
@@ -166,12 +179,27 @@ export class Interception {
       }
       return
     }
-    await this.#findExemptUsers()
+    this.#exemptUsers = await exemptUserNumbers(this.#settings.exemptUsers, logger)
+    await lifts.load()
     const kept = await grants.load()
     this.#addresses = new IndexBook(virtualAddressBook, kept.virtual)
     this.#callers = new IndexBook(callerBook, kept.callers)
-    this.#checks = clock.every(checkEveryMs, () => this.#checkSoon(0))
+    if (lifts.whole !== null) this.#becomeLifted()
     this.refresh()
+  }
+
+  /** Resolves when what was asked for last stands, or cannot. */
+  async settled(): Promise<void> {
+    await this.#working
+  }
+
+  /** What becomes of a connection to `to` by `user`. */
+  explain(query: URLSearchParams): Promise<CaptureExplanation> {
+    return explainCapture(query, {
+      table: this.#table?.standing ?? null,
+      plan: this.#plan,
+      indexOf: (port) => callerIndex(this.#settings.firstPort, port),
+    })
   }
 
   /** Takes over a view of the mesh. */
@@ -193,14 +221,16 @@ export class Interception {
    */
   async stop({ leave }: { readonly leave: boolean }): Promise<void> {
     this.#stopped = true
-    for (const timer of [this.#retry, this.#checks, this.#soon]) timer?.stop()
-    this.#monitor?.stop()
+    this.#retry?.stop()
+    this.#repairs.stop()
     this.#names.stop()
     await this.#parts.locals.stop()
+    await this.#parts.lifts.stop()
     await this.#working
     await this.#parts.grants.settled()
     if (!leave || this.#table === null) return
     try {
+      if (!(await this.#table.stands())) return
       await this.#table.apply(nothing)
       if (!(await this.#isInUse())) await this.#table.remove()
     } catch (error) {
@@ -223,24 +253,21 @@ export class Interception {
 
   async #step(): Promise<void> {
     const snapshot = this.#snapshot
-    if (snapshot === null || !this.#parts.locals.isReady) return
+    if (snapshot === null) return
+    if (this.#parts.lifts.whole !== null) return this.#lift(this.#tableFor(snapshot))
+    if (!this.#parts.locals.isReady) return
     const plan = this.#makePlan(snapshot)
     // After a restart the rules stay as they are until everything is known that was known before.
     if (!this.#hasCaptured && this.#names.isLooking) return
     this.#plan = plan
-    this.#show(plan)
+    this.#show(plan.view)
     const led = this.#leadFor(plan)
     if (led === null) return
-    this.#table ??= new KernelTable(this.#parts, {
-      owner: this.#settings.owner,
-      agentUser: this.#settings.agentUser,
-      virtualRange6: this.#range6(snapshot),
-      callerPorts: callerPortRange(this.#settings.firstPort),
-    })
-    await this.#table.apply(led.state)
+    const table = this.#tableFor(snapshot)
+    await table.apply(led.state)
     const isNews = led.generation !== this.#ledTo
     this.#ledTo = led.generation
-    this.#watch()
+    this.#repairs.watch(table)
     if (led.generation === null) {
       this.#become({ kind: 'waiting', reason: 'no worker takes captured connections' })
     } else {
@@ -252,6 +279,34 @@ export class Interception {
         this.#parts.onChange()
       }
     }
+  }
+
+  #tableFor(snapshot: Snapshot): KernelTable {
+    return (this.#table ??= new KernelTable(this.#parts, {
+      owner: this.#settings.owner,
+      agentUser: this.#settings.agentUser,
+      virtualRange6: this.#range6(snapshot),
+      callerPorts: callerPortRange(this.#settings.firstPort),
+    }))
+  }
+
+  /** Lets everything pass without the mesh; the rules go with the last connection through them. */
+  async #lift(table: KernelTable): Promise<void> {
+    if (await table.stands()) {
+      await table.apply(nothing)
+      if (await this.#isInUse()) {
+        this.#retry?.stop()
+        this.#retry = this.#parts.clock.after(lookMs, () => this.refresh())
+      } else await table.remove()
+    }
+    // Ports of callers close only once nothing can be on its way to them.
+    if (table.standing === null) this.#show(nobody)
+    this.#becomeLifted()
+  }
+
+  #becomeLifted(): void {
+    const { by = '', reason = '' } = this.#parts.lifts.whole ?? {}
+    this.#become({ kind: 'lifted', reason: `switched off by ${by}: ${reason}` })
   }
 
   #makePlan(snapshot: Snapshot): Plan {
@@ -267,6 +322,7 @@ export class Interception {
       agentUser,
       exempt,
       exemptUsers: this.#exemptUsers,
+      bypassed: new Set(this.#parts.lifts.bypasses.map(({ service }) => service)),
     })
     const { grants } = this.#parts
     grants.keep({ virtual: this.#addresses.grants, callers: this.#callers.grants })
@@ -278,7 +334,7 @@ export class Interception {
   }
 
   /** Tells the workers, if it is news. */
-  #show({ view }: Plan): void {
+  #show(view: Omit<CaptureView, 'sequence'>): void {
     if (
       this.#view !== null &&
       isDeepStrictEqual({ ...view, sequence: this.#sequence }, this.#view)
@@ -306,52 +362,8 @@ export class Interception {
     return lead
   }
 
-  async #findExemptUsers(): Promise<void> {
-    const names = this.#settings.exemptUsers
-    const users = await Promise.all(names.map((name) => userNumber(name)))
-    this.#exemptUsers = users.filter((user) => user !== null)
-    for (const name of names.filter((_, n) => users[n] === null)) {
-      this.#parts.logger.warn({ name }, 'captureExclude.users names a user this host does not have')
-    }
-  }
-
   #range6({ trustDomain }: Snapshot): string | null {
     return this.#settings.hasIpv6 ? virtualRange6Of(trustDomain) : null
-  }
-
-  /** Listens for what others do to our table. */
-  #watch(): void {
-    this.#monitor ??= this.#parts.commands.monitor(
-      (line) => {
-        if (!line.includes(` inet ${tableName}`)) return
-        this.#checkSoon(line.includes(' element ') ? 1000 : 50)
-      },
-      () => {
-        this.#monitor = null
-        this.#checkSoon(1000)
-      },
-    )
-  }
-
-  #checkSoon(ms: number): void {
-    if (this.#stopped) return
-    this.#soon ??= this.#parts.clock.after(ms, () => {
-      this.#soon = null
-      void this.#check()
-    })
-  }
-
-  async #check(): Promise<void> {
-    const table = this.#table
-    if (table === null || this.#stopped) return
-    try {
-      const problem = await table.check()
-      if (problem !== '') this.#parts.logger.warn({ problem }, 'capture rules repaired')
-      this.#watch()
-    } catch (error) {
-      this.#fail(error)
-      this.#retry ??= this.#parts.clock.after(retryMs, () => this.refresh())
-    }
   }
 
   async #isInUse(): Promise<boolean> {

@@ -36,6 +36,21 @@ export class KernelTable {
     this.#rules = chainsOf(shape)
   }
 
+  /** What stands and what it is made of, as far as known; null while nothing of ours does. */
+  get standing(): { readonly standing: Elements; readonly shape: TableShape } | null {
+    return this.#standing === null ? null : { standing: this.#standing, shape: this.#shape }
+  }
+
+  /** Whether a table of ours stands in the kernel, be it an earlier process's. */
+  stands(): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const listing = await this.#list()
+      if (listing === null) return false
+      await this.#refuseForeign(listing)
+      return true
+    })
+  }
+
   /** Brings the kernel to a state. @throws MeshError where it cannot; the kernel is as it was. */
   apply(state: CaptureState): Promise<void> {
     const wanted = elementsOf(state)

@@ -44,6 +44,8 @@ export interface PlanFacts {
   readonly exempt: Exemptions
   /** Users whose connections are left alone. */
   readonly exemptUsers: readonly number[]
+  /** Services that bypass the mesh: their addresses lead nowhere else, and nothing is locked. */
+  readonly bypassed: ReadonlySet<string>
 }
 
 /** What is never captured. */
@@ -220,6 +222,8 @@ function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
     }),
   )
   return [...own, ...others].filter(({ address, port, said, service }) => {
+    // A named port goes with its service.
+    if (facts.bypassed.has(service.slice(service.indexOf('.') + 1))) return false
     const why = exempt.ports.has(port)
       ? `port ${port} is never captured`
       : exempt.hasAddress(address)
@@ -256,10 +260,12 @@ function virtualFor(address: string, virtual: VirtualAddress | undefined): strin
 }
 
 /** Locks go by port, whatever address it is reached at: a service may listen on more than it says. */
-function locksOf({ locals, agentUser }: PlanFacts): readonly LockRule[] {
+function locksOf({ locals, agentUser, bypassed }: PlanFacts): readonly LockRule[] {
   const byPort = new Map<number, LockRule>()
   for (const local of locals) {
-    const { user, inbound, holdsPort } = local
+    const { service, user, holdsPort } = local
+    const isLifted = local.inbound === 'strict' && bypassed.has(service)
+    const inbound = isLifted ? 'permissive' : local.inbound
     if (inbound === 'off' || !holdsPort) continue
     for (const { port } of placesOf(local)) {
       const before = byPort.get(port)

@@ -6,6 +6,10 @@ import type {
   AdminProblem,
   AgentFacts,
   AuthzAnswer,
+  BypassWish,
+  CaptureExplanation,
+  CaptureReport,
+  CaptureWish,
   CheckReport,
   GenerationReport,
   HealthResult,
@@ -22,6 +26,11 @@ export interface AdminAnswers extends AgentFacts {
 /** What can be commanded, with what is sent. */
 export interface AdminCommands {
   readonly health: { readonly input: HealthResult; readonly answer: unknown }
+  readonly capture: {
+    readonly input: CaptureWish
+    readonly answer: Pick<CaptureReport, 'kind'>
+  }
+  readonly bypass: { readonly input: BypassWish; readonly answer: Pick<CaptureReport, 'kind'> }
   readonly rotation: {
     readonly input: RotationWish
     readonly answer: { readonly services: readonly string[] }
@@ -59,6 +68,11 @@ export class AdminSocket {
   /** Whether a call would be permitted. @throws MeshError as {@link ask} */
   async explain(query: URLSearchParams): Promise<AuthzAnswer> {
     return (await this.#ask(`authz/explain?${query.toString()}`)) as AuthzAnswer
+  }
+
+  /** What becomes of a connection of a local user. @throws MeshError as {@link ask} */
+  async explainCapture(query: URLSearchParams): Promise<CaptureExplanation> {
+    return (await this.#ask(`capture/explain?${query.toString()}`)) as CaptureExplanation
   }
 
   async #ask(what: string): Promise<unknown> {

@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { exitCodes } from '#cli/exit-codes.ts'
 import { addAuthzVerbs } from './authz-verbs.ts'
 import { addCaVerbs } from './ca-verbs.ts'
+import { addCaptureVerbs } from './capture-verbs.ts'
 import { Context, type Surroundings } from './context.ts'
 import { addHealthVerbs } from './health-verbs.ts'
 import { addHostVerbs } from './host-verbs.ts'
@@ -43,6 +44,7 @@ export function makeProgram(surroundings: Surroundings): Command {
   addLookVerbs(program, context)
   addManifestVerbs(program, context)
   addRotationVerbs(program, context)
+  addCaptureVerbs(program, context)
   addHealthVerbs(program, context)
   addAuthzVerbs(program, context)
   addSetupVerbs(program, context)

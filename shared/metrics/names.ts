@@ -170,6 +170,12 @@ export const agentMetrics = {
     help: 'Addresses and ports that lead local programs into the mesh; 0 while nothing is captured.',
     labels: [],
   },
+  captureBypasses: {
+    name: 'mesh_capture_bypasses',
+    kind: 'gauge',
+    help: 'Services that an operator has taken out of the mesh on this host for a time.',
+    labels: [],
+  },
   plaintext: {
     name: 'mesh_plaintext_connections_total',
     kind: 'counter',

@@ -46,7 +46,8 @@ export interface StatusReport {
 
 /** Whether the kernel leads connections of local programs into the mesh, and whose. */
 export interface CaptureReport {
-  readonly kind: 'on' | 'off' | 'waiting' | 'failed'
+  /** `lifted` by an operator; `off` by config or for want of a right. */
+  readonly kind: 'on' | 'off' | 'waiting' | 'failed' | 'lifted'
   /** Why it is not on; empty while it is. */
   readonly reason: string
   /** What to do about it; may be empty. */
@@ -56,7 +57,39 @@ export interface CaptureReport {
   readonly destinations: number
   /** What was asked for and is not captured, and why. */
   readonly problems: readonly string[]
+  /** Who has switched it off; null while nobody has. */
+  readonly lifted: LiftReport | null
+  /** Services that bypass the mesh. */
+  readonly bypasses: readonly BypassReport[]
 }
+
+/** Who took something out of capture, when, and why. */
+export interface LiftReport {
+  readonly sinceMs: number
+  readonly reason: string
+  readonly by: string
+}
+
+/** A service that bypasses the mesh for a time. */
+export interface BypassReport extends LiftReport {
+  readonly service: string
+  readonly untilMs: number
+}
+
+/** `GET /v1/capture/explain?to=…&user=…`: what becomes of a connection of a local user. */
+export type CaptureExplanation =
+  | {
+      readonly kind: 'captured'
+      readonly service: string
+      /** The service the user is known as; null: it has the host's identity. */
+      readonly caller: string | null
+      /** Where the kernel leads it, for those who look there. */
+      readonly port: number
+    }
+  /** Goes where it is going, without the mesh. */
+  | { readonly kind: 'direct'; readonly why: string }
+  | { readonly kind: 'refused'; readonly why: string }
+  | { readonly kind: 'bad-question'; readonly problem: string }
 
 /** A local service as a caller. */
 export interface CallerReport {
@@ -338,4 +371,21 @@ export interface RotationWish {
   readonly withdrawn: boolean
   /** For those who wonder later. */
   readonly reason: string
+}
+
+/** `POST /v1/capture`: switches capture off on the agent's host, or on again. */
+export interface CaptureWish {
+  readonly wish: 'on' | 'off'
+  readonly reason: string
+  /** Who wishes it. */
+  readonly by: string
+}
+
+/** `POST /v1/bypass`: takes one service out of capture for a time. */
+export interface BypassWish {
+  readonly service: string
+  /** 0 ends it. */
+  readonly forMs: number
+  readonly reason: string
+  readonly by: string
 }

@@ -26,6 +26,7 @@ async function agentOf(t: Test) {
         policies: () => healthyFacts.policies,
         generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
+        explainCapture: async () => ({ kind: 'bad-question', problem: 'none' }),
       },
       logger,
       commands: {

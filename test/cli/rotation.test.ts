@@ -30,6 +30,7 @@ async function agentOf(t: Test) {
         policies: () => healthyFacts.policies,
         generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
+        explainCapture: async () => ({ kind: 'bad-question', problem: 'none' }),
       },
       logger: createLogger({ name: 'test', level: 'silent' }),
       commands: {

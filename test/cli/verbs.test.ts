@@ -49,6 +49,7 @@ async function agentWith(
     policies: () => facts.policies,
     generations: async () => [],
     explain: () => answer,
+    explainCapture: async () => ({ kind: 'bad-question' as const, problem: 'none' }),
   }
   const server = new AdminServer({ source, logger }, { socketPath })
   await server.start()

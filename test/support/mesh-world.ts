@@ -22,6 +22,8 @@ export interface WorldTest {
 export type MeshWorldSettings = Partial<WorldSettings> & {
   /** @default 'loopback' */
   readonly places?: 'loopback' | 'namespaces'
+  /** What to look at while the places are there and no agent runs yet. */
+  readonly beforeAgents?: (mesh: MeshWorld) => Promise<void>
 }
 
 /** How long anything may take that only a broken mesh does not do. */
@@ -61,6 +63,7 @@ export class MeshWorld {
       await until('every program has ended', () => mesh.processes().length === 0, patience)
     })
     await world.startController()
+    await settings.beforeAgents?.(mesh)
     await world.startAgents()
     return mesh
   }

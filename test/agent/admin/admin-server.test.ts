@@ -17,6 +17,8 @@ const source = {
   certificates: () => healthyFacts.certificates,
   policies: () => healthyFacts.policies,
   generations: async () => [],
+  explainCapture: async (query: URLSearchParams) =>
+    ({ kind: 'bad-question', problem: query.get('to') ?? '' }) as const,
   explain: (query: URLSearchParams) =>
     ({ kind: 'bad-question', problem: query.get('source') ?? '' }) as const,
 }
@@ -50,6 +52,8 @@ t.test('AdminServer answers every fact, and the checks, as JSON', async (t) => {
   }
   const explained = await ask(socketPath, '/v1/authz/explain?source=host%2Fh1')
   t.same(JSON.parse(explained.body), { kind: 'bad-question', problem: 'host/h1' })
+  const fate = await ask(socketPath, '/v1/capture/explain?to=10.0.0.5%3A80')
+  t.same(JSON.parse(fate.body), { kind: 'bad-question', problem: '10.0.0.5:80' })
   const checks = JSON.parse((await ask(socketPath, '/v1/checks')).body) as unknown[]
   t.match(checks[0], { name: 'agent-ready', verdict: 'ok' })
 })

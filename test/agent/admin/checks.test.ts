@@ -100,6 +100,14 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['capture', 'failed', withCapture({ kind: 'failed', reason: 'another agent has the table' })],
   ['capture', 'warning', withCapture({ kind: 'waiting', reason: 'no worker' })],
   ['callers-known', 'warning', withCapture({ callers: [{ ...unknown, problem: 'root' }] })],
+  ['capture', 'warning', withCapture({ kind: 'lifted', reason: 'switched off by ann: a test' })],
+  [
+    'bypasses',
+    'warning',
+    withCapture({
+      bypasses: [{ service: 'db', untilMs: now + 60_000, sinceMs: now, by: 'ann', reason: 'slow' }],
+    }),
+  ],
   ['intercepts', 'warning', withCapture({ problems: ['10.0.0.5:22 of db: port 22'] })],
   ['explicit-listeners', 'failed', listenerProblem('orders (web.json)')],
   ['protocols-match', 'failed', manifests({ mismatch: 'declared http, but it speaks TLS' })],

@@ -178,3 +178,61 @@ t.test('without the right to it nothing is changed, and the fix is named', { ski
   await new KernelTable({ commands, logger: silentLogger }, shape).apply(state)
   t.match(namespace.run('nft', 'list', 'tables'), 'hostmesh', 'CAP_NET_ADMIN alone is enough')
 })
+
+/** Old and new generation of a worker: each echoes what it takes, and stops listening when told. */
+const generation = `
+  import net from 'node:net'
+  const port = Number(process.argv[1])
+  const servers = ['0.0.0.0', '::'].map((host) => net.createServer((s) => {
+      s.on('error', () => {})
+      s.on('data', (d) => s.write(port + String(d)))
+    }).listen({ port, host, ipv6Only: host === '::' }, () => console.log('open')))
+  process.stdin.on('data', () => { for (const one of servers) one.close(); console.log('shut') })
+`
+
+/** Holds connections and says a word over all of them; prints the answers of each round, sorted. */
+const crowd = `
+  import net from 'node:net'
+  const all = []
+  for (let n = 0; n < 100; n++) all.push(net.connect(80, process.argv[1 + n % 2]))
+  let heard = []
+  for (const s of all) s.on('error', (e) => console.log(e.code)).on('close', () => console.log('closed'))
+    .on('data', (d) => { heard.push(String(d)); if (heard.length === all.length) {
+      console.log([...new Set(heard)].sort().join()); heard = [] } })
+  process.stdin.on('data', (d) => { for (const s of all) s.write(d) })
+`
+
+t.test(
+  'a hundred connections stay with the ports they were led to when the maps lead to new ones',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const table = tableIn(namespace)
+    const program = async (text: string, args: readonly string[], isOpen: boolean) => {
+      const words = [process.execPath, '--input-type=module', '-e', text, ...args]
+      const child = spawn('nsenter', [...namespace.enter.slice(1), ...words], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      })
+      t.teardown(() => child.kill())
+      if (isOpen) await once(child.stdout, 'data')
+      return child
+    }
+    const old = await program(generation, ['17000'], true)
+    await program(generation, ['18000'], true)
+    await table.apply(state)
+    const addresses = ['240.240.0.1', 'fd12:3456:789a::1']
+    const say = async (holder: Awaited<ReturnType<typeof program>>, word: string) => {
+      holder.stdin.write(word)
+      return String(((await once(holder.stdout, 'data')) as [Buffer])[0]).trim()
+    }
+    const before = await program(crowd, addresses, false)
+    t.equal(await say(before, ' one'), '17000 one')
+    await table.apply({ ...state, unknownPort: 18000 })
+    t.equal(await say(before, ' two'), '17000 two')
+    old.stdin.write('close')
+    await once(old.stdout, 'data')
+    const after = await program(crowd, addresses, false)
+    t.equal(await say(after, ' three'), '18000 three')
+    t.equal(await say(before, ' four'), '17000 four', 'nor do they notice that the old port closes')
+  },
+)

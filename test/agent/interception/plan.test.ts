@@ -34,6 +34,7 @@ function plan(facts: Partial<PlanFacts>) {
     agentUser: 0,
     exempt: { ports: new Set([22, 15008]), hasAddress: (address) => address === '10.9.9.9' },
     exemptUsers: [],
+    bypassed: new Set(),
     ...facts,
   })
 }

@@ -1,0 +1,231 @@
+/**
+ * Operators go around the mesh and come back: capture off and on, a bypass that ends by itself, and
+ * what a killed agent leaves to the guard. A hundred captured connections live through all of it,
+ * traffic outside the mesh never notices, and nothing but our table is ever touched.
+ */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import t, { type Test } from 'tap'
+import type { DemoHost } from '#cli/demo/demo-host.ts'
+import { asUser, curlAs, userCommand } from '#test/support/local-user.ts'
+import { MeshWorld } from '#test/support/mesh-world.ts'
+import { lacks } from '#test/support/needs.ts'
+
+// Programs start here; on a busy machine each takes seconds.
+t.setTimeout(240_000)
+
+const skip = lacks('netns', 'nft', 'curl', 'setpriv')
+const [orders, web, stranger] = [3001, 3002, 4000]
+const service = join(import.meta.dirname, '../support/service-program.ts')
+const held = 100
+
+/** Holds connections open and says each word it is told over all of them; prints who echoed. */
+const holder = `
+  const net = require('node:net')
+  const [to, port, count] = process.argv.slice(1)
+  const all = Array.from({ length: Number(count) }, () => net.connect(Number(port), to))
+  let echoed = 0
+  for (const s of all) {
+    s.on('error', (e) => console.log(e.code)).on('close', () => console.log('closed'))
+    s.on('data', (d) => { if (++echoed % all.length === 0) console.log('all said ' + d) })
+  }
+  require('node:readline').createInterface({ input: process.stdin })
+    .on('line', (word) => { for (const s of all) s.write(word) })`
+
+/** Connections of a user of a host that live on, whatever happens. */
+class Held {
+  readonly #lines: AsyncIterator<string>
+  readonly #say: (word: string) => void
+  readonly end: () => Promise<void>
+
+  constructor(t: Test, host: DemoHost, user: number, to: string, port: number) {
+    const words = [process.execPath, '-e', holder, to, String(port), String(held)]
+    const [first = '', ...rest] = host.place.enter(userCommand(user, ...words))
+    const child = spawn(first, rest, { stdio: ['pipe', 'pipe', 'inherit'] })
+    t.teardown(() => child.kill('SIGKILL'))
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    this.#say = (word) => child.stdin.write(`${word}\n`)
+    this.end = async () => {
+      const ended = once(child, 'exit')
+      child.kill('SIGKILL')
+      await ended
+    }
+  }
+
+  /** Sends a word over every one of them; answers what came of it. */
+  async say(word: string): Promise<string> {
+    this.#say(word)
+    return ((await this.#lines.next()).value as string | undefined) ?? 'ended'
+  }
+}
+
+/** Everything that capture might change on a host. */
+async function stateOf(host: DemoHost): Promise<string> {
+  const sysctls = 'sysctl -a 2>/dev/null | grep "^net" | grep -v -e conntrack_count -e random'
+  const looks = [
+    'nft list ruleset',
+    'ip rule; ip -6 rule',
+    'ip route show table all; ip -6 route show table all',
+    `${sysctls}; true`,
+  ]
+  const said = await Promise.all(looks.map((look) => asUser(host, 0, 'sh', '-c', look)))
+  return [...said, readFileSync('/etc/resolv.conf', 'utf8')].join('\n---\n')
+}
+
+async function raise(t: Test) {
+  let clean = ''
+  const mesh = await MeshWorld.raise(t, {
+    places: 'namespaces',
+    beforeAgents: async ({ beta }) => void (clean = await stateOf(beta)),
+  })
+  const { alpha, beta } = mesh
+  const start = (host: DemoHost, user: number, kind: string, name: string, port: number) =>
+    host.start(
+      name,
+      userCommand(user, process.execPath, service, kind, '0.0.0.0', String(port), host.name),
+    )
+  start(alpha, orders, 'echo', 'orders', 7000)
+  start(alpha, web, 'http', 'plain', 8081)
+  start(alpha, web, 'http', 'secret', 8082)
+  const real = alpha.place.address
+  alpha.dropManifest('orders', {
+    port: 7000,
+    protocol: 'tcp',
+    run: { user: `${orders}` },
+    intercept: [`${real}:7000`],
+  })
+  alpha.dropManifest('secret', {
+    port: 8082,
+    run: { user: `${web}` },
+    allow: ['host/*'],
+    intercept: [`${real}:8082`],
+    onAgentDown: 'deny',
+  })
+  await mesh.sees(beta, 'orders', ['alpha'])
+  await mesh.sees(beta, 'secret', ['alpha'])
+  const captures = (host: DemoHost, count: number) =>
+    mesh.until(`${host.name} captures`, async () => {
+      const { capture } = await host.admin.ask('status')
+      return capture.kind === 'on' && capture.destinations >= count
+    })
+  await captures(beta, 10)
+  await captures(alpha, 10)
+  return { mesh, alpha, beta, real, clean, captures }
+}
+
+const outside = (real: string) => `http://${real}:8081/`
+
+t.test('a hundred connections live through off, on and a bypass', { skip }, async (t) => {
+  const { mesh, alpha, beta, real, clean, captures } = await raise(t)
+  const connections = new Held(t, beta, stranger, real, 7000)
+  t.equal(await connections.say('first'), 'all said first')
+  const by = { by: 'ann', reason: 'a test' }
+  const virtual =
+    (await beta.admin.ask('services')).find(({ name }) => name === 'secret')?.addresses[0] ?? ''
+  const secret = `http://${real}:8082/`
+  const viaMesh = /"x-mesh-source":"spiffe:\/\/mesh\.internal\/host\/beta"/
+
+  t.match(await curlAs(beta, stranger, secret), viaMesh)
+  const explain = (host: DemoHost, to: string, user: number) =>
+    host.admin.explainCapture(new URLSearchParams({ to, user: `${user}` }))
+  t.match(await explain(beta, `${real}:8082`, stranger), {
+    kind: 'captured',
+    service: 'secret',
+    caller: null,
+  })
+  t.match(await explain(beta, 'secret.mesh:80', stranger), { kind: 'captured', service: 'secret' })
+  t.match(await explain(beta, `${virtual}:22`, stranger), { kind: 'refused', why: /virtual IP/ })
+  t.match(await explain(beta, `${real}:8081`, stranger), { kind: 'direct' })
+  t.match(await explain(alpha, '127.0.0.1:8082', stranger), { kind: 'captured', service: 'secret' })
+  t.match(await explain(alpha, `${real}:8082`, orders), { kind: 'captured', caller: 'orders' })
+  t.match(await explain(alpha, '127.0.0.1:8082', web), { kind: 'direct', why: /own user/ })
+  t.match(await explain(beta, 'nonsense', stranger), { kind: 'bad-question' })
+
+  await t.rejects(beta.admin.tell('capture', { wish: 'off', by: 'ann', reason: '' }), {
+    message: /says why/,
+  })
+  await beta.admin.tell('capture', { wish: 'off', ...by })
+  t.match((await beta.admin.ask('status')).capture, { kind: 'lifted', lifted: by })
+  t.equal(await connections.say('off'), 'all said off')
+  t.match(await curlAs(beta, stranger, secret), /failed (?:7|56)/, 'its own host stays locked')
+  t.match(await curlAs(beta, stranger, `http://${virtual}/`), /failed/, 'virtual IPs lead nowhere')
+  t.match(await curlAs(beta, stranger, outside(real)), '"host":"alpha"', 'others never notice')
+  t.not(await stateOf(beta), clean, 'rules wait for the connections')
+
+  // A restart of the control process changes nothing about it.
+  const { control } = await mesh.pids(beta)
+  process.kill(control, 'SIGKILL')
+  await mesh.until('the control process is back', async () => {
+    const { pid, capture } = await beta.admin.ask('status')
+    return pid !== control && capture.kind === 'lifted'
+  })
+  t.equal(await connections.say('again off'), 'all said again off')
+
+  await beta.admin.tell('capture', { wish: 'on', by: 'ann', reason: '' })
+  await captures(beta, 10)
+  t.equal(await connections.say('on'), 'all said on')
+  t.match(await curlAs(beta, stranger, secret), viaMesh)
+
+  await alpha.admin.tell('bypass', { service: 'secret', forMs: 3_600_000, ...by })
+  await beta.admin.tell('bypass', { service: 'secret', forMs: 4000, ...by })
+  t.notMatch(await curlAs(beta, stranger, secret), 'x-mesh-source', 'around the mesh')
+  t.match(
+    (await beta.admin.ask('checks')).find(({ name }) => name === 'bypasses'),
+    {
+      verdict: 'warning',
+      cause: /secret for another \d+ s, by ann: a test/,
+    },
+  )
+  await mesh.until('the bypass ends by itself', async () =>
+    viaMesh.test(await curlAs(beta, stranger, secret)),
+  )
+  await alpha.admin.tell('bypass', { service: 'secret', forMs: 0, by: 'ann', reason: '' })
+  t.equal(await connections.say('bypass'), 'all said bypass')
+
+  await asUser(beta, 0, 'nft', 'flush', 'ruleset')
+  await mesh.until('a foreign flush is repaired', async () =>
+    (await asUser(beta, 0, 'nft', 'list', 'tables')).includes('hostmesh'),
+  )
+  await captures(beta, 10)
+  t.match(await curlAs(beta, stranger, secret), viaMesh)
+
+  await beta.admin.tell('capture', { wish: 'off', ...by })
+  await connections.end()
+  await mesh.until('the last rule is gone', async () => (await stateOf(beta)) === clean)
+})
+
+t.test('a killed agent leaves the stances and nothing else', { skip }, async (t) => {
+  const { mesh, beta, real, clean } = await raise(t)
+  const pids = await mesh.pids(beta)
+  // What is to stay stays: the supervisor, and with it the guard.
+  const supervisor = beta.agent?.pid ?? 0
+  process.kill(supervisor, 'SIGSTOP')
+  t.teardown(() => process.kill(supervisor, 'SIGCONT'))
+  for (const pid of [pids.control, pids.worker]) process.kill(pid, 'SIGKILL')
+  await mesh.until('direct addresses go there directly', async () => {
+    const said = await asUser(beta, 0, 'nft', 'list', 'map', 'inet', 'hostmesh', 'destinations4')
+    return !said.includes(': 240.240') || !said.includes('7000')
+  })
+  const map = await asUser(beta, 0, 'nft', '-n', 'list', 'map', 'inet', 'hostmesh', 'destinations4')
+  t.match(map, `elements = { ${real} . 8082 : 240.240.`)
+  t.equal(map.match(/: 240\.240/g)?.length, 1, 'the stances and nothing else')
+  t.match(
+    await curlAs(beta, stranger, `http://${real}:8082/`),
+    /failed 7/,
+    'deny is refused at once',
+  )
+  t.match(await curlAs(beta, stranger, outside(real)), '"host":"alpha"', 'others never notice')
+  const [, ...now] = (await stateOf(beta)).split('\n---\n')
+  const [, ...before] = clean.split('\n---\n')
+  const strip = (parts: readonly string[]) =>
+    parts.map((part) => part.replaceAll(/^local (?:240\.240|fd)\S+ dev lo .*\n/gm, ''))
+  t.same(
+    strip(now),
+    strip(before),
+    'but for our table and the route of virtual IPs nothing differs',
+  )
+})
