@@ -65,7 +65,9 @@ class Held {
 
 /** Everything that capture might change on a host. */
 async function stateOf(host: DemoHost): Promise<string> {
-  const sysctls = 'sysctl -a 2>/dev/null | grep "^net" | grep -v -e conntrack_count -e random'
+  // Counters, and what lets workers hand connections on: that is no matter of capture.
+  const others = '-e conntrack_count -e random -e tcp_migrate_req'
+  const sysctls = `sysctl -a 2>/dev/null | grep "^net" | grep -v ${others}`
   const looks = [
     'nft list ruleset',
     'ip rule; ip -6 rule',
