@@ -95,6 +95,11 @@ export class AnswerSteps implements HttpSteps {
     return verdict.kind === 'denied' ? verdict.refusal : null
   }
 
+  rest(): void {
+    this.#request = null
+    this.#decision = null
+  }
+
   /** What the policy in force means for this caller. */
   #current(): CallerPolicy {
     const { policy, view } = this.#instance

@@ -146,6 +146,12 @@ export class CallSteps implements HttpSteps {
     return verdict.kind === 'denied' ? verdict.refusal : null
   }
 
+  rest(): void {
+    this.#request = null
+    this.#called = null
+    this.#tried = none
+  }
+
   /** An instance of this host that is full is passed over, as its own agent would pass it over. */
   #pick({ picker }: CallableService): MeshEndpoint | null {
     const { clock, random } = this.#parts

@@ -68,6 +68,8 @@ export class Listeners {
   /** Wishes for a port that another wish has taken. */
   #conflicts: readonly ListenerState[] = []
   #open = 0
+  /** One listener for all connections: each would weigh as much as what it counts. */
+  readonly #onClosed = (): void => void this.#open--
 
   constructor(parts: ListenersParts, settings: ListenersSettings = {}) {
     this.#parts = parts
@@ -143,7 +145,7 @@ export class Listeners {
         return
       }
       this.#open++
-      socket.once('close', () => this.#open--)
+      socket.on('close', this.#onClosed)
       post.desired.accept(socket)
     })
     const { clock, logger, onChange, onFailed } = this.#parts

@@ -57,6 +57,10 @@ export const httpRelayDefaults: HttpRelaySettings = {
 
 /** From so many bytes on that wait their turn, the caller waits too. */
 const mostWaiting = 65_536
+/** Longer heads are not kept to be known again: they would weigh more than all the rest. */
+const mostKnown = 4096
+/** A connection without a request for this long keeps nothing but itself. */
+const restMs = 1000
 
 /** Longest wait for another request of a peer agent that was told goodbye. */
 const peerIdleMs = 1000
@@ -67,7 +71,8 @@ export class HttpRelay implements ChannelSink, Watched {
   readonly settings: HttpRelaySettings
   /** When the phase under way has lasted too long. */
   deadline = Infinity
-  readonly #exchange: Exchange
+  /** Null while no request has come, and while none comes. */
+  #exchange: Exchange | null = null
   readonly #limits: HeadLimits
   /** Bytes not yet taken: part of a head, or of requests that wait their turn. */
   readonly #input: HeadInput
@@ -81,6 +86,8 @@ export class HttpRelay implements ChannelSink, Watched {
   #callerEnded = false
   #draining = false
   #advancing = false
+  /** What the deadline becomes once the connection rests; 0 while it has more to do than wait. */
+  #idleUntil = 0
 
   constructor(parts: HttpRelayParts, settings: HttpRelaySettings = httpRelayDefaults) {
     this.parts = parts
@@ -88,7 +95,6 @@ export class HttpRelay implements ChannelSink, Watched {
     // A peer agent has judged what its caller sent, and added to it.
     this.#limits = parts.steps.direction === 'inbound' ? withRoom(settings.head) : settings.head
     this.#input = new HeadInput(this.#limits)
-    this.#exchange = new Exchange(this)
   }
 
   /** Begins to read; the caller's channel is its own from here on. */
@@ -107,7 +113,7 @@ export class HttpRelay implements ChannelSink, Watched {
         this.#advance()
         break
       case 'exchange':
-        if (this.#exchange.takesBody) this.#exchange.fromCaller(chunk)
+        if (this.#current.takesBody) this.#current.fromCaller(chunk)
         else this.holdBack(chunk)
         break
       case 'upgraded':
@@ -124,7 +130,7 @@ export class HttpRelay implements ChannelSink, Watched {
         this.#advance()
         break
       case 'exchange':
-        this.#exchange.callerEnded()
+        this.#current.callerEnded()
         break
       case 'upgraded':
       case 'linger':
@@ -140,7 +146,7 @@ export class HttpRelay implements ChannelSink, Watched {
         this.#advance()
         break
       case 'exchange':
-        this.#exchange.callerDrained()
+        this.#current.callerDrained()
         break
       case 'linger':
         this.expectWithin(this.settings.lingerMs)
@@ -152,7 +158,7 @@ export class HttpRelay implements ChannelSink, Watched {
   }
 
   onClose(): void {
-    if (this.#phase === 'exchange') this.#exchange.callerGone()
+    if (this.#phase === 'exchange') this.#current.callerGone()
     this.#leave()
   }
 
@@ -171,22 +177,20 @@ export class HttpRelay implements ChannelSink, Watched {
     if (!isUnderWay && this.#phase !== 'head') return
     const refusal = this.parts.steps.reconsider(isUnderWay)
     if (refusal === null) return
-    if (isUnderWay) this.#exchange.revoke(refusal)
+    if (isUnderWay) this.#current.revoke(refusal)
     else this.close()
   }
 
   expired(): void {
     switch (this.#phase) {
       case 'head':
-        if (this.#full) this.parts.caller.abort()
+        if (this.#idleUntil > this.deadline) this.#rest()
+        else if (this.#full) this.parts.caller.abort()
         else if (this.#input.size === 0) this.close()
-        else {
-          this.#begin()
-          this.#exchange.refuse('head-timeout', 'the head of the request took too long')
-        }
+        else this.#begin().refuse('head-timeout', 'the head of the request took too long')
         break
       case 'exchange':
-        this.#exchange.timedOut()
+        this.#current.timedOut()
         break
       case 'linger':
         this.parts.caller.abort()
@@ -222,6 +226,7 @@ export class HttpRelay implements ChannelSink, Watched {
   /** Something is due within `ms`. */
   expectWithin(ms: number): void {
     this.deadline = this.parts.watch.deadlineIn(ms)
+    this.#idleUntil = 0
   }
 
   /** Bytes beyond the request under way, or of a body that cannot go on yet: they wait. */
@@ -243,8 +248,11 @@ export class HttpRelay implements ChannelSink, Watched {
   /** The request is over and the connection stays. */
   next(): void {
     if (this.#phase !== 'exchange') return
+    const { watch } = this.parts
     this.#phase = 'head'
-    this.expectWithin(this.settings.idleMs)
+    const { idleMs } = this.settings
+    this.deadline = watch.deadlineIn(Math.min(restMs, idleMs))
+    this.#idleUntil = watch.deadlineIn(idleMs)
     this.#advance()
   }
 
@@ -289,8 +297,7 @@ export class HttpRelay implements ChannelSink, Watched {
       const { first } = input
       if (first === undefined) return false
       if (!canBeginMethod(first)) {
-        this.#begin()
-        this.#exchange.refuse('not-http', 'this service speaks HTTP/1.1 and nothing else')
+        this.#begin().refuse('not-http', 'this service speaks HTTP/1.1 and nothing else')
         return true
       }
     }
@@ -301,10 +308,10 @@ export class HttpRelay implements ChannelSink, Watched {
       this.#headBegun = true
       return false
     }
-    this.#begin()
+    const exchange = this.#begin()
     const head = typeof text === 'string' ? this.#read(text) : text
-    if (head.kind === 'fault') this.#exchange.refuse(head.reason, head.problem)
-    else this.#exchange.begin(head, size - input.size)
+    if (head.kind === 'fault') exchange.refuse(head.reason, head.problem)
+    else exchange.begin(head, size - input.size)
     return true
   }
 
@@ -313,15 +320,33 @@ export class HttpRelay implements ChannelSink, Watched {
     if (last !== null && text === this.#lastText) return last
     const head = readRequestHead(text, this.#limits, last?.reading)
     if (head.kind === 'request') {
-      this.#lastHead = head
-      this.#lastText = text
+      this.#lastHead = text.length <= mostKnown ? head : null
+      this.#lastText = text.length <= mostKnown ? text : ''
     }
     return head
   }
 
-  #begin(): void {
+  /** A request is under way. */
+  #begin(): Exchange {
     this.#phase = 'exchange'
     this.#headBegun = false
+    this.#exchange ??= new Exchange(this)
+    return this.#exchange
+  }
+
+  /** The exchange of the request under way. */
+  get #current(): Exchange {
+    return this.#exchange as Exchange
+  }
+
+  /** A host may have ten thousand connections that wait: each gives back what serves requests only. */
+  #rest(): void {
+    this.deadline = this.#idleUntil
+    this.#idleUntil = 0
+    this.#exchange = null
+    this.#lastHead = null
+    this.#lastText = ''
+    this.parts.steps.rest()
   }
 
   #leave(): void {

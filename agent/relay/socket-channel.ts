@@ -23,6 +23,36 @@ function flushAll(): void {
   for (const channel of channels) channel.flush()
 }
 
+/** The channel of a socket. Found by the socket, the listeners are the same for all and cost nothing. */
+const channelOf = Symbol('channel')
+interface Owned extends Socket {
+  [channelOf]: SocketChannel
+}
+
+function onData(this: Owned, chunk: Buffer): void {
+  this[channelOf].sink.onData(chunk)
+}
+
+function onEnd(this: Owned): void {
+  this[channelOf].sink.onEnd()
+}
+
+function onDrain(this: Owned): void {
+  this[channelOf].drained()
+}
+
+function onFinish(this: Owned): void {
+  this[channelOf].finished()
+}
+
+function onError(this: Owned, error: NodeJS.ErrnoException): void {
+  this[channelOf].failed(error)
+}
+
+function onClose(this: Owned): void {
+  this[channelOf].gone()
+}
+
 /** See the header. */
 export class SocketChannel implements Channel, Holder {
   sink: ChannelSink
@@ -46,29 +76,15 @@ export class SocketChannel implements Channel, Holder {
     this.#socket = socket
     this.#held = held ?? null
     this.sink = sink
-    const onChunk = (chunk: Buffer): void => this.sink.onData(chunk)
-    if (reads === undefined) socket.on('data', onChunk)
-    else reads.onChunk = onChunk
-    socket.on('end', () => this.sink.onEnd())
-    socket.on('drain', () => {
-      this.#full = false
-      this.recount()
-      this.sink.onDrain()
-    })
-    // All that was written before the goodbye is with the kernel, which delivers it by itself.
-    socket.on('finish', () => {
-      if (this.#state === 'ending') this.#state = 'ended'
-      this.#full = false
-      this.recount()
-      this.sink.onDrain()
-    })
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.#error = { code: error.code ?? 'UNKNOWN', message: error.message }
-    })
-    socket.on('close', () => {
-      this.#close()
-      this.sink.onClose(this.#error)
-    })
+    const owned = socket as Owned
+    owned[channelOf] = this
+    if (reads === undefined) owned.on('data', onData)
+    else reads.onChunk = (chunk) => this.sink.onData(chunk)
+    owned.on('end', onEnd)
+    owned.on('drain', onDrain)
+    owned.on('finish', onFinish)
+    owned.on('error', onError)
+    owned.on('close', onClose)
   }
 
   get closed(): boolean {
@@ -140,6 +156,30 @@ export class SocketChannel implements Channel, Holder {
     if (!this.#paused) return
     this.#paused = false
     this.#socket.resume()
+  }
+
+  /** For the socket: it takes more. */
+  drained(): void {
+    this.#full = false
+    this.recount()
+    this.sink.onDrain()
+  }
+
+  /** For the socket: all that was written before the goodbye is with the kernel, which delivers it. */
+  finished(): void {
+    if (this.#state === 'ending') this.#state = 'ended'
+    this.drained()
+  }
+
+  /** For the socket: why it is about to close. */
+  failed(error: NodeJS.ErrnoException): void {
+    this.#error = { code: error.code ?? 'UNKNOWN', message: error.message }
+  }
+
+  /** For the socket: it is closed. */
+  gone(): void {
+    this.#close()
+    this.sink.onClose(this.#error)
   }
 
   /** For the count of what waits. */

@@ -30,4 +30,6 @@ export interface HttpSteps {
    * request under way; null where nothing.
    */
   reconsider(isUnderWay: boolean): Refusal | null
+  /** The connection has been idle for a while: what is kept of its last request may go. */
+  rest(): void
 }

@@ -110,6 +110,8 @@ export class RelayRig {
   readonly watch: RelayWatch
   /** What policy says when it is asked again. */
   refusal: Refusal | null = null
+  /** How often a connection has come to rest. */
+  rests = 0
   readonly #settings: RigSettings
   readonly #changes = new EventEmitter()
   readonly #server
@@ -204,6 +206,9 @@ export class RelayRig {
       },
       again: () => this.upstreams[++attempts] ?? null,
       reconsider: () => this.refusal,
+      rest: () => {
+        this.rests++
+      },
     }
   }
 }

@@ -288,3 +288,26 @@ t.test('a caller that changes its fields is heard anew', async (t) => {
     await turn()
   }
 })
+
+t.test(
+  'a connection keeps nothing of its requests while none comes, and serves the next',
+  async (t) => {
+    const { clock, rig, caller, services } = await played(t)
+    for (const round of [1, 2, 3]) {
+      caller.says(get)
+      // The first finds a new channel, the others the one that was given back.
+      services[0]?.says(ok)
+      t.match(rig.outcomes, { length: round })
+      t.match(rig.outcomes[round - 1], { status: 200, reason: 'ok' })
+      await turn()
+      t.equal(rig.rests, round - 1, 'not while requests come')
+      await clock.advance(3000)
+      t.equal(rig.rests, round)
+    }
+    t.equal(services.length, 1)
+    await clock.advance(295_000)
+    t.notOk(caller.ended, 'the time it may be idle is the same')
+    await clock.advance(6000)
+    t.ok(caller.ended)
+  },
+)
