@@ -7,7 +7,8 @@ import type { Bench } from '#test/bench/bench.ts'
 import { commandOf, memoryMiB } from '#test/bench/program.ts'
 import type { Result } from '#test/bench/result.ts'
 
-const connections = 2000
+/** So many that what all share, such as a young generation that has grown, does not count for each. */
+const connections = 5000
 
 /** PSS of the control process and one worker, idle and with idle kept-alive callers. */
 export async function memory(bench: Bench): Promise<Result[]> {
