@@ -13,6 +13,7 @@ import type { CredentialMessage } from './workers/messages.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import { targetName } from '#shared/model/target.ts'
 import type { Bans } from '#shared/model/trust.ts'
 
 /** What paths are made with; the newest of everything. */
@@ -45,20 +46,21 @@ export function openPaths(parts: PathParts, settings: { readonly source: string 
     { source: settings.source, timeoutMs: openTimeoutMs },
   )
   return {
-    open: (caller, { service }, instance) => {
+    open: (caller, { target }, instance) => {
+      const { service, portName } = target
       const { id, host: name, port } = instance
       const { opener, opened } = waiting()
       const here = local.find((one) => one.service === service && one.id === id)
       const host = Object.hasOwn(hosts, name) ? hosts[name] : undefined
       if (instance.local && here !== undefined) {
-        dialler.dial(here.address, here.port, opener)
-        return opened(`${here.address}:${here.port}, on this host`)
+        dialler.dial(here.address, port, opener)
+        return opened(`${here.address}:${port}, on this host`)
       }
       if (host === undefined) {
         opener.onOpenFailed('tunnel-failed', `${name} has not said where its agent is`)
         return opened('')
       }
-      const authority = `${id}.${service}.mesh:${port}`
+      const authority = `${id}.${targetName(service, portName)}.mesh:${port}`
       tunnels.openStream({ caller, service, host, authority, trustDomain }, opener)
       return opened(`mutual TLS to ${host.address}:${host.tunnelPort}`)
     },

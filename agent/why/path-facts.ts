@@ -3,11 +3,12 @@
  * caller, of the service and of the way in. Pure.
  */
 
-import type { AgentFacts, ManifestReport, ServiceReport } from '#shared/model/admin.ts'
+import type { AgentFacts, ManifestReport } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { WhyStep } from '#shared/model/why.ts'
 import { nearName } from './near-name.ts'
 import type { Question } from './question.ts'
+import { targetView, type TargetReport } from './target-view.ts'
 
 /** What the agent knows. */
 export interface PathFacts extends Omit<AgentFacts, 'policies'> {
@@ -26,13 +27,13 @@ const warning = bad('warning')
 
 /** The steps, in the order of the path. The walk can go on while none of them failed. */
 export function pathFacts(facts: PathFacts, question: Question): readonly WhyStep[] {
-  const { service } = question
+  const { service } = question.target
   const manifest = facts.manifests.find((one) => isAbout(one, service))
-  const view = facts.services.find(({ name }) => name === service) ?? null
+  const view = targetView(facts.services, question.target)
   return [
     { name: 'agent', ...agent(facts) },
     ...(manifest === undefined ? [] : [{ name: 'manifest', ...local(facts, manifest) }]),
-    { name: 'service', ...known(facts, service, view, manifest) },
+    { name: 'service', ...known(facts, question, view, manifest) },
     { name: 'caller', ...caller(facts, question) },
     ...(view === null ? [] : [{ name: 'way in', ...wayIn(facts, view, question) }]),
   ]
@@ -85,8 +86,8 @@ function local(facts: PathFacts, manifest: ManifestReport): Finding {
 
 function known(
   { status, services }: PathFacts,
-  service: string,
-  view: ServiceReport | null,
+  { target: { service, portName } }: Question,
+  view: TargetReport | null,
   manifest: ManifestReport | undefined,
 ): Finding {
   if (view !== null && view.instances.length > 0) {
@@ -94,6 +95,15 @@ function known(
     const count = view.instances.length
     return ok(
       `${view.protocol}, ${count} instance${count === 1 ? '' : 's'} on ${hosts} host${hosts === 1 ? '' : 's'}`,
+    )
+  }
+  const named = services.find(({ name }) => name === service)
+  if (portName !== null && named !== undefined && named.instances.length > 0) {
+    const others = named.ports.map(({ name }) => name).join(', ') || 'none with a name'
+    return failed(
+      `no instance of ${service} has its port ${portName} open`,
+      `its ports: ${others}`,
+      'a check with "portName" decides about one port alone; meshctl manifest status on its host',
     )
   }
   const finding = `no instance of ${service} is in rotation`
@@ -143,7 +153,7 @@ function caller({ status, certificates, manifests }: PathFacts, { caller: by }: 
 }
 
 /** How a program on this host gets its bytes into the mesh. */
-function wayIn({ status }: PathFacts, view: ServiceReport, { caller: by }: Question): Finding {
+function wayIn({ status }: PathFacts, view: TargetReport, { caller: by }: Question): Finding {
   const { capture, workers } = status
   const [address] = view.addresses
   if (address !== undefined) return ok(`${view.name}.mesh is captured at ${address}`)

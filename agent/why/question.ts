@@ -1,10 +1,11 @@
 /** Owns the reading of a `WhyQuestion` as it was posted. Pure. */
 
 import { parseServiceName, type Parsed, type ServiceName } from '#shared/model/names.ts'
+import { parseTarget, type Target } from '#shared/model/target.ts'
 
 /** A question that makes sense. */
 export interface Question {
-  readonly service: ServiceName
+  readonly target: Target
   /** Null asks for the host itself. */
   readonly caller: ServiceName | null
   readonly request: { readonly method: string; readonly path: string } | null
@@ -21,8 +22,8 @@ export function readQuestion(input: unknown): Parsed<Question> {
   }
   const { service: named, caller: by, request } = input as Readonly<Record<string, unknown>>
   if (typeof named !== 'string') return wrong('name a service')
-  const service = parseServiceName(named.replace(/\.mesh\.?$/, ''))
-  if (!service.ok) return service
+  const target = parseTarget(named.replace(/\.mesh\.?$/, ''))
+  if (!target.ok) return target
   if (by !== undefined && typeof by !== 'string')
     return wrong('the caller is the name of a service')
   const caller = by === undefined ? null : parseServiceName(by)
@@ -31,7 +32,7 @@ export function readQuestion(input: unknown): Parsed<Question> {
   if (read !== null && !read.ok) return read
   return {
     ok: true,
-    value: { service: service.value, caller: caller?.value ?? null, request: read?.value ?? null },
+    value: { target: target.value, caller: caller?.value ?? null, request: read?.value ?? null },
   }
 }
 

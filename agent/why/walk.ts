@@ -9,11 +9,13 @@ import type { AuthzAnswer, InstanceReport } from '#shared/model/admin.ts'
 import { parseHostName, type TrustDomain } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { targetName } from '#shared/model/target.ts'
 import type { WhyAnswer, WhyStep } from '#shared/model/why.ts'
 import { askHttp } from './ask-http.ts'
 import { pathFacts, type PathFacts } from './path-facts.ts'
 import { readQuestion, type Question } from './question.ts'
 import { remedyOf } from './remedies.ts'
+import { targetView } from './target-view.ts'
 
 /** How a path to one instance opened. */
 export type Opened =
@@ -66,7 +68,7 @@ export async function walk(parts: WalkParts, input: unknown): Promise<WalkAnswer
   return {
     kind: 'done',
     value: {
-      service: question.value.service,
+      service: nameOf(question.value),
       caller: caller ?? '',
       ...judged([...steps, ...tried]),
     },
@@ -94,7 +96,7 @@ async function tryAll(
   caller: SpiffeId,
   question: Question,
 ): Promise<readonly WhyStep[]> {
-  const view = services.find(({ name }) => name === question.service)
+  const view = targetView(services, question.target)
   const instances = view?.instances ?? []
   const isHttp = view?.protocol === 'http'
   const paths = await parts.paths()
@@ -163,9 +165,10 @@ async function tryOne(
 function judgedHere(
   { explain }: WalkParts,
   caller: SpiffeId,
-  { service, request }: Question,
+  question: Question,
 ): Omit<WhyStep, 'name'> | null {
-  const { method = '', path = '/' } = request ?? {}
+  const { method = '', path = '/' } = question.request ?? {}
+  const service = nameOf(question)
   const answer = explain(new URLSearchParams({ source: caller, service, method, path }))
   if (answer.kind !== 'explained' || answer.verdict !== 'denied') return null
   const { by, ref, reason } = answer
@@ -181,7 +184,8 @@ async function requested(
   question: Question,
   isHttp: boolean,
 ): Promise<WhyStep> {
-  const { request, service } = question
+  const { request } = question
+  const service = nameOf(question)
   if (request === null || !isHttp) {
     channel.abort()
     const how = isHttp ? 'none was sent; --path sends one' : 'none was sent: it is not HTTP'
@@ -222,8 +226,12 @@ async function requested(
   }
 }
 
-function whither({ service }: Question, { host, local }: InstanceReport) {
-  return { service, host, isLocal: local }
+function nameOf({ target }: Question): string {
+  return targetName(target.service, target.portName)
+}
+
+function whither({ target }: Question, { host, local }: InstanceReport) {
+  return { service: target.service, host, isLocal: local }
 }
 
 function stepOf({ host, id }: InstanceReport, step: Omit<WhyStep, 'name'>): WhyStep {

@@ -7,7 +7,7 @@ import type { CheckReport } from './admin.ts'
 
 /** `POST /v1/why`. */
 export interface WhyQuestion {
-  /** `orders` or `orders.mesh`. */
+  /** `orders` or `orders.mesh`, or one of its ports: `admin.orders`. */
   readonly service: string
   /** A service of the agent's host; absent: the host itself. */
   readonly caller?: string
@@ -20,6 +20,7 @@ export type WhyStep = CheckReport
 
 /** What the walk found. */
 export interface WhyAnswer {
+  /** As in `orders` or `admin.orders`. */
   readonly service: string
   /** The identity the path was walked with; empty where there is none. */
   readonly caller: string

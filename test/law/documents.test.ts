@@ -95,3 +95,14 @@ interface Verb {
   readonly commands: readonly Verb[]
   name(): string
 }
+
+t.test('decisions are numbered once each, without a gap, as their titles say', async (t) => {
+  const pages = projectFiles().filter((path) => path.startsWith('docs/decisions/'))
+  const numbers = pages.map((path) => Number(/\/([0-9]{3})-[a-z0-9-]+\.md$/.exec(path)?.[1]))
+  t.same(
+    numbers.toSorted((a, b) => a - b),
+    pages.map((_, index) => index + 1),
+  )
+  const titled = pages.map((path) => Number(/^# ([0-9]{3}): /.exec(readProjectFile(path))?.[1]))
+  t.same(titled, numbers)
+})

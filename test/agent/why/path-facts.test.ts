@@ -108,3 +108,20 @@ t.test('pathFacts finds the way in: capture, listener, proxy, or none', async (t
   const stuck = { ...listening('', 1), services: raw }
   t.match(stepOf(stuck, 'way in'), { verdict: 'failed', fix: /"upstreams"/ })
 })
+
+t.test('pathFacts tells a port that nobody has from a service that nobody has', async (t) => {
+  const port = { name: 'admin', port: 9090, protocol: 'tcp' }
+  const services = healthy.services.map((service) => ({
+    ...service,
+    ports: [{ name: 'admin', protocol: 'tcp', addresses: ['240.240.1.3'] }],
+    instances: service.instances.map((instance) => ({ ...instance, ports: [port] })),
+  }))
+  const facts = { ...healthy, services }
+  const admin = questionOf({ service: 'admin.orders' })
+  t.match(stepOf(facts, 'service', admin), { verdict: 'ok', finding: /^tcp, 1 instance/ })
+  t.match(stepOf(facts, 'way in', admin), {
+    finding: 'admin.orders.mesh is captured at 240.240.1.3',
+  })
+  const other = stepOf(facts, 'service', questionOf({ service: 'metrics.orders' }))
+  t.match(other, { verdict: 'failed', cause: 'its ports: admin' })
+})

@@ -5,8 +5,13 @@ import { readQuestion } from '#agent/why/question.ts'
 t.test('readQuestion takes a name with or without .mesh', async (t) => {
   for (const service of ['orders', 'orders.mesh', 'orders.mesh.'])
     t.match(readQuestion({ service }), {
-      value: { service: 'orders', caller: null, request: null },
+      value: { target: { service: 'orders', portName: null }, caller: null, request: null },
     })
+})
+
+t.test('readQuestion takes a port of a service', async (t) => {
+  const target = { service: 'orders', portName: 'admin' }
+  t.match(readQuestion({ service: 'admin.orders.mesh' }), { value: { target } })
 })
 
 t.test('readQuestion refuses what makes no sense, and says why', async (t) => {
