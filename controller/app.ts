@@ -37,10 +37,12 @@ import { storeApi } from './api/store-api.ts'
 import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
 import { HostLedger } from './ca/host-ledger.ts'
+import { Intermediates } from './ca/intermediates.ts'
 import { Journal } from './ca/journal.ts'
 import { OwnCredentials } from './ca/own-credentials.ts'
 import { RefusedRecords } from './ca/refused-records.ts'
 import { Rotator } from './ca/rotator.ts'
+import type { TrustLedgerParts } from './ca/trust-ledger.ts'
 import { TrustLedger } from './ca/trust-ledger.ts'
 import type { ControllerConfig } from './config.ts'
 import { Banning } from './enrolment/banning.ts'
@@ -184,9 +186,10 @@ export class Controller {
         leafTtlMs: config.leafTtlMs,
       },
     )
-    const ledger = await this.#openLedger(authority, store, refused)
+    const isLeader = (): boolean => membership.isLeader
+    const ledger = await this.#openLedger({ authority, store, refused, isLeader })
     const hosts = await HostLedger.open(
-      { authority, store, clock, logger, refused, isLeader: () => membership.isLeader },
+      { authority, store, clock, logger, refused, isLeader },
       { stateDirectory: config.state },
     )
     if (embedded !== null && storeServer !== null) {
@@ -221,10 +224,14 @@ export class Controller {
         store,
         clock,
         logger,
-        controllers: () => membership.controllers.length,
+        membership,
+        intermediates: new Intermediates(
+          { authority, store, clock, logger, refused },
+          { controller: config.name },
+        ),
         onStep: () => own.renew(),
       },
-      { leafTtlMs },
+      { controller: config.name, leafTtlMs },
     )
     const describe = this.#describe({ authority, ledger, membership }, ports.store)
     const behind = { store, embedded, access, external, journal, membership, describe }
@@ -259,18 +266,11 @@ export class Controller {
   }
 
   /** Bans count from the first handshake on. */
-  async #openLedger(
-    authority: Authority,
-    store: KeyValue,
-    refused: RefusedRecords,
-  ): Promise<TrustLedger> {
+  async #openLedger(rooms: Omit<TrustLedgerParts, 'clock' | 'logger'>): Promise<TrustLedger> {
     const { clock, logger } = this.#parts
     const { state: stateDirectory, leafTtlMs, trustDomain } = this.#config
     const spreadMs = Math.round(Math.min(mostSpreadMs, leafTtlMs / 4))
-    const ledger = await TrustLedger.open(
-      { authority, store, clock, logger, refused },
-      { stateDirectory, spreadMs },
-    )
+    const ledger = await TrustLedger.open({ ...rooms, clock, logger }, { stateDirectory, spreadMs })
     const take = (): void => {
       this.#bans = new BanList(ledger.bans, trustDomain)
     }

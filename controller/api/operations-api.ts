@@ -38,8 +38,6 @@ const cannotBegin: Readonly<Record<Exclude<RotationAnswer, 'done'>, string>> = {
   'under-way': 'a rotation of the root is under way; look at it with: meshctl ca rotate --status',
   'no-root-key':
     'the key of the root is not at this controller; ask the one that made the root, or replace a root of your own as you made it',
-  'several-controllers':
-    'the mesh has several controllers, and the others could issue nothing under a new root; stop them, rotate, and admit them anew',
   'nothing-to-abort': 'there is nothing to give up',
 }
 

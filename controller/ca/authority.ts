@@ -19,8 +19,8 @@ import {
   operatorId,
   serviceId,
 } from '#shared/model/spiffe-id.ts'
-import type { RootName } from '#shared/model/trust.ts'
-import { rootName } from '#shared/pki/root-name.ts'
+import type { RootName, TrustBundle } from '#shared/model/trust.ts'
+import { nameRoots, rootName } from '#shared/pki/root-name.ts'
 import type { RecordSigner, RecordTrust } from '#shared/pki/signed-record.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { certificateHash, certificateToPem, joinPem } from '#shared/pki/trust.ts'
@@ -37,7 +37,7 @@ import {
   makeRoot,
 } from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
-import { aborted, activated, issuingSlot, prepared, retired, trustedSlots } from './rotation.ts'
+import { followed, isSamePhase, issuingSlot, prepared, told, trustedSlots } from './rotation.ts'
 
 /** What an authority leans on. */
 export interface AuthorityParts {
@@ -187,19 +187,43 @@ export class Authority {
     return true
   }
 
-  /** From now on leaves are issued under the next root. False where that is not the next step. */
-  activate(): Promise<boolean> {
-    return this.#step(activated(this.#state.phase, this.#parts.clock.now()))
+  /** What a trust bundle says of a phase of this CA. */
+  bundleIn(phase: Phase): Omit<TrustBundle, 'spreadMs'> {
+    const roots = trustedSlots(phase).map((slot) => certificateToPem(derOf(this.#slot(slot))))
+    const issuing = this.rootNameOf(issuingSlot(phase))
+    const rotation = told(phase)
+    return rotation === null ? { roots, issuing } : { roots, issuing, rotation }
   }
 
-  /** Gives the rotation up, or goes back the way it came. False where there is nothing to give up. */
-  abort(): Promise<boolean> {
-    return this.#step(aborted(this.#state.phase, this.#parts.clock.now()))
+  /**
+   * Goes where a trust bundle says the CA is; `gained` is what has come in to follow it with. Answers
+   * the roots it has no issuing certificate under; then nothing has changed.
+   */
+  async follow(
+    bundle: Omit<TrustBundle, 'spreadMs'>,
+    gained: CaSlot | null = null,
+  ): Promise<readonly RootName[]> {
+    const slots = new Map(this.#state.slots)
+    if (gained !== null) slots.set(slotAfter(slots.keys()), gained)
+    const byRoot = new Map([...slots].map(([id, slot]) => [rootName(derOf(slot)), id] as const))
+    const wanted = [...nameRoots(joinPem(bundle.roots)).keys()]
+    const [first, ...rest] = wanted.flatMap((name) => byRoot.get(name) ?? [])
+    if (first === undefined || rest.length + 1 < wanted.length) {
+      return wanted.filter((name) => !byRoot.has(name))
+    }
+    const phase = followed([first, ...rest], bundle.rotation ?? null)
+    if (isSamePhase(phase, this.#state.phase)) return []
+    const kept = trustedSlots(phase).flatMap((id) => {
+      const slot = slots.get(id)
+      return slot === undefined ? [] : [[id, slot] as const]
+    })
+    await this.#change(phase, new Map(kept))
+    return []
   }
 
-  /** Forgets the root that goes, and its key. False where none is on its way out. */
-  retire(): Promise<boolean> {
-    return this.#step(retired(this.#state.phase))
+  /** Whether the key of a root is here, so that it can certify other controllers. */
+  holdsKeyOf(root: RootName): boolean {
+    return this.#slotOf(root)?.root.key != null
   }
 
   issueHost(host: HostName, publicKey: KeyObject): Promise<Issued> {
@@ -285,8 +309,20 @@ export class Authority {
 
   /** An issuing certificate for another controller, with the root behind it; null without the key. */
   async issueIntermediate(name: HostName, publicKey: KeyObject): Promise<string | null> {
-    const { certificate, key } = this.#current.root
-    if (key === null) return null
+    const root = rootName(derOf(this.#current))
+    const certificate = await this.certifyIntermediate(name, publicKey, root)
+    return certificate === null ? null : joinPem([certificate, this.anchorPem])
+  }
+
+  /** An issuing certificate for another controller under a root, PEM; null without the root's key. */
+  async certifyIntermediate(
+    name: HostName,
+    publicKey: KeyObject,
+    root: RootName,
+  ): Promise<string | null> {
+    const slot = this.#slotOf(root)
+    if (slot === null || slot.root.key === null) return null
+    const { certificate, key } = slot.root
     const { random, clock } = this.#parts
     const issuing = await certifyIssuing(
       { random, root: { certificate, key } },
@@ -295,7 +331,7 @@ export class Authority {
     const { serialNumber: serial, notAfter } = issuing
     const subject = `issuing certificate of controller ${name}`
     this.#parts.onIssued?.({ subject, host: '', serial, notAfterMs: notAfter.getTime() })
-    return joinPem([issuing.toString('pem'), this.anchorPem])
+    return certificateToPem(Buffer.from(issuing.rawData))
   }
 
   /** Told at every renewal of the controller's own certificate, more often the nearer the end is. */
@@ -319,11 +355,9 @@ export class Authority {
     return slot
   }
 
-  async #step(after: Phase | null): Promise<boolean> {
-    if (after === null) return false
-    const kept = new Map(trustedSlots(after).map((name) => [name, this.#slot(name)]))
-    await this.#change(after, kept)
-    return true
+  #slotOf(root: RootName): CaSlot | null {
+    const slots = [...this.#state.slots.values()]
+    return slots.find((slot) => rootName(derOf(slot)) === root) ?? null
   }
 
   /** Nothing is in force before it is on the disk. */

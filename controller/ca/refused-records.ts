@@ -9,7 +9,7 @@ import type { MetricSeries } from '#shared/metrics/registry.ts'
 import type { RecordRefusal } from '#shared/pki/signed-record.ts'
 
 /** Kinds of signed records. */
-export type RecordKind = 'bundle' | 'bans' | 'policies' | 'host'
+export type RecordKind = 'bundle' | 'bans' | 'policies' | 'host' | 'request'
 
 const mostTold = 1000
 

@@ -6,6 +6,8 @@
  * signatures come from it until the very end, so that a host that was away finds its way back.
  */
 
+import type { BundleRotation } from '#shared/model/trust.ts'
+
 declare const brand: unique symbol
 /** Names a slot: a number that grows with every root of this CA. */
 export type SlotId = string & { readonly [brand]: 'SlotId' }
@@ -47,11 +49,20 @@ export interface HostFacts {
   readonly problem: string
 }
 
+/** How another controller fares that is there now. */
+export interface ControllerFacts {
+  readonly name: string
+  /** The bundle it acts on: it issues as that says; 0 where it has not said. */
+  readonly bundleEpoch: number
+}
+
 /** What the rules look at. */
 export interface RotationFacts {
   /** Epoch of the trust bundle that tells of this phase. */
   readonly bundleEpoch: number
   readonly hosts: readonly HostFacts[]
+  /** Every other controller that is there. */
+  readonly controllers: readonly ControllerFacts[]
   /** How long a root must go unused before it is retired. */
   readonly quietMs: number
   /** No certificate outlives this. */
@@ -118,6 +129,37 @@ export function retired(phase: Phase): Phase | null {
   return { kind: 'steady', current: issuingSlot(phase) }
 }
 
+/** What a trust bundle tells of a phase. */
+export function told(phase: Phase): BundleRotation | null {
+  switch (phase.kind) {
+    case 'steady':
+      return null
+    case 'distributing':
+      return { phase: 'distributing', sinceMs: phase.sinceMs }
+    case 'reissuing':
+      return { phase: phase.direction, sinceMs: phase.sinceMs }
+  }
+}
+
+/** The phase that a trust bundle tells of; `slots` are those of its roots, in its order. */
+export function followed(
+  [current, next]: readonly [SlotId, ...SlotId[]],
+  rotation: BundleRotation | null,
+): Phase {
+  if (next === undefined || rotation === null) return { kind: 'steady', current }
+  const { phase, sinceMs } = rotation
+  return phase === 'distributing'
+    ? { kind: 'distributing', current, next, sinceMs }
+    : { kind: 'reissuing', current, next, sinceMs, direction: phase }
+}
+
+/** Whether two phases are the same. */
+export function isSamePhase(one: Phase, other: Phase): boolean {
+  const [a, b] = [told(one), told(other)]
+  const slots = [one, other].map((phase) => trustedSlots(phase).join())
+  return slots[0] === slots[1] && a?.phase === b?.phase && a?.sinceMs === b?.sinceMs
+}
+
 /** What a rotation waits for, or what is to be done now. */
 export function nextStep(phase: Phase, facts: RotationFacts, nowMs: number): NextStep {
   switch (phase.kind) {
@@ -126,16 +168,28 @@ export function nextStep(phase: Phase, facts: RotationFacts, nowMs: number): Nex
     case 'distributing': {
       // A host that is away catches up when it is back: it still trusts whom it finds here.
       const live = facts.hosts.filter((host) => host.live)
-      const laggards = live.flatMap((host) => notAcknowledged(host, facts.bundleEpoch))
+      const laggards = [
+        ...controllersBehind(facts),
+        ...live.flatMap((host) => notAcknowledged(host, facts.bundleEpoch)),
+      ]
       return laggards.length > 0 ? { kind: 'wait', for: laggards } : { kind: 'activate' }
     }
     case 'reissuing': {
+      const controllers = controllersBehind(facts)
+      if (controllers.length > 0) return { kind: 'wait', for: controllers }
       // Whatever was issued under the root that goes has ended by now.
       if (nowMs - phase.sinceMs > facts.leafTtlMs + facts.quietMs) return { kind: 'retire' }
       const laggards = facts.hosts.flatMap((host) => notRenewed(host, facts))
       return laggards.length > 0 ? { kind: 'wait', for: laggards } : { kind: 'retire' }
     }
   }
+}
+
+/** A controller that goes on under the old root would issue what nobody trusts. */
+function controllersBehind({ controllers, bundleEpoch }: RotationFacts): readonly Laggard[] {
+  return controllers
+    .filter((controller) => controller.bundleEpoch < bundleEpoch)
+    .map(({ name }) => ({ host: `controller ${name}`, why: 'it does not follow yet' }))
 }
 
 function notAcknowledged(facts: HostFacts, bundleEpoch: number): readonly Laggard[] {

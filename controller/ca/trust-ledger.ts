@@ -14,7 +14,6 @@ import { noBans } from '#shared/model/trust.ts'
 import { readSigner, splitRecord } from '#shared/pki/signed-record.ts'
 import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
-import { policiesKey } from '#shared/store/keys.ts'
 import type { Entry, KeyValue } from '#shared/store/key-value.ts'
 import type { Authority } from './authority.ts'
 import type { RefusedRecords } from './refused-records.ts'
@@ -36,6 +35,8 @@ export interface TrustLedgerParts {
   readonly clock: Clock
   readonly logger: Logger
   readonly refused: RefusedRecords
+  /** Whether this controller is the one that signs anew what another one's signature no longer bears. */
+  readonly isLeader: () => boolean
 }
 
 /** Settings of a ledger. */
@@ -63,6 +64,8 @@ export class TrustLedger {
   readonly #listeners = new Set<() => void>()
   readonly #file: TrustLedgerFile
   #entries: TrustEntries
+  /** What the store has until it takes what is in force here already. */
+  readonly #awaited = new Map<TrustName, string>()
   #timer: Timer | null = null
   readonly #lane = new Lane()
   /** Whether the store was told everything, as far as is known. */
@@ -87,14 +90,17 @@ export class TrustLedger {
     const found = await file.load()
     const { authority } = parts
     const first: TrustEntries = {
-      bundle: found.bundle ?? signEntry(authority, 'bundle', 1, bundleOf(parts, settings)),
+      bundle: found.bundle ?? signEntry(authority, 'bundle', 1, firstBundle(authority, settings)),
       bans: found.bans ?? signEntry(authority, 'bans', 1, noBans),
       policies: found.policies ?? signEntry(authority, 'policies', 1, {}),
     }
     const ledger = new TrustLedger(parts, settings, file, first)
     await file.save(first)
-    await ledger.#bringUp()
     return ledger
+  }
+
+  get bundle(): TrustBundle {
+    return this.#entries.bundle.body
   }
 
   get bans(): Bans {
@@ -127,11 +133,31 @@ export class TrustLedger {
     this.#wait()
   }
 
-  /** The CA has taken a step: the bundle, and what signs, may be another. Throws MeshError. */
+  /** The CA has taken a step: what signs may be another. Throws MeshError. */
   refresh(): Promise<void> {
+    return this.#lane.run(() => this.#bringUp())
+  }
+
+  /** Takes over what others have published. Throws what the store throws. */
+  catchUp(): Promise<void> {
     return this.#lane.run(async () => {
-      await this.#bringUp()
-      for (const name of trustNames) await this.#publish(name)
+      for (const name of trustNames) await this.#adopt(name)
+    })
+  }
+
+  /**
+   * Changes the trust bundle, in force once the store has it. False where it is not that of epoch
+   * `seen` any more: others have changed it. Throws what the store throws.
+   */
+  changeBundle(seen: number, bundle: Omit<TrustBundle, 'spreadMs'>): Promise<boolean> {
+    return this.#lane.run(async () => {
+      const { authority } = this.#parts
+      const { spreadMs } = this.#settings
+      const entry = await this.#adopt('bundle')
+      const { epoch } = this.#entries.bundle
+      if (epoch !== seen) return false
+      const next = signEntry(authority, 'bundle', epoch + 1, { ...bundle, spreadMs })
+      return this.#set('bundle', entry, next)
     })
   }
 
@@ -141,7 +167,7 @@ export class TrustLedger {
    */
   changeBans(change: (bans: Bans) => Bans | null): Promise<boolean> {
     return this.#lane.run(async () => {
-      await this.#adopt('bans').catch((error: unknown) => this.#trouble(error))
+      const seen = await this.#adopt('bans').catch((error: unknown) => this.#trouble(error))
       const { epoch, body } = this.#entries.bans
       const next = change(body)
       if (next === null) return false
@@ -151,6 +177,7 @@ export class TrustLedger {
           hint: 'lift bans whose certificates have ended: meshctl host list, meshctl host unban',
         })
       }
+      if (seen != null) this.#awaited.set('bans', seen.value)
       await this.#take('bans', signEntry(this.#parts.authority, 'bans', epoch + 1, next))
       await this.#publish('bans').catch((error: unknown) => this.#trouble(error))
       return true
@@ -163,8 +190,7 @@ export class TrustLedger {
    */
   changePolicies(change: (policies: MeshPolicies) => MeshPolicies | null): Promise<boolean> {
     return this.#lane.run(async () => {
-      const { store, authority, logger } = this.#parts
-      const key = policiesKey
+      const { authority } = this.#parts
       for (let left = tries; left > 0; left--) {
         const entry = await this.#adopt('policies')
         const { epoch, body } = this.#entries.policies
@@ -177,14 +203,7 @@ export class TrustLedger {
           })
         }
         const signed = signEntry(authority, 'policies', epoch + 1, next)
-        const { succeeded } = await store.transact({
-          compare: [{ kind: 'mod-revision', key, equals: entry?.modRevision ?? 0 }],
-          success: [{ kind: 'put', key, value: signed.text }],
-        })
-        if (!succeeded) continue
-        await this.#take('policies', signed)
-        logger.info({ key, epoch: signed.epoch }, 'policies published')
-        return true
+        if (await this.#set('policies', entry, signed)) return true
       }
       throw new MeshError('others changed the policies at the same time', {
         code: 'policies-changed',
@@ -211,10 +230,6 @@ export class TrustLedger {
     return this.#lane.run(async () => {
       try {
         await this.#bringUp()
-        for (const name of trustNames) {
-          await this.#adopt(name)
-          await this.#publish(name)
-        }
         if (this.#problem !== '') this.#parts.logger.info('trust records are in the store again')
         this.#problem = ''
       } catch (error) {
@@ -230,25 +245,25 @@ export class TrustLedger {
     this.#parts.logger.warn({ problem }, 'the store does not have the newest trust records yet')
   }
 
-  /** What the CA's phase asks for, signed by an issuing CA that is good for a while. */
+  /** After a look at what others have said: everything well signed, and in the store. */
   async #bringUp(): Promise<void> {
-    const { authority } = this.#parts
-    const wanted = bundleOf(this.#parts, this.#settings)
-    const { bundle, bans, policies } = this.#entries
-    const isOld = encodeTrust(bundle.body) !== encodeTrust(wanted) || this.#isBadlySigned(bundle)
-    // Of several controllers, the one that made the root says which ones are trusted.
-    if (isOld && authority.hasRootKey) {
-      await this.#take('bundle', signEntry(authority, 'bundle', bundle.epoch + 1, wanted))
+    const { authority, isLeader } = this.#parts
+    for (const name of trustNames) {
+      const entry = await this.#adopt(name)
+      const own = this.#entries[name]
+      const isKeeper = authority.hasRootKey || isLeader()
+      const wanted = name === 'bundle' && authority.hasRootKey ? this.#spread() : own.body
+      const isNews = wanted !== own.body || (isKeeper && this.#isBadlySigned(own))
+      if (isNews) await this.#set(name, entry, signEntry(authority, name, own.epoch + 1, wanted))
+      else await this.#publish(name)
     }
-    if (this.#isBadlySigned(bans)) {
-      await this.#take('bans', signEntry(authority, 'bans', bans.epoch + 1, bans.body))
-    }
-    if (this.#isBadlySigned(policies)) {
-      await this.#take(
-        'policies',
-        signEntry(authority, 'policies', policies.epoch + 1, policies.body),
-      )
-    }
+  }
+
+  /** The bundle, with the time to spread renewals over as it is set here; the same where it is so. */
+  #spread(): TrustBundle {
+    const { body } = this.#entries.bundle
+    const { spreadMs } = this.#settings
+    return body.spreadMs === spreadMs ? body : { ...body, spreadMs }
   }
 
   #isBadlySigned({ signerPem }: TrustEntry<object>): boolean {
@@ -264,6 +279,7 @@ export class TrustLedger {
     const { entry } = await store.get(key)
     const own = this.#entries[name]
     if (entry === null || entry.value === own.text) return entry
+    if (entry.value === this.#awaited.get(name)) return entry
     const theirs = readStoredEntry(
       name,
       entry.value,
@@ -303,24 +319,34 @@ export class TrustLedger {
 
   /** Puts what is known here into the store, unless it is there. */
   async #publish(name: TrustName): Promise<void> {
-    const { store, logger } = this.#parts
     for (let left = tries; left > 0; left--) {
-      const key = trustKeys[name]
-      const { entry } = await store.get(key)
-      const { text, epoch } = this.#entries[name]
-      if (entry?.value === text) return
-      const before = entry === null ? null : splitRecord(entry.value)
-      const { succeeded } = await store.transact({
-        compare: [{ kind: 'mod-revision', key, equals: entry?.modRevision ?? 0 }],
-        success: [{ kind: 'put', key, value: text }],
-      })
-      if (succeeded) {
-        const found = before?.ok === true ? before.value.epoch : 0
-        logger.info({ key, epoch, found }, 'trust record published')
-        return
-      }
-      await this.#adopt(name)
+      const entry = await this.#adopt(name)
+      if (entry?.value === this.#entries[name].text) return
+      if (await this.#set(name, entry, this.#entries[name])) return
     }
+  }
+
+  /** Puts a record into the store in place of the one seen there; false where it is another by now. */
+  async #set<N extends TrustName>(
+    name: N,
+    seen: Entry | null,
+    next: TrustEntries[N],
+  ): Promise<boolean> {
+    const { store, logger, authority } = this.#parts
+    const key = trustKeys[name]
+    const before = seen === null ? null : splitRecord(seen.value)
+    const found = before?.ok === true ? before.value.epoch : 0
+    // Of a root that was made while this controller was away: who holds a root's key never is.
+    if (found > this.#entries[name].epoch && !authority.hasRootKey) throw leftBehind()
+    const { succeeded } = await store.transact({
+      compare: [{ kind: 'mod-revision', key, equals: seen?.modRevision ?? 0 }],
+      success: [{ kind: 'put', key, value: next.text }],
+    })
+    if (!succeeded) return false
+    this.#awaited.delete(name)
+    logger.info({ key, epoch: next.epoch, found }, 'trust record published')
+    if (this.#entries[name] !== next) await this.#take(name, next)
+    return true
   }
 
   async #take<N extends TrustName>(name: N, entry: TrustEntries[N]): Promise<void> {
@@ -331,9 +357,16 @@ export class TrustLedger {
   }
 }
 
-function bundleOf(
-  { authority }: Pick<TrustLedgerParts, 'authority'>,
+function leftBehind(): MeshError {
+  return new MeshError(
+    'the mesh has a root that this controller does not know: it was away while the root was replaced',
+    { code: 'left-behind', hint: 'admit it anew: docs/operations.md, "Several controllers"' },
+  )
+}
+
+function firstBundle(
+  authority: Authority,
   { spreadMs }: Pick<TrustLedgerSettings, 'spreadMs'>,
 ): TrustBundle {
-  return { roots: authority.roots, issuing: authority.issuingRoot, spreadMs }
+  return { ...authority.bundleIn(authority.phase), spreadMs }
 }

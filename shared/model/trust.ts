@@ -17,6 +17,16 @@ export interface TrustBundle {
   readonly issuing: RootName
   /** Over how long hosts spread those renewals, milliseconds. */
   readonly spreadMs: number
+  /** How a rotation of the root stands, for controllers; absent while none is under way. */
+  readonly rotation?: BundleRotation
+}
+
+/** How a rotation of the root stands. */
+export interface BundleRotation {
+  /** `forward` and `back`: everybody renews under the next root, or under the old one again. */
+  readonly phase: 'distributing' | 'forward' | 'back'
+  /** Milliseconds since the epoch. */
+  readonly sinceMs: number
 }
 
 /** Why, when and by whom somebody was banned. */

@@ -20,6 +20,12 @@ const bundle = Compile(
     }),
     issuing: Type.String({ pattern: root }),
     spreadMs: Type.Integer({ minimum: 0, maximum: 86_400_000 }),
+    rotation: Type.Optional(
+      Type.Object({
+        phase: Type.Enum(['distributing', 'forward', 'back']),
+        sinceMs: Type.Integer({ minimum: 0 }),
+      }),
+    ),
   }),
 )
 const ban = Type.Object({
@@ -49,8 +55,10 @@ const report = Compile(
 export function decodeBundle(text: string): Parsed<TrustBundle> {
   const raw = parse(text)
   if (!bundle.Check(raw)) return malformed('trust bundle')
-  const { roots, spreadMs } = raw
-  return { ok: true, value: { roots, issuing: raw.issuing as RootName, spreadMs } }
+  const { roots, spreadMs, rotation } = raw
+  const issuing = raw.issuing as RootName
+  const value = { roots, issuing, spreadMs }
+  return { ok: true, value: rotation === undefined ? value : { ...value, rotation } }
 }
 
 /** Reads the body of the bans' record. */

@@ -4,6 +4,7 @@
  */
 
 import type { HostName, InstanceId, Parsed, ServiceName } from '#shared/model/names.ts'
+import type { RootName } from '#shared/model/trust.ts'
 import { parseHostName, parseInstanceId, parseServiceName } from '#shared/model/names.ts'
 
 declare const brand: unique symbol
@@ -29,6 +30,11 @@ export const hostsPrefix = `${meshPrefix}hosts/`
 export const controllersPrefix = `${meshPrefix}controllers/`
 /** Which controller leads. */
 export const leaderKey = `${controllerPrefix}leader` as StoreKey
+/** What controllers tell each other while the root is replaced. */
+export const rotationPrefix = `${controllerPrefix}rotation/`
+/** Which trust bundle each controller acts on. */
+export const actingPrefix = `${rotationPrefix}acting/`
+
 /** Every join token. */
 export const tokensPrefix = `${controllerPrefix}tokens/`
 
@@ -99,6 +105,26 @@ export function controllerKey(name: string): StoreKey {
 /** Where a controller keeps a join token, by the token's public id. */
 export function tokenKey(id: string): StoreKey {
   return `${tokensPrefix}${id}` as StoreKey
+}
+
+/** Where a controller stands while the root is replaced. */
+export function actingKey(controller: HostName): StoreKey {
+  return `${actingPrefix}${controller}` as StoreKey
+}
+
+/** Where controllers ask for issuing certificates under a root, each under its name. */
+export function requestsPrefix(root: RootName): string {
+  return `${rotationPrefix}requests/${root}/`
+}
+
+/** Where a controller asks for its issuing certificate under a root. */
+export function requestKey(root: RootName, controller: HostName): StoreKey {
+  return `${requestsPrefix(root)}${controller}` as StoreKey
+}
+
+/** Where the answer stands. */
+export function intermediateKey(root: RootName, controller: HostName): StoreKey {
+  return `${rotationPrefix}certificates/${root}/${controller}` as StoreKey
 }
 
 /** Where controllers remember a certificate; in the order in which certificates end. */

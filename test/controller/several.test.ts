@@ -80,12 +80,6 @@ t.test(
     t.equal(await controllerList({ controller: operator, printer }), 0)
     t.match(texts.join(''), /^c1 +127\.0\.0\.1:\d+ +leads\nc2 +127\.0\.0\.1:\d+$/m)
 
-    await t.rejects(
-      operator.call('Operations', 'RotateRoot', { action: 'begin' }),
-      { code: 'several-controllers' },
-      'the second one would be left without an issuing certificate',
-    )
-
     // As an agent that was told of the first one only.
     const addresses = [`127.0.0.1:${first.api}`] as const
     const port = new GrpcControllerPort({ clock }, { addresses })

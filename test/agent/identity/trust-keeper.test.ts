@@ -14,6 +14,7 @@ import { signRecord } from '#shared/pki/signed-record.ts'
 import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
 import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
+import { activate, retire } from '#test/support/root-steps.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -158,9 +159,9 @@ t.test('a root is followed to the next, and nothing brings the old one back', as
   await authority.prepare()
   await keeper.offer([bench.bundle(2)])
   t.equal(keeper.trust?.roots.size, 2)
-  await authority.activate()
+  await activate(authority)
   await keeper.offer([bench.bundle(3)])
-  await authority.retire()
+  await retire(authority)
   await keeper.offer([bench.bundle(4)])
   t.equal(keeper.trust?.bundlePem, authority.bundlePem)
   await keeper.offer([old])

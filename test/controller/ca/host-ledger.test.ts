@@ -14,6 +14,7 @@ import { signRecord, splitRecord } from '#shared/pki/signed-record.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { hostKey, hostsPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import { activate, retire } from '#test/support/root-steps.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -164,8 +165,8 @@ t.test('a root that is replaced leaves no record that a new controller cannot re
   const ledger = await open()
   await allow(ledger, h1, 'orders')
   await authority.prepare()
-  await authority.activate()
-  await authority.retire()
+  await activate(authority)
+  await retire(authority)
   await ledger.compare()
   const fresh = await open(`${state}/two`)
   t.match(await fresh.read(h1), { services: ['orders'] })

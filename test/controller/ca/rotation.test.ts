@@ -17,6 +17,7 @@ import {
 import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseTrustDomain } from '#shared/model/names.ts'
+import { abort, activate, retire } from '#test/support/root-steps.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -58,6 +59,7 @@ const good: HostFacts = {
 const facts = (hosts: readonly HostFacts[]): RotationFacts => ({
   bundleEpoch: 7,
   hosts,
+  controllers: [],
   quietMs: 5000,
   leafTtlMs: 60_000,
 })
@@ -145,26 +147,26 @@ t.test('a crash at any byte of a step leaves the CA before or after it', async (
       t.equal(readdirSync(`${crashed}/ca`).length, names, 'nothing is left over')
       // Whatever is there can be rotated to its end.
       if (opened.phase.kind === 'steady') await opened.prepare()
-      if (opened.phase.kind === 'distributing') await opened.activate()
-      t.equal(await opened.retire(), true)
+      if (opened.phase.kind === 'distributing') await activate(opened)
+      t.equal(await retire(opened), true)
       t.equal((await open(crashed)).bundlePem, opened.bundlePem)
     }
   }
   await takeStep('prepare', () => authority.prepare())
   const first = authority.roots[0]
-  await takeStep('abort', () => authority.abort())
+  await takeStep('abort', () => abort(authority))
   t.equal(authority.bundlePem, first)
   await takeStep('prepare again', () => authority.prepare())
-  await takeStep('activate', () => authority.activate())
-  await takeStep('go back', () => authority.abort())
-  await takeStep('retire the next', () => authority.retire())
+  await takeStep('activate', () => activate(authority))
+  await takeStep('go back', () => abort(authority))
+  await takeStep('retire the next', () => retire(authority))
   t.equal(authority.bundlePem, first)
   await authority.prepare()
-  await authority.activate()
+  await activate(authority)
   const [, second] = authority.roots
-  await takeStep('retire', () => authority.retire())
+  await takeStep('retire', () => retire(authority))
   t.equal(authority.bundlePem, second)
-  t.equal(await authority.retire(), false)
+  t.equal(await retire(authority), false)
 })
 
 t.test('a directory of the first format is taken over, at any byte of a crash', async (t) => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Authority } from '#controller/ca/authority.ts'
+import { Intermediates } from '#controller/ca/intermediates.ts'
 import { RefusedRecords } from '#controller/ca/refused-records.ts'
 import { Rotator } from '#controller/ca/rotator.ts'
 import { TrustLedger } from '#controller/ca/trust-ledger.ts'
@@ -17,7 +18,7 @@ import type { TrustReport } from '#shared/model/trust.ts'
 import type { RotationStatus } from '#shared/rpc/mesh-api.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
-import { presenceKey, trustReportKey } from '#shared/store/keys.ts'
+import { actingKey, presenceKey, trustReportKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 
@@ -25,8 +26,9 @@ const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const leafTtlMs = 60_000
 const port = must(parsePort(15008))
-/** How many controllers the mesh has. */
-let controllers = 1
+const c1 = must(parseHostName('c1'))
+/** The controllers that are there. */
+let controllers = ['c1']
 
 interface Bench {
   readonly clock: FakeClock
@@ -47,8 +49,9 @@ async function setUp(t: Test): Promise<Bench> {
   const embedded = EmbeddedStore.open(parts, { file: `${stateDirectory}/store.sqlite` })
   const store = embedded.keyValue
   const authority = await Authority.open(parts, { stateDirectory, trustDomain, leafTtlMs })
+  const refused = new RefusedRecords({ logger })
   const ledger = await TrustLedger.open(
-    { authority, store, clock, logger, refused: new RefusedRecords({ logger }) },
+    { authority, store, clock, logger, refused, isLeader: () => true },
     { stateDirectory, spreadMs: 0 },
   )
   await ledger.start()
@@ -64,10 +67,19 @@ async function setUp(t: Test): Promise<Bench> {
     store,
     clock,
     logger,
-    controllers: () => controllers,
+    membership: {
+      isLeader: true,
+      get controllers() {
+        return controllers.map((name) => ({ name, address: '' }))
+      },
+    },
+    intermediates: new Intermediates(
+      { authority, store, clock, logger, refused },
+      { controller: c1 },
+    ),
     onStep,
   }
-  const rotator = new Rotator(rotatorParts, { leafTtlMs })
+  const rotator = new Rotator(rotatorParts, { controller: c1, leafTtlMs })
   rotator.start()
   t.teardown(async () => {
     await rotator.stop()
@@ -106,6 +118,8 @@ async function say(
   if (report !== null) await store.put(trustReportKey(host), encodeTrust({ ...whole, ...report }))
 }
 
+const steps = ({ steps: taken }: Bench): readonly string[] => taken
+
 const waitsFor = async ({ rotator }: Bench): Promise<RotationStatus['waitsFor']> =>
   (await rotator.status()).waitsFor
 
@@ -113,9 +127,6 @@ t.test('without hosts a rotation goes through by itself', async (t) => {
   const bench = await setUp(t)
   const { authority, rotator, steps, turnUntil, ledger } = bench
   const before = authority.bundlePem
-  controllers = 2
-  t.equal(await rotator.begin(by), 'several-controllers')
-  controllers = 1
   t.equal(await rotator.begin(by), 'done')
   t.equal(await rotator.begin(by), 'under-way')
   await turnUntil(() => steps.at(-1) === 'steady')
@@ -218,4 +229,32 @@ t.test('a rotation given up goes back the way it came', async (t) => {
   await say(bench, 'h1', { epochs: ledger.epochs })
   await turnUntil(() => authority.phase.kind === 'steady')
   t.equal(authority.bundlePem, before)
+})
+
+t.test('another controller is waited for until it follows, but not when it is gone', async (t) => {
+  const bench = await setUp(t)
+  const { authority, ledger, store, rotator, turnUntil, clock } = bench
+  t.teardown(() => (controllers = ['c1']))
+  controllers = ['c1', 'c2']
+  await rotator.begin(by)
+  await clock.advance(5000)
+  t.match(await waitsFor(bench), [{ host: 'controller c2', why: /does not follow yet/ }])
+  await store.put(actingKey(must(parseHostName('c2'))), String(ledger.epochs.bundle))
+  await turnUntil(() => authority.phase.kind === 'reissuing')
+  const { length } = steps(bench)
+  await clock.advance(2 * leafTtlMs)
+  t.equal(steps(bench).length, length, 'nothing issued by it is trusted once the root has gone')
+  controllers = ['c1']
+  await turnUntil(() => authority.phase.kind === 'steady')
+})
+
+t.test('a rotation that nobody was told of is given up at the next start', async (t) => {
+  const bench = await setUp(t)
+  const { authority, rotator, turnUntil } = bench
+  const before = authority.bundlePem
+  await authority.prepare()
+  t.not(authority.bundlePem, before)
+  await turnUntil(() => authority.phase.kind === 'steady')
+  t.equal(authority.bundlePem, before)
+  t.equal(await rotator.begin(by), 'done')
 })

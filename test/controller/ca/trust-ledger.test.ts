@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'no
 import t, { type Test } from 'tap'
 import { Authority } from '#controller/ca/authority.ts'
 import { RefusedRecords } from '#controller/ca/refused-records.ts'
+import { retired } from '#controller/ca/rotation.ts'
 import { TrustLedger } from '#controller/ca/trust-ledger.ts'
 import { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
@@ -15,6 +16,7 @@ import { decodeBans, decodeBundle } from '#shared/schema/trust.ts'
 import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { until } from '#test/support/until.ts'
+import { activate, retire } from '#test/support/root-steps.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -24,10 +26,15 @@ const banning = (host: string) => (bans: Bans) => ({
   hosts: { ...bans.hosts, [host]: ban },
 })
 
+/** The bundle that tells where the CA is. */
+const tell = (ledger: TrustLedger, authority: Authority): Promise<boolean> =>
+  ledger.changeBundle(ledger.epochs.bundle, authority.bundleIn(authority.phase))
+
 interface Bench {
   readonly authority: Authority
   readonly store: KeyValue
   readonly state: string
+  readonly refused: RefusedRecords
   readonly open: (state?: string, store?: KeyValue) => Promise<TrustLedger>
 }
 
@@ -38,15 +45,23 @@ async function setUp(t: Test): Promise<Bench> {
     { stateDirectory: state, trustDomain, leafTtlMs: 60_000 },
   )
   const store = openStore(t, `${state}/store.sqlite`)
+  const refused = new RefusedRecords({ logger })
   const open = async (stateDirectory = state, over = store): Promise<TrustLedger> => {
     const ledger = await TrustLedger.open(
-      { authority, store: over, clock, logger, refused: new RefusedRecords({ logger }) },
+      {
+        authority,
+        store: over,
+        clock,
+        logger,
+        refused,
+        isLeader: () => true,
+      },
       { stateDirectory, spreadMs: 5000, compareMs: 20 },
     )
     t.teardown(() => ledger.stop())
     return ledger
   }
-  return { authority, store, state, open }
+  return { authority, store, state, refused, open }
 }
 
 function openStore(t: Test, file: string): KeyValue {
@@ -60,8 +75,8 @@ async function inStore(store: KeyValue, key: string): Promise<{ epoch: number; b
   return must(splitRecord(entry?.value ?? ''))
 }
 
-t.test('a ledger puts both records into the store and follows the CA', async (t) => {
-  const { authority, store, open } = await setUp(t)
+t.test('a ledger puts its records into the store and follows the CA', async (t) => {
+  const { authority, store, refused, open } = await setUp(t)
   const ledger = await open()
   await ledger.start()
   const first = await inStore(store, bundleKey)
@@ -71,18 +86,24 @@ t.test('a ledger puts both records into the store and follows the CA', async (t)
   })
   t.same(must(decodeBans((await inStore(store, bansKey)).body)), { hosts: {}, serials: {} })
   await authority.prepare()
-  await ledger.refresh()
+  t.equal(await tell(ledger, authority), true)
+  t.equal(await ledger.changeBundle(first.epoch, authority.bundleIn(authority.phase)), false)
   const second = await inStore(store, bundleKey)
   t.equal(second.epoch, first.epoch + 1)
+  t.match(must(decodeBundle(second.body)), { rotation: { phase: 'distributing' } })
   t.equal(must(decodeBundle(second.body)).roots.length, 2)
-  await authority.activate()
-  await ledger.refresh()
+  await activate(authority)
+  await tell(ledger, authority)
   t.equal(must(decodeBundle((await inStore(store, bundleKey)).body)).issuing, authority.issuingRoot)
   const bans = await inStore(store, bansKey)
-  await authority.retire()
+  const after = retired(authority.phase)
+  if (after === null) throw new Error('it cannot go')
+  await ledger.changeBundle(ledger.epochs.bundle, authority.bundleIn(after))
+  await retire(authority)
   await ledger.refresh()
   t.same(must(decodeBundle((await inStore(store, bundleKey)).body)).roots, authority.roots)
   t.equal((await inStore(store, bansKey)).epoch, bans.epoch + 1, 'signed anew')
+  t.same(refused.series, [], 'nothing of that was news to the ledger')
 })
 
 t.test('a ban is told once, and outlives a restart', async (t) => {
@@ -120,8 +141,9 @@ t.test('a store of before a ban and a rotation changes nothing backwards', async
   ] as const
   await ledger.changeBans(banning('h1'))
   await authority.prepare()
-  await authority.activate()
-  await authority.retire()
+  await activate(authority)
+  await retire(authority)
+  await tell(ledger, authority)
   await ledger.refresh()
   const { epochs } = ledger
   const epochOf = async (key: string): Promise<number> => {

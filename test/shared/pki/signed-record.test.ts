@@ -10,6 +10,7 @@ import { generateKey } from '#shared/pki/keys.ts'
 import { nameRoots, rootName, rootOfChain } from '#shared/pki/root-name.ts'
 import { openRecord, signRecord, splitRecord } from '#shared/pki/signed-record.ts'
 import { makeTestCa } from '#test/support/certs.ts'
+import { activate, retire } from '#test/support/root-steps.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const logger = createLogger({ name: 'test', level: 'silent' })
@@ -94,14 +95,14 @@ t.test('with two roots, the signature of either counts, and chains are told apar
     [...named.keys()],
     roots.map((root) => rootName(root.raw)),
   )
-  await authority.activate()
+  await activate(authority)
   const publicKey = createPublicKey(await generateKey())
   const issued = await authority.issueOperator(must(parseHostName('op')), publicKey, 60_000)
   t.equal(rootOfChain(issued.chainPem, named), authority.issuingRoot)
   const own = await authority.issueController(must(parseHostName('c1')), publicKey)
   t.not(rootOfChain(own.chainPem, named), authority.issuingRoot, 'the controller stays behind')
   t.ok(openRecord(signRecord(authority.signer, record), key, { ...trust, roots }).ok)
-  await authority.retire()
+  await retire(authority)
   const signed = signRecord(authority.signer, record)
   t.ok(openRecord(signed, key, { ...trust, roots: roots.slice(1) }).ok)
   t.equal(openRecord(text, key, { ...trust, roots: roots.slice(1) }).ok, false, 'the old signature')
