@@ -1,8 +1,7 @@
 /**
  * Owns the certificate authority: opens or creates it, issues leaves, signs records, replaces its
- * issuing certificates in time, and takes the steps of a rotation of its root. Who may have what, and
- * when a rotation may go on, is not its business; each order is the caller's decision. It is longer
- * than others because all of it reads and changes the same slots.
+ * issuing certificates in time, and goes where a rotation of its root goes. Who may have what, and
+ * when a rotation may go on, is not its business; each order is the caller's decision.
  */
 
 import { X509Certificate } from 'node:crypto'
@@ -11,31 +10,18 @@ import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
-import {
-  controllerDnsName,
-  controllerId,
-  hostDnsName,
-  hostId,
-  operatorId,
-  serviceId,
-} from '#shared/model/spiffe-id.ts'
 import type { RootName, TrustBundle } from '#shared/model/trust.ts'
 import { nameRoots, rootName } from '#shared/pki/root-name.ts'
 import type { RecordSigner, RecordTrust } from '#shared/pki/signed-record.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { certificateHash, certificateToPem, joinPem } from '#shared/pki/trust.ts'
 import type { Issued } from '#shared/rpc/mesh-api.ts'
+import { createCa, derOf, describeChange, endOf, makeSlot } from './ca-slots.ts'
 import type { CaSlot, CaState } from './ca-state.ts'
-import { changeCaState, readCaState, removeUnnamed, slotAfter, writeCaState } from './ca-state.ts'
-import type { LeafOrder, RootCertificate } from './certificates.ts'
-import {
-  certifyIssuing,
-  commonNameOf,
-  lifetimes,
-  makeIssuing,
-  makeLeaf,
-  makeRoot,
-} from './certificates.ts'
+import { changeCaState, readCaState, removeUnnamed, slotAfter } from './ca-state.ts'
+import type { LeafOrder } from './certificates.ts'
+import { certifyIssuing, lifetimes, makeIssuing, makeLeaf } from './certificates.ts'
+import { controllerOrder, hostOrder, operatorOrder, serviceOrder } from './leaf-orders.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { followed, isSamePhase, issuingSlot, prepared, told, trustedSlots } from './rotation.ts'
 
@@ -108,7 +94,7 @@ export class Authority {
         },
       )
     }
-    const authority = new Authority(parts, settings, found ?? (await create(parts, settings)))
+    const authority = new Authority(parts, settings, found ?? (await createCa(parts, settings)))
     if (found?.isOld === true) await authority.#change(found.phase, found.slots, new Map())
     await authority.#tidy()
     return authority
@@ -223,49 +209,30 @@ export class Authority {
 
   /** Whether the key of a root is here, so that it can certify other controllers. */
   holdsKeyOf(root: RootName): boolean {
-    return this.#slotOf(root)?.root.key != null
+    const slot = this.#slotOf(root)
+    return slot !== null && slot.root.key !== null
   }
 
   issueHost(host: HostName, publicKey: KeyObject): Promise<Issued> {
-    const id = hostId(this.trustDomain, host)
-    const dnsName = hostDnsName(this.trustDomain, host)
-    return this.#issue({
-      id,
-      dnsName,
-      commonName: commonNameOf('host', host),
-      host,
-      publicKey,
-      ttlMs: this.#settings.leafTtlMs,
-    })
+    const { leafTtlMs: ttlMs } = this.#settings
+    return this.#issue(hostOrder(this.trustDomain, host, { publicKey, ttlMs }), host)
   }
 
   /** A service's certificate names the host it is for. */
   issueService(service: ServiceName, host: HostName, publicKey: KeyObject): Promise<Issued> {
-    const id = serviceId(this.trustDomain, service)
-    const dnsName = hostDnsName(this.trustDomain, host)
-    const order = { id, dnsName, publicKey, ttlMs: this.#settings.leafTtlMs }
-    return this.#issue({ ...order, host })
+    const { leafTtlMs: ttlMs } = this.#settings
+    return this.#issue(serviceOrder(this.trustDomain, service, host, { publicKey, ttlMs }), host)
   }
 
+  /** Under the root that every host trusts, whatever the phase. */
   issueController(name: HostName, publicKey: KeyObject): Promise<Issued> {
-    const id = controllerId(this.trustDomain, name)
-    const dnsName = controllerDnsName(this.trustDomain, name)
-    // Under the root that every host trusts, whatever the phase.
-    const commonName = commonNameOf('controller', name)
-    const order = { id, dnsName, commonName, publicKey, ttlMs: this.#settings.leafTtlMs }
-    return this.#issue(order, this.#current)
+    const { leafTtlMs: ttlMs } = this.#settings
+    const order = controllerOrder(this.trustDomain, name, { publicKey, ttlMs })
+    return this.#issue(order, '', this.#current)
   }
 
   issueOperator(name: HostName, publicKey: KeyObject, ttlMs: number): Promise<Issued> {
-    const id = operatorId(this.trustDomain, name)
-    const dnsName = `${name}.operator.${this.trustDomain}`
-    return this.#issue({
-      id,
-      dnsName,
-      commonName: commonNameOf('operator', name),
-      publicKey,
-      ttlMs,
-    })
+    return this.#issue(operatorOrder(this.trustDomain, name, { publicKey, ttlMs }), '')
   }
 
   /**
@@ -386,7 +353,8 @@ export class Authority {
   }
 
   async #issue(
-    order: LeafOrder & { readonly host?: HostName },
+    order: LeafOrder,
+    host: string,
     slot = this.#slot(issuingSlot(this.#state.phase)),
   ): Promise<Issued> {
     const { issuing } = slot
@@ -399,7 +367,7 @@ export class Authority {
       throw new TypeError('issued a certificate for another key')
     }
     const { id, notAfterMs, serial } = svid.value
-    this.#parts.onIssued?.({ subject: id, host: order.host ?? '', serial, notAfterMs })
+    this.#parts.onIssued?.({ subject: id, host, serial, notAfterMs })
     return {
       chainPem: joinPem([certificateToPem(leaf), issuing.certificate.toString('pem')]),
       spiffeId: id,
@@ -407,40 +375,4 @@ export class Authority {
       serial,
     }
   }
-}
-
-async function create(parts: AuthorityParts, settings: AuthoritySettings): Promise<CaState> {
-  const { random, clock, logger } = parts
-  const { trustDomain, stateDirectory } = settings
-  const slot = await makeSlot(parts, trustDomain, clock.now())
-  const current = slotAfter([])
-  const phase: Phase = { kind: 'steady', current }
-  const state: CaState = { trustDomain, phase, slots: new Map([[current, slot]]) }
-  await writeCaState({ random }, stateDirectory, state)
-  const serial = slot.root.certificate.serialNumber
-  logger.info({ trustDomain, serial }, 'certificate authority created')
-  return state
-}
-
-async function makeSlot(
-  { random }: Pick<AuthorityParts, 'random'>,
-  trustDomain: TrustDomain,
-  nowMs: number,
-): Promise<CaSlot> {
-  const root = await makeRoot({ random }, { trustDomain, nowMs })
-  return { root, issuing: await makeIssuing({ random, root }, { trustDomain, nowMs }) }
-}
-
-function describeChange(before: CaState, after: CaState): string {
-  const words = ({ phase }: CaState): string =>
-    phase.kind === 'reissuing' ? `${phase.kind} ${phase.direction}` : phase.kind
-  return `root rotation: ${words(before)} -> ${words(after)}`
-}
-
-function derOf(slot: CaSlot): Buffer {
-  return Buffer.from(slot.root.certificate.rawData)
-}
-
-function endOf(ca: RootCertificate): number {
-  return ca.certificate.notAfter.getTime()
 }

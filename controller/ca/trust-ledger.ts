@@ -177,7 +177,7 @@ export class TrustLedger {
           hint: 'lift bans whose certificates have ended: meshctl host list, meshctl host unban',
         })
       }
-      if (seen != null) this.#awaited.set('bans', seen.value)
+      if (seen) this.#awaited.set('bans', seen.value)
       await this.#take('bans', signEntry(this.#parts.authority, 'bans', epoch + 1, next))
       await this.#publish('bans').catch((error: unknown) => this.#trouble(error))
       return true
