@@ -24,6 +24,8 @@ export type MeshWorldSettings = Partial<WorldSettings> & {
   readonly places?: 'loopback' | 'namespaces'
   /** What to look at while the places are there and no agent runs yet. */
   readonly beforeAgents?: (mesh: MeshWorld) => Promise<void>
+  /** Beside what every program gets. */
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 /** How long anything may take that only a broken mesh does not do. */
@@ -46,8 +48,9 @@ export class MeshWorld {
   /** Starts a controller and two agents, and waits until they are ready. */
   static async raise(t: WorldTest, settings: MeshWorldSettings = {}): Promise<MeshWorld> {
     const isRoot = settings.places === 'namespaces' && thisMachine.isRoot
+    const environment = { ...thisMachine.environment, ...settings.environment }
     const world = new World(
-      { machine: { ...thisMachine, isRoot }, say: (line) => t.comment(line) },
+      { machine: { ...thisMachine, isRoot, environment }, say: (line) => t.comment(line) },
       {
         root,
         store: 'embedded',
