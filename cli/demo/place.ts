@@ -25,6 +25,8 @@ export interface Place {
 /** The places of a world. */
 export interface Places {
   readonly kind: 'namespaces' | 'loopback'
+  /** The namespace whose `eth0` is the switch between all; empty on loopback. */
+  readonly namespace: string
   /** As many as were asked for. */
   readonly hosts: readonly [Place, Place, ...Place[]]
   /** Address of the controller; it runs in the first host's place. */
@@ -63,6 +65,7 @@ function loopback(count: number): Places {
   }
   return {
     kind: 'loopback',
+    namespace: '',
     hosts: some(names.slice(0, count).map(place)),
     controller: `${prefix}.10`,
     remove: () => {},
@@ -107,7 +110,8 @@ function namespaces(parts: PlaceParts, count: number): Places {
     isOwnNetwork: true,
     enter: (command) => ['nsenter', `--net=/run/netns/${spaceOf(name)}`, ...command],
   })
-  return { kind: 'namespaces', hosts: some(wanted.map(place)), controller: '10.204.0.10', remove }
+  const hosts = some(wanted.map(place))
+  return { kind: 'namespaces', namespace: first, hosts, controller: '10.204.0.10', remove }
 }
 
 function some(places: readonly Place[]): readonly [Place, Place, ...Place[]] {

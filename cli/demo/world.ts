@@ -72,6 +72,11 @@ export class World {
     return this.#places.kind
   }
 
+  /** The network namespace that holds the switch between the hosts; empty where there is none. */
+  get namespace(): string {
+    return this.#places.namespace
+  }
+
   /** The credential with which `meshctl` may talk to the controller. */
   get operatorFile(): string {
     return join(this.directory, 'controller/state/operator.json')

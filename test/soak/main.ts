@@ -8,6 +8,7 @@ import { renderResult, type Result } from '#test/bench/result.ts'
 import { identity } from './events/identity.ts'
 import { kills } from './events/kills.ts'
 import { upgrades } from './events/upgrades.ts'
+import { store } from './events/store.ts'
 import { killMeshes, type SoakSettings } from './soak.ts'
 
 /** Every kind of events. */
@@ -15,6 +16,7 @@ const kinds: Readonly<Record<string, (settings: SoakSettings) => Promise<void>>>
   identity,
   upgrades,
   kills,
+  store,
 }
 
 const { values, positionals } = parseArgs({

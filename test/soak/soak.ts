@@ -4,9 +4,11 @@
  */
 
 import { join } from 'node:path'
+import type { Child } from '#cli/demo/child.ts'
 import type { DemoHost } from '#cli/demo/demo-host.ts'
 import { World } from '#cli/demo/world.ts'
 import type { Result } from '#test/bench/result.ts'
+import { EtcdCluster } from '#test/support/etcd-cluster.ts'
 import { root } from '#test/support/sources.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { until } from '#test/support/until.ts'
@@ -26,8 +28,8 @@ export interface SoakSettings {
 /** How one mesh of a soak differs. */
 export interface SoakMeshSettings {
   readonly leafTtlSeconds: number
-  /** @default 'embedded' */
-  readonly store?: 'embedded' | 'etcd'
+  /** `cluster`: a real etcd of three nodes, in places of their own. @default 'embedded' */
+  readonly store?: 'embedded' | 'cluster'
   /** Where the programs are. @default this checkout */
   readonly root?: string
   /** Of each agent. @default 1 */
@@ -41,17 +43,18 @@ const ports = { orders: 9001, alone: 9002 } as const
 const patience = { withinMs: 180_000 }
 
 /** Meshes that run, so that none is left when a soak is broken off. */
-const running = new Set<World>()
+const running = new Set<SoakMesh>()
 
 /** Ends every mesh at once and removes what it made. */
 export function killMeshes(): void {
-  for (const world of running) world.kill()
+  for (const mesh of running) mesh.kill()
 }
 
 /** A mesh under load, for the time of one event or several. */
 export class SoakMesh {
   readonly world: World
   readonly #settings: SoakSettings
+  #cluster: EtcdCluster | null = null
   #load: SoakLoad | null = null
 
   private constructor(settings: SoakSettings, world: World) {
@@ -64,17 +67,21 @@ export class SoakMesh {
     const world = new World(
       { machine: thisMachine, say: settings.say },
       {
-        root,
+        root: mesh.root ?? root,
         hosts: 4,
         store: 'embedded',
-        ...mesh,
+        leafTtlSeconds: mesh.leafTtlSeconds,
         agentConfig: { accessLog: 'errors', workers: mesh.workers ?? 1 },
       },
     )
     const soak = new SoakMesh(settings, world)
-    running.add(world)
+    running.add(soak)
     try {
-      await world.startController()
+      if (mesh.store === 'cluster') {
+        const { namespace: bridge, directory } = world
+        soak.#cluster = await EtcdCluster.start({ directory, bridge })
+      }
+      await soak.startController()
       await world.startAgents()
       await soak.#populate()
     } catch (error) {
@@ -89,11 +96,28 @@ export class SoakMesh {
     return this.#load
   }
 
+  /** The real etcd that is its store. */
+  get cluster(): EtcdCluster {
+    if (this.#cluster === null) throw new TypeError('the store of this mesh is embedded')
+    return this.#cluster
+  }
+
+  /** Starts the controller, again perhaps. */
+  startController(): Promise<void> {
+    return this.world.startController(this.#cluster === null ? {} : { store: this.#cluster.urls })
+  }
+
   /** A host by its name. */
   host(name: string): DemoHost {
     const host = this.world.hosts.find((one) => one.name === name)
     if (host === undefined) throw new TypeError(`no host ${name}`)
     return host
+  }
+
+  /** Starts an HTTP service on a host. */
+  serve(host: DemoHost, name: string, port: number): Child {
+    const words = [service, 'http', host.place.local, String(port), host.name]
+    return host.start(name, [thisMachine.node, ...words])
   }
 
   /** Runs `meshctl`; throws what it says when it fails. */
@@ -137,7 +161,15 @@ export class SoakMesh {
   async stop(): Promise<void> {
     await this.#load?.stop()
     await this.world.stop()
-    running.delete(this.world)
+    await this.#cluster?.stop()
+    running.delete(this)
+  }
+
+  /** Ends everything at once, where there is no time. */
+  kill(): void {
+    this.world.kill()
+    for (const node of this.#cluster?.nodes ?? []) node.kill()
+    for (const node of this.#cluster?.nodes ?? []) node.remove()
   }
 
   async #populate(): Promise<void> {
@@ -145,8 +177,7 @@ export class SoakMesh {
     for (const host of hosts) {
       const { local } = host.place
       for (const [name, port] of Object.entries(served)) {
-        const words = [service, 'http', local, String(port), host.name]
-        host.start(name, [thisMachine.node, ...words])
+        this.serve(host, name, port)
       }
       host.dropManifest('orders', { port: served.orders, address: local })
       // Only here, so that whoever calls it from elsewhere must cross.

@@ -145,7 +145,7 @@ async function loseController(mesh: SoakMesh, ttlMs: number): Promise<void> {
   for (let time = 0; time < times; time++) {
     await mesh.world.endController('SIGKILL')
     await new Promise((resolve) => setTimeout(resolve, ttlMs * 0.3))
-    await mesh.world.startController()
+    await mesh.startController()
     await renewedAll(mesh, ttlMs)
   }
   const halves = (times * 0.3 * 2).toFixed(1)
