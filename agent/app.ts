@@ -27,6 +27,7 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
+import { HostAsker } from './tunnel/host-asker.ts'
 import { Explainer } from './policies/explainer.ts'
 import { HostPolicies } from './policies/host-policies.ts'
 import { askHostFacts } from './registration/host-facts.ts'
@@ -430,8 +431,17 @@ export class App {
     }
     const { host, paths } = this.#config
     const { trust, keeper } = this.#identity
+    const asker = new HostAsker({
+      clock: this.#parts.clock,
+      trust: () => trust.trust,
+      credential: () => keeper.host,
+    })
     const membership = new Membership(
-      { ...this.#parts, openStore: () => this.#identity.openStore() },
+      {
+        ...this.#parts,
+        openStore: () => this.#identity.openStore(),
+        ask: (lost, service, done) => asker.ask(lost, service, done),
+      },
       { host, trustDomain, stateDirectory: paths.state },
     )
     this.#membership = membership

@@ -55,6 +55,15 @@ export class Catalog {
     return this.#presences.size
   }
 
+  /** Where a host is and a service it has offered; null where there is no such host or service. */
+  placeOf(host: HostName): { readonly view: HostView; readonly service: ServiceName } | null {
+    const presence = this.#presences.get(host)
+    const [service] = this.#countsOf.get(host)?.keys() ?? []
+    if (presence === undefined || service === undefined) return null
+    const { address, tunnelPort } = presence
+    return { view: { name: host, address, tunnelPort }, service }
+  }
+
   /** What this host offers; replaces what it offered before. */
   setOwn(presence: HostPresence | null, offered: readonly InstanceRecord[]): void {
     for (const record of this.#own) this.#removeInstance(record)

@@ -4,7 +4,7 @@
  * the disk stands in for a store that is away at the start.
  */
 
-import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, TrustDomain } from '#shared/model/names.ts'
@@ -15,12 +15,16 @@ import { deepFreeze } from '#shared/schema/freeze.ts'
 import type { StoreChange, StoreView } from '#shared/store/view.ts'
 import { Catalog } from './catalog.ts'
 import type { CachedView, CacheReading } from './disk-cache.ts'
+import { LostHosts, type LostHost, type LostHostsParts } from './lost-hosts.ts'
 import { VanishingGuard } from './vanishing.ts'
 
 /** Collaborators of discovery. */
 export interface DiscoveryParts {
   readonly clock: Clock
+  readonly random: Random
   readonly logger: Logger
+  /** Asks a host that vanished from the store whether it is there; see `LostHosts`. */
+  readonly ask: LostHostsParts['ask']
   /** `StoreLink` fits. */
   readonly store: {
     readonly view: StoreView
@@ -62,6 +66,7 @@ export class Discovery {
   readonly #settings: DiscoverySettings
   readonly #catalog: Catalog
   readonly #guard = new VanishingGuard()
+  readonly #lost: LostHosts
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
   #source: ViewSource = 'none'
   #revision = 0
@@ -81,6 +86,7 @@ export class Discovery {
     this.#parts = parts
     this.#settings = settings
     this.#catalog = new Catalog(host)
+    this.#lost = new LostHosts(parts)
     this.#snapshot = deepFreeze({
       revision: 0,
       sequence: 0,
@@ -102,6 +108,11 @@ export class Discovery {
   /** When the newest snapshot was made, milliseconds since the epoch; 0 before the first. */
   get builtAtMs(): number {
     return this.#builtAtMs
+  }
+
+  /** Hosts that the store has lost sight of and that are kept, because they may be there. */
+  get hostsKept(): number {
+    return this.#lost.size
   }
 
   get source(): ViewSource {
@@ -159,6 +170,7 @@ export class Discovery {
     this.#unsubscribe?.()
     this.#gathering?.stop()
     this.#expiring?.stop()
+    this.#lost.stop()
     if (this.#saving !== null) this.#save()
     await this.#writing
   }
@@ -192,15 +204,11 @@ export class Discovery {
 
   /** The keys to drop now. */
   #vanished(change: StoreChange): readonly string[] {
-    // The first listing is the whole truth: the disk may be long out of date.
-    if (this.#source !== 'store') {
-      const { entries } = this.#parts.store.view
-      return [...this.#catalog.texts.keys()].filter((key) => !entries.has(key))
-    }
-    if (change.removed.size === 0) return []
-    const { clock, logger } = this.#parts
-    const { removed, changedKeys } = change
-    const isListing = changedKeys === 'all'
+    const { clock, logger, store } = this.#parts
+    const removed = this.#source === 'disk' ? this.#missing(store.view.entries) : change.removed
+    if (removed.size === 0) return []
+    // What the disk had may be long out of date: its hosts are asked, but not waited for.
+    const isListing = change.changedKeys === 'all' && this.#source === 'store'
     const hosts = this.#catalog.hostCount
     const { dropped, isStorm } = this.#guard.vanish({ removed, isListing, hosts }, clock.elapsed())
     if (isStorm) logger.warn('many hosts vanished from the store at once; kept for now')
@@ -208,20 +216,38 @@ export class Discovery {
     return dropped
   }
 
+  /** What is known and not in the store. */
+  #missing(entries: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+    return new Map([...this.#catalog.texts].filter(([key]) => !entries.has(key)))
+  }
+
   #awaitExpiry(): void {
     const { clock, logger } = this.#parts
     this.#expiring?.stop()
-    const dueMs = this.#guard.dueInMs(clock.elapsed())
+    const now = clock.elapsed()
+    this.#lost.watch(this.#placesOf(this.#guard.lostHosts))
+    const dueMs = this.#guard.dueInMs(now)
     this.#expiring =
       dueMs === null
         ? null
         : clock.after(dueMs, () => {
-            const expired = this.#guard.expire(clock.elapsed())
-            logger.info({ keys: expired.length }, 'records that vanished did not come back')
-            this.#drop(expired)
-            this.#gather()
+            const expired = this.#guard.expire(clock.elapsed(), (host) => this.#lost.isSilent(host))
+            if (expired.length > 0) {
+              logger.info({ keys: expired.length }, 'records that vanished did not come back')
+              this.#drop(expired)
+              this.#gather()
+            }
             this.#awaitExpiry()
           })
+  }
+
+  #placesOf(hosts: ReadonlySet<HostName>): ReadonlyMap<HostName, LostHost> {
+    const places = new Map<HostName, LostHost>()
+    for (const host of hosts) {
+      const place = this.#catalog.placeOf(host)
+      if (place !== null) places.set(host, place)
+    }
+    return places
   }
 
   #drop(keys: readonly string[]): void {

@@ -11,7 +11,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
 import { DiskCache } from './disk-cache.ts'
-import { Discovery } from './discovery.ts'
+import { Discovery, type DiscoveryParts } from './discovery.ts'
 
 /** What a membership leans on. */
 export interface MembershipParts {
@@ -20,6 +20,8 @@ export interface MembershipParts {
   readonly logger: Logger
   /** Makes a client of the store; may throw. */
   readonly openStore: () => KeyValue
+  /** Asks a host that the store has lost sight of. `HostAsker.ask` fits. */
+  readonly ask: DiscoveryParts['ask']
 }
 
 /** Settings of a membership. */

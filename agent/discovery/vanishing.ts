@@ -1,11 +1,12 @@
 /**
- * Owns the guard against mass disappearance: of what vanished from the store unannounced, what is
- * kept a while because the store, not the hosts, may be what failed. Pure; times are arguments,
- * monotonic milliseconds.
+ * Owns the guard against wrong disappearance: of what vanished from the store unannounced, what is
+ * kept a while because the store, or a host's way to it, may be what failed. A host that vanished
+ * whole is kept for as long as it answers. Pure; times are arguments, monotonic milliseconds.
  */
 
+import type { HostName } from '#shared/model/names.ts'
 import { decodeInstance } from '#shared/schema/records.ts'
-import { parseMeshKey } from '#shared/store/keys.ts'
+import { parseMeshKey, presenceKey } from '#shared/store/keys.ts'
 
 /**
  * How long a vanished key is kept to see whether others follow, milliseconds: leases that lapse
@@ -14,6 +15,8 @@ import { parseMeshKey } from '#shared/store/keys.ts'
 const momentMs = 2000
 /** How long keys are waited for when many are missing: a lease's life and a slow return. */
 const stormMs = 20_000
+/** How soon a host that may still be there is judged again. */
+const againMs = 500
 
 /** One change of the store's view. */
 export interface Vanishing {
@@ -27,14 +30,23 @@ export interface Vanishing {
 
 /** See the header. */
 export class VanishingGuard {
-  /** When each kept key is due. */
-  readonly #kept = new Map<string, number>()
+  /** When each kept key is due, and whose it is. */
+  readonly #kept = new Map<string, { dueAt: number; readonly host: HostName }>()
 
   /** Milliseconds until the first kept key is due; null while none is kept. */
   dueInMs(now: number): number | null {
     let due: number | null = null
-    for (const at of this.#kept.values()) due = Math.min(due ?? at, at)
+    for (const { dueAt } of this.#kept.values()) due = Math.min(due ?? dueAt, dueAt)
     return due === null ? null : Math.max(0, due - now)
+  }
+
+  /** The hosts that vanished whole: their presence is kept too. */
+  get lostHosts(): ReadonlySet<HostName> {
+    const hosts = new Set<HostName>()
+    for (const { host } of this.#kept.values()) {
+      if (this.#kept.has(presenceKey(host))) hosts.add(host)
+    }
+    return hosts
   }
 
   /** The key is there again. */
@@ -48,21 +60,35 @@ export class VanishingGuard {
     now: number,
   ): { readonly dropped: readonly string[]; readonly isStorm: boolean } {
     const dropped: string[] = []
+    const dueAt = now + (isListing ? stormMs : momentMs)
+    let isNews = false
     for (const [key, value] of removed) {
-      if (isFarewell(value)) dropped.push(key)
-      else this.#kept.set(key, now + (isListing ? stormMs : momentMs))
+      const host = ownerOf(key)
+      if (host === null) continue
+      if (isFarewell(value)) {
+        dropped.push(key)
+        continue
+      }
+      this.#kept.set(key, { dueAt, host })
+      isNews = true
     }
-    const silent = new Set([...this.#kept.keys()].map(hostOf)).size
-    const isStorm = dropped.length < removed.size && silent >= 2 && silent * 2 >= hosts
-    if (isStorm) for (const key of this.#kept.keys()) this.#kept.set(key, now + stormMs)
+    const silent = new Set(Array.from(this.#kept.values(), ({ host }) => host)).size
+    const isStorm = isNews && silent >= 2 && silent * 2 >= hosts
+    if (isStorm) for (const kept of this.#kept.values()) kept.dueAt = now + stormMs
     return { dropped, isStorm }
   }
 
-  /** The keys nobody brought back in time. */
-  expire(now: number): readonly string[] {
-    const due = [...this.#kept].filter(([, at]) => at <= now).map(([key]) => key)
-    for (const key of due) this.#kept.delete(key)
-    return due
+  /** The keys nobody brought back in time; those of a host that vanished whole once it is silent. */
+  expire(now: number, isSilent: (host: HostName) => boolean): readonly string[] {
+    const lost = this.lostHosts
+    const expired: string[] = []
+    for (const [key, kept] of this.#kept) {
+      if (kept.dueAt > now) continue
+      if (lost.has(kept.host) && !isSilent(kept.host)) kept.dueAt = now + againMs
+      else expired.push(key)
+    }
+    for (const key of expired) this.#kept.delete(key)
+    return expired
   }
 }
 
@@ -71,7 +97,9 @@ function isFarewell(value: string): boolean {
   return record.ok && record.value.state === 'left'
 }
 
-function hostOf(key: string): string {
+/** Which host writes under a key; null: none, or nothing that is called. */
+function ownerOf(key: string): HostName | null {
   const at = parseMeshKey(key)
-  return at.ok && 'host' in at.value ? at.value.host : key
+  if (!at.ok) return null
+  return at.value.kind === 'instance' || at.value.kind === 'presence' ? at.value.host : null
 }

@@ -50,12 +50,15 @@ export class HostIdentity {
   readonly controller: GrpcControllerPort
   readonly reporter: TrustReporter
   readonly #parts: HostIdentityParts
+  /** Grows, so that no two sessions in a row begin with the same node of the store. */
+  #turn: number
   #wanted = ''
 
   constructor(parts: HostIdentityParts, settings: HostIdentitySettings) {
     const { clock, logger, workers, publish } = parts
     const { host, stateDirectory, controllers, joinTokenFile } = settings
     this.#parts = parts
+    this.#turn = Math.floor(parts.random.fraction() * 1000)
     const file = new TrustFile({ logger }, { stateDirectory })
     this.trust = new TrustKeeper({ file, clock, logger })
     this.controller = new GrpcControllerPort(
@@ -130,6 +133,7 @@ export class HostIdentity {
     const rootPem = mesh.trustBundlePem
     return openEtcd(this.#parts, {
       endpoints,
+      turn: this.#turn++,
       ...(serverName === '' ? {} : { tls: { rootPem, chainPem, keyPem, serverName } }),
     })
   }

@@ -53,6 +53,8 @@ export interface StoreTls {
 export interface EtcdSettings {
   /** `http://host:port` or `https://host:port`; one is used at a time, the next after a failure. */
   readonly endpoints: readonly string[]
+  /** Which of them is the first, counted on beyond their end. @default any */
+  readonly turn?: number
   /** For `https:` endpoints; as a function it is asked at each connection, for what is renewed. */
   readonly tls?: StoreTls | (() => StoreTls)
   /** Longest wait for an answer. @default 5000 */
@@ -109,7 +111,8 @@ export class Etcd3Rpc implements EtcdRpc {
   constructor(parts: { readonly clock: Clock; readonly random: Random }, settings: EtcdSettings) {
     this.#clock = parts.clock
     this.#settings = settings
-    this.#endpoint = Math.floor(parts.random.fraction() * settings.endpoints.length)
+    const { turn, endpoints } = settings
+    this.#endpoint = turn ?? Math.floor(parts.random.fraction() * endpoints.length)
   }
 
   range(request: RangeRequest, options: RpcOptions): Promise<RangeResponse> {

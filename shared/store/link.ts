@@ -34,11 +34,51 @@ export interface StoreLinkParts {
 }
 
 /** Settings of a link. */
-export interface StoreLinkSettings extends SessionSettings {
-  /** Pace of new sessions. @default { firstMs: 250, lastMs: 5000 } */
+export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs'> {
+  /** Pace of new sessions. @default by the size of the mesh: see `Pace` */
   readonly backoff?: { readonly firstMs: number; readonly lastMs: number }
   /** Longest time a planned stop may take to withdraw. @default 3000 */
   readonly withdrawMs?: number
+}
+
+/** Of the first wait after a loss, of every later one, and of the wait for an answer at first. */
+const quickMs = { first: 250, last: 2500, patience: 1500 }
+/** The same for each entry of the view: a thousand hosts that come back together list them all. */
+const perEntryMs = { first: 0.2, last: 0.5, patience: 0.2 }
+const longestMs = 20_000
+const longestPatienceMs = 5000
+
+/**
+ * How fast a store that is away is tried again. A small mesh is whole again within seconds; a large
+ * one spreads the return of its hosts, each of which asks for everything.
+ */
+class Pace {
+  readonly #view: StoreView
+
+  constructor(view: StoreView) {
+    this.#view = view
+  }
+
+  get firstMs(): number {
+    return this.#scale('first')
+  }
+
+  get lastMs(): number {
+    return this.#scale('last')
+  }
+
+  /**
+   * How long to wait for each answer. Short at first: a server that has just lost its leader or its
+   * cable hangs, while the next one would answer. Longer with each failure: it may be slow.
+   */
+  patienceMs(failures: number): number {
+    const extra = this.#view.entries.size * perEntryMs.patience
+    return Math.min(longestPatienceMs, quickMs.patience * 2 ** failures) + extra
+  }
+
+  #scale(kind: 'first' | 'last'): number {
+    return Math.min(longestMs, quickMs[kind] + this.#view.entries.size * perEntryMs[kind])
+  }
 }
 
 const noFarewells: ReadonlyMap<string, string> = new Map()
@@ -48,6 +88,7 @@ export class StoreLink {
   readonly #parts: StoreLinkParts
   readonly #settings: StoreLinkSettings
   readonly #view = new LiveView()
+  readonly #pace = new Pace(this.#view)
   readonly #own = new OwnKeys()
   readonly #changeListeners = new Set<(change: StoreChange) => void>()
   readonly #stateListeners = new Set<(state: LinkState) => void>()
@@ -151,19 +192,22 @@ export class StoreLink {
 
   async #run(stopping: AbortSignal): Promise<void> {
     const { clock, random } = this.#parts
-    const pace = this.#settings.backoff ?? { firstMs: 250, lastMs: 5000 }
+    const pace = this.#settings.backoff ?? this.#pace
     const backoff = new Backoff({ random }, pace)
+    let failures = 0
     while (!stopping.aborted) {
       this.#wake = new AbortController()
       const startedAt = clock.elapsed()
-      const reason = await this.#runSession(stopping)
+      const reason = await this.#runSession(stopping, failures)
+      const wasReady = this.#state.kind === 'connected'
       this.#become({ kind: 'away', since: clock.now(), reason: reason.message })
-      if (clock.elapsed() - startedAt > pace.lastMs) backoff.reset()
+      failures = wasReady ? 0 : failures + 1
+      if (wasReady && clock.elapsed() - startedAt > pace.lastMs) backoff.reset()
       await sleep(clock, backoff.nextMs(), this.#wake.signal)
     }
   }
 
-  async #runSession(stopping: AbortSignal): Promise<Error> {
+  async #runSession(stopping: AbortSignal, failures: number): Promise<Error> {
     const { connect, clock, random, logger } = this.#parts
     let store: KeyValue
     try {
@@ -191,7 +235,7 @@ export class StoreLink {
             logger.error({ key, problem }, 'store: this host may not publish a key'),
         },
       },
-      this.#settings,
+      { ...this.#settings, patienceMs: this.#pace.patienceMs(failures) },
     )
     this.#session = session
     try {

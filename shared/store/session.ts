@@ -37,6 +37,8 @@ export interface SessionSettings {
   readonly prefix: string
   /** How long own keys outlive this host's silence. */
   readonly leaseTtlMs: number
+  /** Longest wait for each answer until the session is ready. @default the client's own */
+  readonly patienceMs?: number
 }
 
 /** Below etcd's default limit of 128 operations in a transaction. */
@@ -62,18 +64,20 @@ export class Session {
   async run(): Promise<Error> {
     const { store, own, view, listener } = this.#parts
     const { signal } = this.#ending
+    const { prefix, leaseTtlMs, patienceMs } = this.#settings
+    const options = patienceMs === undefined ? { signal } : { signal, timeoutMs: patienceMs }
     try {
-      const listing = await store.list(this.#settings.prefix, { signal })
+      const listing = await store.list(prefix, options)
       signal.throwIfAborted()
       listener.onChange(view.replace(listing))
-      this.#watch = store.watch(this.#settings.prefix, listing.revision + 1, {
+      this.#watch = store.watch(prefix, listing.revision + 1, {
         onEvents: (events) => this.#onEvents(events),
         onProgress: () => {
           this.#heard = true
         },
         onEnd: (error) => this.end(error),
       })
-      const granted = await store.grantLease(this.#settings.leaseTtlMs, { signal })
+      const granted = await store.grantLease(leaseTtlMs, options)
       this.#lease = granted.lease
       own.restart()
       await this.#write()

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { DiskCache, type CachedView } from '#agent/discovery/disk-cache.ts'
-import { Discovery, type LocalFacts } from '#agent/discovery/discovery.ts'
+import { Discovery, type DiscoveryParts, type LocalFacts } from '#agent/discovery/discovery.ts'
+import { systemRandom } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { StoreChange } from '#shared/store/view.ts'
@@ -60,6 +61,16 @@ class HandFedStore {
   }
 }
 
+/** Hosts that answer when they are asked; the others are silent. */
+const answering = new Set<string>()
+
+function askOn(clock: FakeClock): DiscoveryParts['ask'] {
+  return (view, _service, done) => {
+    const timer = clock.after(5, () => done(answering.has(view.name) ? 'proven' : 'silent'))
+    return () => timer.stop()
+  }
+}
+
 async function discovering(kept: CachedView | null = null) {
   const clock = new FakeClock()
   const { logger, lines } = logLines()
@@ -72,7 +83,8 @@ async function discovering(kept: CachedView | null = null) {
         : ({ kind: 'loaded', view: kept } as const),
     save: async (view: CachedView) => void saved.push(view),
   }
-  const discovery = new Discovery({ clock, logger, store, cache }, { host, trustDomain })
+  const parts = { clock, random: systemRandom, logger, ask: askOn(clock), store, cache }
+  const discovery = new Discovery(parts, { host, trustDomain })
   const snapshots: Snapshot[] = []
   discovery.onChange((snapshot) => snapshots.push(snapshot))
   await discovery.start()
@@ -200,16 +212,54 @@ t.test('a host that fell silent is dropped after a moment, one that left at once
   t.equal(clock.pending, 0)
 })
 
-t.test('the disk stands in until the first listing, which is the whole truth', async (t) => {
-  const records = [presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a')]
-  const kept = { revision: 42, entries: new Map([...records.map(entryOf), ['/mesh/v1/bad', '{']]) }
-  const { clock, store, discovery, places } = await discovering(kept)
-  t.equal(places(), 'orders@a users@a')
-  t.match(discovery, { source: 'disk', snapshot: { revision: 42, sequence: 1 } })
-  store.list(presenceOf('a'), instanceOf('orders', 'a'))
-  await clock.advance(10)
+t.test(
+  'the disk stands in until the first listing, and what that lacks is gone soon',
+  async (t) => {
+    const records = [presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a')]
+    const kept = {
+      revision: 42,
+      entries: new Map([...records.map(entryOf), ['/mesh/v1/bad', '{']]),
+    }
+    const { clock, store, discovery, places } = await discovering(kept)
+    t.equal(places(), 'orders@a users@a')
+    t.match(discovery, { source: 'disk', snapshot: { revision: 42, sequence: 1 } })
+    store.list(presenceOf('a'), instanceOf('orders', 'a'))
+    await clock.advance(10)
+    t.equal(discovery.source, 'store')
+    t.equal(places(), 'orders@a users@a')
+    await clock.advance(2000)
+    t.equal(places(), 'orders@a')
+  },
+)
+
+t.test('a host the store has lost sight of is kept for as long as it answers', async (t) => {
+  const { clock, store, discovery, places } = await discovering()
+  store.list(
+    ...['a', 'b', 'c', 'd', 'e'].flatMap((name) => [presenceOf(name), instanceOf('orders', name)]),
+  )
+  answering.add('b')
+  t.teardown(() => answering.clear())
+  store.remove('/mesh/v1/presence/b', '/mesh/v1/instances/orders/b/1')
+  store.remove('/mesh/v1/presence/c', '/mesh/v1/instances/orders/c/1')
+  await clock.advance(60_000)
+  t.equal(places(), 'orders@a orders@b orders@d orders@e')
+  t.equal(discovery.hostsKept, 1)
+  answering.delete('b')
+  await clock.advance(5000)
+  t.equal(places(), 'orders@a orders@d orders@e')
+  t.equal(discovery.hostsKept, 0)
+  t.equal(clock.pending, 0)
+})
+
+t.test('an empty store that answers first removes nobody who is there', async (t) => {
+  const records = ['a', 'b'].flatMap((name) => [presenceOf(name), instanceOf('orders', name)])
+  const kept = { revision: 42, entries: new Map(records.map(entryOf)) }
+  const { clock, store, places } = await discovering(kept)
+  answering.add('a')
+  t.teardown(() => answering.clear())
+  store.list()
+  await clock.advance(60_000)
   t.equal(places(), 'orders@a')
-  t.equal(discovery.source, 'store')
 })
 
 t.test('the view is kept on the disk, soon but not with every change', async (t) => {
@@ -239,7 +289,8 @@ t.test('a disk that cannot be written is logged and stops nothing', async (t) =>
   const { logger, lines } = logLines()
   const store = new HandFedStore()
   const cache = new DiskCache({ stateDirectory: '/dev/null/none', host, trustDomain })
-  const discovery = new Discovery({ clock, logger, store, cache }, { host, trustDomain })
+  const parts = { clock, random: systemRandom, logger, ask: askOn(clock), store, cache }
+  const discovery = new Discovery(parts, { host, trustDomain })
   await discovery.start()
   store.list(presenceOf('a'), instanceOf('orders', 'a'))
   await clock.advance(2000)
