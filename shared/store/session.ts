@@ -6,7 +6,7 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
+import type { CallOptions, KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
 import type { OwnKeys, Step } from './own-keys.ts'
 import type { LiveView, StoreChange } from './view.ts'
 
@@ -37,7 +37,7 @@ export interface SessionSettings {
   readonly prefix: string
   /** How long own keys outlive this host's silence. */
   readonly leaseTtlMs: number
-  /** Longest wait for each answer until the session is ready. @default the client's own */
+  /** Longest wait for each answer but that to a renewal. @default the client's own */
   readonly patienceMs?: number
 }
 
@@ -64,8 +64,8 @@ export class Session {
   async run(): Promise<Error> {
     const { store, own, view, listener } = this.#parts
     const { signal } = this.#ending
-    const { prefix, leaseTtlMs, patienceMs } = this.#settings
-    const options = patienceMs === undefined ? { signal } : { signal, timeoutMs: patienceMs }
+    const { prefix, leaseTtlMs } = this.#settings
+    const options = this.#options()
     try {
       const listing = await store.list(prefix, options)
       signal.throwIfAborted()
@@ -174,12 +174,11 @@ export class Session {
   /** Sends steps in one transaction; when one of them is denied, each alone. */
   async #send(steps: readonly Step[]): Promise<void> {
     const { store, own, listener } = this.#parts
-    const { signal } = this.#ending
     for (const step of steps) own.sending(step)
     try {
       const { revision } = await store.transact(
         { compare: [], success: steps.map((step) => this.#operation(step)) },
-        { signal },
+        this.#options(),
       )
       for (const step of steps) own.done(step, revision)
     } catch (error) {
@@ -193,6 +192,12 @@ export class Session {
       if (own.refused(first, error.message)) listener.onRefused(first.key, error.message)
     }
     listener.onPublished()
+  }
+
+  #options(): CallOptions {
+    const { signal } = this.#ending
+    const { patienceMs } = this.#settings
+    return patienceMs === undefined ? { signal } : { signal, timeoutMs: patienceMs }
   }
 
   #operation(step: Step): Operation {
