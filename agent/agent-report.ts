@@ -75,7 +75,10 @@ export interface AgentReportParts {
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
-    readonly discovery: Pick<Discovery, 'snapshot' | 'source' | 'builtAtMs'>
+    readonly discovery: Pick<
+      Discovery,
+      'snapshot' | 'source' | 'builtAtMs' | 'vouchedAtMs' | 'hostsKept'
+    >
   } | null
 }
 
@@ -408,6 +411,25 @@ export class AgentReport implements AdminSource, MetricsSource {
     }))
   }
 
+  /** How old the view is and how long it would do. */
+  #outageSeries(): readonly MetricSeries[] {
+    const { clock, keeper } = this.#parts
+    const membership = this.#parts.membership()
+    if (membership === null || membership.discovery.source === 'none') return []
+    const now = clock.now()
+    const { source, vouchedAtMs, hostsKept } = membership.discovery
+    const { state } = membership.link
+    const vouchedAt = source === 'store' ? Math.max(state.since, vouchedAtMs) : vouchedAtMs
+    const ends = keeper.credentials.map(({ notAfterMs }) => notAfterMs)
+    const budgetMs = ends.length === 0 ? 0 : Math.max(0, Math.min(...ends) - now)
+    const gauge = (metric: string, value: number): MetricSeries => ({ metric, labels: {}, value })
+    return [
+      gauge(agentMetrics.viewAge.name, state.kind === 'connected' ? 0 : (now - vouchedAt) / 1000),
+      gauge(agentMetrics.outageBudget.name, budgetMs / 1000),
+      gauge(agentMetrics.hostsKept.name, hostsKept),
+    ]
+  }
+
   #ownSeries(): readonly MetricSeries[] {
     const { keeper, watcher, health, hub, trustRecords } = this.#parts
     const status = this.status()
@@ -428,6 +450,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         record: 'policies',
       }),
       ...trustRecords.series,
+      ...this.#outageSeries(),
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),

@@ -71,6 +71,7 @@ export class Discovery {
   #source: ViewSource = 'none'
   #revision = 0
   #builtAtMs = 0
+  #vouchedAtMs = 0
   #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
   #snapshot: Snapshot
   #gathering: Timer | null = null
@@ -110,6 +111,11 @@ export class Discovery {
     return this.#builtAtMs
   }
 
+  /** When the store last said something of the view, milliseconds since the epoch. */
+  get vouchedAtMs(): number {
+    return this.#vouchedAtMs
+  }
+
   /** Hosts that the store has lost sight of and that are kept, because they may be there. */
   get hostsKept(): number {
     return this.#lost.size
@@ -138,6 +144,7 @@ export class Discovery {
     if (this.#stopped) return
     if (reading.kind === 'loaded') {
       this.#revision = reading.view.revision
+      this.#vouchedAtMs = reading.view.savedAtMs
       this.#source = 'disk'
       for (const [key, text] of reading.view.entries) this.#catalog.set(key, text)
       const { revision, entries } = reading.view
@@ -187,6 +194,7 @@ export class Discovery {
     this.#drop(this.#vanished(change))
     this.#source = 'store'
     this.#revision = change.revision
+    this.#vouchedAtMs = this.#parts.clock.now()
     this.#gather()
     this.#saving ??= this.#parts.clock.after(this.#saveInMs(), () => this.#save())
   }
@@ -302,7 +310,11 @@ export class Discovery {
     this.#saving = null
     const { cache, clock, logger } = this.#parts
     this.#savedAtMs = clock.elapsed()
-    const view = { revision: this.#revision, entries: new Map(this.#catalog.texts) }
+    const view = {
+      revision: this.#revision,
+      savedAtMs: this.#vouchedAtMs,
+      entries: new Map(this.#catalog.texts),
+    }
     this.#writing = this.#writing
       .then(() => cache.save(view))
       .catch((error: unknown) => {

@@ -12,6 +12,8 @@ import type { HostName, TrustDomain } from '#shared/model/names.ts'
 /** A view as it is kept. */
 export interface CachedView {
   readonly revision: number
+  /** When it was kept, milliseconds since the epoch; 0 where that is not known. */
+  readonly savedAtMs: number
   readonly entries: ReadonlyMap<string, string>
 }
 
@@ -44,9 +46,10 @@ export class DiskCache {
   }
 
   /** Replaces the file as a whole. Rejects with what the file system says. */
-  async save({ revision, entries }: CachedView): Promise<void> {
+  async save({ revision, savedAtMs, entries }: CachedView): Promise<void> {
     const { stateDirectory, host, trustDomain } = this.#settings
-    const body = JSON.stringify({ format, host, trustDomain, revision, entries: [...entries] })
+    const about = { format, host, trustDomain, revision, savedAtMs }
+    const body = JSON.stringify({ ...about, entries: [...entries] })
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
     await writeFileAtomic(this.path, `${checksum(body)}\n${body}\n`, { mode: 0o600 })
   }
@@ -68,10 +71,8 @@ export class DiskCache {
       const reason = `it belongs to host ${kept.host} of ${kept.trustDomain}`
       return { kind: 'none', reason }
     }
-    return {
-      kind: 'loaded',
-      view: { revision: kept.revision, entries: new Map(kept.entries) },
-    }
+    const { revision, savedAtMs = 0, entries } = kept
+    return { kind: 'loaded', view: { revision, savedAtMs, entries: new Map(entries) } }
   }
 }
 
@@ -81,6 +82,7 @@ interface KeptView {
   readonly host: string
   readonly trustDomain: string
   readonly revision: number
+  readonly savedAtMs?: number
   readonly entries: readonly (readonly [string, string])[]
 }
 

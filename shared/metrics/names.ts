@@ -134,6 +134,24 @@ export const agentMetrics = {
     help: 'Store revision of the view in use.',
     labels: [],
   },
+  viewAge: {
+    name: 'mesh_view_age_seconds',
+    kind: 'gauge',
+    help: 'How long ago the store last vouched for the view in use; 0 while its session is up.',
+    labels: [],
+  },
+  outageBudget: {
+    name: 'mesh_outage_budget_seconds',
+    kind: 'gauge',
+    help: 'How long this host could go on with controller and store away: until its first certificate ends.',
+    labels: [],
+  },
+  hostsKept: {
+    name: 'mesh_hosts_kept',
+    kind: 'gauge',
+    help: 'Hosts that the store has lost sight of, kept because they answer.',
+    labels: [],
+  },
   storeConnected: {
     name: 'mesh_store_connected',
     kind: 'gauge',

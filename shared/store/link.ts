@@ -20,7 +20,7 @@ import type { StoreChange, StoreView } from './view.ts'
 
 /** Whether the store is there. */
 export type LinkState =
-  /** The view is current and every own key is in the store. `since` in ms since the epoch. */
+  /** The view is current and every own key is in the store. `since` is in ms since the epoch. */
   | { readonly kind: 'connected'; readonly since: number; readonly revision: number }
   | { readonly kind: 'away'; readonly since: number; readonly reason: string }
 
@@ -69,11 +69,12 @@ class Pace {
 
   /**
    * How long to wait for each answer. Short at first: a server that has just lost its leader or its
-   * cable hangs, while the next one would answer. Longer with each failure: it may be slow.
+   * cable hangs, while the next one would answer. Longer after several failures: it may be slow.
    */
   patienceMs(failures: number): number {
     const extra = this.#view.entries.size * perEntryMs.patience
-    return Math.min(longestPatienceMs, quickMs.patience * 2 ** failures) + extra
+    const doublings = Math.floor(failures / 2)
+    return Math.min(longestPatienceMs, quickMs.patience * 2 ** doublings) + extra
   }
 
   #scale(kind: 'first' | 'last'): number {
@@ -81,6 +82,7 @@ class Pace {
   }
 }
 
+const notStarted = 'not started'
 const noFarewells: ReadonlyMap<string, string> = new Map()
 
 /** See the header. */
@@ -104,7 +106,7 @@ export class StoreLink {
   constructor(parts: StoreLinkParts, settings: StoreLinkSettings) {
     this.#parts = parts
     this.#settings = settings
-    this.#state = { kind: 'away', since: parts.clock.now(), reason: 'not started' }
+    this.#state = { kind: 'away', since: parts.clock.now(), reason: notStarted }
   }
 
   /** What is known of the store, kept while it is away. Live: see `StoreView`. */
@@ -247,8 +249,11 @@ export class StoreLink {
     }
   }
 
-  #become(state: LinkState): void {
+  #become(next: LinkState): void {
     const before = this.#state
+    // Every try that fails tells why; the absence began with the first.
+    const isStill = next.kind === 'away' && before.kind === 'away' && before.reason !== notStarted
+    const state = isStill ? { ...next, since: before.since } : next
     this.#state = state
     const { logger } = this.#parts
     if (state.kind === 'away') {

@@ -82,6 +82,8 @@ function makeReport(
       ]),
       source: 'store',
       builtAtMs: now,
+      vouchedAtMs: now,
+      hostsKept: 0,
       ...discovery,
     },
   }
@@ -272,6 +274,16 @@ t.test(
   },
 )
 
+t.test('the age of the view counts from when the store was last there', async (t) => {
+  const away = { kind: 'away', since: now - 60_000, reason: 'x' } as const
+  const pageOf = (discovery: Partial<Membership['discovery']>): Promise<string> =>
+    makeReport({ link: { state: away }, discovery }).metricsText()
+  const vouchedAtMs = now - 90_000
+  t.match(await pageOf({ vouchedAtMs }), 'mesh_view_age_seconds 60\n')
+  t.match(await pageOf({ vouchedAtMs, source: 'disk' }), 'mesh_view_age_seconds 90\n')
+  t.notMatch(await pageOf({ source: 'none' }), 'mesh_view_age_seconds 0')
+})
+
 t.test('AgentReport puts its own series beside those of the workers', async (t) => {
   const series = [
     { metric: 'mesh_tunnels_open', labels: { direction: 'inbound' }, value: 3 },
@@ -285,6 +297,9 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     'mesh_tunnels_open{direction="inbound"} 3',
     'mesh_store_connected 1',
     'mesh_instances_known 2',
+    'mesh_view_age_seconds 0',
+    'mesh_outage_budget_seconds 0.5',
+    'mesh_hosts_kept 0',
     'mesh_workers_connected 1',
     'mesh_manifests{verdict="accepted"} 1',
     'mesh_manifests{verdict="rejected"} 0',

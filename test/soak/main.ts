@@ -5,6 +5,7 @@
 
 import { parseArgs } from 'node:util'
 import { renderResult, type Result } from '#test/bench/result.ts'
+import { hosts } from './events/hosts.ts'
 import { identity } from './events/identity.ts'
 import { kills } from './events/kills.ts'
 import { upgrades } from './events/upgrades.ts'
@@ -13,6 +14,7 @@ import { killMeshes, type SoakSettings } from './soak.ts'
 
 /** Every kind of events. */
 const kinds: Readonly<Record<string, (settings: SoakSettings) => Promise<void>>> = {
+  hosts,
   identity,
   upgrades,
   kills,

@@ -53,6 +53,8 @@ export function killMeshes(): void {
 /** A mesh under load, for the time of one event or several. */
 export class SoakMesh {
   readonly world: World
+  /** The newest program of each service, as `service@host`. */
+  readonly services = new Map<string, Child>()
   readonly #settings: SoakSettings
   #cluster: EtcdCluster | null = null
   #load: SoakLoad | null = null
@@ -117,7 +119,9 @@ export class SoakMesh {
   /** Starts an HTTP service on a host. */
   serve(host: DemoHost, name: string, port: number): Child {
     const words = [service, 'http', host.place.local, String(port), host.name]
-    return host.start(name, [thisMachine.node, ...words])
+    const child = host.start(name, [thisMachine.node, ...words])
+    this.services.set(`${name}@${host.name}`, child)
+    return child
   }
 
   /** Runs `meshctl`; throws what it says when it fails. */

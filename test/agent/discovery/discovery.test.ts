@@ -253,7 +253,7 @@ t.test('a host the store has lost sight of is kept for as long as it answers', a
 
 t.test('an empty store that answers first removes nobody who is there', async (t) => {
   const records = ['a', 'b'].flatMap((name) => [presenceOf(name), instanceOf('orders', name)])
-  const kept = { revision: 42, entries: new Map(records.map(entryOf)) }
+  const kept = { revision: 42, savedAtMs: 0, entries: new Map(records.map(entryOf)) }
   const { clock, store, places } = await discovering(kept)
   answering.add('a')
   t.teardown(() => answering.clear())

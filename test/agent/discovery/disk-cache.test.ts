@@ -7,7 +7,11 @@ const settings = {
   host: must(parseHostName('a')),
   trustDomain: must(parseTrustDomain('mesh.internal')),
 }
-const view = { revision: 7, entries: new Map([['/mesh/v1/presence/b', '{"ä":1}']]) }
+const view = {
+  revision: 7,
+  savedAtMs: 1000,
+  entries: new Map([['/mesh/v1/presence/b', '{"ä":1}']]),
+}
 
 t.test('what was saved is loaded', async (t) => {
   const cache = new DiskCache({ ...settings, stateDirectory: `${t.testdir({})}/state` })

@@ -175,6 +175,21 @@ t.test('a key withdrawn while the store was away is gone when it is back', async
   t.equal((await served.store.keyValue.get(mine)).entry?.value, 'a1')
 })
 
+t.test('an absence began with its first failure', async (t) => {
+  const served = await serveStore(join(t.testdir(), 'store.db'))
+  t.teardown(() => served.stop())
+  const link = makeLink(t, () => open(served.url))
+  link.start()
+  await connected(link)
+  await served.stop()
+  await away(link)
+  const { since } = link.state
+  let tries = 0
+  link.onState(() => (tries += 1))
+  await until(link, () => tries === 3)
+  t.equal(link.state.since, since)
+})
+
 t.test('a store that lost its data gets back what this host owns', async (t) => {
   const dir = t.testdir()
   let served = await serveStore(join(dir, 'one.db'))
