@@ -5,7 +5,7 @@ import { needs } from '#test/support/needs.ts'
 import { hosts } from './events/hosts.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 t.test('hosts are lost and services drained, and callers elsewhere go on', async (t) => {
   if (!needs(t, 'netns')) return

@@ -218,6 +218,7 @@ t.test(
     const records = [presenceOf('a'), instanceOf('orders', 'a'), instanceOf('users', 'a')]
     const kept = {
       revision: 42,
+      savedAtMs: 0,
       entries: new Map([...records.map(entryOf), ['/mesh/v1/bad', '{']]),
     }
     const { clock, store, discovery, places } = await discovering(kept)
