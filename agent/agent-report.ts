@@ -41,6 +41,7 @@ import type {
   StatusReport,
 } from '#shared/model/admin.ts'
 import type { ServiceName } from '#shared/model/names.ts'
+import type { InstanceRecord } from '#shared/model/records.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { targetName, type TargetName } from '#shared/model/target.ts'
 import type { TrustEpochs } from '#shared/model/trust.ts'
@@ -61,7 +62,7 @@ export interface AgentReportParts {
   readonly explainer: Pick<Explainer, 'answer'>
   readonly health: Pick<HealthBoard, 'statusOf' | 'changes'>
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
-  readonly registrar: Pick<Registrar, 'offer' | 'withheld' | 'rotation'>
+  readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext' | 'explain'>
@@ -302,6 +303,7 @@ export class AgentReport implements AdminSource, MetricsSource {
     const { health, registrar, detector } = this.#parts
     const finding = detector.findingOf(service)
     const mismatch = detector.mismatchOf(service)
+    const record = registrar.offeredOf(service)
     const status = health.statusOf(service)
     const credential = this.#parts.keeper.credentialOf(service)
     return {
@@ -309,12 +311,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       ...(finding === null ? {} : { found: { ...finding, mismatch } }),
       published: {
         ...this.#publication(service),
-        instances: registrar.offer.offered.flatMap(
-          ({ service: offered, host, id, port, ports, weight }) =>
-            offered === service
-              ? { host, id, port, ...(ports === undefined ? {} : { ports }), weight }
-              : [],
-        ),
+        instances: record === null ? [] : [publishedOf(record)],
       },
       ...(credential === null
         ? {}
@@ -340,8 +337,8 @@ export class AgentReport implements AdminSource, MetricsSource {
   } {
     const { registrar } = this.#parts
     const not = (detail: string) => ({ ok: false, detail, revision: 0 })
-    const record = registrar.offer.offered.find((one) => one.service === service)
-    if (record === undefined) {
+    const record = registrar.offeredOf(service)
+    if (record === null) {
       const withheld = registrar.withheld(service)
       return not(withheld === null ? 'not offered yet' : withheldWords[withheld])
     }
@@ -482,4 +479,8 @@ export class AgentReport implements AdminSource, MetricsSource {
       ),
     ]
   }
+}
+
+function publishedOf({ host, id, port, ports, weight }: InstanceRecord) {
+  return { host, id, port, ...(ports === undefined ? {} : { ports }), weight }
 }

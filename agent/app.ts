@@ -526,7 +526,7 @@ export class App {
   #isHealthy(service: ServiceName): boolean {
     const state = this.#health.statusOf(service)?.state
     if (state !== 'starting') return state !== undefined && isUp(state)
-    return this.#registrar.offer.offered.some((record) => record.service === service)
+    return this.#registrar.offeredOf(service) !== null
   }
 
   #hostsOf(service: ServiceName): readonly string[] {

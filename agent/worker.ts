@@ -33,12 +33,14 @@ import { exitCodes } from './exit-codes.ts'
 import { ControlLink } from './workers/control-link.ts'
 import type {
   CaptureView,
+  CredentialMessage,
   ListenerState,
   ToWorker,
   WorkerPhase,
   WorkerSettings,
 } from './workers/messages.ts'
 import { shareOf } from './workers/share.ts'
+import { withChanges } from './workers/snapshot-changes.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
@@ -108,6 +110,7 @@ export class ProxyWorker {
   #trustDomain: TrustDomain | null = null
   #self: SpiffeId | null = null
   #snapshot: Snapshot | null = null
+  #held = new Map<SpiffeId, CredentialMessage>()
   #capture: CaptureView | null = null
   #plane: Plane | null = null
   /** What was last said of the listeners, so that nothing is said twice. */
@@ -216,12 +219,19 @@ export class ProxyWorker {
         this.#trusts(message)
         break
       case 'credentials':
+        this.#held = new Map(message.credentials.map((one) => [one.id, one]))
         this.#credentials.setCredentials(message.credentials)
         break
+      case 'credential-changes':
+        for (const id of message.gone) this.#held.delete(id)
+        for (const one of message.changed) this.#held.set(one.id, one)
+        this.#credentials.setCredentials([...this.#held.values()])
+        break
       case 'snapshot':
-        this.#snapshot = message.snapshot
-        this.#self = hostId(message.snapshot.trustDomain, message.snapshot.host)
-        this.#apply()
+        this.#take(message.snapshot)
+        break
+      case 'snapshot-changes':
+        this.#take(this.#snapshot === null ? null : withChanges(this.#snapshot, message.changes))
         break
       case 'capture':
         this.#capture = message.capture
@@ -239,6 +249,17 @@ export class ProxyWorker {
         void this.stop()
         break
     }
+  }
+
+  /** Null: changes of another snapshot than the one that is here; told afresh, all is well again. */
+  #take(snapshot: Snapshot | null): void {
+    if (snapshot === null) {
+      this.#link.connectAgain('changes of another snapshot than ours')
+      return
+    }
+    this.#snapshot = snapshot
+    this.#self = hostId(snapshot.trustDomain, snapshot.host)
+    this.#apply()
   }
 
   /** A control process is there, perhaps a new one: it must be told everything again. */

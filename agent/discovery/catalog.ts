@@ -32,7 +32,7 @@ export class Catalog {
   readonly #hostViews = new Map<HostName, HostView>()
   #services: Readonly<Record<string, ServiceView>> = Object.freeze({})
   #hosts: Readonly<Record<string, HostView>> = Object.freeze({})
-  #own: readonly InstanceRecord[] = []
+  #own: ReadonlyMap<string, InstanceRecord> = new Map()
   #banned: ReadonlySet<string> = new Set()
 
   /** What the store says of `self` is left aside: this host knows better. */
@@ -66,9 +66,17 @@ export class Catalog {
 
   /** What this host offers; replaces what it offered before. */
   setOwn(presence: HostPresence | null, offered: readonly InstanceRecord[]): void {
-    for (const record of this.#own) this.#removeInstance(record)
-    for (const record of offered) this.#putInstance(record)
-    this.#own = offered
+    // A host may offer a thousand services, of which one has changed.
+    const before = this.#own
+    const own = new Map(offered.map((record) => [ownKey(record), record]))
+    for (const [key, record] of before) if (!own.has(key)) this.#removeInstance(record)
+    for (const [key, record] of own) {
+      const old = before.get(key)
+      if (old !== record && JSON.stringify(old) !== JSON.stringify(record)) {
+        this.#putInstance(record)
+      }
+    }
+    this.#own = own
     this.#setPresence(this.#self, presence)
   }
 
@@ -227,6 +235,10 @@ export class Catalog {
 
 function placeOf({ host, id }: Pick<InstanceRecord, 'host' | 'id'>): string {
   return `${host}/${id}`
+}
+
+function ownKey({ service, id }: InstanceRecord): string {
+  return `${service}/${id}`
 }
 
 function order(a: string, b: string): number {

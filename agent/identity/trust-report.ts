@@ -9,6 +9,7 @@ import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import type { HostName } from '#shared/model/names.ts'
 import type { TrustEpochs, TrustReport } from '#shared/model/trust.ts'
+import type { NamedRoots } from '#shared/pki/root-name.ts'
 import { rootOfChain } from '#shared/pki/root-name.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
 import type { Trust } from './trust-keeper.ts'
@@ -44,6 +45,11 @@ export class TrustReporter {
   #handshakes: Readonly<Record<string, number>> = {}
   #timer: Timer | null = null
   #text = ''
+  /** The root of each chain held, under these roots. */
+  #known: { readonly roots: NamedRoots | null; readonly byChain: ReadonlyMap<string, string> } = {
+    roots: null,
+    byChain: new Map(),
+  }
   #stopped = false
 
   constructor(parts: TrustReporterParts, settings: { readonly host: HostName }) {
@@ -100,10 +106,16 @@ export class TrustReporter {
 
   #held(trust: Trust): Readonly<Record<string, number>> {
     const held: Record<string, number> = {}
+    // A host may hold a thousand certificates, and each change of one asks for all of them.
+    const known =
+      trust.roots === this.#known.roots ? this.#known.byChain : new Map<string, string>()
+    const byChain = new Map<string, string>()
     for (const { chainPem } of this.#parts.credentials()) {
-      const root = rootOfChain(chainPem, trust.roots) ?? 'unknown'
+      const root = known.get(chainPem) ?? rootOfChain(chainPem, trust.roots) ?? 'unknown'
+      byChain.set(chainPem, root)
       held[root] = (held[root] ?? 0) + 1
     }
+    this.#known = { roots: trust.roots, byChain }
     return held
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
-import type { InstanceView, LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
+import type { InstanceView, LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { TargetName } from '#shared/model/target.ts'
 import { ejectionDefaults, slowStartMs } from '#agent/balance/endpoint.ts'
@@ -24,10 +24,23 @@ export interface CallableService {
   readonly byPort: ReadonlyMap<number, CallableService> | null
 }
 
+interface Entry extends CallableService {
+  /** Of its endpoints, in the order of the picker's. */
+  readonly keys: readonly string[]
+}
+
+/** A service as it was made of its view, target by target. */
+interface Made {
+  readonly view: ServiceView
+  readonly targets: readonly Entry[]
+}
+
 /** The callable services of the newest snapshot. */
 export class ServiceTable {
   readonly #parts: MeshEndpointParts
-  #services = new Map<string, CallableService>()
+  #snapshot: Snapshot | null = null
+  #made = new Map<string, Made>()
+  #services = new Map<string, Entry>()
   #endpoints = new Map<string, MeshEndpoint>()
 
   constructor(parts: MeshEndpointParts) {
@@ -41,35 +54,52 @@ export class ServiceTable {
 
   /** Takes over a snapshot; nothing under way is cut. */
   apply(snapshot: Snapshot): void {
-    const services = new Map<string, CallableService>()
+    const services = new Map<string, Entry>()
     const endpoints = new Map<string, MeshEndpoint>()
+    const all = new Map<string, Made>()
     const local = new Map(snapshot.local.map((instance) => [localKey(instance), instance]))
     for (const view of Object.values(snapshot.services)) {
-      const [main, ...named] = targetsOf(view)
-      const byPort = new Map<number, CallableService>()
-      for (const target of named) {
-        const callable = this.#service(target, snapshot, local, endpoints)
-        services.set(target.target, callable)
-        for (const { port } of target.instances) byPort.set(port, callable)
+      const made = this.#unchanged(view, snapshot) ?? this.#make(view, snapshot, local)
+      all.set(view.name, made)
+      for (const entry of made.targets) {
+        services.set(entry.view.target, entry)
+        entry.keys.forEach((key, index) => {
+          const endpoint = entry.picker.endpoints[index]
+          if (endpoint !== undefined) endpoints.set(key, endpoint)
+        })
       }
-      if (main === undefined) continue
-      const callable = this.#service(main, snapshot, local, endpoints)
-      services.set(main.target, byPort.size === 0 ? callable : { ...callable, byPort })
     }
     for (const [key, endpoint] of this.#endpoints) {
       if (!endpoints.has(key)) endpoint.retire()
     }
+    this.#snapshot = snapshot
+    this.#made = all
     this.#services = services
     this.#endpoints = endpoints
   }
 
-  #service(
-    view: TargetView,
-    snapshot: Snapshot,
-    local: ReadonlyMap<string, LocalInstance>,
-    all: Map<string, MeshEndpoint>,
-  ): CallableService {
+  /** What there was of a service, if nothing it depends on has changed. */
+  #unchanged(view: ServiceView, { host, hosts, local }: Snapshot): Made | null {
+    const made = this.#made.get(view.name)
+    if (made?.view !== view || this.#snapshot?.hosts !== hosts) return null
+    const isHere = view.instances.some((instance) => instance.host === host)
+    return isHere && this.#snapshot.local !== local ? null : made
+  }
+
+  #make(view: ServiceView, snapshot: Snapshot, local: ReadonlyMap<string, LocalInstance>): Made {
+    const [main, ...named] = targetsOf(view).map((target) => this.#service(target, snapshot, local))
+    if (main === undefined) return { view, targets: [] }
+    if (named.length === 0) return { view, targets: [main] }
+    const byPort = new Map<number, CallableService>()
+    for (const entry of named) {
+      for (const { port } of entry.view.instances) byPort.set(port, entry)
+    }
+    return { view, targets: [...named, byPort.size === 0 ? main : { ...main, byPort }] }
+  }
+
+  #service(view: TargetView, snapshot: Snapshot, local: ReadonlyMap<string, LocalInstance>): Entry {
     const members: MeshEndpoint[] = []
+    const keys: string[] = []
     const { service } = view
     const before = this.#services.get(view.target)
     // Where nothing was in use before, there is nobody who could spare a new instance.
@@ -92,7 +122,7 @@ export class ServiceTable {
         if (isJoining) endpoint.warmUntil = this.#parts.clock.elapsed() + slowStartMs
       }
       endpoint.weight = instance.weight
-      all.set(key, endpoint)
+      keys.push(key)
       members.push(endpoint)
     }
     for (const endpoint of members) endpoint.siblings = members
@@ -100,6 +130,7 @@ export class ServiceTable {
       view,
       id: before?.id ?? serviceId(snapshot.trustDomain, service),
       picker: new P2c(members),
+      keys,
       budget: before?.budget ?? new RetryBudget(),
       byPort: null,
     }

@@ -47,6 +47,7 @@ export class Registrar {
   #tunnelPort: Port | null = null
   #publication: Publication | null = null
   #offer: LocalOffer = { presence: null, offered: [], local: [] }
+  #offered: ReadonlyMap<ServiceName, InstanceRecord> = new Map()
   #shown = ''
   #timer: Timer | null = null
   #stopped = false
@@ -58,6 +59,11 @@ export class Registrar {
 
   get offer(): LocalOffer {
     return this.#offer
+  }
+
+  /** The instance of a service that this host offers; null while it offers none. */
+  offeredOf(service: ServiceName): InstanceRecord | null {
+    return this.#offered.get(service) ?? null
   }
 
   /** Why a service of this host is not offered; null while it is. */
@@ -92,6 +98,7 @@ export class Registrar {
 
   /** Says where workers of the newest generation take tunnels. */
   setTunnelPort(port: Port): void {
+    if (port === this.#tunnelPort) return
     this.#tunnelPort = port
     this.refresh()
   }
@@ -137,6 +144,7 @@ export class Registrar {
     if (shown === this.#shown) return
     this.#shown = shown
     this.#offer = offer
+    this.#offered = new Map(offered.map((record) => [record.service, record]))
     for (const listener of this.#listeners) listener(offer)
   }
 

@@ -37,7 +37,10 @@ export interface WorkerState {
 }
 
 /** Values every worker must know, in the order in which one that connects hears them. */
-export type ValueKind = 'trust' | 'credentials' | 'snapshot' | 'capture'
+export const valueKinds = ['trust', 'credentials', 'snapshot', 'capture'] as const
+
+/** One of them. */
+export type ValueKind = (typeof valueKinds)[number]
 
 /** See the header. */
 export class ConnectedWorker {

@@ -111,6 +111,11 @@ export class ControlLink {
     this.#line?.send(message)
   }
 
+  /** Ends the connection and makes a new one, over which everything is told afresh. */
+  connectAgain(problem: string): void {
+    this.#line?.close(problem)
+  }
+
   /** Says goodbye and ends the connection for good. */
   stop(counters: CounterDump): void {
     this.#stopped = true

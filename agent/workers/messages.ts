@@ -1,7 +1,7 @@
 /**
  * Owns the protocol between the control process and its proxy workers: newline-delimited JSON over
  * a unix socket, versioned so that a new control process still feeds older workers (N and N-1).
- * A worker connects; the control process welcomes it and from then on sends whole values.
+ * A worker connects; the control process welcomes it, sends whole values and then what changes of them.
  */
 
 import type { LogLevel } from '#shared/logging/logger.ts'
@@ -10,15 +10,20 @@ import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { TargetName } from '#shared/model/target.ts'
 import type { Bans, TrustEpochs } from '#shared/model/trust.ts'
+import type { SnapshotChanges } from './snapshot-changes.ts'
 
 /**
  * The newest protocol this code speaks, and the oldest. 1: workers serve from the moment they have a
- * view. 2: the control process tells each generation its phase.
+ * view. 2: the control process tells each generation its phase. 3: it tells what changed of the view
+ * and of the credentials.
  */
-export const protocol = { newest: 2, oldest: 1 } as const satisfies {
+export const protocol = { newest: 3, oldest: 1 } as const satisfies {
   newest: number
   oldest: number
 }
+
+/** The version from which on workers are told what changed of what they were told before. */
+export const changesSince = 3
 
 /** A certificate with its key, as a worker needs it. Never logged, never written by a worker. */
 export interface CredentialMessage {
@@ -57,7 +62,14 @@ export type ToWorker =
     }
   /** The whole set of credentials; what is not in it is gone. */
   | { readonly kind: 'credentials'; readonly credentials: readonly CredentialMessage[] }
+  /** What changed of that set. */
+  | {
+      readonly kind: 'credential-changes'
+      readonly changed: readonly CredentialMessage[]
+      readonly gone: readonly SpiffeId[]
+    }
   | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
+  | { readonly kind: 'snapshot-changes'; readonly changes: SnapshotChanges }
   /** What captured connections mean; workers of before captures do not know it. */
   | { readonly kind: 'capture'; readonly capture: CaptureView }
   /** Asks for a `counters` message with the same number. */

@@ -11,12 +11,21 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
+import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Clock } from '#agent/platform.ts'
-import { ConnectedWorker, type ValueKind, type WorkerState } from './connected-worker.ts'
+import {
+  ConnectedWorker,
+  valueKinds,
+  type ValueKind,
+  type WorkerState,
+} from './connected-worker.ts'
 import { CounterLedger } from './counter-ledger.ts'
 import { phasesOf } from './generation-rules.ts'
+import { HandOut } from './hand-out.ts'
 import { LineSocket } from './line-socket.ts'
+import { changesBetween } from './snapshot-changes.ts'
 import {
+  changesSince,
   protocol,
   type CaptureView,
   type CounterDump,
@@ -48,6 +57,12 @@ const comeBackMs = 3000
 /** More connections than workers could ever make. */
 const maxConnections = 64
 
+type CredentialSet = ReadonlyMap<SpiffeId, CredentialMessage>
+
+function encode(message: ToWorker): string {
+  return LineSocket.encode(message)
+}
+
 /** Feeds workers and hears them. */
 export class WorkerHub {
   readonly #clock: Clock
@@ -56,7 +71,17 @@ export class WorkerHub {
   readonly #workers = new Set<ConnectedWorker>()
   readonly #ledger = new CounterLedger()
   readonly #listeners = new Set<() => void>()
-  readonly #values = new Map<ValueKind, string>()
+  readonly #trust = new HandOut<string>({ whole: (line) => line })
+  readonly #credentials = new HandOut<CredentialSet>({
+    whole: (set) => encode({ kind: 'credentials', credentials: [...set.values()] }),
+    changes: (before, after) => encode({ kind: 'credential-changes', ...changesOf(before, after) }),
+  })
+  readonly #snapshot = new HandOut<Snapshot>({
+    whole: (snapshot) => encode({ kind: 'snapshot', snapshot }),
+    changes: (before, after) =>
+      encode({ kind: 'snapshot-changes', changes: changesBetween(before, after) }),
+  })
+  readonly #capture = new HandOut<string>({ whole: (line) => line })
   /** Crashes by place, `<generation> <index>`. */
   readonly #crashes = new Map<string, number>()
   readonly #leadsTo: (generation: number) => boolean
@@ -122,19 +147,27 @@ export class WorkerHub {
   /** Hands every worker what captured connections mean, now and whenever one connects. */
   setCapture(capture: CaptureView): void {
     this.#captureSequence = capture.sequence
-    this.#set({ kind: 'capture', capture })
+    this.#setLine('capture', this.#capture, encode({ kind: 'capture', capture }))
   }
 
   /** Hands every worker what is trusted, now and whenever one connects. */
   setTrust(trust: HandedTrust): void {
     const { bundlePem, trustDomain, bans } = trust
     const epochs = { bundle: trust.epochs.bundle, bans: trust.epochs.bans }
-    this.#set({ kind: 'trust', bundlePem, trustDomain, bans, epochs })
+    const line = encode({ kind: 'trust', bundlePem, trustDomain, bans, epochs })
+    this.#setLine('trust', this.#trust, line)
   }
 
   /** Hands every worker the whole set of credentials. */
   setCredentials(credentials: readonly CredentialMessage[]): void {
-    this.#set({ kind: 'credentials', credentials })
+    const now = new Map(credentials.map((credential) => [credential.id, credential]))
+    const before = this.#credentials.value
+    if (before !== null) {
+      const { changed, gone } = changesOf(before, now)
+      if (changed.length + gone.length === 0) return
+    }
+    this.#credentials.set(now)
+    this.#handAll('credentials')
   }
 
   /**
@@ -142,9 +175,10 @@ export class WorkerHub {
    * host well, is only for workers that have none: what the others have is better.
    */
   setSnapshot(snapshot: Snapshot, provisional = false): void {
-    if (this.#provisional && !provisional) this.#values.delete('snapshot')
+    if (this.#snapshot.value === snapshot && this.#provisional === provisional) return
     this.#provisional = provisional
-    this.#set({ kind: 'snapshot', snapshot })
+    this.#snapshot.set(snapshot)
+    this.#handAll('snapshot')
   }
 
   /** Takes over other settings: what counts at once goes to all, the rest to workers to come. */
@@ -226,19 +260,36 @@ export class WorkerHub {
     })
   }
 
-  /** Remembers a value and hands it out; one that is not news is kept to itself. */
-  #set(message: Extract<ToWorker, { kind: ValueKind }>): void {
-    const line = LineSocket.encode(message)
-    if (this.#values.get(message.kind) === line) return
-    this.#values.set(message.kind, line)
+  /** Hands out a value that is small; one that is not news is kept to itself. */
+  #setLine(kind: ValueKind, value: HandOut<string>, line: string): void {
+    if (value.value === line) return
+    value.set(line)
+    this.#handAll(kind)
+  }
+
+  #handAll(kind: ValueKind): void {
     for (const worker of this.#workers) {
-      if (worker.state !== null) this.#hand(worker, message.kind, line)
+      if (worker.state !== null) this.#hand(worker, kind, worker.state)
     }
   }
 
-  #hand(worker: ConnectedWorker, kind: ValueKind, line: string): void {
+  #hand(worker: ConnectedWorker, kind: ValueKind, { protocol: version }: WorkerState): void {
     if (kind === 'snapshot' && this.#provisional && worker.serving) return
-    worker.outbox.put(kind, line)
+    const value = this.#valueOf(kind)
+    worker.outbox.put(kind, () => value.lineFor(worker, version >= changesSince))
+  }
+
+  #valueOf(kind: ValueKind): Pick<HandOut<unknown>, 'lineFor'> {
+    switch (kind) {
+      case 'trust':
+        return this.#trust
+      case 'credentials':
+        return this.#credentials
+      case 'snapshot':
+        return this.#snapshot
+      case 'capture':
+        return this.#capture
+    }
   }
 
   #accept(socket: Socket): void {
@@ -333,10 +384,7 @@ export class WorkerHub {
     }
     worker.line.send({ kind: 'welcome', protocol: version, settings: this.#settings.worker })
     if (version >= 2) this.#tellSettings(worker)
-    for (const kind of ['trust', 'credentials', 'snapshot', 'capture'] as const) {
-      const line = this.#values.get(kind)
-      if (line !== undefined) this.#hand(worker, kind, line)
-    }
+    for (const kind of valueKinds) this.#hand(worker, kind, worker.state)
     this.#logger.info({ generation, index, pid, protocol: version }, 'worker connected')
     this.#changed()
   }
@@ -368,6 +416,19 @@ export class WorkerHub {
     this.refresh()
     for (const listener of this.#listeners) listener()
   }
+}
+
+/** What became different between two sets of credentials. */
+function changesOf(
+  before: CredentialSet,
+  after: CredentialSet,
+): { readonly changed: readonly CredentialMessage[]; readonly gone: readonly SpiffeId[] } {
+  const changed = [...after.values()].filter((one) => {
+    const old = before.get(one.id)
+    return old?.chainPem !== one.chainPem || old.keyPem !== one.keyPem
+  })
+  const gone = [...before.keys()].filter((id) => !after.has(id))
+  return { changed, gone }
 }
 
 function placeOf(generation: number, index: number): string {

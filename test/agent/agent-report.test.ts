@@ -113,6 +113,7 @@ function makeReport(
       },
       registrar: {
         offer: { presence: null, offered: [offered], local: [] },
+        offeredOf: (service) => (service === orders ? offered : null),
         withheld: () => null,
         rotation: () => 'in',
       },
@@ -211,18 +212,35 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
     [
       /its health check/,
       makeReport({
-        registrar: { offer: withheld, withheld: () => 'not-healthy', rotation: () => 'in' },
+        registrar: {
+          offer: withheld,
+          offeredOf: () => null,
+          withheld: () => 'not-healthy',
+          rotation: () => 'in',
+        },
       }),
     ],
     [
       /no certificate/,
       makeReport({
-        registrar: { offer: withheld, withheld: () => 'no-certificate', rotation: () => 'in' },
+        registrar: {
+          offer: withheld,
+          offeredOf: () => null,
+          withheld: () => 'no-certificate',
+          rotation: () => 'in',
+        },
       }),
     ],
     [
       /not offered yet/,
-      makeReport({ registrar: { offer: withheld, withheld: () => null, rotation: () => 'in' } }),
+      makeReport({
+        registrar: {
+          offer: withheld,
+          offeredOf: () => null,
+          withheld: () => null,
+          rotation: () => 'in',
+        },
+      }),
     ],
     [/has not enrolled/, makeReport({ isAlone: true })],
     [/store is away: lease lost/, makeReport({ link: { state: away } })],

@@ -9,24 +9,24 @@ function makeOutbox() {
 
 t.test('Outbox sends at once to who reads', async (t) => {
   const { sent, outbox } = makeOutbox()
-  outbox.put('trust', 'a')
-  outbox.put('snapshot', 'b')
+  outbox.put('trust', () => 'a')
+  outbox.put('snapshot', () => 'b')
   t.same(sent, ['a', 'b'])
 })
 
 t.test('Outbox keeps only the newest of each kind for who does not, in order', async (t) => {
   const { sink, sent, outbox } = makeOutbox()
-  outbox.put('snapshot', '0')
+  outbox.put('snapshot', () => '0')
   sink.backlog = 1
-  for (let i = 1; i <= 1000; i++) outbox.put('snapshot', `${i}`)
-  outbox.put('trust', 'a')
+  for (let i = 1; i <= 1000; i++) outbox.put('snapshot', () => `${i}`)
+  outbox.put('trust', () => 'a')
   t.same(sent, ['0'])
   sink.backlog = 0
-  outbox.put('snapshot', 'last')
+  outbox.put('snapshot', () => 'last')
   t.same(sent, ['0'], 'nothing overtakes what waits')
   outbox.drained()
   t.same(sent, ['0', 'last', 'a'])
   outbox.drained()
-  outbox.put('trust', 'b')
+  outbox.put('trust', () => 'b')
   t.same(sent, ['0', 'last', 'a', 'b'])
 })

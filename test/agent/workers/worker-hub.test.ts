@@ -10,6 +10,7 @@ import { createLogger } from '#shared/logging/logger.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import { noBans } from '#shared/model/trust.ts'
 import { ControlLink } from '#agent/workers/control-link.ts'
 import { protocol, type ToWorker, type WorkerSettings } from '#agent/workers/messages.ts'
@@ -253,15 +254,18 @@ t.test('WorkerHub keeps a provisional snapshot from workers that have a view', a
   await fresh.hears('snapshot')
   await serving.hears('welcome', 2)
   second.hub.setSnapshot({ ...snapshot, revision: 9 }, true)
-  await fresh.hears('snapshot', 2)
+  await fresh.hears('snapshot-changes')
   second.hub.setSnapshot({ ...snapshot, revision: 9 })
   await serving.hears('snapshot', 2)
   const revisions = ({ heard }: typeof serving) =>
-    heard.flatMap((message) => (message.kind === 'snapshot' ? [message.snapshot.revision] : []))
+    heard.flatMap((message) => {
+      if (message.kind === 'snapshot') return [message.snapshot.revision]
+      return message.kind === 'snapshot-changes' ? [message.changes.revision] : []
+    })
   t.same(revisions(serving), [7, 9])
   t.same(revisions(fresh).slice(0, 2), [8, 9])
   second.hub.setSnapshot({ ...snapshot, revision: 10 })
-  await serving.hears('snapshot', 3)
+  await serving.hears('snapshot-changes')
   for (const { link } of [serving, fresh]) link.stop({ series: [] })
   await second.hub.stop()
 })
@@ -312,6 +316,54 @@ t.test('WorkerHub agrees with newer and older workers on what both speak', async
   socket.destroy()
   await hub.stop()
 })
+
+t.test('WorkerHub tells a worker of the version before the whole of everything', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  let text = ''
+  const socket = connect(path).on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const hello = { kind: 'hello', newest: 1, oldest: 1, generation: 1, index: 0, pid: 1 }
+  socket.write(`${JSON.stringify({ ...hello, serving: false })}\n`)
+  hub.setSnapshot(snapshot)
+  await until('it has heard the first', () => text.includes('"kind":"snapshot"'))
+  hub.setSnapshot({ ...snapshot, revision: 1234 })
+  await until('it has heard the second', () => text.includes('1234'))
+  t.equal(text.match(/"kind":"snapshot"/g)?.length, 2)
+  t.notMatch(text, 'snapshot-changes')
+  socket.destroy()
+  await hub.stop()
+})
+
+t.test(
+  'WorkerHub tells what changed of the credentials, and nothing where nothing did',
+  async (t) => {
+    const path = `${shortDir(t)}/w.sock`
+    const { hub, ready } = startHub(path)
+    await ready
+    const id = (service: string) => must(parseSpiffeId(`spiffe://mesh.internal/service/${service}`))
+    const one = (service: string, chainPem: string) => ({
+      id: id(service),
+      chainPem,
+      keyPem: 'k',
+      notAfterMs: 1,
+      serial: '1',
+    })
+    hub.setCredentials([one('a', '1'), one('b', '1')])
+    const { link, heard, hears } = startLink(path)
+    await hears('credentials')
+    hub.setCredentials([one('a', '1'), one('b', '1')])
+    hub.setCredentials([one('a', '2'), one('c', '1')])
+    await hears('credential-changes')
+    t.same(heard.at(-1), {
+      kind: 'credential-changes',
+      changed: [one('a', '2'), one('c', '1')],
+      gone: [id('b')],
+    })
+    link.stop({ series: [] })
+    await hub.stop()
+  },
+)
 
 t.test('WorkerHub drops a line that is JSON but no message', async (t) => {
   const path = `${shortDir(t)}/w.sock`

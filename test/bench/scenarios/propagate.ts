@@ -26,8 +26,13 @@ export async function propagate(bench: Bench): Promise<Result[]> {
   // Every service has an address of its own on the one port.
   await new Promise<void>((resolve) => origin.listen(0, '0.0.0.0', resolve))
   const { port } = origin.address() as AddressInfo
+  const { profile } = bench.settings
+  const environment = {
+    ...thisMachine.environment,
+    ...(profile === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` }),
+  }
   const world = new World(
-    { machine: { ...thisMachine, isRoot: false }, say: () => {} },
+    { machine: { ...thisMachine, isRoot: false, environment }, say: () => {} },
     {
       root: join(import.meta.dirname, '../../..'),
       store: 'embedded',

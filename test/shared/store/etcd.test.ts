@@ -133,7 +133,7 @@ t.test('a server that hangs is given up in time, and left without a socket', asy
     const { port } = silent.address() as AddressInfo
     const endpoints = [`${scheme}://127.0.0.1:${port}`]
     const client = open(t, { endpoints, tls: await hostTls(ca) })
-    await t.rejects(client.get('a', { timeoutMs: 50 }), { code: 'store-timeout' })
+    await t.rejects(client.get('a', { timeoutMs: 1000 }), { code: 'store-timeout' })
     client.close()
     silent.close()
     await once(silent, 'close')

@@ -1,0 +1,83 @@
+/**
+ * Owns the difference between two snapshots: what a worker that has the one needs to have the other.
+ * What did not change is the same object in both, so that a difference costs no more than a look at
+ * each. Pure.
+ */
+
+import type { HostView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+
+/** What became different of a record by name. */
+export interface RecordChanges<T> {
+  readonly changed: readonly T[]
+  readonly gone: readonly string[]
+}
+
+/** See the header. Members that are absent are as they were. */
+export interface SnapshotChanges extends Partial<
+  Pick<Snapshot, 'local' | 'listeners' | 'policies'>
+> {
+  /** Sequence of the snapshot they are made for. */
+  readonly base: number
+  readonly sequence: number
+  readonly revision: number
+  readonly services?: RecordChanges<ServiceView>
+  readonly hosts?: RecordChanges<HostView>
+}
+
+type Named = { readonly name: string }
+
+/** What leads from one snapshot of a host to another. */
+export function changesBetween(before: Snapshot, after: Snapshot): SnapshotChanges {
+  const { sequence, revision, local, listeners, policies } = after
+  const services = differenceOf<ServiceView>(before.services, after.services)
+  const hosts = differenceOf<HostView>(before.hosts, after.hosts)
+  return {
+    base: before.sequence,
+    sequence,
+    revision,
+    ...(services === null ? {} : { services }),
+    ...(hosts === null ? {} : { hosts }),
+    ...(local === before.local ? {} : { local }),
+    ...(listeners === before.listeners ? {} : { listeners }),
+    ...(policies === before.policies ? {} : { policies }),
+  }
+}
+
+/** The snapshot that changes lead to; null where they were made for another one. */
+export function withChanges(before: Snapshot, changes: SnapshotChanges): Snapshot | null {
+  const { base, services, hosts, ...rest } = changes
+  if (base !== before.sequence) return null
+  return {
+    ...before,
+    ...rest,
+    services: services === undefined ? before.services : changedRecord(before.services, services),
+    hosts: hosts === undefined ? before.hosts : changedRecord(before.hosts, hosts),
+  }
+}
+
+function differenceOf<T extends Named>(
+  before: Readonly<Record<string, T>>,
+  after: Readonly<Record<string, T>>,
+): RecordChanges<T> | null {
+  if (before === after) return null
+  const changed: T[] = []
+  let kept = 0
+  for (const value of Object.values(after)) {
+    const old = Object.hasOwn(before, value.name) ? before[value.name] : undefined
+    if (old !== undefined) kept += 1
+    if (old !== value) changed.push(value)
+  }
+  const names = Object.keys(before)
+  const gone = kept === names.length ? [] : names.filter((name) => !Object.hasOwn(after, name))
+  return { changed, gone }
+}
+
+function changedRecord<T extends Named>(
+  before: Readonly<Record<string, T>>,
+  { changed, gone }: RecordChanges<T>,
+): Readonly<Record<string, T>> {
+  const entries = new Map(Object.entries(before))
+  for (const name of gone) entries.delete(name)
+  for (const value of changed) entries.set(value.name, value)
+  return Object.fromEntries(entries)
+}

@@ -1,0 +1,72 @@
+import { isDeepStrictEqual } from 'node:util'
+import * as fc from 'fast-check'
+import t from 'tap'
+import { changesBetween, withChanges } from '#agent/workers/snapshot-changes.ts'
+import type { Snapshot } from '#shared/model/snapshot.ts'
+import { snapshotOf } from '#test/support/snapshots.ts'
+
+const [serviceNames, hostNames] = [
+  ['orders', 'users', 'constructor', 'tostring'],
+  ['a', 'b', 'c', 'constructor'],
+]
+
+/** A few instances anywhere, and what a host has of its own. */
+const view = fc.array(
+  fc.record({ service: fc.constantFrom(...serviceNames), host: fc.constantFrom(...hostNames) }),
+  { maxLength: 12 },
+)
+
+function snapshotAt(sequence: number, instances: Parameters<typeof snapshotOf>[0]): Snapshot {
+  return { ...snapshotOf(instances), sequence, revision: sequence * 3 }
+}
+
+/** As a worker has it: over the wire. */
+function wired<T>(value: T): T {
+  return JSON.parse(JSON.stringify(value)) as T
+}
+
+t.test('changes lead from any snapshot to any other', (t) => {
+  fc.assert(
+    fc.property(fc.array(view, { minLength: 2, maxLength: 6 }), (views) => {
+      const snapshots = views.map((instances, index) => snapshotAt(index + 1, instances))
+      let theirs = wired(snapshots[0] as Snapshot)
+      snapshots.slice(1).forEach((after, index) => {
+        const changes = wired(changesBetween(snapshots[index] as Snapshot, after))
+        theirs = withChanges(theirs, changes) as Snapshot
+        if (!isDeepStrictEqual(theirs, wired(after))) throw new Error(JSON.stringify(theirs))
+      })
+    }),
+    { numRuns: 200, seed: 20_260_101 },
+  )
+  t.end()
+})
+
+t.test('what did not change is not said, and stays the same object', (t) => {
+  const before = snapshotAt(1, [
+    { service: 'orders', host: 'a' },
+    { service: 'users', host: 'a' },
+  ])
+  const { orders } = snapshotAt(2, [{ service: 'orders', host: 'b' }]).services
+  const after: Snapshot = {
+    ...before,
+    sequence: 2,
+    services: { ...before.services, ...(orders === undefined ? {} : { orders }) },
+  }
+  const changes = changesBetween(before, after)
+  t.strictSame(Object.keys(changes).sort(), ['base', 'revision', 'sequence', 'services'])
+  t.strictSame(
+    changes.services?.changed.map(({ name }) => name),
+    ['orders'],
+  )
+  const theirs = withChanges(before, changes)
+  t.equal(theirs?.services['users'], before.services['users'])
+  t.equal(theirs?.hosts, before.hosts)
+  t.end()
+})
+
+t.test('changes of another snapshot are not taken', (t) => {
+  const [first, second, third] = [1, 2, 3].map((sequence) => snapshotAt(sequence, []))
+  if (first === undefined || second === undefined || third === undefined) throw new TypeError()
+  t.equal(withChanges(first, changesBetween(second, third)), null)
+  t.end()
+})
