@@ -172,7 +172,7 @@ export class SoakMesh {
   /** Ends everything at once, where there is no time. */
   kill(): void {
     this.world.kill()
-    for (const node of this.#cluster?.nodes ?? []) node.kill()
+    for (const node of this.#cluster?.nodes ?? []) void node.kill()
     for (const node of this.#cluster?.nodes ?? []) node.remove()
   }
 

@@ -196,9 +196,17 @@ export class EtcdCluster {
     for (const node of this.nodes) {
       rmSync(node.dataDirectory, { recursive: true, force: true })
       node.etcdctl(
-        ...['snapshot', 'restore', file, '--name', node.name, '--data-dir', node.dataDirectory],
-        ...['--initial-cluster', cluster],
-        ...['--initial-advertise-peer-urls', `http://${node.address}:2380`],
+        'snapshot',
+        'restore',
+        file,
+        '--name',
+        node.name,
+        '--data-dir',
+        node.dataDirectory,
+        '--initial-cluster',
+        cluster,
+        '--initial-advertise-peer-urls',
+        `http://${node.address}:2380`,
       )
     }
     for (const node of this.nodes) this.start(node)
