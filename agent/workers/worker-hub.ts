@@ -11,7 +11,6 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
-import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { Clock } from '#agent/platform.ts'
 import {
   ConnectedWorker,
@@ -21,9 +20,6 @@ import {
 } from './connected-worker.ts'
 import { CounterLedger } from './counter-ledger.ts'
 import { phasesOf } from './generation-rules.ts'
-import { HandOut } from './hand-out.ts'
-import { LineSocket } from './line-socket.ts'
-import { changesBetween } from './snapshot-changes.ts'
 import {
   changesSince,
   protocol,
@@ -32,10 +28,10 @@ import {
   type CredentialMessage,
   type FromWorker,
   type LiveWorkerSettings,
-  type ToWorker,
   type WorkerPhase,
   type WorkerSettings,
 } from './messages.ts'
+import { WorkerValues, type HandedTrust } from './worker-values.ts'
 
 /** Settings of the hub. */
 export interface WorkerHubSettings {
@@ -48,20 +44,11 @@ export interface WorkerHubSettings {
   readonly collectMs?: number
 }
 
-/** What workers are to trust. */
-export type HandedTrust = Omit<Extract<ToWorker, { readonly kind: 'trust' }>, 'kind'>
-
 /** Workers look for a new control process again at least this often; see `ControlLink`. */
 const comeBackMs = 3000
 
 /** More connections than workers could ever make. */
 const maxConnections = 64
-
-type CredentialSet = ReadonlyMap<SpiffeId, CredentialMessage>
-
-function encode(message: ToWorker): string {
-  return LineSocket.encode(message)
-}
 
 /** Feeds workers and hears them. */
 export class WorkerHub {
@@ -71,17 +58,7 @@ export class WorkerHub {
   readonly #workers = new Set<ConnectedWorker>()
   readonly #ledger = new CounterLedger()
   readonly #listeners = new Set<() => void>()
-  readonly #trust = new HandOut<string>({ whole: (line) => line })
-  readonly #credentials = new HandOut<CredentialSet>({
-    whole: (set) => encode({ kind: 'credentials', credentials: [...set.values()] }),
-    changes: (before, after) => encode({ kind: 'credential-changes', ...changesOf(before, after) }),
-  })
-  readonly #snapshot = new HandOut<Snapshot>({
-    whole: (snapshot) => encode({ kind: 'snapshot', snapshot }),
-    changes: (before, after) =>
-      encode({ kind: 'snapshot-changes', changes: changesBetween(before, after) }),
-  })
-  readonly #capture = new HandOut<string>({ whole: (line) => line })
+  readonly #values = new WorkerValues()
   /** Crashes by place, `<generation> <index>`. */
   readonly #crashes = new Map<string, number>()
   readonly #leadsTo: (generation: number) => boolean
@@ -147,27 +124,19 @@ export class WorkerHub {
   /** Hands every worker what captured connections mean, now and whenever one connects. */
   setCapture(capture: CaptureView): void {
     this.#captureSequence = capture.sequence
-    this.#setLine('capture', this.#capture, encode({ kind: 'capture', capture }))
+    if (this.#values.setCapture(capture)) this.#handAll('capture')
   }
 
   /** Hands every worker what is trusted, now and whenever one connects. */
   setTrust(trust: HandedTrust): void {
     const { bundlePem, trustDomain, bans } = trust
     const epochs = { bundle: trust.epochs.bundle, bans: trust.epochs.bans }
-    const line = encode({ kind: 'trust', bundlePem, trustDomain, bans, epochs })
-    this.#setLine('trust', this.#trust, line)
+    if (this.#values.setTrust({ bundlePem, trustDomain, bans, epochs })) this.#handAll('trust')
   }
 
   /** Hands every worker the whole set of credentials. */
   setCredentials(credentials: readonly CredentialMessage[]): void {
-    const now = new Map(credentials.map((credential) => [credential.id, credential]))
-    const before = this.#credentials.value
-    if (before !== null) {
-      const { changed, gone } = changesOf(before, now)
-      if (changed.length + gone.length === 0) return
-    }
-    this.#credentials.set(now)
-    this.#handAll('credentials')
+    if (this.#values.setCredentials(credentials)) this.#handAll('credentials')
   }
 
   /**
@@ -175,10 +144,9 @@ export class WorkerHub {
    * host well, is only for workers that have none: what the others have is better.
    */
   setSnapshot(snapshot: Snapshot, provisional = false): void {
-    if (this.#snapshot.value === snapshot && this.#provisional === provisional) return
+    const isNews = this.#values.setSnapshot(snapshot) || this.#provisional !== provisional
     this.#provisional = provisional
-    this.#snapshot.set(snapshot)
-    this.#handAll('snapshot')
+    if (isNews) this.#handAll('snapshot')
   }
 
   /** Takes over other settings: what counts at once goes to all, the rest to workers to come. */
@@ -260,13 +228,7 @@ export class WorkerHub {
     })
   }
 
-  /** Hands out a value that is small; one that is not news is kept to itself. */
-  #setLine(kind: ValueKind, value: HandOut<string>, line: string): void {
-    if (value.value === line) return
-    value.set(line)
-    this.#handAll(kind)
-  }
-
+  /** Hands out a value; who knows it already hears nothing. */
   #handAll(kind: ValueKind): void {
     for (const worker of this.#workers) {
       if (worker.state !== null) this.#hand(worker, kind, worker.state)
@@ -275,21 +237,8 @@ export class WorkerHub {
 
   #hand(worker: ConnectedWorker, kind: ValueKind, { protocol: version }: WorkerState): void {
     if (kind === 'snapshot' && this.#provisional && worker.serving) return
-    const value = this.#valueOf(kind)
+    const value = this.#values.of(kind)
     worker.outbox.put(kind, () => value.lineFor(worker, version >= changesSince))
-  }
-
-  #valueOf(kind: ValueKind): Pick<HandOut<unknown>, 'lineFor'> {
-    switch (kind) {
-      case 'trust':
-        return this.#trust
-      case 'credentials':
-        return this.#credentials
-      case 'snapshot':
-        return this.#snapshot
-      case 'capture':
-        return this.#capture
-    }
   }
 
   #accept(socket: Socket): void {
@@ -416,19 +365,6 @@ export class WorkerHub {
     this.refresh()
     for (const listener of this.#listeners) listener()
   }
-}
-
-/** What became different between two sets of credentials. */
-function changesOf(
-  before: CredentialSet,
-  after: CredentialSet,
-): { readonly changed: readonly CredentialMessage[]; readonly gone: readonly SpiffeId[] } {
-  const changed = [...after.values()].filter((one) => {
-    const old = before.get(one.id)
-    return old?.chainPem !== one.chainPem || old.keyPem !== one.keyPem
-  })
-  const gone = [...before.keys()].filter((id) => !after.has(id))
-  return { changed, gone }
 }
 
 function placeOf(generation: number, index: number): string {
