@@ -13,6 +13,7 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { StatusReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import type { ServiceUnits } from './client/service-units.ts'
+import { writeMissing } from './preflight.ts'
 
 /** Collaborators. */
 export interface AgentSetupParts {
@@ -83,7 +84,7 @@ export async function setUpAgent(
       hint: 'install the package again: it makes that user',
     })
   }
-  await writeFileAtomic(`${directory}/agent.json`, config, { mode: 0o644 })
+  await writeMissing({ [`${directory}/agent.json`]: config })
   parts.note('starting mesh-agent and its workers')
   parts.units.enable(agentUnits())
   const status = await ready(parts, settings.patienceMs ?? 60_000)

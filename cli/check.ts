@@ -1,5 +1,7 @@
 /** Owns `meshctl check`: everything that is wrong on this host, each with cause and fix. */
 
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { CheckReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
@@ -9,15 +11,35 @@ import { clean } from './output/table.ts'
 
 const marks = { ok: 'ok  ', warning: 'WARN', failed: 'FAIL', skipped: '-   ' } as const
 
-/** Prints the checks; succeeds when none failed. With nobody to ask, the question itself fails. */
-export async function check(parts: {
-  readonly agent: AdminSocket
-  readonly printer: Printer
-}): Promise<number> {
-  const { answered, reports } = await allReports(parts.agent)
-  parts.printer.result(reports, () => render(reports))
+const lookEveryMs = 250
+
+/**
+ * Prints the checks; succeeds when none failed. With nobody to ask, the question itself fails. With
+ * time to wait it asks again until all is in order or that is over, and prints what it saw last.
+ */
+export async function check(
+  parts: {
+    readonly agent: AdminSocket
+    readonly printer: Printer
+    readonly clock: Pick<Clock, 'elapsed'>
+  },
+  /** 0: ask once. */
+  settings: { readonly waitMs: number },
+): Promise<number> {
+  const { agent, printer, clock } = parts
+  const end = clock.elapsed() + settings.waitMs
+  let { answered, reports } = await allReports(agent)
+  while (hasFailed(reports) && clock.elapsed() < end) {
+    await delay(lookEveryMs)
+    ;({ answered, reports } = await allReports(agent))
+  }
+  printer.result(reports, () => render(reports))
   if (!answered) return exitCodes.unreachable
-  return reports.some(({ verdict }) => verdict === 'failed') ? exitCodes.notInOrder : exitCodes.ok
+  return hasFailed(reports) ? exitCodes.notInOrder : exitCodes.ok
+}
+
+function hasFailed(reports: readonly CheckReport[]): boolean {
+  return reports.some(({ verdict }) => verdict === 'failed')
 }
 
 async function allReports(

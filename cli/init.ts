@@ -7,7 +7,6 @@ import { mkdirSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { setTimeout } from 'node:timers/promises'
-import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
@@ -20,7 +19,7 @@ import {
 } from './agent-setup.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
-import { firstAddress, noAddress, preflight } from './preflight.ts'
+import { firstAddress, noAddress, preflight, writeMissing } from './preflight.ts'
 
 /** What may be chosen. */
 export interface InitSettings {
@@ -77,7 +76,7 @@ export async function init(parts: InitParts, settings: InitSettings): Promise<nu
   }
   mkdirSync(directory, { recursive: true, mode: 0o755 })
   const [[path, text] = ['', ''], [, config] = ['', '']] = Object.entries(files)
-  await writeFileAtomic(path, text, { mode: 0o644 })
+  await writeMissing({ [path]: text })
   note('starting mesh-controller: certificate authority, embedded store')
   units.enable([controllerUnit])
   const client = await reached(parts)

@@ -6,12 +6,13 @@
 import { createServer } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { existsSync, readFileSync } from 'node:fs'
+import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import type { ServiceUnits } from './client/service-units.ts'
 
 /** What a verb is about to do. */
 export interface PreflightSettings {
   readonly isRoot: boolean
-  /** What it will write, by path: whatever else stands there is somebody's work. */
+  /** The configs it needs, by path; see `holdsAll`. */
   readonly files: Readonly<Record<string, string>>
   readonly units: readonly string[]
   /** Ports that must be free, unless the unit that takes them already runs. */
@@ -32,7 +33,7 @@ export async function preflight(
     if (missing.length > 0) found.push(`no unit ${missing.join(', ')}: install the package first`)
   }
   for (const [path, text] of Object.entries(settings.files)) {
-    if (existsSync(path) && readFileSync(path, 'utf8') !== text)
+    if (existsSync(path) && !holdsAll(readFileSync(path, 'utf8'), text))
       found.push(`${path} is there already and says something else: this host is set up, or was`)
   }
   for (const { unit, port } of settings.ports) {
@@ -41,6 +42,25 @@ export async function preflight(
     if (problem !== '') found.push(problem)
   }
   return found
+}
+
+/** Whether the config of a host sets whatever `wanted` does; what else it sets is its author's own. */
+export function holdsAll(text: string, wanted: string): boolean {
+  try {
+    const there = JSON.parse(text) as Readonly<Record<string, unknown>> | null
+    return Object.entries(JSON.parse(wanted) as object).every(
+      ([key, value]) => JSON.stringify(there?.[key]) === JSON.stringify(value),
+    )
+  } catch {
+    return false
+  }
+}
+
+/** Writes configs that are not there yet; what passed `preflight` is kept as it is. */
+export async function writeMissing(files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [path, text] of Object.entries(files)) {
+    if (!existsSync(path)) await writeFileAtomic(path, text, { mode: 0o644 })
+  }
 }
 
 /** Says that an address must be named with that option. */

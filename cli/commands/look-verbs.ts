@@ -8,7 +8,7 @@ import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
 import { why } from '#cli/why.ts'
 import type { Context } from './context.ts'
-import { verb } from './options.ts'
+import { time, verb } from './options.ts'
 
 interface WhyOptions {
   readonly as?: string
@@ -24,9 +24,12 @@ export function addLookVerbs(program: Command, context: Context): void {
   verb(program, 'services', 'services this host can call, and where they are').action(() =>
     context.done(services(context.local())),
   )
-  verb(program, 'check', 'everything that is wrong here, with cause and fix').action(() =>
-    context.done(check(context.local())),
-  )
+  verb(program, 'check', 'everything that is wrong here, with cause and fix')
+    .option('--wait', 'until nothing fails any more', false)
+    .option('--timeout <time>', 'how long to wait at most', time, 60_000)
+    .action(({ wait, timeout }: { readonly wait: boolean; readonly timeout: number }) =>
+      context.done(check(context.local(), { waitMs: wait ? timeout : 0 })),
+    )
   verb(program, 'why <service>', 'walk the path of a call from this host, and name what breaks it')
     .option('--as <service>', 'as a service of this host; default: as the host itself')
     .option('--path <path>', 'also send a request for this path')

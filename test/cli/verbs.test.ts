@@ -13,6 +13,7 @@ import { schema } from '#cli/schema.ts'
 import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
 import { parseTtl, tokenCreate } from '#cli/token.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import type { AgentFacts, AuthzAnswer, ServicePolicyReport } from '#shared/model/admin.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
@@ -20,6 +21,8 @@ import { healthyFacts, withStatus } from '#test/support/agent-facts.ts'
 import { shortDir } from '#test/support/short-dir.ts'
 import { root } from '#test/support/sources.ts'
 
+const once = { waitMs: 0 }
+const clock = systemClock
 const logger = createLogger({ name: 'test', level: 'silent' })
 
 function paper(json: boolean): { printer: Printer; out: () => string; err: () => string } {
@@ -37,16 +40,17 @@ function paper(json: boolean): { printer: Printer; out: () => string; err: () =>
 
 async function agentWith(
   t: Test,
-  facts: AgentFacts,
+  facts: AgentFacts | (() => AgentFacts),
   answer: AuthzAnswer = { kind: 'bad-question', problem: 'none' },
 ): Promise<AdminSocket> {
   const socketPath = join(shortDir(t), 'agent.sock')
+  const now = typeof facts === 'function' ? facts : () => facts
   const source = {
-    status: () => facts.status,
-    services: () => facts.services,
-    manifests: () => facts.manifests,
-    certificates: () => facts.certificates,
-    policies: () => facts.policies,
+    status: () => now().status,
+    services: () => now().services,
+    manifests: () => now().manifests,
+    certificates: () => now().certificates,
+    policies: () => now().policies,
     generations: async () => [],
     explain: () => answer,
     explainCapture: async () => ({ kind: 'bad-question' as const, problem: 'none' }),
@@ -112,13 +116,28 @@ t.test('services lists instances and marks those of this host', async (t) => {
 
 t.test('check fails when one check does, with cause, fix and where to read on', async (t) => {
   const { printer, out } = paper(false)
-  t.equal(await check({ agent: await agentWith(t, healthyFacts), printer }), 0)
+  t.equal(await check({ agent: await agentWith(t, healthyFacts), printer, clock }, once), 0)
   const sick = paper(false)
   const agent = await agentWith(t, withStatus({ workers: [] }))
-  t.equal(await check({ agent, printer: sick.printer }), 1)
+  t.equal(await check({ agent, printer: sick.printer, clock }, once), 1)
   t.match(out(), /^ok +agent-socket/m)
   t.match(sick.out(), /^FAIL +workers-connected +no proxy worker/m)
   t.match(sick.out(), /cause: none was started[^]*fix: [^]*docs\/checks\.md#workers-connected/)
+})
+
+t.test('check --wait asks until nothing fails, and tells what it saw last', async (t) => {
+  let looks = 0
+  const mends = await agentWith(t, () => {
+    looks += 1
+    return looks < 20 ? withStatus({ workers: [] }) : healthyFacts
+  })
+  const { printer, out } = paper(false)
+  t.equal(await check({ agent: mends, printer, clock }, { waitMs: 60_000 }), 0)
+  t.match(out(), / 0 failed\n$/)
+  const sick = paper(false)
+  const agent = await agentWith(t, withStatus({ workers: [] }))
+  t.equal(await check({ agent, printer: sick.printer, clock }, { waitMs: 1 }), 1)
+  t.match(sick.out(), /^FAIL +workers-connected/m)
 })
 
 t.test(
@@ -126,7 +145,7 @@ t.test(
   async (t) => {
     const agent = new AdminSocket({ socketPath: join(shortDir(t), 'none.sock') })
     const { printer, out } = paper(true)
-    t.equal(await check({ agent, printer }), 3)
+    t.equal(await check({ agent, printer, clock }, once), 3)
     t.match(JSON.parse(out()), [{ name: 'agent-socket', verdict: 'failed', fix: /--socket/ }])
   },
 )
@@ -156,14 +175,14 @@ t.test('no name of a file and no word of an agent steers the terminal', async (t
   const agent = await agentWith(t, { ...healthyFacts, manifests })
   const { printer, out } = paper(false)
   await manifestStatus({ agent, printer })
-  await check({ agent, printer })
+  await check({ agent, printer, clock }, once)
   const dir = t.testdir({
     [`${evil}.json`]: '{"port": 0}',
     [`${evil}good.json`]: '{"name": "a", "port": 1}',
   })
   const files = [`${evil}.json`, `${evil}good.json`, `${evil}absent`].map((name) => join(dir, name))
   manifestValidate({ printer }, { files })
-  await check({ agent: new AdminSocket({ socketPath: join(dir, evil) }), printer })
+  await check({ agent: new AdminSocket({ socketPath: join(dir, evil) }), printer, clock }, once)
   // oxlint-disable-next-line eslint/no-control-regex
   t.notMatch(out(), /[\u0000-\u0009\u000b-\u001f\u0080-\u009f\u202e]/)
   t.match(out(), /a\?\[2Jb\?c\?:1:2: no[^]*\.json:1:10[^]*good\.json: good/)
