@@ -4,6 +4,7 @@
  */
 
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { hash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -27,6 +28,8 @@ const packages = [
   'ca-certificates',
   'curl',
   'dbus',
+  'etcd-client',
+  'etcd-server',
   'iproute2',
   'libatomic1',
   'libstdc++6',
@@ -37,7 +40,8 @@ const packages = [
   'systemd-sysv',
 ]
 const release = 'bookworm'
-const baseTree = join(tmpdir(), 'hostmesh-machine-base')
+/** Another list makes another tree. */
+const baseTree = join(tmpdir(), `hostmesh-machine-${hash('sha256', packages.join()).slice(0, 8)}`)
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const patience = { withinMs: 120_000 }
 const bridgeNet = '10.205.0'
@@ -53,6 +57,11 @@ export class Machine {
     this.name = facts.name
     this.address = facts.address
     this.#child = facts.child
+  }
+
+  /** Its first process, as this machine numbers it. */
+  get init(): number {
+    return this.#init
   }
 
   /** Runs a command there; throws with what it said unless it succeeds. */
@@ -164,6 +173,8 @@ function ensureBaseTree(say: (line: string) => void): void {
     execFileSync('debootstrap', words, { stdio: ['ignore', 'ignore', 'pipe'] })
     // Each machine has its own.
     for (const own of ['machine-id', 'hostname']) rmSync(join(making, 'etc', own), { force: true })
+    // Whoever wants one starts it.
+    execFileSync('systemctl', [`--root=${making}`, '--quiet', 'disable', 'etcd.service'])
     renameSync(making, baseTree)
   } finally {
     rmSync(making, { recursive: true, force: true })
