@@ -16,6 +16,8 @@ const root = dirname(import.meta.dirname)
 
 /** The real programs that tests run against. */
 const debianParts = [
+  'ansible-core',
+  'ansible-lint',
   'apache2-utils',
   'curl',
   'debootstrap',

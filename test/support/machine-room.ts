@@ -5,7 +5,7 @@
 
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { hash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { until } from './until.ts'
@@ -40,8 +40,13 @@ const packages = [
   'systemd-sysv',
 ]
 const release = 'bookworm'
+/** Nothing of these begins by itself. */
+const presets = 'disable etcd*\n'
 /** Another list makes another tree. */
-const baseTree = join(tmpdir(), `hostmesh-machine-${hash('sha256', packages.join()).slice(0, 8)}`)
+const baseTree = join(
+  tmpdir(),
+  `hostmesh-machine-${hash('sha256', [...packages, presets].join()).slice(0, 8)}`,
+)
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const patience = { withinMs: 120_000 }
 const bridgeNet = '10.205.0'
@@ -73,18 +78,26 @@ export class Machine {
 
   /** Runs a command there. */
   try(...command: readonly string[]): Ran {
-    // An empty environment: the test runner's own variables mean nothing there.
-    const words = ['-t', String(this.#init), '-a', 'env', '-i', path, 'LC_ALL=C', ...command]
-    const { status, stdout, stderr } = spawnSync('nsenter', words, {
+    const { status, stdout, stderr } = spawnSync('nsenter', this.#inside(command), {
       encoding: 'utf8',
       timeout: patience.withinMs,
     })
     return { code: status ?? 1, stdout, stderr }
   }
 
+  /** Starts a program there; it ends with the machine, unless before. */
+  start(...command: readonly string[]): ChildProcess {
+    return spawn('nsenter', this.#inside(command), { stdio: ['ignore', 'pipe', 'ignore'] })
+  }
+
   /** Runs a line of shell there; throws unless it succeeds. */
   shell(line: string): string {
     return this.run('sh', '-c', line)
+  }
+
+  /** With an empty environment: the test runner's own variables mean nothing there. */
+  #inside(command: readonly string[]): readonly string[] {
+    return ['-t', String(this.#init), '-a', 'env', '-i', path, 'LC_ALL=C', ...command]
   }
 
   /** Waits until systemd has started everything. */
@@ -173,7 +186,9 @@ function ensureBaseTree(say: (line: string) => void): void {
     execFileSync('debootstrap', words, { stdio: ['ignore', 'ignore', 'pipe'] })
     // Each machine has its own.
     for (const own of ['machine-id', 'hostname']) rmSync(join(making, 'etc', own), { force: true })
-    // Whoever wants one starts it.
+    // Else the first boot enables it.
+    mkdirSync(join(making, 'etc/systemd/system-preset'), { recursive: true })
+    writeFileSync(join(making, 'etc/systemd/system-preset/50-test.preset'), presets)
     execFileSync('systemctl', [`--root=${making}`, '--quiet', 'disable', 'etcd.service'])
     renameSync(making, baseTree)
   } finally {

@@ -16,6 +16,8 @@ export type Need =
   | 'etcdctl'
   | 'nginx'
   | 'python3'
+  | 'ansible-playbook'
+  | 'ansible-lint'
   | 'redis-server'
   | 'redis-cli'
   | 'psql'
@@ -70,6 +72,8 @@ function lack(need: Need): string {
     case 'etcdctl':
     case 'nginx':
     case 'python3':
+    case 'ansible-playbook':
+    case 'ansible-lint':
     case 'redis-server':
     case 'redis-cli':
     case 'psql':

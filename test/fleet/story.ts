@@ -1,0 +1,157 @@
+/**
+ * Owns what a fleet goes through, from machines with nothing to a mesh that serves, from one version to
+ * the next under load, and back to machines with nothing; each claim is a row.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Result } from '#test/bench/result.ts'
+import type { Machine, MachineTest } from '#test/support/machine-room.ts'
+import { root } from '#test/support/sources.ts'
+import { until } from '#test/support/until.ts'
+import { Callers } from './callers.ts'
+import { anotherVersion, Fleet, packageIn, ports, type Played } from './fleet.ts'
+
+/** How much of everything. */
+export interface StorySettings {
+  /** `full` as docs/operations.md says, `brief` for the test command. */
+  readonly size: 'full' | 'brief'
+  /** Takes each row as soon as it is known. */
+  readonly onRow: (row: Result) => void
+}
+
+const sizes = {
+  full: { machines: ['m1', 'm2', 'm3', 'm4'], storeNodes: 3, requests: 100_000, streams: 25 },
+  brief: { machines: ['m1', 'm2'], storeNodes: 1, requests: 20_000, streams: 10 },
+} as const
+const versions = { next: '99.0.0', broken: '99.0.1' } as const
+const patience = { withinMs: 180_000 }
+
+/** Plays all of it; throws where going on makes no sense. */
+export async function fleetStory(t: MachineTest, settings: StorySettings): Promise<void> {
+  const size = sizes[settings.size]
+  const directory = join(root, '.package', `fleet-${process.pid}`)
+  mkdirSync(directory, { recursive: true })
+  t.teardown(async () => rmSync(directory, { recursive: true, force: true }))
+  const atMost = (metric: string, ours: number, goal: number): void => {
+    const none = { peer: Number.NaN, peerName: '', ratio: Number.NaN }
+    settings.onRow({ name: 'fleet', metric, ours, ...none, goal, ok: ours <= goal })
+  }
+  /** Fails loudly unless the playbook ended as it should. */
+  const ended = (what: string, played: Played, code: 'well' | 'badly'): Played => {
+    const { seconds, output } = played
+    t.comment(`${what}: ${seconds.toFixed(0)} s`)
+    if ((played.code === 0) === (code === 'well')) return played
+    throw new Error(`${what} ended with ${played.code}:\n${output.slice(-8000)}`)
+  }
+
+  const packages = makePackages(directory)
+  const { storeNodes } = size
+  const fleet = await Fleet.boot(t, { machines: size.machines, storeNodes, directory, packages })
+  const { machines } = fleet
+  const before = machines.map((machine) => fleet.traces(machine))
+  const { version: first } = packageIn(packages)
+  const now = { mesh_version: first, mesh_waves: [1, '100%'] }
+  makeVersions(packages)
+
+  const foretold = ended('site.yml --check', await fleet.play('site', now, '--check'), 'well')
+  const site = ended('site.yml', await fleet.play('site', now, '-vvv'), 'well')
+  atMost('hosts on which --check foretold other changes', differing(foretold, site), 0)
+  atMost(
+    'join tokens in what Ansible says at -vvv',
+    site.output.match(/hmjoin1\.\w/g)?.length ?? 0,
+    0,
+  )
+  for (const machine of machines) await serves(machine)
+  const again = ended('site.yml again', await fleet.play('site', now), 'well')
+  atMost('changed by a second run', sum(again.changed), 0)
+
+  const { streams } = size
+  const callers = new Callers(machines, { kept: 8, fresh: 2, streams, pauseMs: 5 })
+  t.teardown(() => callers.stop())
+  const all = streams * machines.length
+  await until('every stream is open', () => callers.open === all, patience)
+
+  const broken = { ...now, mesh_version: versions.broken, mesh_gate_timeout: '15s' }
+  const stopped = ended(
+    'upgrade.yml to what is broken',
+    await fleet.play('upgrade', broken),
+    'badly',
+  )
+  const touched = Object.values(stopped.changed).filter((count) => count > 0).length
+  atMost('hosts touched by a broken version', touched, 1)
+  atMost('hosts not at their former version after it', lag(machines, first), 0)
+
+  const next = { ...now, mesh_version: versions.next }
+  ended('upgrade.yml', await fleet.play('upgrade', next), 'well')
+  atMost('hosts not at the next version after upgrade.yml', lag(machines, versions.next), 0)
+  await until('enough requests', () => callers.requests >= size.requests, {
+    withinMs: settings.size === 'full' ? 1_800_000 : 600_000,
+  })
+  for (const failure of callers.failures) t.comment(failure)
+  atMost(`failed of ${callers.requests} requests meanwhile`, callers.failed, 0)
+  atMost(`cut of ${all} streams held meanwhile`, callers.cut, 0)
+  await callers.stop()
+
+  ended('remove.yml', await fleet.play('remove', { mesh_remove: true }), 'well')
+  for (const [index, machine] of machines.entries()) {
+    const left = difference(before[index] ?? '', fleet.traces(machine))
+    for (const line of left.slice(0, 20)) t.comment(`${machine.name}: ${line}`)
+    atMost(`lines of its state that remove.yml left different on ${machine.name}`, left.length, 0)
+  }
+}
+
+/** One package, plain: large, and made in seconds. */
+function makePackages(directory: string): string {
+  const out = join(directory, 'packages')
+  const words = ['run', '--silent', 'package', '--', '--plain', '--out', out]
+  execFileSync('npm', words, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  return out
+}
+
+function makeVersions(packages: string): void {
+  const { path } = packageIn(packages)
+  anotherVersion(path, versions.next)
+  anotherVersion(path, versions.broken, 'throw new Error("broken on purpose")')
+}
+
+async function serves(machine: Machine): Promise<void> {
+  const words = ['--silent', '--fail', `http://127.0.0.1:${ports.upstream}/`]
+  const answers = (): boolean => machine.try('curl', ...words).stdout.includes('"host"')
+  await until(`${machine.name} reaches the service`, answers, patience)
+}
+
+/** How many machines have, or run, another version. */
+function lag(machines: readonly Machine[], version: string): number {
+  const all = machines.filter((machine) => {
+    const there = machine.try(
+      'dpkg-query',
+      '--show',
+      '--showformat=${Status} ${Version}',
+      'hostmesh',
+    )
+    const status = machine.try('meshctl', 'status').stdout
+    return (
+      there.stdout !== `install ok installed ${version}` || !status.includes(`version ${version},`)
+    )
+  })
+  return all.length
+}
+
+function differing(one: Played, other: Played): number {
+  return Object.keys(other.changed).filter((host) => one.changed[host] !== other.changed[host])
+    .length
+}
+
+function sum(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((total, count) => total + count, 0)
+}
+
+function difference(before: string, after: string): readonly string[] {
+  const [was, is] = [new Set(before.split('\n')), new Set(after.split('\n'))]
+  return [
+    ...[...was].filter((line) => !is.has(line)).map((line) => `- ${line}`),
+    ...[...is].filter((line) => !was.has(line)).map((line) => `+ ${line}`),
+  ]
+}
