@@ -13,12 +13,14 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { StatusReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import type { ServiceUnits } from './client/service-units.ts'
+import type { MachineFacts } from './machine-fitness.ts'
 import { writeMissing } from './preflight.ts'
 
 /** Collaborators. */
 export interface AgentSetupParts {
   readonly agent: AdminSocket
   readonly units: ServiceUnits
+  readonly machine: () => MachineFacts
   readonly clock: Clock
   readonly note: (line: string) => void
 }

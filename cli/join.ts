@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
-import { formatHostPort, parseHostPort } from '#shared/rpc/host-port.ts'
+import { formatHostPort, parseHostPort, type HostPort } from '#shared/rpc/host-port.ts'
 import {
   agentConfig,
   agentPorts,
@@ -10,6 +10,7 @@ import {
   setUpAgent,
   type AgentSetupParts,
 } from './agent-setup.ts'
+import { controllerProblem } from './client/controller-probe.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
 import { firstAddress, noAddress, preflight } from './preflight.ts'
@@ -47,6 +48,7 @@ export async function join(
     ...(address.ok ? [] : [`the controller’s address ${address.problem}`]),
     ...(token.text === '' ? [token.problem] : []),
     ...(hasAddress ? [] : [noAddress('--address')]),
+    ...(address.ok ? await reachable(parts, address.value) : []),
     ...(await preflight(parts, {
       isRoot: settings.isRoot,
       files: { [`${directory}/agent.json`]: config },
@@ -63,6 +65,14 @@ export async function join(
   const facts = { host: status.host, trustDomain: status.trustDomain, controller }
   printer.result(facts, () => `host ${facts.host} serves in mesh ${facts.trustDomain}`)
   return exitCodes.ok
+}
+
+async function reachable(
+  { clock }: Pick<AgentSetupParts, 'clock'>,
+  { host, port }: HostPort,
+): Promise<readonly string[]> {
+  const problem = await controllerProblem({ host, port, nowMs: clock.now() })
+  return problem === '' ? [] : [problem]
 }
 
 function readToken(file: string): { readonly text: string; readonly problem: string } {

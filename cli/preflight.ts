@@ -8,6 +8,7 @@ import { networkInterfaces } from 'node:os'
 import { existsSync, readFileSync } from 'node:fs'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import type { ServiceUnits } from './client/service-units.ts'
+import { machineProblems, type MachineFacts } from './machine-fitness.ts'
 
 /** What a verb is about to do. */
 export interface PreflightSettings {
@@ -21,7 +22,7 @@ export interface PreflightSettings {
 
 /** What is in the way, in words with a fix each; empty when nothing is. */
 export async function preflight(
-  parts: { readonly units: ServiceUnits },
+  parts: { readonly units: ServiceUnits; readonly machine: () => MachineFacts },
   settings: PreflightSettings,
 ): Promise<readonly string[]> {
   const found: string[] = []
@@ -31,6 +32,9 @@ export async function preflight(
   } else {
     const missing = settings.units.filter((unit) => !parts.units.has(unit))
     if (missing.length > 0) found.push(`no unit ${missing.join(', ')}: install the package first`)
+  }
+  if (settings.isRoot) {
+    found.push(...machineProblems(parts.machine(), !Object.keys(settings.files).some(isUncaptured)))
   }
   for (const [path, text] of Object.entries(settings.files)) {
     if (existsSync(path) && !holdsAll(readFileSync(path, 'utf8'), text))
@@ -42,6 +46,11 @@ export async function preflight(
     if (problem !== '') found.push(problem)
   }
   return found
+}
+
+/** Whether a config is there that switches capture off. */
+function isUncaptured(path: string): boolean {
+  return existsSync(path) && holdsAll(readFileSync(path, 'utf8'), '{"capture":"off"}')
 }
 
 /** Whether the config of a host sets whatever `wanted` does; what else it sets is its author's own. */

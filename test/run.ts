@@ -23,6 +23,8 @@ const debianParts = [
   'debootstrap',
   'etcd-client',
   'etcd-server',
+  'fish',
+  'groff-base',
   'iproute2',
   'libatomic1',
   'nftables',
@@ -38,6 +40,7 @@ const debianParts = [
   'systemd-container',
   'util-linux',
   'wrk',
+  'zsh',
 ]
 
 function testFiles(filters: readonly string[]): string[] {

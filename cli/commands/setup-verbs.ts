@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { systemdUnits } from '#cli/client/service-units.ts'
 import { init } from '#cli/init.ts'
 import { join } from '#cli/join.ts'
+import { machineFacts } from '#cli/machine-fitness.ts'
 import type { Context } from './context.ts'
 import { verb } from './options.ts'
 
@@ -29,7 +30,7 @@ export function addSetupVerbs(program: Command, context: Context): void {
     .action((options: InitOptions) => {
       const { advertise = null, host = null, trustDomain } = options
       const controller = () => context.openController()
-      const parts = { ...context.local(), units: systemdUnits, controller }
+      const parts = { ...context.local(), units: systemdUnits, machine: machineFacts, controller }
       return context.done(init(parts, { isRoot, advertise, host, trustDomain }))
     })
   verb(
@@ -42,7 +43,7 @@ export function addSetupVerbs(program: Command, context: Context): void {
     .option('--address <ip>', 'where other hosts reach this one; default: its first address')
     .action((controller: string, options: JoinOptions) => {
       const { tokenFile, host = null, address = null } = options
-      const parts = { ...context.local(), units: systemdUnits }
+      const parts = { ...context.local(), units: systemdUnits, machine: machineFacts }
       return context.done(join(parts, { isRoot, controller, tokenFile, host, address }))
     })
 }

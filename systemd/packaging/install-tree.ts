@@ -4,9 +4,22 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, cpSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { completions } from './completions.ts'
 import type { Architecture } from './debian-control.ts'
+import { manual } from './manual.ts'
+import { verbTree } from './verb-tree.ts'
 
 /** What goes where; directories whole. */
 const places: readonly (readonly [from: string, to: string, mode?: number])[] = [
@@ -16,6 +29,7 @@ const places: readonly (readonly [from: string, to: string, mode?: number])[] = 
   ['cli', 'usr/lib/hostmesh/cli'],
   ['package.json', 'usr/lib/hostmesh/package.json'],
   ['docs', 'usr/share/doc/hostmesh'],
+  ['docs/manifest.schema.json', 'usr/share/hostmesh/manifest.schema.json'],
   ['README.md', 'usr/share/doc/hostmesh/README.md'],
   ['ARCHITECTURE.md', 'usr/share/doc/hostmesh/ARCHITECTURE.md'],
   ['CHANGELOG.md', 'usr/share/doc/hostmesh/CHANGELOG.md'],
@@ -37,15 +51,20 @@ const leftOut = ['cli/demo', 'cli/setup.mjs', 'cli/debian.mjs', 'cli/debian.d.mt
 export function installTree(settings: {
   readonly root: string
   readonly tree: string
+  readonly version: string
   readonly architecture: Architecture
 }): void {
-  const { root, tree, architecture } = settings
+  const { root, tree, architecture, version } = settings
   for (const [from, to, mode = 0o644] of places) {
     const target = join(tree, to)
     mkdirSync(dirname(target), { recursive: true })
     const filter = (path: string): boolean => !leftOut.some((out) => path === join(root, out))
     cpSync(join(root, from), target, { recursive: true, filter })
     if (lstatSync(target).isFile()) chmodSync(target, mode)
+  }
+  for (const [to, bytes] of made(version)) {
+    mkdirSync(dirname(join(tree, to)), { recursive: true })
+    writeFileSync(join(tree, to), bytes, { mode: 0o644 })
   }
   const library = join(tree, 'usr/lib/hostmesh')
   cpSync(join(root, 'package-lock.json'), join(library, 'package-lock.json'))
@@ -63,8 +82,25 @@ export function installTree(settings: {
   renameSync(join(runtime, 'bin/node'), join(library, 'bin/node'))
   chmodSync(join(library, 'bin/node'), 0o755)
   rmSync(runtime, { recursive: true })
+  // Links for a checkout; one of them leads to what was just moved.
+  rmSync(join(library, 'node_modules/.bin'), { recursive: true, force: true })
   rmSync(join(library, 'package-lock.json'))
   rmSync(join(library, 'node_modules/.package-lock.json'))
+}
+
+/** Files that are made from the command line and the settings there are. */
+function made(version: string): readonly (readonly [to: string, bytes: string | Buffer])[] {
+  const verbs = verbTree()
+  const { bash, zsh, fish } = completions(verbs)
+  const pages = Object.entries(manual(verbs, version)).map(
+    ([name, text]) => [`usr/share/man/man${name.at(-1)}/${name}.gz`, gzipSync(text)] as const,
+  )
+  return [
+    ['usr/share/bash-completion/completions/meshctl', bash],
+    ['usr/share/zsh/vendor-completions/_meshctl', zsh],
+    ['usr/share/fish/vendor_completions.d/meshctl.fish', fish],
+    ...pages,
+  ]
 }
 
 /** The bytes of all files of a tree. */

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { billOfMaterials } from './bill-of-materials.ts'
 import { debianControl, debianNames, type Architecture } from './debian-control.ts'
@@ -48,7 +48,7 @@ function packageFor({ architecture, out, epoch, plain }: Order): readonly string
   const tree = join(out, name)
   rmSync(tree, { recursive: true, force: true })
   say(`${name}: putting the tree together`)
-  installTree({ root, tree, architecture })
+  installTree({ root, tree, architecture, version })
   const control = debianControl({
     version,
     architecture,
@@ -108,7 +108,7 @@ const architectures = (values.arch === 'all' ? ['x64', 'arm64'] : [values.arch])
 for (const name of architectures) {
   if (!Object.hasOwn(debianNames, name)) throw new TypeError(`--arch must be x64, arm64 or all`)
 }
-const out = join(root, values.out)
+const out = resolve(root, values.out)
 mkdirSync(out, { recursive: true })
 process.umask(0o022)
 const epoch = sourceEpoch()

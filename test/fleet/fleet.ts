@@ -99,7 +99,7 @@ EOF
       ls -d /run/mesh /var/cache/mesh 2>&1
       cat /etc/passwd /etc/group
       systemctl list-unit-files --no-legend --no-pager
-      systemctl list-units --all --no-legend --no-pager --plain 'mesh-*' 'etcd*'
+      systemctl list-units --no-legend --no-pager --plain 'mesh-*' 'etcd*'
       nft list ruleset; ip rule; ip route show table all; ip -6 route show table all`)
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Result } from '#test/bench/result.ts'
 import type { Machine, MachineTest } from '#test/support/machine-room.ts'
@@ -22,8 +22,14 @@ export interface StorySettings {
 }
 
 const sizes = {
-  full: { machines: ['m1', 'm2', 'm3', 'm4'], storeNodes: 3, requests: 100_000, streams: 25 },
-  brief: { machines: ['m1', 'm2'], storeNodes: 1, requests: 20_000, streams: 10 },
+  full: {
+    machines: ['m1', 'm2', 'm3', 'm4'],
+    storeNodes: 3,
+    requests: 100_000,
+    streams: 25,
+    pauseMs: 20,
+  },
+  brief: { machines: ['m1', 'm2'], storeNodes: 1, requests: 20_000, streams: 10, pauseMs: 50 },
 } as const
 const versions = { next: '99.0.0', broken: '99.0.1' } as const
 const patience = { withinMs: 180_000 }
@@ -34,6 +40,8 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
   const directory = join(root, '.package', `fleet-${process.pid}`)
   mkdirSync(directory, { recursive: true })
   t.teardown(async () => rmSync(directory, { recursive: true, force: true }))
+  const logs = join(root, '.package/fleet-logs')
+  mkdirSync(logs, { recursive: true })
   const atMost = (metric: string, ours: number, goal: number): void => {
     const none = { peer: Number.NaN, peerName: '', ratio: Number.NaN }
     settings.onRow({ name: 'fleet', metric, ours, ...none, goal, ok: ours <= goal })
@@ -42,6 +50,7 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
   const ended = (what: string, played: Played, code: 'well' | 'badly'): Played => {
     const { seconds, output } = played
     t.comment(`${what}: ${seconds.toFixed(0)} s`)
+    writeFileSync(join(logs, `${what}.log`), output)
     if ((played.code === 0) === (code === 'well')) return played
     throw new Error(`${what} ended with ${played.code}:\n${output.slice(-8000)}`)
   }
@@ -67,8 +76,8 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
   const again = ended('site.yml again', await fleet.play('site', now), 'well')
   atMost('changed by a second run', sum(again.changed), 0)
 
-  const { streams } = size
-  const callers = new Callers(machines, { kept: 8, fresh: 2, streams, pauseMs: 5 })
+  const { streams, pauseMs } = size
+  const callers = new Callers(machines, { kept: 8, fresh: 2, streams, pauseMs })
   t.teardown(() => callers.stop())
   const all = streams * machines.length
   await until('every stream is open', () => callers.open === all, patience)

@@ -18,6 +18,10 @@ export type Need =
   | 'python3'
   | 'ansible-playbook'
   | 'ansible-lint'
+  | 'dpkg-deb'
+  | 'fish'
+  | 'groff'
+  | 'zsh'
   | 'redis-server'
   | 'redis-cli'
   | 'psql'
@@ -74,6 +78,10 @@ function lack(need: Need): string {
     case 'python3':
     case 'ansible-playbook':
     case 'ansible-lint':
+    case 'dpkg-deb':
+    case 'fish':
+    case 'groff':
+    case 'zsh':
     case 'redis-server':
     case 'redis-cli':
     case 'psql':
