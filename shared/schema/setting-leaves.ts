@@ -20,7 +20,7 @@ interface Shape {
 
 /** Every setting of a schema, in its order. */
 export function settingLeaves(schema: TObject): readonly SettingLeaf[] {
-  return leavesOf(schema as Shape, '')
+  return leavesOf(schema, '')
 }
 
 function leavesOf(shape: Shape, prefix: string): SettingLeaf[] {

@@ -22,7 +22,7 @@ function wordsAt(root: Verb, verb: Verb): readonly (readonly [word: string, mean
   return [
     ...verb.verbs.map(({ path, description }) => [path.at(-1) ?? '', description] as const),
     ...verb.choices.map((choice) => [choice, ''] as const),
-    ...[...new Map(options.map((one) => [one.name, one.description])).entries()],
+    ...new Map(options.map((one) => [one.name, one.description])),
     ['--help', 'how it is used'] as const,
   ]
 }
