@@ -10,6 +10,8 @@ import { join } from 'node:path'
 import { once } from 'node:events'
 import { findProgram } from '#cli/find-program.ts'
 import { makeTestCa } from '#test/support/certs.ts'
+import { noEtcd } from '#test/support/etcd.ts'
+import { KnownInstances } from './known-instances.ts'
 import { BenchMesh } from './mesh.ts'
 import { envoyHop, envoyPairCallee, envoyPairCaller, findEnvoy } from './peers/envoy.ts'
 import {
@@ -24,7 +26,7 @@ import { cpuSeconds, Program } from './program.ts'
 
 /** Something that carries requests to the origin. */
 export interface Contender {
-  readonly name: 'hostmesh' | 'nginx' | 'envoy'
+  readonly name: 'hostmesh' | 'hostmesh with 10' | 'nginx' | 'envoy'
   readonly at: Place
   pids(): readonly number[]
 }
@@ -48,6 +50,8 @@ export class Bench {
   readonly #programs: Program[] = []
   #origin: { readonly http: Place; readonly raw: Place } | null = null
   #mesh: BenchMesh | null = null
+  /** Meshes and stores beside the one. */
+  readonly #others: { stop(): Promise<void> }[] = []
   #files: PairFiles | null = null
   #envoy: string | null | undefined
 
@@ -80,6 +84,28 @@ export class Bench {
     this.settings.say('starting the mesh')
     const ports = { http: http.port, raw: raw.port }
     return (this.#mesh = await BenchMesh.start(ports, cores.proxy, this.settings.profile))
+  }
+
+  /**
+   * A mesh of its own that can be told of any number of instances; null where there is no etcd, which
+   * takes them from anybody.
+   */
+  async meshToTell(): Promise<{
+    readonly mesh: BenchMesh
+    readonly tell: (instances: number) => Promise<void>
+  } | null> {
+    if (noEtcd !== null) {
+      this.settings.say(`what a mesh knows is not measured: ${noEtcd}`)
+      return null
+    }
+    const { http, raw } = await this.origin()
+    const store = await KnownInstances.start(join(this.#dir, `etcd-${this.#others.length}`))
+    this.#others.push(store)
+    this.settings.say('starting a mesh on an etcd')
+    const ports = { http: http.port, raw: raw.port }
+    const mesh = await BenchMesh.start(ports, cores.proxy, null, store.url)
+    this.#others.push(mesh)
+    return { mesh, tell: (instances) => store.tell(mesh, instances) }
   }
 
   /** One plain nginx. */
@@ -153,6 +179,7 @@ export class Bench {
   /** Ends everything. */
   async stop(): Promise<void> {
     await this.#mesh?.stop()
+    for (const other of this.#others.toReversed()) await other.stop()
     for (const program of this.#programs.toReversed()) await program.stop()
     rmSync(this.#dir, { recursive: true, force: true })
   }

@@ -23,11 +23,15 @@ export class BenchMesh {
     this.#core = core
   }
 
-  /** Starts everything; `origin` becomes the services `orders` (HTTP) and `raw` (TCP) of one host. */
+  /**
+   * Starts everything; `origin` becomes the services `orders` (HTTP) and `raw` (TCP) of one host.
+   * @param store an etcd, where it is not the controller's own store
+   */
   static async start(
     origin: { readonly http: number; readonly raw: number },
     core: number,
     profile: string | null,
+    store?: string,
   ): Promise<BenchMesh> {
     const world = new World(
       {
@@ -53,7 +57,7 @@ export class BenchMesh {
       },
     )
     try {
-      await world.startController()
+      await world.startController(store === undefined ? {} : { store })
       await world.startAgents()
       const [caller, callee] = world.hosts
       callee.dropManifest('orders', { port: origin.http, address: '127.0.0.1' })
@@ -89,6 +93,16 @@ export class BenchMesh {
       )
     })
     return { address: caller.place.local, port: listenerPort }
+  }
+
+  /** Waits until the worker on the service's host acts on a view of so many services. */
+  async knows(services: number): Promise<void> {
+    const { admin } = this.#world.hosts[1]
+    await this.#world.until(`${services} services are known`, async () => {
+      const { snapshot, workers } = await admin.ask('status')
+      const known = (await admin.ask('services')).length
+      return known >= services && workers.every(({ applied }) => applied === snapshot.sequence)
+    })
   }
 
   /** Where a caller on the service's own host reaches it. */

@@ -79,10 +79,30 @@ export async function http1Local(bench: Bench): Promise<Result[]> {
     at: mesh.local('orders'),
     pids: () => mesh.calleePids,
   }
-  return compare(bench, 'http1-local', [ours, await bench.nginxHop(), await bench.envoyHop()], {
+  const peers = [await bench.nginxHop(), await bench.envoyHop()]
+  const results = await compare(bench, 'http1-local', [ours, ...peers], {
     connections: 64,
     metric: 'µs CPU / request, 64 connections',
     goals: { nginx: 1.5, envoy: 0.75 },
+  })
+  return [...results, ...(await knowing(bench))]
+}
+
+/** Requests cost the same however much the mesh knows. */
+async function knowing(bench: Bench): Promise<Result[]> {
+  const [many, few] = [await bench.meshToTell(), await bench.meshToTell()]
+  if (many === null || few === null) return []
+  await many.tell(10_000)
+  await few.tell(10)
+  const contenders = ([many, few] as const).map(({ mesh }, at): Contender => ({
+    name: at === 0 ? 'hostmesh' : 'hostmesh with 10',
+    at: mesh.local('orders'),
+    pids: () => mesh.calleePids,
+  }))
+  return compare(bench, 'http1-local', contenders, {
+    connections: 64,
+    metric: 'µs CPU / request, 64 connections, 10,000 instances known',
+    goals: { 'hostmesh with 10': 1.1 },
   })
 }
 

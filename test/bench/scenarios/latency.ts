@@ -41,7 +41,7 @@ export async function latency(bench: Bench): Promise<Result[]> {
       const mine = median(samples.get('hostmesh')?.[quantile] ?? [])
       const peer = Math.max(floorMicros, median(samples.get(name)?.[quantile] ?? []))
       const ratio = mine / peer
-      const goal = name === 'hostmesh' ? null : goals[name]
+      const goal = name === 'nginx' || name === 'envoy' ? goals[name] : null
       return {
         name: 'latency',
         metric: `added ${quantile}, µs`,

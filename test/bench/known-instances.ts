@@ -1,0 +1,70 @@
+/**
+ * Owns a mesh that knows many instances: services on hosts that are not there, written into its store
+ * as their agents would write them. Nobody calls them; what they cost those who only know them is the
+ * question.
+ */
+
+import { presenceOf, instanceOf, entryOf } from '#test/support/mesh-records.ts'
+import { TestEtcd } from '#test/support/etcd.ts'
+import { must, parseInstanceId } from '#shared/model/names.ts'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { openEtcd } from '#shared/store/etcd.ts'
+import type { BenchMesh } from './mesh.ts'
+
+/** Of each service, each on another host. */
+const instancesOfService = 10
+const hosts = 100
+/** What one transaction of etcd takes. */
+const most = 100
+
+/** A store of its own for a mesh that is to know much. */
+export class KnownInstances {
+  readonly #etcd: TestEtcd
+
+  private constructor(etcd: TestEtcd) {
+    this.#etcd = etcd
+  }
+
+  /** Starts the store. */
+  static async start(directory: string): Promise<KnownInstances> {
+    return new KnownInstances(await TestEtcd.start(directory))
+  }
+
+  get url(): string {
+    return this.#etcd.url
+  }
+
+  /** Writes so many instances and waits until the mesh knows them. */
+  async tell(mesh: BenchMesh, instances: number): Promise<void> {
+    const store = openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [this.url] })
+    const entries = [...presences(), ...records(instances)]
+    try {
+      for (let at = 0; at < entries.length; at += most) {
+        const success = entries
+          .slice(at, at + most)
+          .map(([key, value]) => ({ kind: 'put', key, value }) as const)
+        await store.transact({ compare: [], success })
+      }
+    } finally {
+      store.close()
+    }
+    await mesh.knows(Math.ceil(instances / instancesOfService))
+  }
+
+  async stop(): Promise<void> {
+    await this.#etcd.kill()
+  }
+}
+
+function* presences(): Generator<readonly [string, string]> {
+  for (let n = 0; n < hosts; n++) yield entryOf(presenceOf(`far-${n}`, { address: `10.9.0.${n}` }))
+}
+
+function* records(count: number): Generator<readonly [string, string]> {
+  for (let n = 0; n < count; n++) {
+    const id = must(parseInstanceId(String(n % instancesOfService)))
+    yield entryOf(
+      instanceOf(`known-${Math.floor(n / instancesOfService)}`, `far-${n % hosts}`, { id }),
+    )
+  }
+}
