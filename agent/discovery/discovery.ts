@@ -60,6 +60,9 @@ export interface LocalFacts {
 /** Where the view of other hosts comes from. */
 export type ViewSource = 'store' | 'disk' | 'none'
 
+/** Between two snapshots of 10,000 records lie 100 ms. */
+const entriesPerMs = 100
+
 /** See the header. */
 export class Discovery {
   readonly #parts: DiscoveryParts
@@ -75,6 +78,7 @@ export class Discovery {
   #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
   #snapshot: Snapshot
   #gathering: Timer | null = null
+  #emittedAtMs = -Infinity
   #saving: Timer | null = null
   #savedAtMs = -Infinity
   #expiring: Timer | null = null
@@ -273,12 +277,23 @@ export class Discovery {
 
   #gather(): void {
     if (this.#stopped || this.#unsubscribe === null) return
-    this.#gathering ??= this.#parts.clock.after(this.#settings.gatherMs ?? 10, () => this.#emit())
+    this.#gathering ??= this.#parts.clock.after(this.#gatherInMs(), () => this.#emit())
+  }
+
+  /**
+   * Soon after a quiet time. A snapshot is handed over whole: the larger the mesh, the less often, so
+   * that a storm of changes costs a bounded part of the time, here and in the workers.
+   */
+  #gatherInMs(): number {
+    const { clock, store } = this.#parts
+    const pauseMs = store.view.entries.size / entriesPerMs
+    return Math.max(this.#settings.gatherMs ?? 10, this.#emittedAtMs + pauseMs - clock.elapsed())
   }
 
   #emit(): void {
     this.#gathering?.stop()
     this.#gathering = null
+    this.#emittedAtMs = this.#parts.clock.elapsed()
     const before = this.#snapshot
     const services = this.#catalog.services()
     const hosts = this.#catalog.hosts()

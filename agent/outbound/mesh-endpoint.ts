@@ -46,13 +46,12 @@ export class MeshEndpoint extends Endpoint {
   readonly #clock: Clock
   readonly #ejection: EjectionSettings
   readonly #onEjected: (endpoint: MeshEndpoint) => void
-  readonly #upstreams = new Map<SpiffeId, PooledUpstream>()
   /** What it carries and may, where it is on this host; its own agent knows it otherwise. */
   readonly load: InstanceLoad | null
-  /** The decision that was last made for each caller. */
-  readonly decisions = new Map<SpiffeId, Extract<Decision, { kind: 'forward' }>>()
-  /** A list of it alone, made once for all requests that try it first. */
-  readonly alone: readonly MeshEndpoint[] = [this]
+  // Of ten thousand instances most are never called from here: what callers need comes with them.
+  #upstreams: Map<SpiffeId, PooledUpstream> | null = null
+  #decisions: Map<SpiffeId, Extract<Decision, { kind: 'forward' }>> | null = null
+  #alone: readonly MeshEndpoint[] | null = null
   /** Its fellow instances, itself included; replaced with every change of the service. */
   siblings: readonly Endpoint[] = []
 
@@ -80,6 +79,16 @@ export class MeshEndpoint extends Endpoint {
     this.host = place.kind === 'far' ? parts.hosts.lifeOf(place.host) : null
   }
 
+  /** The decision that was last made for each caller. */
+  get decisions(): Map<SpiffeId, Extract<Decision, { kind: 'forward' }>> {
+    return (this.#decisions ??= new Map())
+  }
+
+  /** A list of it alone, made once for all requests that try it first. */
+  get alone(): readonly MeshEndpoint[] {
+    return (this.#alone ??= [this])
+  }
+
   /** Whether it would be given more than it may. */
   get isFull(): boolean {
     return this.load?.isFull === true
@@ -93,6 +102,7 @@ export class MeshEndpoint extends Endpoint {
 
   /** The upstream by which `caller` reaches this instance. */
   upstreamFor(caller: SpiffeId): Upstream {
+    this.#upstreams ??= new Map()
     let upstream = this.#upstreams.get(caller)
     if (upstream === undefined) this.#upstreams.set(caller, (upstream = this.#make(this, caller)))
     return upstream
@@ -120,9 +130,9 @@ export class MeshEndpoint extends Endpoint {
 
   /** Out of the view: idle channels go, open ones finish. */
   retire(): void {
-    for (const upstream of this.#upstreams.values()) upstream.close()
-    this.#upstreams.clear()
-    this.decisions.clear()
+    for (const upstream of this.#upstreams?.values() ?? []) upstream.close()
+    this.#upstreams = null
+    this.#decisions = null
   }
 
   #blame(kind: 'connect' | 'error'): void {

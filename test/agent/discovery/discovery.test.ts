@@ -131,6 +131,24 @@ t.test('changes that come together make one snapshot', async (t) => {
   t.equal(discovery.source, 'store')
 })
 
+t.test('the larger the mesh, the fewer snapshots a storm of changes makes', async (t) => {
+  const { clock, store, snapshots } = await discovering()
+  const many = Array.from({ length: 4999 }, (_, n) => instanceOf(`s${n}`, 'a'))
+  await clock.advance(1000)
+  store.list(presenceOf('a'), ...many)
+  await clock.advance(10)
+  t.equal(snapshots.length, 2, 'the first after a quiet time is soon there')
+  for (let n = 0; n < 10; n++) {
+    store.put(instanceOf(`s${n}`, 'a', { weight: 7 }))
+    await clock.advance(10)
+  }
+  t.equal(snapshots.length, 4, 'then one for each 50 ms')
+  await clock.advance(1000)
+  store.put(instanceOf('s0', 'a', { weight: 8 }))
+  await clock.advance(10)
+  t.equal(snapshots.length, 5)
+})
+
 t.test('what changes nothing makes no snapshot', async (t) => {
   const { clock, store, snapshots } = await discovering()
   store.list(presenceOf('a'), instanceOf('orders', 'a'))
