@@ -8,6 +8,7 @@ import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platfor
 import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { statusOf } from '#agent/relay/replies.ts'
+import { discard } from '#agent/relay/silence.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
@@ -36,8 +37,6 @@ export interface InboundParts {
  */
 const authorityShape =
   /^([a-z0-9-]{1,63})\.(?:([a-z][a-z0-9-]{0,62})\.)?([a-z0-9-]{1,63})\.mesh:[0-9]{1,5}$/
-
-const nobody: ChannelSink = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} }
 
 interface ArrivalSettings {
   readonly relay: HttpRelaySettings
@@ -181,15 +180,14 @@ class Arrival implements Opener, ChannelSink {
   }
 
   onOpen(channel: Channel): void {
-    if (this.#gone) {
-      channel.sink = nobody
-      channel.abort()
-    } else this.grant(channel)
+    if (this.#gone) discard(channel)
+    else this.grant(channel)
   }
 
   onOpenFailed(reason: Reason, detail: string): void {
     this.#finish()
     if (this.#gone) return
+    this.#gone = true
     this.#call.stream.refuse(statusOf(reason), reason, detail)
     recordRefusal(this.#parts, this.#call, this.#instance, reason, null)
   }
@@ -202,7 +200,10 @@ class Arrival implements Opener, ChannelSink {
     // Policy may have changed while the instance was being reached.
     const verdict = steps.connection
     if (verdict.kind === 'denied') {
-      if (channel !== null) this.#upstream.release(channel)
+      this.#gone = true
+      this.#finish()
+      // Nobody would take it from the pool where the service is a raw one.
+      if (channel !== null) discard(channel)
       deny(this.#parts, this.#call, this.#instance, verdict.refusal)
       return
     }
@@ -228,8 +229,7 @@ class Arrival implements Opener, ChannelSink {
 
   onData(): void {
     // RFC 9110 §9.3.6: nothing may be sent before the stream is granted.
-    this.#gone = true
-    this.#finish()
+    this.#leave('bad-request')
     this.#call.stream.abort()
   }
 
@@ -237,8 +237,15 @@ class Arrival implements Opener, ChannelSink {
   onDrain(): void {}
 
   onClose(): void {
+    this.#leave('caller-aborted')
+  }
+
+  /** The caller is gone, or is sent away, before the instance has answered. */
+  #leave(reason: Reason): void {
+    if (this.#gone) return
     this.#gone = true
     this.#finish()
+    recordRefusal(this.#parts, this.#call, this.#instance, reason, null)
   }
 
   #finish(): void {

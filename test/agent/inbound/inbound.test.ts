@@ -177,13 +177,28 @@ t.test('Inbound tells when the instance does not take the connection', async (t)
 
 t.test('Inbound ends a stream that speaks before it is granted', async (t) => {
   const { port } = await serve(t)
-  const { call } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
   const stream = call(`1.orders.mesh:${port}`, (early) => early.says('GET / HTTP/1.1\r\n'))
   t.ok(stream.aborted)
+  stream.close(null)
+  t.match(outcomes, { length: 1, 0: { reason: 'bad-request', source: peer, instance: '1' } })
   const other = call(`1.orders.mesh:${port}`)
   await until('a later one is granted', () => other.answer === 'accepted')
   t.equal(stream.answer, '', 'the early one never is')
   other.close(null)
+})
+
+t.test('Inbound records a caller that is gone before the instance has answered', async (t) => {
+  const { port } = await serve(t)
+  const { call, outcomes } = makeInbound(t, [
+    { service: 'orders', host: self, port, protocol: 'tcp', maxConcurrent: 1 },
+  ])
+  call(`1.orders.mesh:${port}`, (stream) => stream.close(null))
+  t.match(outcomes, { length: 1, 0: { reason: 'caller-aborted', instance: '1' } })
+  const next = call(`1.orders.mesh:${port}`)
+  await until('its place is free', () => next.answer === 'accepted')
+  t.equal(outcomes.length, 1)
+  next.close(null)
 })
 
 t.test('Inbound carries raw bytes both ways where the manifest says tcp', async (t) => {
