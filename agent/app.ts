@@ -135,6 +135,7 @@ export class App {
       {
         ...config.capture,
         ownPorts: ownPortsOf(config),
+        explicitAddress: listen.explicit,
         runDirectory: paths.run,
         stateDirectory: paths.state,
         agentUser: parts.user,

@@ -243,7 +243,8 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
           const worker = `${generation}-${n}`
           return program(`proxy ${worker}`, { role: 'proxy', worker, ...more })
         })
-      const isGuarded = config.capture.wish !== 'off' && process.getuid?.() === 0
+      const { mayChangeNetwork } = await import('./interception/network-right.ts')
+      const isGuarded = config.capture.wish !== 'off' && mayChangeNetwork()
       const guards = isGuarded ? [[program('guard', { role: 'guard' })]] : []
       const workerStage = 1
       const supervisor = new Supervisor(parts, {

@@ -67,7 +67,7 @@ export function agentConfig(
 export function agentUnits(): readonly string[] {
   const workers = Math.min(4, Math.ceil(availableParallelism() / 4))
   const proxies = Array.from({ length: workers }, (_, index) => `mesh-proxy@1-${index}.service`)
-  return ['mesh-agent.service', 'mesh-proxy.target', ...proxies]
+  return ['mesh-guard.service', 'mesh-agent.service', 'mesh-proxy.target', ...proxies]
 }
 
 /** Starts the agent and waits until it serves. @throws MeshError `unit-failed`, `not-ready` */

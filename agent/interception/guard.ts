@@ -61,8 +61,9 @@ export class CaptureGuard {
     this.#settings = settings
   }
 
-  /** Looks until stopped. */
-  run(): Promise<number> {
+  /** Looks until stopped; calls back at once. */
+  run(onStarted: () => void = () => {}): Promise<number> {
+    onStarted()
     this.#wait()
     return this.#ended.promise
   }

@@ -32,6 +32,8 @@ export interface HostCaptureSettings {
   readonly exclude: Exclusions & { readonly users: readonly string[] }
   /** Ports of the mesh: connections to them that are led to a worker would go in circles. */
   readonly ownPorts: readonly number[]
+  /** Where explicit listeners listen. */
+  readonly explicitAddress: string
   readonly runDirectory: string
   readonly stateDirectory: string
   readonly agentUser: number
@@ -61,6 +63,7 @@ export class HostCapture {
         agentUser,
         hasIpv6: hasIpv6(),
         firstPort,
+        explicitAddress: settings.explicitAddress,
         exempt: exemptionsOf(exclude, ownPorts),
         exemptUsers: exclude.users,
       },

@@ -1,14 +1,13 @@
 /** Owns the question whether this host can capture connections at all, and if not, why. */
 
 import { readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { virtualRange4 } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
+import { mayChangeNetwork } from './network-right.ts'
 
 /** The oldest nft whose language we write. */
 const oldest = [1, 0, 2] as const
-const netAdmin = 12n
 
 /** What stands in the way; null: nothing. Never rejects. */
 export async function hostProblem(commands: KernelCommands): Promise<MeshError | null> {
@@ -22,9 +21,7 @@ export async function hostProblem(commands: KernelCommands): Promise<MeshError |
 }
 
 async function refuseUnfit(commands: KernelCommands): Promise<void> {
-  const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
-  const capabilities = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
-  if (((capabilities >> netAdmin) & 1n) === 0n) {
+  if (!mayChangeNetwork()) {
     throw new MeshError('this process may not change the network: it lacks CAP_NET_ADMIN', {
       code: 'capture-not-permitted',
       hint: 'run the agent as root or with CAP_NET_ADMIN, or set "capture": "off"',

@@ -59,6 +59,8 @@ export interface InterceptionSettings {
   readonly agentUser: number
   readonly hasIpv6: boolean
   readonly firstPort: number
+  /** Where explicit listeners listen. */
+  readonly explicitAddress: string
   readonly exempt: Exemptions
   /** Users whose connections are left alone, by name or number. */
   readonly exemptUsers: readonly string[]
@@ -311,7 +313,7 @@ export class Interception {
 
   #makePlan(snapshot: Snapshot): Plan {
     const now = this.#parts.clock.now()
-    const { agentUser, exempt } = this.#settings
+    const { agentUser, exempt, explicitAddress } = this.#settings
     const plan = planCapture({
       locals: this.#parts.locals.services,
       snapshot,
@@ -320,6 +322,7 @@ export class Interception {
       virtualRange6: this.#range6(snapshot),
       resolve: (target) => this.#names.resolve(target),
       agentUser,
+      explicitAddress,
       exempt,
       exemptUsers: this.#exemptUsers,
       bypassed: new Set(this.#parts.lifts.bypasses.map(({ service }) => service)),

@@ -8,7 +8,7 @@ import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
-import type { TargetName } from '#shared/model/target.ts'
+import { targetName, type TargetName } from '#shared/model/target.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
 import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
@@ -33,7 +33,9 @@ export interface LocalService {
 /** Everything a plan depends on. */
 export interface PlanFacts {
   readonly locals: readonly LocalService[]
-  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host'>
+  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host' | 'listeners'>
+  /** Where explicit listeners listen. */
+  readonly explicitAddress: string
   /** Numbers of services' virtual IPs and of callers' ports; null where all are taken. */
   readonly addressOf: (service: string) => number | null
   readonly callerOf: (service: string) => number | null
@@ -221,7 +223,17 @@ function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
       )
     }),
   )
-  return [...own, ...others].filter(({ address, port, said, service }) => {
+  // Whoever dials an explicit listener is known by the kernel, too, rather than by nobody.
+  const listeners = snapshot.listeners.map(({ service, portName = null, port, file }): Claim => {
+    const at = { address: facts.explicitAddress, port }
+    return {
+      service: targetName(service, portName),
+      ...at,
+      said: `port ${port} of ${file}`,
+      denied: false,
+    }
+  })
+  return [...own, ...listeners, ...others].filter(({ address, port, said, service }) => {
     // A named port goes with its service.
     if (facts.bypassed.has(service.slice(service.indexOf('.') + 1))) return false
     const why = exempt.ports.has(port)

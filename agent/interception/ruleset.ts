@@ -99,7 +99,8 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
 }
 
 const hooks: Readonly<Record<string, string>> = {
-  capture: '{ type nat hook output priority -100; policy accept; }',
+  // Before Docker's and kube-proxy's (-100), or they would take virtual IPs and ClusterIPs first.
+  capture: '{ type nat hook output priority -110; policy accept; }',
   guard_in: '{ type filter hook input priority 0; policy accept; }',
   guard_out: '{ type filter hook output priority 0; policy accept; }',
 }

@@ -37,6 +37,7 @@ const places: readonly (readonly [from: string, to: string, mode?: number])[] = 
   ['systemd/mesh-agent.service', 'usr/lib/systemd/system/mesh-agent.service'],
   ['systemd/mesh-proxy@.service', 'usr/lib/systemd/system/mesh-proxy@.service'],
   ['systemd/mesh-proxy.target', 'usr/lib/systemd/system/mesh-proxy.target'],
+  ['systemd/mesh-guard.service', 'usr/lib/systemd/system/mesh-guard.service'],
   ['systemd/mesh-controller.service', 'usr/lib/systemd/system/mesh-controller.service'],
   ['systemd/debian/hostmesh.sysusers', 'usr/lib/sysusers.d/hostmesh.conf'],
   ['systemd/debian/hostmesh.tmpfiles', 'usr/lib/tmpfiles.d/hostmesh.conf'],

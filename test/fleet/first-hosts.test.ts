@@ -11,7 +11,12 @@ import { until } from '#test/support/until.ts'
 t.setTimeout(600_000)
 
 const skip = lacks('machines') || false
-const units = ['mesh-agent.service', 'mesh-proxy@1-0.service', 'mesh-controller.service'] as const
+const units = [
+  'mesh-agent.service',
+  'mesh-proxy@1-0.service',
+  'mesh-controller.service',
+  'mesh-guard.service',
+] as const
 const patience = { withinMs: 60_000 }
 const out = '.package/test'
 
@@ -48,7 +53,7 @@ t.test('from bare machines to a mesh of two, and back', { skip }, async (t) => {
     for (const machine of [first, second]) {
       install(machine)
       const listed = machine.shell("systemctl list-unit-files --no-legend 'mesh-*'")
-      t.equal(listed.match(/disabled/g)?.length, 4, listed)
+      t.equal(listed.match(/disabled/g)?.length, 5, listed)
       t.equal(machine.shell("systemctl list-units --no-legend 'mesh-*'"), '')
     }
   })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { planCapture, type LocalService, type PlanFacts } from '#agent/interception/plan.ts'
-import { must, parseServiceName } from '#shared/model/names.ts'
+import { must, parsePort, parseServiceName } from '#shared/model/names.ts'
 import { snapshotOf } from '#test/support/snapshots.ts'
 
 const name = (text: string) => must(parseServiceName(text))
@@ -35,6 +35,7 @@ function plan(facts: Partial<PlanFacts>) {
     exempt: { ports: new Set([22, 15008]), hasAddress: (address) => address === '10.9.9.9' },
     exemptUsers: [],
     bypassed: new Set(),
+    explicitAddress: '127.0.0.1',
     ...facts,
   })
 }
@@ -147,5 +148,23 @@ t.test(
     )
     t.equal(serviceAt.get('127.0.0.1 9090'), 'admin.orders')
     t.equal(serviceAt.get('127.0.0.1 8080'), 'orders')
+  },
+)
+
+t.test(
+  'an explicit listener leads to its service, whose callers the kernel tells apart',
+  async (t) => {
+    const listeners = [{ service: name('db'), port: must(parsePort(9001)), file: 'web.json' }]
+    const { state, serviceAt } = plan({ snapshot: { ...far, listeners } })
+    t.equal(serviceAt.get('127.0.0.1 9001'), 'db')
+    t.match(
+      state.destinations.find(({ port }) => port === 9001),
+      { address: '127.0.0.1', virtual: '240.240.0.3', denied: false },
+    )
+    const { serviceAt: now } = plan({
+      snapshot: { ...far, listeners },
+      bypassed: new Set(['db']),
+    })
+    t.notOk(now.has('127.0.0.1 9001'), 'a service that bypasses the mesh is left alone')
   },
 )
