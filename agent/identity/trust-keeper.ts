@@ -5,6 +5,7 @@
  * anybody is told. A new enrolment begins afresh with the root its token pins.
  */
 
+import { createHash } from 'node:crypto'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { Lane } from '#shared/lifecycle/lane.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
@@ -72,7 +73,7 @@ const noPolicies: readonly Policy[] = Object.freeze([])
 export class TrustKeeper {
   readonly #parts: TrustKeeperParts
   readonly #listeners = new Set<(trust: Trust) => void>()
-  /** Texts already refused, so that each is told once. */
+  /** Hashes of texts already refused, so that each is told once. */
   readonly #refused = new Set<string>()
   readonly #counts = new Map<string, MetricSeries>()
   #kept: KeptTrust | null = null
@@ -140,7 +141,7 @@ export class TrustKeeper {
   async #consider(name: TrustName, { key, value }: TrustRecord): Promise<void> {
     const [kept, trust] = [this.#kept, this.#trust]
     if (kept === null || trust === null) return
-    if (kept[name] === value || this.#refused.has(value)) return
+    if (kept[name] === value || this.#refused.has(hashOf(value))) return
     const { roots, trustDomain, epochs } = trust
     const nowMs = this.#parts.clock.now()
     const judged = judgeRecord<unknown>(
@@ -158,9 +159,8 @@ export class TrustKeeper {
     text: string,
     { reason, problem }: { readonly reason: RecordRefusal; readonly problem: string },
   ): void {
-    // Bounded: a store full of nonsense must not fill the memory.
     if (this.#refused.size >= 100) this.#refused.clear()
-    this.#refused.add(text)
+    this.#refused.add(hashOf(text))
     const at = `${name} ${reason}`
     const {
       metric,
@@ -200,6 +200,11 @@ export class TrustKeeper {
     this.#parts.logger.info({ before: before?.epochs, epochs, roots, issuing }, 'trust in force')
     for (const listener of this.#listeners) listener(after)
   }
+}
+
+/** Texts may be long, and a store full of them must not fill the memory. */
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('base64')
 }
 
 /** What was checked before it was kept is read again without asking who signed it. */

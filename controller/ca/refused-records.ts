@@ -3,6 +3,7 @@
  * log line for each text, once, and counts by kind of record and reason.
  */
 
+import { createHash } from 'node:crypto'
 import type { Logger } from '#shared/logging/logger.ts'
 import { controllerMetrics } from '#shared/metrics/names.ts'
 import type { MetricSeries } from '#shared/metrics/registry.ts'
@@ -31,9 +32,9 @@ export class RefusedRecords {
     text: string,
   ): void {
     const { reason, problem } = refused
-    const once = `${key}\n${text}`
+    // Texts may be long, and a store full of them must not fill the memory.
+    const once = createHash('sha256').update(`${key}\n${text}`).digest('base64')
     if (this.#told.has(once)) return
-    // Bounded: a store full of nonsense must not fill the memory.
     if (this.#told.size >= mostTold) this.#told.clear()
     this.#told.add(once)
     const labels = { record: kind, reason }

@@ -15,9 +15,9 @@ import { BanList } from '#shared/pki/ban-list.ts'
 import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { checkPeer } from '#shared/rpc/peer-check.ts'
 import { makeTestCa, type TestCa, type TestLeaf } from '#test/support/certs.ts'
-import { startTestServer } from '#test/support/controller-server.ts'
+import { startTestServer, type TestServer } from '#test/support/controller-server.ts'
 import { makeStrangers, type Stranger } from '#test/support/strangers.ts'
-import { makeTunnelPair } from '#test/support/tunnel-pair.ts'
+import { makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
 
 t.setTimeout(300_000)
 
@@ -61,22 +61,52 @@ async function makeBanned(path: string): Promise<[readonly Stranger[], Bans]> {
   return [strangers, bans]
 }
 
+/** Knocks by a tunnel; `show` makes one end show the leaf. */
+function tunnelKnock(t: Test, pair: TunnelPair, show: (leaf: TestLeaf) => void): Knock {
+  let count = 0
+  return async (leaf) => {
+    show(leaf)
+    // Another name of the host each time, so that no tunnel and no failure is kept.
+    const name = must(parseHostName(`h${count++}`))
+    const before = pair.calls.length
+    const opened = await pair.open({ host: { ...pair.target.host, name } })
+    if (opened.kind !== 'open') t.equal(pair.calls.length, before, 'nothing was asked')
+    return opened.kind === 'open'
+  }
+}
+
+/** Knocks by a call of the controller; `clientFor` makes one end show the leaf. */
+function callKnock(
+  t: Test,
+  server: TestServer,
+  clientFor: (leaf: TestLeaf) => ControllerClient,
+): Knock {
+  return async (leaf) => {
+    const client = clientFor(leaf)
+    const before = server.callers.length
+    try {
+      await client.call('Certificates', 'DescribeMesh', {})
+      return true
+    } catch {
+      t.equal(server.callers.length, before, 'no handler heard of it')
+      return false
+    } finally {
+      client.close()
+    }
+  }
+}
+
+const wanted = { kind: 'controller', trustDomain: ca.trustDomain } as const
+
 t.test('a tunnel’s caller takes nobody but the service it dialled', async (t) => {
   const [banned, bans] = await makeBanned('service/orders')
   const pair = await makeTunnelPair(t, { ca })
   pair.calling.setTrust(ca.bundlePem, ca.trustDomain, bans)
   const { service } = pair.target
-  let count = 0
-  const knock: Knock = async (leaf) => {
+  const knock = tunnelKnock(t, pair, (leaf) => {
     const shown = { ...leaf, id: id(`service/${service}`) as typeof leaf.id, notAfterMs: Infinity }
     pair.accepting.setCredentials([shown])
-    // Another name of the host each time, so that no tunnel and no failure is kept.
-    const name = must(parseHostName(`h${count++}`))
-    const opened = await pair.open({ host: { ...pair.target.host, name } })
-    const asked = pair.calls.length
-    if (opened.kind !== 'open') t.equal(asked, pair.calls.length, 'nothing was asked of it')
-    return opened.kind === 'open'
-  }
+  })
   await runTable(t, knock, await ca.issue({ id: id('service/orders') }), [
     ...(await makeStrangers(ca, 'service', 'orders')),
     ...(await others('service/order', 'service/orders2', 'service/web', 'host/h2')),
@@ -89,15 +119,9 @@ t.test('a tunnel’s listener takes nobody who is not of the mesh', async (t) =>
   const [banned, bans] = await makeBanned('service/web')
   const pair = await makeTunnelPair(t, { ca })
   pair.accepting.setTrust(ca.bundlePem, ca.trustDomain, bans)
-  let count = 0
-  const knock: Knock = async (leaf) => {
+  const knock = tunnelKnock(t, pair, (leaf) => {
     pair.calling.setCredentials([{ ...leaf, id: pair.caller, notAfterMs: Infinity }])
-    const name = must(parseHostName(`h${count++}`))
-    const before = pair.calls.length
-    const opened = await pair.open({ host: { ...pair.target.host, name } })
-    if (opened.kind !== 'open') t.equal(pair.calls.length, before, 'no stream of it')
-    return opened.kind === 'open'
-  }
+  })
   await runTable(t, knock, await ca.issue({ id: pair.caller }), [
     ...(await makeStrangers(ca, 'service', 'web')),
     ...(await others('controller/c1', 'operator/admin')),
@@ -110,30 +134,14 @@ t.test('a client of the controller takes nobody but a controller', async (t) => 
   const list = new BanList(bans, ca.trustDomain)
   const server = await startTestServer(ca)
   t.teardown(() => server.stop())
-  const own = await ca.issue({ id: id('host/h1') })
-  const knock: Knock = async (leaf) => {
-    const { chainPem, keyPem } = leaf
+  const own = { ...(await ca.issue({ id: id('host/h1') })), bundlePem: ca.bundlePem }
+  const knock = callKnock(t, server, ({ chainPem, keyPem }) => {
     server.server.setCredential({ chainPem, keyPem, bundlePem: ca.bundlePem })
-    const client = new ControllerClient(
-      {
-        clock,
-        credential: { ...own, bundlePem: ca.bundlePem },
-        expected: { kind: 'controller', trustDomain: ca.trustDomain },
-        refusalOf: (svid) => list.refusal(svid),
-      },
+    return new ControllerClient(
+      { clock, credential: own, expected: wanted, refusalOf: (svid) => list.refusal(svid) },
       { address: server.address },
     )
-    const before = server.callers.length
-    try {
-      await client.call('Certificates', 'DescribeMesh', {})
-      return true
-    } catch {
-      t.equal(server.callers.length, before, 'nothing was asked of it')
-      return false
-    } finally {
-      client.close()
-    }
-  }
+  })
   await runTable(t, knock, await ca.issue({ id: id('controller/c1') }), [
     ...(await makeStrangers(ca, 'controller', 'c1')),
     ...(await others('host/c1', 'service/c1', 'operator/c1')),
@@ -146,26 +154,11 @@ t.test('a gRPC port of the controller takes nobody who is not of the mesh', asyn
   const list = new BanList(bans, ca.trustDomain)
   const server = await startTestServer(ca, {}, {}, clock, (svid) => list.refusal(svid))
   t.teardown(() => server.stop())
-  const knock: Knock = async (leaf) => {
-    const client = new ControllerClient(
-      {
-        clock,
-        credential: { ...leaf, bundlePem: ca.bundlePem },
-        expected: { kind: 'controller', trustDomain: ca.trustDomain },
-      },
-      { address: server.address },
-    )
-    const before = server.callers.length
-    try {
-      await client.call('Certificates', 'DescribeMesh', {})
-      return true
-    } catch {
-      t.equal(server.callers.length, before, 'no handler heard of it')
-      return false
-    } finally {
-      client.close()
-    }
-  }
+  const knock = callKnock(t, server, (leaf) => {
+    const credential = { ...leaf, bundlePem: ca.bundlePem }
+    const parts = { clock, credential, expected: wanted }
+    return new ControllerClient(parts, { address: server.address })
+  })
   await runTable(t, knock, await ca.issue({ id: id('host/h1') }), [
     ...(await makeStrangers(ca, 'host', 'h1')),
     ...banned,
@@ -175,7 +168,6 @@ t.test('a gRPC port of the controller takes nobody who is not of the mesh', asyn
 t.test('undici holds a server to our check', async (t) => {
   const [banned, bans] = await makeBanned('controller/c1')
   const list = new BanList(bans, ca.trustDomain)
-  const expected = { kind: 'controller', trustDomain: ca.trustDomain } as const
   let asked = 0
   const knock: Knock = async (leaf) => {
     const server = createHttps({ key: leaf.keyPem, cert: leaf.chainPem }, (_, response) => {
@@ -190,7 +182,7 @@ t.test('undici holds a server to our check', async (t) => {
         ca: ca.bundlePem,
         minVersion: 'TLSv1.3',
         checkServerIdentity: (_, { raw }) => {
-          const peer = checkPeer(raw, expected, (svid) => list.refusal(svid))
+          const peer = checkPeer(raw, wanted, (svid) => list.refusal(svid))
           return peer.ok ? undefined : new Error(peer.problem)
         },
       },

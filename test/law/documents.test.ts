@@ -106,3 +106,20 @@ t.test('decisions are numbered once each, without a gap, as their titles say', a
   const titled = pages.map((path) => Number(/^# ([0-9]{3}): /.exec(readProjectFile(path))?.[1]))
   t.same(titled, numbers)
 })
+
+t.test('docs/security.md names a test for every attempt, and each test is there', async (t) => {
+  const files = new Set(projectFiles())
+  const page = readProjectFile('docs/security.md')
+  const tables = page.split('\n## ').filter((section) => /\| shown by +\|/.test(section))
+  t.equal(tables.length, 5, 'a table for each actor')
+  for (const table of tables) {
+    const [, , ...rows] = table.split('\n').filter((line) => line.startsWith('|'))
+    for (const row of rows) t.match(row, /`test\/[^`]+\.test\.ts`/)
+  }
+  const named = Array.from(page.matchAll(/`(test\/[^`]+)`/g), ([, path = '']) => path)
+  t.ok(named.length > 40)
+  t.same(
+    named.filter((path) => !files.has(path)),
+    [],
+  )
+})
