@@ -12,13 +12,15 @@ import type { Result } from '#test/bench/result.ts'
 const connections = 5000
 
 const instances = 10_000
+/** A control process that has just started has yet to load and to collect what it takes in its first minute. */
+const settleMs = 20_000
 
 /** PSS of the control process and one worker: idle, with idle callers, with many instances known. */
 export async function memory(bench: Bench): Promise<Result[]> {
   const mesh = await bench.mesh()
   const at = mesh.local('orders')
   const pids = agentOf(mesh)
-  await sleep(3000)
+  await sleep(settleMs)
   const idle = memoryMiB(pids)
   const sockets: Socket[] = []
   for (let i = 0; i < connections; i++) {
