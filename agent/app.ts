@@ -6,6 +6,7 @@
 
 import { mkdirSync } from 'node:fs'
 import { AdminServer } from './admin/admin-server.ts'
+import { Applications } from './admin/applications.ts'
 import { MetricsServer } from './admin/metrics-server.ts'
 import { AgentReport } from './agent-report.ts'
 import type { AgentConfig } from './config.ts'
@@ -35,7 +36,7 @@ import { OwnRecords } from './registration/own-records.ts'
 import { Registrar } from './registration/registrar.ts'
 import { setRotation } from './registration/rotation-commands.ts'
 import { Withdrawals } from './registration/withdrawals.ts'
-import { workerSocketPath } from './workers/socket-path.ts'
+import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
 import { whyCommand } from './why-command.ts'
 import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
@@ -82,6 +83,7 @@ export class App {
   readonly #handOver: HandOver
   readonly #report: AgentReport
   readonly #admin: AdminServer
+  readonly #applications: Applications
   readonly #metrics: MetricsServer
   readonly #ended = Promise.withResolvers<number>()
   /** Null until the host knows its mesh. */
@@ -216,6 +218,16 @@ export class App {
       },
       { socketPath: `${paths.run}/agent.sock` },
     )
+    this.#applications = new Applications(
+      {
+        clock,
+        logger,
+        services: () => this.#report.services(),
+        host: () => ({ host, zone: config.zone, ready: this.#report.readiness().ready }),
+        bringHealth: (input) => bringHealth(this.#health, input),
+      },
+      { socketPath: applicationSocketPath(paths.run), ...listen.applications },
+    )
     this.#metrics = new MetricsServer({ source: this.#report, logger }, listen.metrics)
   }
 
@@ -293,6 +305,7 @@ export class App {
       this.#admin,
       this.#metrics,
       this.#hub,
+      this.#applications,
       this.#policies.files,
       this.#watcher,
       this.#capture.interception,
@@ -329,6 +342,7 @@ export class App {
       this.#detector.stop(),
       this.#identity.keeper.stop(),
       this.#admin.stop(),
+      this.#applications.stop(),
       this.#metrics.stop(),
       this.#hub.stop(),
     ])
@@ -414,6 +428,7 @@ export class App {
   #onCapture(): void {
     this.#dns?.setPaused(this.#capture.isLifted)
     this.#hub.refresh()
+    this.#applications.refresh()
     this.#showReceipts()
   }
 
@@ -454,7 +469,10 @@ export class App {
         this.#identity.offerRecords(link.view.entries)
       }
     })
-    discovery.onChange((snapshot) => this.#handOver.refresh(snapshot))
+    discovery.onChange((snapshot) => {
+      this.#handOver.refresh(snapshot)
+      this.#applications.refresh()
+    })
     this.#handOver.start(() => discovery.snapshot)
     link.onPublished(() => this.#receiptsChanged.ask())
     link.onState(({ kind }) => {
@@ -576,9 +594,9 @@ function workersOf(config: AgentConfig): Omit<WorkerHubSettings, 'socketPath'> {
 
 /** Ports of the mesh itself: a connection to one of them that is led to a worker would go in circles. */
 function ownPortsOf({ listen, controllers }: AgentConfig): readonly number[] {
-  const { tunnel, forwardProxy, metrics } = listen
+  const { tunnel, forwardProxy, applications, metrics } = listen
   const far = controllers.map((address) => Number(/[0-9]+$/.exec(address)?.[0]))
-  return [tunnel.port, forwardProxy.port, metrics.port, ...far]
+  return [tunnel.port, forwardProxy.port, applications.port, metrics.port, ...far]
 }
 
 /** Whether callers find this host's instance of a service in the snapshot. */

@@ -38,6 +38,7 @@ export interface AgentPaths {
 export interface AgentListen {
   readonly tunnel: ListenAddress
   readonly forwardProxy: ListenAddress
+  readonly applications: ListenAddress
   readonly metrics: ListenAddress
   readonly dns: ListenAddress
   /** Address of explicit listeners; their ports stand in the manifests. */
@@ -173,6 +174,12 @@ export const agentConfigSchema = Type.Object(
           maxLength: 60,
           description: 'loopback "address:port" where local programs with http_proxy connect',
           default: '127.0.0.1:15002',
+        }),
+        applications: Type.String({
+          maxLength: 60,
+          description:
+            'loopback "address:port" of the API for applications, beside http://agent.mesh/ where connections are captured',
+          default: '127.0.0.1:15004',
         }),
         metrics: Type.String({
           maxLength: 60,
@@ -387,6 +394,7 @@ export function readAgentConfig(
       listen: {
         tunnel: listenAddress(raw.listen.tunnel, '/listen/tunnel', report),
         forwardProxy: localListenAddress(raw.listen.forwardProxy, '/listen/forwardProxy', report),
+        applications: localListenAddress(raw.listen.applications, '/listen/applications', report),
         metrics: listenAddress(raw.listen.metrics, '/listen/metrics', report),
         dns: localListenAddress(raw.listen.dns, '/listen/dns', report),
         explicit: loopback(raw.listen.explicit, '/listen/explicit', report),

@@ -15,6 +15,7 @@ import { Credentials } from './identity/credentials.ts'
 import { Inbound } from './inbound/inbound.ts'
 import { LocalInstances } from './inbound/local-instances.ts'
 import { callerPort } from './interception/caller-ports.ts'
+import { ApplicationDoor } from './outbound/application-door.ts'
 import { CapturedCallers } from './outbound/captured-callers.ts'
 import { FarHosts } from './outbound/far-hosts.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
@@ -41,7 +42,7 @@ import type {
 } from './workers/messages.ts'
 import { shareOf } from './workers/share.ts'
 import { withChanges } from './workers/snapshot-changes.ts'
-import { workerSocketPath } from './workers/socket-path.ts'
+import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -50,7 +51,7 @@ import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
-import { targetName } from '#shared/model/target.ts'
+import { agentTarget, targetName } from '#shared/model/target.ts'
 
 /** What a worker is made with. */
 export interface ProxyWorkerParts {
@@ -105,6 +106,7 @@ export class ProxyWorker {
   readonly #credentials: Credentials
   readonly #counters = new TrafficCounters()
   readonly #watch: RelayWatch
+  readonly #door: ApplicationDoor
   readonly #ended = Promise.withResolvers<number>()
   #worker: WorkerSettings | null = null
   #trustDomain: TrustDomain | null = null
@@ -129,6 +131,7 @@ export class ProxyWorker {
     this.#credentials = new Credentials(parts)
     this.#watch = new RelayWatch(parts)
     const { generation, index, runDirectory, version } = settings
+    this.#door = new ApplicationDoor({ socketPath: applicationSocketPath(runDirectory) })
     const startedAtMs = parts.clock.now()
     this.#link = new ControlLink(
       {
@@ -346,6 +349,7 @@ export class ProxyWorker {
     const accept = (socket: Socket): void => {
       const target = callers.targetOf(socket)
       if (target === null) socket.resetAndDestroy()
+      else if (target === agentTarget) this.#door.accept(socket, callers.serviceOf(socket))
       else outbound.acceptFor(target, socket)
     }
     captured.apply(

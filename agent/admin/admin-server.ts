@@ -65,7 +65,7 @@ export class AdminServer {
             : carryOut(commands, path, question.body, logger),
         logger,
       },
-      { name: 'the admin socket', listen: { path: settings.socketPath }, takesPosts: true },
+      { name: 'the admin socket', listen: { path: settings.socketPath }, takes: 'POST' },
     )
   }
 

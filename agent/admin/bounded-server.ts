@@ -1,29 +1,55 @@
 /**
- * Owns an HTTP server for people and scrapers that cannot be worn out: GET, and small POSTs where they
- * are wanted, few connections, short patience. It knows no routes.
+ * Owns an HTTP server for people and scrapers that cannot be worn out: GET, and small bodies where they
+ * are wanted, few connections, short patience, and readers of streams that keep up. It knows no routes.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { ListenOptions } from 'node:net'
+import type { ListenOptions, Socket } from 'node:net'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 
-/** What a route answers. */
+/** What a route answers, whole. */
 export interface Answer {
   readonly status: number
   readonly type: string
   readonly body: string
 }
 
+/** An answer that goes on until somebody ends it. */
+export interface StreamedAnswer {
+  readonly status: number
+  readonly type: string
+  /** Begins to write; answers what to do once it is over. */
+  readonly begin: (out: StreamedBody) => () => void
+}
+
+/** Where such an answer is written. */
+export interface StreamedBody {
+  /** One piece; a reader that does not take it in time is cut off. */
+  write(text: string): void
+  /** Ends the answer. */
+  end(): void
+}
+
 /** What is asked. */
 export type Question =
   /** `query` is what stands behind the path. */
-  | { readonly method: 'GET'; readonly query: URLSearchParams }
-  /** `body` is what was posted, whole. */
-  | { readonly method: 'POST'; readonly body: string }
+  | (From & { readonly method: 'GET'; readonly query: URLSearchParams })
+  /** `body` is what was sent, whole. */
+  | (From & { readonly method: 'POST' | 'PUT'; readonly body: string })
+
+/** Who asks, as far as the server knows. */
+export interface From {
+  readonly socket: Socket
+  /** The Host field; may be empty. */
+  readonly host: string
+}
 
 /** Answers a path without its query. */
-export type Responder = (path: string, question: Question) => Answer | Promise<Answer>
+export type Responder = (
+  path: string,
+  question: Question,
+) => Answer | StreamedAnswer | Promise<Answer | StreamedAnswer>
 
 /** Settings of a server. */
 export interface BoundedServerSettings {
@@ -32,9 +58,12 @@ export interface BoundedServerSettings {
   readonly listen: ListenOptions
   /** @default 64 */
   readonly maxConnections?: number
-  /** Whether anything may be posted. @default false */
-  readonly takesPosts?: boolean
+  /** How something may be sent to it. @default it may not */
+  readonly takes?: 'POST' | 'PUT'
 }
+
+/** A reader of a streamed answer that is this far behind is cut off, bytes. */
+const mostWaitingBytes = 1_048_576
 
 /** Largest body that is taken, bytes. */
 const mostBodyBytes = 16 * 1024
@@ -71,8 +100,8 @@ export class BoundedServer {
       },
       (request, response) => {
         const { method = '', url = '' } = request
-        const isPost = method === 'POST' && settings.takesPosts === true
-        if (method !== 'GET' && method !== 'HEAD' && !isPost) {
+        const sent = method === settings.takes ? settings.takes : null
+        if (method !== 'GET' && method !== 'HEAD' && sent === null) {
           request.resume()
           send(response, method, text(405, 'this method is not served here'))
           return
@@ -80,14 +109,15 @@ export class BoundedServer {
         const at = url.indexOf('?')
         const path = at < 0 ? url : url.slice(0, at)
         const query = new URLSearchParams(at < 0 ? '' : url.slice(at + 1))
-        const answered = Promise.try(async (): Promise<Answer> => {
-          if (!isPost) {
+        const from: From = { socket: request.socket, host: request.headers.host ?? '' }
+        const answered = Promise.try(async (): Promise<Answer | StreamedAnswer> => {
+          if (sent === null) {
             request.resume()
-            return await parts.respond(path, { method: 'GET', query })
+            return await parts.respond(path, { ...from, method: 'GET', query })
           }
           const body = await bodyOf(request)
           if (body === null) return text(413, `a body may have ${mostBodyBytes} bytes`)
-          return await parts.respond(path, { method: 'POST', body })
+          return await parts.respond(path, { ...from, method: sent, body })
         })
         answered.then(
           (answer) => send(response, method, answer),
@@ -131,6 +161,11 @@ export class BoundedServer {
     })
   }
 
+  /** Takes a connection that arrived elsewhere. */
+  take(socket: Socket): void {
+    this.#server.emit('connection', socket)
+  }
+
   /** The TCP port in use; 0 on a unix socket. */
   get port(): number {
     const address = this.#server.address()
@@ -157,12 +192,33 @@ async function bodyOf(request: IncomingMessage): Promise<string | null> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-function send(response: ServerResponse, method: string, { status, type, body }: Answer): void {
-  response.writeHead(status, {
+function send(response: ServerResponse, method: string, answer: Answer | StreamedAnswer): void {
+  const { status, type } = answer
+  const fields = {
     'content-type': type,
-    'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
-  })
+  }
+  if ('begin' in answer) {
+    response.writeHead(status, fields)
+    if (method === 'HEAD') response.end()
+    else stream(response, answer)
+    return
+  }
+  const { body } = answer
+  response.writeHead(status, { ...fields, 'content-length': Buffer.byteLength(body) })
   response.end(method === 'HEAD' ? undefined : body)
+}
+
+function stream(response: ServerResponse, { begin }: StreamedAnswer): void {
+  response.flushHeaders()
+  const over = begin({
+    write: (text) => {
+      if (response.destroyed) return
+      response.write(text)
+      if (response.writableLength > mostWaitingBytes) response.destroy()
+    },
+    end: () => response.end(),
+  })
+  response.once('close', over)
 }

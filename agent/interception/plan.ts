@@ -8,7 +8,7 @@ import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
-import { targetName, type TargetName } from '#shared/model/target.ts'
+import { agentTarget, reservedNames, targetName, type TargetName } from '#shared/model/target.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
 import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
@@ -88,6 +88,15 @@ export interface Plan {
   readonly problems: readonly string[]
 }
 
+/** The agent as programs of its host call it; where its API is, the worker knows. */
+const agentItself: TargetView = {
+  target: agentTarget,
+  service: agentTarget as ServiceName,
+  portName: null,
+  protocol: 'http',
+  instances: [],
+}
+
 /** See the header. */
 export function planCapture(facts: PlanFacts): Plan {
   const problems: string[] = []
@@ -118,7 +127,12 @@ export function planCapture(facts: PlanFacts): Plan {
     }
     return address
   }
+  name(agentItself)
   for (const view of Object.values(facts.snapshot.services)) {
+    if (Object.hasOwn(reservedNames, view.name)) {
+      problems.push(`${view.name} is no name for a service: ${reservedNames[view.name]}`)
+      continue
+    }
     const [main, ...named] = targetsOf(view)
     const address = main === undefined ? null : name(main)
     for (const target of named) {

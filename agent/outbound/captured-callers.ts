@@ -5,7 +5,7 @@
  */
 
 import type { CaptureView } from '#agent/workers/messages.ts'
-import type { TrustDomain } from '#shared/model/names.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { TargetName } from '#shared/model/target.ts'
 
@@ -43,6 +43,13 @@ export class CapturedCallers {
   /** The identity of a known caller; null where the connection is not of one. */
   callerOf({ localPort = 0 }: CapturedSocket): SpiffeId | null {
     return this.#byPort.get(localPort) ?? null
+  }
+
+  /** The service that is calling; null where none is known to. */
+  serviceOf({ localPort = 0 }: CapturedSocket): ServiceName | null {
+    return (
+      this.#view.callers.find(({ index }) => this.#portOf(index) === localPort)?.service ?? null
+    )
   }
 
   /** The target a captured connection was meant for; null where it was meant for none. */

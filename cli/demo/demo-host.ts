@@ -11,7 +11,12 @@ import type { Machine } from './machine.ts'
 import type { Place } from './place.ts'
 
 /** The ports of a host, the same on every host. */
-export const ports = { tunnel: 15008, forwardProxy: 15002, metrics: 15020 } as const
+export const ports = {
+  tunnel: 15008,
+  forwardProxy: 15002,
+  applications: 15004,
+  metrics: 15020,
+} as const
 
 /** Settings of a host. */
 export interface DemoHostSettings {
@@ -159,6 +164,7 @@ export class DemoHost {
       listen: {
         tunnel: `${address}:${ports.tunnel}`,
         forwardProxy: `${local}:${ports.forwardProxy}`,
+        applications: `${local}:${ports.applications}`,
         metrics: `${address}:${ports.metrics}`,
         explicit: local,
         // Where it harms nobody, names resolve as they do on a real host.

@@ -23,6 +23,15 @@ export interface Target {
   readonly portName: PortName | null
 }
 
+/** The agent itself, for programs of its own host: `agent.mesh`. No service may be called so. */
+export const agentTarget = 'agent' as TargetName
+
+/** Names that are not for services, and what they are. */
+export const reservedNames: Readonly<Record<string, string>> = {
+  agent: 'agent.mesh is the API of each host’s own agent',
+  ns: 'ns.mesh is the name server of the mesh',
+}
+
 /** What a target is called. */
 export function targetName(service: ServiceName, portName: PortName | null): TargetName {
   return portName === null ? service : (`${portName}.${service}` as TargetName)

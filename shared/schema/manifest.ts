@@ -9,7 +9,7 @@ import { Type, type Static } from 'typebox'
 import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest, Upstream } from '#shared/model/manifest.ts'
 import { parsePort, parseServiceName, type ServiceName } from '#shared/model/names.ts'
-import { parseTarget } from '#shared/model/target.ts'
+import { parseTarget, reservedNames } from '#shared/model/target.ts'
 import { check, show } from './check.ts'
 import { deepFreeze } from './freeze.ts'
 import { healthSchema, readHealth } from './health.ts'
@@ -274,6 +274,14 @@ function serviceOf(document: JsonDocument, raw: RawManifest, report: Report): Se
   const stem = file.slice(file.lastIndexOf('/') + 1).replace(/\.json$/, '')
   if (raw.name === undefined && document.has('/name')) return null
   const name = parseServiceName(raw.name ?? stem)
+  if (name.ok && Object.hasOwn(reservedNames, name.value)) {
+    report(raw.name === undefined ? '' : '/name', {
+      rule: 'reserved-name',
+      message: `no service can be called ${show(name.value)}: ${reservedNames[name.value]}`,
+      hint: 'give the service another "name"',
+    })
+    return null
+  }
   if (name.ok) return name.value
   report(raw.name === undefined ? '' : '/name', {
     rule: 'bad-name',

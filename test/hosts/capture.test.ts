@@ -36,8 +36,14 @@ t.test(
         host.name,
       ])
       const intercept = name === 'orders' ? [`${host.place.address}:9080`] : []
-      host.dropManifest(name, { port, run: { user: String(users[name]) }, intercept })
+      const run = { user: String(users[name]) }
+      const named = name === 'orders' ? { ports: { admin: 8090 } } : {}
+      const health = name === 'billing' ? { health: { kind: 'push', initial: 'passing' } } : {}
+      host.dropManifest(name, { port, run, intercept, ...named, ...health })
     }
+    const adminPort = [service, 'http', beta.place.local, '8090', 'admin'] as const
+    const asOrders = ['setpriv', `--reuid=${users.orders}`, '--clear-groups'] as const
+    beta.start('admin', [...asOrders, process.execPath, ...adminPort])
     serve(alpha, 'web', 8081)
     serve(alpha, 'billing', 8082)
     serve(beta, 'orders', 8080)
@@ -54,8 +60,35 @@ t.test(
       (await host.admin.ask('services')).find((one) => one.name === name)?.addresses ?? []
     const source = (name: string): string => `"x-mesh-source":"spiffe://mesh.internal/${name}"`
 
-    const [orders = '', orders6 = ''] = await addresses(alpha, 'orders')
     const dig = ['dig', '@127.0.0.1', '+short'] as const
+    /** Programs ask the agent of their own host, and are known to it. */
+    const askTheAgent = async (): Promise<void> => {
+      const agent = (await as(alpha, users.web, ...dig, 'agent.mesh')).trim()
+      const ask = (user: number, path: string, ...more: readonly string[]) => {
+        const url = `http://agent.mesh${path}`
+        const at = ['--resolve', `agent.mesh:80:${agent}`, '--max-time', '10', ...more] as const
+        return as(alpha, user, 'curl', '-sS', ...at, url)
+      }
+      t.match(await ask(users.web, '/v1/self'), '"host":"alpha"')
+      t.match(await ask(users.web, '/v1/self'), '"service":"web"')
+      t.match(await ask(0, '/v1/self'), '"service":null', 'root is no service')
+      t.match(await ask(4000, '/v1/services/orders'), '"name":"admin"', 'anybody may look')
+      const bring = (user: number, said: object) =>
+        ask(user, '/v1/health', '-X', 'PUT', '-d', JSON.stringify(said))
+      t.match(await bring(users.billing, { outcome: 'pass' }), '"check":"push"')
+      t.match(await bring(users.web, { outcome: 'fail', service: 'billing' }), 'not-yours')
+      t.match(await bring(users.web, { outcome: 'fail' }), 'not-taken', 'it has no such check')
+      for (const user of [0, 4000, users.orders])
+        t.match(await bring(user, { outcome: 'fail', service: 'billing' }), 'unknown-caller')
+      t.match(await ask(users.web, '/v1/status'), 'unknown-path', 'no admin verb')
+      t.match(await curl(alpha, users.web, `http://${agent}:15020/metrics`), /^failed/, 'one port')
+      await bring(users.billing, { outcome: 'fail', detail: 'said so itself' })
+      const billing = (await alpha.admin.ask('manifests')).find((one) => one.service === 'billing')
+      t.match(billing, { health: 'failing', healthDetail: 'said so itself' })
+      await bring(users.billing, { outcome: 'pass' })
+    }
+
+    const [orders = '', orders6 = ''] = await addresses(alpha, 'orders')
     t.equal(await asUser(alpha, users.web, ...dig, 'orders.mesh'), `${orders}\n`)
     t.equal(await asUser(alpha, users.web, ...dig, '-x', orders), 'orders.mesh.\n')
     for (const name of ['web', 'billing'] as const) {
@@ -77,10 +110,18 @@ t.test(
       source('service/orders'),
       'same host',
     )
+    const admin = (await as(alpha, users.web, ...dig, 'admin.orders.mesh')).trim()
+    for (const url of [`http://${admin}/`, `http://${admin}:8090/`, `http://${orders}:8090/`]) {
+      const body = await curl(alpha, users.web, url)
+      t.match(body, source('service/web'), `web calls ${url}`)
+      t.match(body, '"host":"admin"', 'a port by its name')
+    }
+    await askTheAgent()
+
     const real = `http://${beta.place.address}:9080/`
     t.match(await curlAs(alpha, users.web, real), source('service/web'), 'by a real address')
     const arrived = beta.accessLines(200).filter(({ direction }) => direction === 'inbound')
-    t.equal(arrived.length, 9)
+    t.equal(arrived.length, 12)
     t.ok(arrived.every(({ mtls, reason }) => mtls && reason === 'ok'))
 
     for (const host of [alpha, beta]) await host.endAgent('SIGTERM')

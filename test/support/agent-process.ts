@@ -41,6 +41,7 @@ export function placeAgent(directory: string, more: Readonly<Record<string, unkn
     listen: {
       tunnel: `${address}:15008`,
       forwardProxy: `${address}:15002`,
+      applications: `${address}:15004`,
       metrics: `${address}:15020`,
       explicit: address,
     },

@@ -14,7 +14,7 @@ const local = (service: string, more: Partial<LocalService> = {}): LocalService 
   onAgentDown: 'direct',
   ...more,
 })
-const numbers: Readonly<Record<string, number>> = { orders: 1, web: 2, db: 3 }
+const numbers: Readonly<Record<string, number>> = { orders: 1, web: 2, db: 3, agent: 9 }
 const far = snapshotOf([
   { service: 'orders', host: 'self' },
   { service: 'db', host: 'b', port: 5432 },
@@ -49,7 +49,8 @@ t.test('a service answers at its virtual IPs, on port 80 and its own', async (t)
     ports: [80, 5432],
   })
   t.equal(view.services['fd12:1:2::3'], 'db')
-  t.equal(state.destinations.length, 8)
+  t.equal(state.destinations.length, 10)
+  t.match([names.get('agent')?.ports, view.services['240.240.0.9']], [[80], 'agent'])
   t.same(plan({ virtualRange6: null }).view.addresses, ['0.0.0.0'])
 })
 
@@ -111,7 +112,7 @@ t.test(
   'a named port has a virtual IP of its own, and its number at that of the service',
   async (t) => {
     const snapshot = snapshotOf([{ service: 'db', host: 'b', port: 5432, ports: { admin: 9090 } }])
-    const at: Readonly<Record<string, number>> = { db: 3, 'admin.db': 4 }
+    const at: Readonly<Record<string, number>> = { db: 3, 'admin.db': 4, agent: 9 }
     const { names, view, serviceAt, state } = plan({
       snapshot,
       addressOf: (one) => at[one] ?? null,
@@ -132,7 +133,7 @@ t.test(
   async (t) => {
     const also = [{ address: '127.0.0.1', port: 9090 }]
     const snapshot = snapshotOf([{ service: 'orders', host: 'self', ports: { admin: 9090 } }])
-    const at: Readonly<Record<string, number>> = { orders: 1, 'admin.orders': 4 }
+    const at: Readonly<Record<string, number>> = { orders: 1, 'admin.orders': 4, agent: 9 }
     const { state, serviceAt } = plan({
       snapshot,
       addressOf: (one) => at[one] ?? null,
