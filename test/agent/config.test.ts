@@ -31,6 +31,7 @@ void t.test('a controller is all a config needs', (t) => {
       listen: {
         tunnel: { address: '0.0.0.0', port: 15008 },
         forwardProxy: { address: '127.0.0.1', port: 15002 },
+        applications: { address: '127.0.0.1', port: 15004 },
         metrics: { address: '0.0.0.0', port: 15020 },
         dns: { address: '127.0.0.1', port: 15_053 },
         explicit: '127.0.0.1',

@@ -54,9 +54,9 @@ async function api(t: Test) {
       const { body, host = 'agent.mesh' } = more
       const where =
         from === null
-          ? { host: '127.0.0.1', port: server.port }
+          ? { host: '127.0.0.1', port: server.port, agent: false as const }
           : { createConnection: () => handed(`${from}\n`) }
-      const sent = request({ ...where, method, path, headers: { host }, agent: false }, resolve)
+      const sent = request({ ...where, method, path, headers: { host } }, resolve)
       sent.on('error', reject)
       sent.end(body)
     })
