@@ -47,6 +47,7 @@ void t.test('a controller is all a config needs', (t) => {
       log: { level: 'info' },
       maxConnections: 20_000,
       workers: 2,
+      retireMs: 86_400_000,
       systemDns: 'off',
       drainMs: 30_000,
       limits: {

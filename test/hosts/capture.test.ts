@@ -63,11 +63,11 @@ t.test(
     const dig = ['dig', '@127.0.0.1', '+short'] as const
     /** Programs ask the agent of their own host, and are known to it. */
     const askTheAgent = async (): Promise<void> => {
-      const agent = (await as(alpha, users.web, ...dig, 'agent.mesh')).trim()
+      const agent = (await asUser(alpha, users.web, ...dig, 'agent.mesh')).trim()
       const ask = (user: number, path: string, ...more: readonly string[]) => {
         const url = `http://agent.mesh${path}`
         const at = ['--resolve', `agent.mesh:80:${agent}`, '--max-time', '10', ...more] as const
-        return as(alpha, user, 'curl', '-sS', ...at, url)
+        return asUser(alpha, user, 'curl', '-sS', ...at, url)
       }
       t.match(await ask(users.web, '/v1/self'), '"host":"alpha"')
       t.match(await ask(users.web, '/v1/self'), '"service":"web"')
@@ -81,7 +81,11 @@ t.test(
       for (const user of [0, 4000, users.orders])
         t.match(await bring(user, { outcome: 'fail', service: 'billing' }), 'unknown-caller')
       t.match(await ask(users.web, '/v1/status'), 'unknown-path', 'no admin verb')
-      t.match(await curl(alpha, users.web, `http://${agent}:15020/metrics`), /^failed/, 'one port')
+      t.match(
+        await curlAs(alpha, users.web, `http://${agent}:15020/metrics`),
+        /^failed/,
+        'one port',
+      )
       await bring(users.billing, { outcome: 'fail', detail: 'said so itself' })
       const billing = (await alpha.admin.ask('manifests')).find((one) => one.service === 'billing')
       t.match(billing, { health: 'failing', healthDetail: 'said so itself' })
@@ -110,9 +114,9 @@ t.test(
       source('service/orders'),
       'same host',
     )
-    const admin = (await as(alpha, users.web, ...dig, 'admin.orders.mesh')).trim()
+    const admin = (await asUser(alpha, users.web, ...dig, 'admin.orders.mesh')).trim()
     for (const url of [`http://${admin}/`, `http://${admin}:8090/`, `http://${orders}:8090/`]) {
-      const body = await curl(alpha, users.web, url)
+      const body = await curlAs(alpha, users.web, url)
       t.match(body, source('service/web'), `web calls ${url}`)
       t.match(body, '"host":"admin"', 'a port by its name')
     }
