@@ -74,8 +74,15 @@ t.test('from bare machines to a mesh of two, and back', { skip }, async (t) => {
     const refused = second.try('meshctl', 'join', first.address, '--token-file', '/nowhere')
     t.equal(refused.code, 1)
     t.match(refused.stderr, /cannot read the token: ENOENT[^]*port 15008 is taken[^]*nothing was/)
-    t.equal(second.shell('ls -A /etc/mesh'), '')
+    t.match(refused.stderr, /cannot be reached \(ECONNREFUSED\): does it run, is port 15010 open/)
     second.shell('systemctl stop squatter')
+    second.shell(`mv /usr/sbin/nft /usr/sbin/nft.away
+      mkdir -p /var/lib/mesh; mount -t tmpfs -o size=1m none /var/lib/mesh`)
+    const unfit = second.try('meshctl', 'join', first.address, '--token-file', '/nowhere')
+    t.match(unfit.stderr, /nft does not work here \(nft was not found\)/)
+    t.match(unfit.stderr, /only [01] MiB are free at \/var\/lib\/mesh: make room/)
+    second.shell('umount /var/lib/mesh; mv /usr/sbin/nft.away /usr/sbin/nft')
+    t.equal(second.shell('ls -A /etc/mesh /var/lib/mesh'), '/etc/mesh:\n\n/var/lib/mesh:\n')
   })
 
   await t.test('meshctl init makes the first host serve, and may be called again', async (t) => {

@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Result } from '#test/bench/result.ts'
+import type { GenerationReport } from '#shared/model/admin.ts'
 import type { Machine, MachineTest } from '#test/support/machine-room.ts'
 import { root } from '#test/support/sources.ts'
 import { until } from '#test/support/until.ts'
@@ -141,8 +142,14 @@ function lag(machines: readonly Machine[], version: string): number {
       'hostmesh',
     )
     const status = machine.try('meshctl', 'status').stdout
+    const generations = machine.try('meshctl', '--json', 'generations').stdout
+    const serving = (JSON.parse(generations || '[]') as readonly GenerationReport[])
+      .filter(({ phase }) => phase === 'live')
+      .flatMap(({ versions }) => versions)
     return (
-      there.stdout !== `install ok installed ${version}` || !status.includes(`version ${version},`)
+      there.stdout !== `install ok installed ${version}` ||
+      !status.includes(`version ${version},`) ||
+      serving.join() !== version
     )
   })
   return all.length
