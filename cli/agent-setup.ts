@@ -36,10 +36,13 @@ export interface AgentSetupSettings {
   readonly patienceMs?: number
 }
 
+/** Workers of whatever generation. */
+const proxyUnits = 'mesh-proxy@*.service'
+
 /** Ports an agent takes. */
 export const agentPorts = [
-  { unit: 'mesh-proxy@1-0.service', port: 15_008 },
-  { unit: 'mesh-proxy@1-0.service', port: 15_002 },
+  { unit: proxyUnits, port: 15_008 },
+  { unit: proxyUnits, port: 15_002 },
   { unit: 'mesh-agent.service', port: 15_020 },
 ] as const
 

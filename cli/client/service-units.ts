@@ -9,7 +9,16 @@ export interface ServiceUnits {
   /** Whether systemd runs this host. */
   readonly running: boolean
   has(unit: string): boolean
+  /** Also of a pattern: whether one of its units is. */
   isActive(unit: string): boolean
+  /** What a unit's programs said last; may be empty. */
+  lastWords(unit: string): string
+  /** Starts units until the next boot. @throws MeshError `unit-failed` */
+  start(units: readonly string[]): void
+  /** Starts a unit over. @throws MeshError `unit-failed` */
+  restart(unit: string): void
+  /** Ends units and forgets that they failed. */
+  stop(units: readonly string[]): void
   /** Starts units now and at every boot. @throws MeshError `unit-failed` */
   enable(units: readonly string[]): void
 }
@@ -21,14 +30,29 @@ export const systemdUnits: ServiceUnits = {
   },
   has: (unit) => systemctl(['cat', unit]).status === 0,
   isActive: (unit) => systemctl(['is-active', '--quiet', unit]).status === 0,
-  enable(units) {
-    const { status, stderr } = systemctl(['enable', '--now', '--quiet', ...units])
-    if (status === 0) return
-    throw new MeshError(`cannot start ${units.join(', ')}: ${stderr.trim()}`, {
-      code: 'unit-failed',
-      hint: `journalctl -n 20 ${units.map((unit) => `-u ${unit}`).join(' ')} tells why`,
-    })
+  lastWords(unit) {
+    const words = ['--unit', unit, '--output=cat', '--lines=200', '--no-pager', '--quiet']
+    const { stdout } = spawnSync('journalctl', words, { encoding: 'utf8' })
+    // Of a program that fell over: its last error, not where in the code that was.
+    const lines = (stdout ?? '').trim().split('\n')
+    return lines.findLast((line) => /^(?:mesh-agent: |\w*Error\b)/.test(line)) ?? lines.at(-1) ?? ''
   },
+  enable: (units) => mustStart(['enable', '--now', '--quiet'], units),
+  start: (units) => mustStart(['start', '--quiet'], units),
+  restart: (unit) => mustStart(['restart', '--quiet'], [unit]),
+  stop(units) {
+    systemctl(['stop', ...units])
+    systemctl(['reset-failed', ...units])
+  },
+}
+
+function mustStart(verb: readonly string[], units: readonly string[]): void {
+  const { status, stderr } = systemctl([...verb, ...units])
+  if (status === 0) return
+  throw new MeshError(`cannot start ${units.join(', ')}: ${stderr.trim()}`, {
+    code: 'unit-failed',
+    hint: `journalctl -n 20 ${units.map((unit) => `-u ${unit}`).join(' ')} tells why`,
+  })
 }
 
 function systemctl(words: readonly string[]): { readonly status: number; readonly stderr: string } {

@@ -5,6 +5,7 @@ import { systemdUnits } from '#cli/client/service-units.ts'
 import { init } from '#cli/init.ts'
 import { join } from '#cli/join.ts'
 import { machineFacts } from '#cli/machine-fitness.ts'
+import { upgrade } from '#cli/upgrade.ts'
 import type { Context } from './context.ts'
 import { verb } from './options.ts'
 
@@ -46,4 +47,9 @@ export function addSetupVerbs(program: Command, context: Context): void {
       const parts = { ...context.local(), units: systemdUnits, machine: machineFacts }
       return context.done(join(parts, { isRoot, controller, tokenFile, host, address }))
     })
+  verb(
+    program,
+    'upgrade',
+    'hand everything on this host over to the installed version, without a lost request',
+  ).action(() => context.done(upgrade({ ...context.local(), units: systemdUnits }, { isRoot })))
 }

@@ -40,6 +40,7 @@ const places: readonly (readonly [from: string, to: string, mode?: number])[] = 
   ['systemd/mesh-guard.service', 'usr/lib/systemd/system/mesh-guard.service'],
   ['systemd/mesh-controller.service', 'usr/lib/systemd/system/mesh-controller.service'],
   ['systemd/debian/hostmesh.sysusers', 'usr/lib/sysusers.d/hostmesh.conf'],
+  ['systemd/debian/hostmesh.sysctl', 'usr/lib/sysctl.d/60-hostmesh.conf'],
   ['systemd/debian/hostmesh.tmpfiles', 'usr/lib/tmpfiles.d/hostmesh.conf'],
   ['systemd/debian/hostmesh.preset', 'usr/lib/systemd/system-preset/80-hostmesh.preset'],
   ['systemd/debian/meshctl', 'usr/bin/meshctl', 0o755],
