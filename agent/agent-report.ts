@@ -64,7 +64,7 @@ export interface AgentReportParts {
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
-  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs'>
+  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs' | 'wanted'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext' | 'explain'>
   readonly lifts: Pick<CaptureLifts, 'whole' | 'bypasses'>
   /** How many DNS questions ended how. */
@@ -151,7 +151,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         problem: this.#parts.watcher.directoryProblem,
       },
       capture: this.#capture(),
-      workersWanted: config.workers,
+      workersWanted: hub.wanted,
       workers: hub.workers
         .toSorted((a, b) => a.generation - b.generation || a.index - b.index)
         .map(({ generation, index, pid, protocol, version, phase, ...state }) => ({

@@ -37,6 +37,7 @@ import { Registrar } from './registration/registrar.ts'
 import { setRotation } from './registration/rotation-commands.ts'
 import { Withdrawals } from './registration/withdrawals.ts'
 import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
+import { reloadCommand, type ReloadCommandParts } from './reload-command.ts'
 import { whyCommand } from './why-command.ts'
 import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
@@ -61,6 +62,8 @@ export interface AppParts {
   /** The user it runs as, workers too. */
   readonly user: number
   readonly version: string
+  /** Reads the config again. */
+  readonly reload: Pick<ReloadCommandParts, 'read' | 'begin'>
 }
 
 /** See the header. */
@@ -85,6 +88,7 @@ export class App {
   readonly #admin: AdminServer
   readonly #applications: Applications
   readonly #metrics: MetricsServer
+  readonly #reload: ReturnType<typeof reloadCommand>
   readonly #ended = Promise.withResolvers<number>()
   /** Null until the host knows its mesh. */
   #membership: Membership | null = null
@@ -191,10 +195,15 @@ export class App {
             { listen: listen.dns, system: config.systemDns },
           )
     this.#report = this.#makeReport()
+    this.#reload = reloadCommand(
+      { logger, ...parts.reload, apply: (read) => this.#reconfigure(read) },
+      { started: config },
+    )
     this.#admin = new AdminServer(
       {
         source: this.#report,
         commands: {
+          reload: this.#reload,
           health: (input) => bringHealth(this.#health, input),
           why: whyCommand(
             {
@@ -292,6 +301,20 @@ export class App {
     this.#stopping = true
     this.#leave = options.leave
     this.#ended.resolve(0)
+  }
+
+  /** Reads the config again; a wrong one is logged and changes nothing. */
+  reload(): void {
+    this.#reload()
+  }
+
+  #reconfigure(config: AgentConfig): void {
+    const workers = workersOf(config)
+    // Rules and workers have to agree on it for as long as either runs.
+    const callerPorts = this.#config.capture.firstPort
+    this.#parts.logger.level = config.log.level
+    this.#hub.configure({ ...workers, worker: { ...workers.worker, callerPorts } })
+    this.#watcher.setUserServices(config.users)
   }
 
   async #start(): Promise<void> {

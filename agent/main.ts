@@ -13,6 +13,7 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { findServiceManager } from '#shared/lifecycle/service-manager.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
+import type { ConfigReading } from '#shared/schema/config.ts'
 import type { AgentConfig } from './config.ts'
 import { exitCodes } from './exit-codes.ts'
 import { flagsOf, roles, type Role, type WorkerSlice } from './roles.ts'
@@ -45,6 +46,8 @@ interface Program {
   run(onStarted: () => void): Promise<number>
   /** Ends it in good order; `run` settles. */
   stop(options: { readonly leave: boolean }): Promise<void>
+  /** Reads its settings again, where it can. */
+  reload?(): void
 }
 
 function packageVersion(): string {
@@ -63,18 +66,33 @@ function explain(error: unknown): string {
   return error.hint ? `${error.message} (${error.hint})` : error.message
 }
 
-async function readConfig({ configPath }: Wishes): Promise<AgentConfig> {
+/** Tells systemd of a reload; answers how to tell that it is over. */
+function beginReload(): () => void {
+  serviceManager.reloading(process.hrtime.bigint() / 1000n)
+  return () => serviceManager.ready()
+}
+
+/** What reads the config, now and again. */
+async function configReader({ configPath }: Wishes): Promise<() => ConfigReading<AgentConfig>> {
   const { machineFacts, readAgentConfig } = await import('./config.ts')
   const path = configPath ?? defaultConfig
-  let file: { path: string; bytes: Uint8Array } | null = null
-  try {
-    file = { path, bytes: readFileSync(path) }
-  } catch (error) {
-    if (configPath !== null || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      fail(`cannot read the config ${path}: ${messageOf(error)}`, exitCodes.config)
+  return () => {
+    let file: { path: string; bytes: Uint8Array } | null = null
+    try {
+      file = { path, bytes: readFileSync(path) }
+    } catch (error) {
+      if (configPath !== null || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
+        const message = `cannot read the config: ${messageOf(error)}`
+        const where = { file: path, line: 0, column: 0, path: '' }
+        return { ok: false, problems: [{ ...where, rule: 'unreadable', message, hint: '' }] }
+      }
     }
+    return readAgentConfig({ file, environment: process.env }, machineFacts())
   }
-  const reading = readAgentConfig({ file, environment: process.env }, machineFacts())
+}
+
+async function readConfig(wishes: Wishes): Promise<AgentConfig> {
+  const reading = (await configReader(wishes))()
   if (reading.ok) return reading.config
   fail(reading.problems.map(renderProblem).join('\nmesh-agent: '), exitCodes.config)
 }
@@ -215,7 +233,8 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
     case 'control': {
       const { App } = await import('./app.ts')
       const user = process.getuid?.() ?? 0
-      return new App({ ...parts, user, version: packageVersion() }, config)
+      const reload = { read: await configReader(wishes), begin: beginReload }
+      return new App({ ...parts, user, version: packageVersion(), reload }, config)
     }
     case 'guard': {
       const { CaptureGuard } = await import('./interception/guard.ts')
@@ -285,6 +304,7 @@ const stop = (leave: boolean): void => {
 // SIGTERM comes before a restart and leaves what is published to the lease; SIGINT says goodbye.
 process.on('SIGTERM', () => stop(false))
 process.on('SIGINT', () => stop(true))
+process.on('SIGHUP', () => program.reload?.())
 if (wishes.supervised) {
   // The supervisor holds the other end: when it is gone, however it went, so is this program.
   process.stdin

@@ -49,6 +49,7 @@ const readersAtOnce = 16
 export class ManifestWatcher {
   readonly #parts: ManifestWatcherParts
   readonly #settings: ManifestWatcherSettings
+  #userServices: UserServices
   readonly #watch: DirectoryWatch
   readonly #userWatches = new Map<string, DirectoryWatch>()
   readonly #uidOf: (user: string) => Promise<number | null>
@@ -65,6 +66,7 @@ export class ManifestWatcher {
   constructor(parts: ManifestWatcherParts, settings: ManifestWatcherSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#userServices = settings.userServices ?? {}
     const { directory } = settings
     this.#watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, { directory })
     const users = new LocalUsers(parts)
@@ -90,6 +92,12 @@ export class ManifestWatcher {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
+  }
+
+  /** Says anew which services local users may register; every file is judged again. */
+  setUserServices(userServices: UserServices): void {
+    this.#userServices = userServices
+    if (this.#running !== null) this.#judge()
   }
 
   /** Begins; resolves after the first look, when the manifests that stand there are in force. */
@@ -230,8 +238,7 @@ export class ManifestWatcher {
       return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
     })
     const { isLocal = isLocalAddress } = this.#parts
-    const { userServices = {} } = this.#settings
-    const judgements = judge(candidates, { isLocal, userServices })
+    const judgements = judge(candidates, { isLocal, userServices: this.#userServices })
     const before = new Map(this.#verdicts.map((verdict) => [verdict.path, verdict]))
     let changed = before.size !== judgements.length
     const verdicts = judgements.map((judgement): Verdict => {

@@ -106,6 +106,11 @@ export class Supervisor {
     }
   }
 
+  /** Has the programs of the first stage read their settings again. */
+  reload(): void {
+    for (const { child } of this.#stages[0] ?? []) child?.kill('SIGHUP')
+  }
+
   /** Ends the programs, stage by stage. */
   async stop(): Promise<void> {
     await this.#stopWith(0)

@@ -176,6 +176,11 @@ export class WorkerHub {
     }
   }
 
+  /** Workers a generation has. */
+  get wanted(): number {
+    return this.#settings.worker.workers
+  }
+
   /** Longest time a replaced generation keeps its connections. */
   get retireMs(): number {
     return this.#settings.retireMs

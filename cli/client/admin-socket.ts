@@ -13,6 +13,7 @@ import type {
   CheckReport,
   GenerationReport,
   HealthResult,
+  ReloadReport,
   RotationWish,
 } from '#shared/model/admin.ts'
 import type { WhyAnswer, WhyQuestion } from '#shared/model/why.ts'
@@ -25,6 +26,10 @@ export interface AdminAnswers extends AgentFacts {
 
 /** What can be commanded, with what is sent. */
 export interface AdminCommands {
+  readonly reload: {
+    readonly input: Readonly<Record<string, never>>
+    readonly answer: ReloadReport
+  }
   readonly health: { readonly input: HealthResult; readonly answer: unknown }
   readonly capture: {
     readonly input: CaptureWish

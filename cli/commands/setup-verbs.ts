@@ -5,6 +5,7 @@ import { systemdUnits } from '#cli/client/service-units.ts'
 import { init } from '#cli/init.ts'
 import { join } from '#cli/join.ts'
 import { machineFacts } from '#cli/machine-fitness.ts'
+import { reload } from '#cli/reload.ts'
 import { upgrade } from '#cli/upgrade.ts'
 import type { Context } from './context.ts'
 import { verb } from './options.ts'
@@ -47,6 +48,11 @@ export function addSetupVerbs(program: Command, context: Context): void {
       const parts = { ...context.local(), units: systemdUnits, machine: machineFacts }
       return context.done(join(parts, { isRoot, controller, tokenFile, host, address }))
     })
+  verb(
+    program,
+    'reload',
+    'have the agent read its config again; a wrong one changes nothing',
+  ).action(() => context.done(reload(context.local())))
   verb(
     program,
     'upgrade',

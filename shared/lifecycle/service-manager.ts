@@ -7,8 +7,10 @@ import type { Clock, Timer } from './clock.ts'
 
 /** Says how a program fares. */
 export interface ServiceManager {
-  /** It serves; from now on the watchdog is fed. */
+  /** It serves, at first or after a reload; from now on the watchdog is fed. */
   ready(): void
+  /** It reads its settings anew, since that moment of CLOCK_MONOTONIC in microseconds; then it is ready again. */
+  reloading(monotonicMicros: bigint): void
   /** One line for `systemctl status`. */
   status(line: string): void
   /** It is on its way out. */
@@ -42,6 +44,7 @@ export class Notifier implements ServiceManager {
   readonly #send: Send
   readonly #watchdogMs: number
   #feeding: Timer | null = null
+  #isReady = false
   #status = ''
 
   /** @param settings - `watchdogMs` is how long systemd waits for a sign of life; 0: for ever */
@@ -55,10 +58,16 @@ export class Notifier implements ServiceManager {
   }
 
   ready(): void {
-    if (this.#feeding !== null) return
+    if (this.#isReady) return
+    this.#isReady = true
     this.#send('READY=1')
-    if (this.#watchdogMs === 0) return
+    if (this.#watchdogMs === 0 || this.#feeding !== null) return
     this.#feeding = this.#clock.every(this.#watchdogMs / 3, () => this.#send('WATCHDOG=1'))
+  }
+
+  reloading(monotonicMicros: bigint): void {
+    this.#isReady = false
+    this.#send(`RELOADING=1\nMONOTONIC_USEC=${monotonicMicros}`)
   }
 
   status(line: string): void {

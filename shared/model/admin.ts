@@ -121,6 +121,14 @@ export interface SnapshotReport {
   readonly hosts: number
 }
 
+/** What became of a reload of the config. */
+export interface ReloadReport {
+  /** Keys that differed and count now. */
+  readonly applied: readonly string[]
+  /** Keys that differ from what runs, and what it takes for them to count. */
+  readonly waiting: readonly { readonly key: string; readonly needs: string }[]
+}
+
 /** One set of workers and the connections they carry. */
 export interface GenerationReport {
   readonly generation: number

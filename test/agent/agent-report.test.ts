@@ -130,7 +130,13 @@ function makeReport(
       },
       lifts: { whole: null, bypasses: [] },
       locals: { services: [] },
-      hub: { workers: [worker], crashes: 0, collect: async () => ({ series: [] }), retireMs: 1000 },
+      hub: {
+        workers: [worker],
+        crashes: 0,
+        collect: async () => ({ series: [] }),
+        retireMs: 1000,
+        wanted: 1,
+      },
       trust: () => ({ bundle: 4, bans: 2 }),
       trustRecords: { trust: null, series: [] },
       membership: () => (isAlone ? null : membership),
@@ -182,6 +188,7 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
   const hub = (workers: readonly (typeof worker)[]) => ({
     workers,
     retireMs: 1000,
+    wanted: 1,
     crashes: 0,
     collect: async () => ({ series: [] }),
   })
@@ -308,7 +315,13 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     { metric: 'of_a_newer_worker', labels: {}, value: 1 },
   ]
   const report = makeReport({
-    hub: { workers: [worker], crashes: 0, collect: async () => ({ series }), retireMs: 1000 },
+    hub: {
+      workers: [worker],
+      crashes: 0,
+      collect: async () => ({ series }),
+      retireMs: 1000,
+      wanted: 1,
+    },
   })
   const page = await report.metricsText()
   for (const line of [

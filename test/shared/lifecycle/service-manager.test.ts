@@ -25,9 +25,12 @@ t.test(
     await clock.advance(30_000)
     notifier.status('serving\nwell')
     notifier.status('serving\nwell')
+    notifier.reloading(7n)
+    notifier.ready()
     notifier.stopping()
     const fed = ['WATCHDOG=1', 'WATCHDOG=1', 'WATCHDOG=1']
-    t.same(said, ['READY=1', ...fed, 'STATUS=serving well', 'STOPPING=1'])
+    const reload = ['RELOADING=1\nMONOTONIC_USEC=7', 'READY=1']
+    t.same(said, ['READY=1', ...fed, 'STATUS=serving well', ...reload, 'STOPPING=1'])
   },
 )
 
