@@ -1,9 +1,12 @@
 /** From a bare machine to a mesh of two, and back, with nothing but what the package ships. */
 
 import { execFileSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { bootMachines, type Machine } from '#test/support/machine-room.ts'
 import { lacks } from '#test/support/needs.ts'
+import { otherPackage, type OtherVersion } from '#test/support/other-package.ts'
 import { root } from '#test/support/sources.ts'
 import { until } from '#test/support/until.ts'
 
@@ -28,7 +31,25 @@ function traces(machine: Machine): string {
 }
 
 function install(machine: Machine): void {
-  machine.shell(`dpkg --install /checkout/${out}/*.deb`)
+  machine.shell(`dpkg --install /checkout/${out}/hostmesh_*64.deb`)
+}
+
+/** Another version, whose workers and control process speak a newer protocol. */
+const nextVersion: OtherVersion = {
+  version: '0.9.1',
+  changes: { 'agent/workers/messages.ts': [/newest: \d+, oldest: \d+/, 'newest: 3, oldest: 2'] },
+}
+/** One whose workers do not start. */
+const brokenVersion: OtherVersion = {
+  version: '0.9.2',
+  changes: { 'agent/worker.ts': [/$/, "\nthrow new Error('this version is broken')\n"] },
+}
+
+/** Installs another version beside what runs. */
+function installOther(machine: Machine, other: OtherVersion): void {
+  const deb = readdirSync(join(root, out)).find((name) => /^hostmesh_.*64\.deb$/.test(name)) ?? ''
+  const made = otherPackage(join(root, out, deb), other)
+  machine.shell(`dpkg --install --force-downgrade /checkout/${out}/${made.split('/').at(-1)} 2>&1`)
 }
 
 /** The status of a call through the forward proxy. */
@@ -139,6 +160,73 @@ t.test('from bare machines to a mesh of two, and back', { skip }, async (t) => {
     t.match(second.shell('journalctl -u mesh-proxy@1-0.service'), /Watchdog timeout/)
     second.shell('rm -r /run/systemd/system/mesh-proxy@.service.d; systemctl daemon-reload')
   })
+
+  await t.test('an upgrade under load costs nobody anything', async (t) => {
+    first.shell(`systemd-run --unit=echo python3 -c '
+import socketserver
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(4096): self.request.sendall(data)
+socketserver.ThreadingTCPServer(("127.0.0.1", 8090), Echo).serve_forever()'
+      echo '{ "port": 8090, "protocol": "tcp" }' > /etc/mesh.d/echo.json`)
+    second.shell(`echo '{ "upstreams": { "echo": 9003 } }' > /etc/mesh.d/streams.json`)
+    const sees = (): boolean => second.run('meshctl', 'services', '--json').includes('"echo"')
+    await until('echo is there', sees, patience)
+    await until('its port is open', () => second.shell('ss -ltn').includes(':9003'), patience)
+    second.shell('systemd-run --unit=load python3 /checkout/test/support/machine-load.py')
+    const begun = (): boolean => second.try('test', '-e', '/tmp/load.begun').code === 0
+    await until('the stream is answered', begun, patience)
+    const before = second.shell('systemctl show --property=MainPID mesh-proxy@1-0.service')
+    installOther(second, nextVersion)
+    t.equal(second.shell('systemctl show --property=MainPID mesh-proxy@1-0.service'), before)
+    const said = second.run('meshctl', 'upgrade')
+    t.match(said, /with version 0\.9\.1\ngeneration 2 \(version 0\.9\.1\): live\ngeneration 1/)
+    await reaches(second, 'orders')
+    const generations = second.run('meshctl', 'generations')
+    t.match(generations, /^2 +live[^]*^1 +retiring .* 3 +1-0 \(pid/m, 'it carries the stream')
+    const broken = () => installOther(second, brokenVersion)
+    broken()
+    const refused = second.try('meshctl', 'upgrade')
+    t.match(refused, { code: 3, stderr: /not upgraded: .*this version is broken; generation 2/ })
+    t.equal(refused.stderr.split('\n').filter((line) => line.includes('broken')).length, 1)
+    t.match(second.run('meshctl', 'generations'), /^2 +live/m)
+    t.notMatch(second.run('meshctl', 'generations'), /^3 /m)
+    installOther(second, nextVersion)
+    second.shell('touch /tmp/load.stop')
+    await until(
+      'the load is over',
+      () => second.try('test', '-e', '/tmp/load.json').code === 0,
+      patience,
+    )
+    const seen = JSON.parse(second.shell('cat /tmp/load.json')) as Record<string, unknown>
+    t.same(seen['failed'], [])
+    t.equal(seen['cut'], '')
+    t.ok(Number(seen['requests']) > 100, JSON.stringify(seen))
+    await until(
+      'the former generation has ended',
+      () => {
+        const { stdout } = second.try('systemctl', 'is-active', 'mesh-proxy@1-0.service')
+        return stdout.trim() === 'inactive' && !/^1 /m.test(second.run('meshctl', 'generations'))
+      },
+      patience,
+    )
+  })
+
+  await t.test(
+    'systemctl reload fails where the config is wrong, and nothing changes',
+    async (t) => {
+      second.shell('cp /etc/mesh/agent.json /tmp/agent.json')
+      second.shell(`echo '{ "controler": 1 }' > /etc/mesh/agent.json`)
+      t.not(second.try('systemctl', 'reload', 'mesh-agent.service').code, 0)
+      t.match(
+        second.shell('journalctl -u mesh-agent -o cat -n 30'),
+        /controler[^]*nothing has changed/,
+      )
+      t.equal(calls(second, 'orders'), '200')
+      second.shell('cp /tmp/agent.json /etc/mesh/agent.json; systemctl reload mesh-agent.service')
+      t.equal(second.shell('systemctl is-active mesh-agent.service').trim(), 'active')
+    },
+  )
 
   await t.test('purging leaves nothing behind', async (t) => {
     second.shell('dpkg --purge hostmesh')
