@@ -163,3 +163,18 @@ t.test('Supervisor outlives a missing program, and starts nothing once it stops'
   t.equal(fake.pending, 0)
   t.equal(await ended, 0)
 })
+
+t.test('Supervisor starts more beside what serves, and lets go of what is done', async (t) => {
+  const directory = t.testdir()
+  const log = join(directory, 'log')
+  const { supervisor, restarts } = supervise(t, [shell('a', staying(log, 'a'))])
+  await until('it serves', () => linesOf(log).length === 1)
+  supervisor.add(0, [shell('broken', 'exit 78'), shell('done', 'exit 79')])
+  await until('the broken one is tried again', () => restarts('broken').length >= 2)
+  t.same(linesOf(log), ['a'], 'and what served serves')
+  supervisor.add(0, [shell('b', staying(log, 'b'))])
+  await until('another one serves', () => linesOf(log).length === 2)
+  t.match(restarts('done'), [{ msg: 'program is done' }], 'it is not started again')
+  await supervisor.stop()
+  t.same(linesOf(log).slice(2).toSorted(), ['a ends', 'b ends'])
+})

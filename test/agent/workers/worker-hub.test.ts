@@ -383,3 +383,55 @@ t.test('WorkerHub names the socket it cannot open', async (t) => {
   const path = `${shortDir(t)}/no/such/directory/w.sock`
   await t.rejects(startHub(path).ready, { code: 'worker-socket', message: path })
 })
+
+/** A worker of some generation and protocol, spoken for by a test. */
+async function speak(path: string, generation: number, newest: number) {
+  const socket = connect(path)
+  let text = ''
+  socket.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const say = (message: object): void => void socket.write(`${JSON.stringify(message)}\n`)
+  say({ kind: 'hello', newest, oldest: newest, generation, index: 0, pid: generation })
+  const kinds = (kind: string): readonly string[] =>
+    text.split('\n').filter((line) => line.includes(`"kind":"${kind}"`))
+  await until('it is welcome', () => kinds('welcome').length === 1)
+  return { socket, say, kinds }
+}
+
+t.test(
+  'WorkerHub hands over from a generation of the protocol before to the next one',
+  async (t) => {
+    const path = `${shortDir(t)}/w.sock`
+    let ledTo = 1
+    const settings = { socketPath: path, live, retireMs: 5000 }
+    const hub = new WorkerHub(
+      { clock, logger, leadsTo: (generation) => ledTo === generation },
+      { ...settings, worker: { ...worker, workers: 1 } },
+    )
+    await hub.start()
+    hub.setSnapshot(snapshot)
+    const state = { tunnelPort: 15_008, listeners: [] }
+    const phases = (): readonly string[] =>
+      hub.workers.map(({ generation, phase }) => `${generation} ${phase}`)
+    const old = await speak(path, 1, protocol.newest - 1)
+    old.say({ kind: 'listening', state })
+    const next = await speak(path, 2, protocol.newest)
+    t.same(phases(), ['1 live', '2 standby'])
+    t.match(next.kinds('phase'), [/standby/])
+    next.say({ kind: 'applied', sequence: 1 })
+    await until('it is live', () => phases().includes('2 live'))
+    next.say({ kind: 'listening', state })
+    await until('it listens', () => hub.workers[1]?.listening.tunnelPort === 15_008)
+    t.same(phases(), ['1 live', '2 live'], 'captured connections are still led to the old one')
+    ledTo = 2
+    hub.refresh()
+    t.same(phases(), ['1 retiring', '2 live'])
+    await until('the old one is told in its own words', () => old.kinds('drain').length === 1)
+    t.same(old.kinds('phase'), [], 'and in no others')
+    old.say({ kind: 'leaving', counters: { series: [] } })
+    old.socket.destroy()
+    await until('it is gone', () => hub.workers.length === 1)
+    t.equal(hub.crashes, 0)
+    next.socket.destroy()
+    await hub.stop()
+  },
+)
