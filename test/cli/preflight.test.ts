@@ -15,7 +15,11 @@ const units: ServiceUnits = {
   running: true,
   has: (unit) => unit !== 'absent.service',
   isActive: () => false,
+  lastWords: () => '',
   enable: () => {},
+  start: () => {},
+  restart: () => {},
+  stop: () => {},
 }
 const machine = (): MachineFacts => fit
 const fit: MachineFacts = {
