@@ -49,6 +49,7 @@ export const configKeys: readonly (readonly [
   ['captureExclude', 'restart', ({ capture }) => capture.exclude],
   ['capturePorts', 'stop', ({ capture }) => capture.firstPort],
   ['listen.tunnel', 'upgrade', ({ listen }) => listen.tunnel],
+  ['listen.applications', 'upgrade', ({ listen }) => listen.applications],
   ['listen.forwardProxy', 'upgrade', ({ listen }) => listen.forwardProxy],
   ['listen.explicit', 'upgrade', ({ listen }) => listen.explicit],
   ['inboundSource', 'upgrade', ({ inboundSource }) => inboundSource],
