@@ -8,6 +8,7 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName } from '#shared/model/names.ts'
 import type {
   CompactionRequest,
   DeleteRangeRequest,
@@ -36,6 +37,7 @@ import type {
   WatchResponse,
 } from '#shared/store/wire.ts'
 import { WireError } from '#shared/store/wire.ts'
+import { HostQuotas } from './host-quotas.ts'
 import { Leases } from './leases.ts'
 import type { Mvcc, StoredEvent, Writer } from './mvcc.ts'
 import { refusals } from './refusals.ts'
@@ -96,6 +98,7 @@ export class Engine implements EtcdRpc {
   readonly #keepRevisions: number
   readonly #leases: Leases
   readonly #hub: WatchHub
+  #quotas: HostQuotas
   readonly #ids: Pick<ResponseHeader, 'cluster_id' | 'member_id'>
   readonly #snapshots: Snapshots
   readonly #maxBytes: number
@@ -127,6 +130,7 @@ export class Engine implements EtcdRpc {
     this.#maxBytes = settings.maxBytes ?? 2 * 1024 ** 3
     this.#movedTo = mvcc.fact('moved_to')
     this.#ids = { cluster_id: mvcc.fact('cluster_id'), member_id: mvcc.fact('member_id') }
+    this.#quotas = new HostQuotas(mvcc.everything())
     this.#leases = new Leases({ clock, onLapsed: (id) => this.#lapse(id) }, mvcc.leases())
     this.#hub = new WatchHub({ mvcc, clock, answer: (watchId) => this.watchAnswer(watchId) })
   }
@@ -141,34 +145,39 @@ export class Engine implements EtcdRpc {
     return requests.range(this.#mvcc, this.header(), request)
   }
 
-  /** @param isHost - whether a host writes what it owns, which it may also once the store has moved */
-  put(request: PutRequest, _options?: unknown, isHost = false): Promise<PutResponse> {
+  /**
+   * @param host - the host that writes what it owns, which it may also once the store has moved, but
+   * no more than its share; null: somebody else
+   */
+  put(request: PutRequest, _options?: unknown, host: HostName | null = null): Promise<PutResponse> {
     return this.#write((writer) => {
-      if (!isHost) this.#refuseMoved()
+      if (host === null) this.#refuseMoved()
+      else this.#quotas.checkPut(host, request, this.#isNew(request.key))
       this.#refuseAtLimit()
       return requests.put(this.#mvcc, writer, this.header(), request)
     })
   }
 
-  /** @param isHost - see `put` */
+  /** @param host - see `put` */
   deleteRange(
     request: DeleteRangeRequest,
     _options?: unknown,
-    isHost = false,
+    host: HostName | null = null,
   ): Promise<DeleteRangeResponse> {
     return this.#write((writer) => {
-      if (!isHost) this.#refuseMoved()
+      if (host === null) this.#refuseMoved()
       return requests.deleteRange(this.#mvcc, writer, this.header(), request)
     })
   }
 
-  /** @param isHost - see `put` */
-  txn(request: TxnRequest, _options?: unknown, isHost = false): Promise<TxnResponse> {
+  /** @param host - see `put` */
+  txn(request: TxnRequest, _options?: unknown, host: HostName | null = null): Promise<TxnResponse> {
     const puts = [...(request.success ?? []), ...(request.failure ?? [])].some(
       (operation) => operation.request_put,
     )
     return this.#write((writer) => {
-      if (!isHost) this.#refuseMoved()
+      if (host === null) this.#refuseMoved()
+      else this.#quotas.checkTxn(host, request, (key) => this.#isNew(key))
       if (puts) this.#refuseAtLimit()
       return requests.txn(this.#mvcc, writer, this.header(), request)
     })
@@ -181,11 +190,15 @@ export class Engine implements EtcdRpc {
     })
   }
 
-  /** @param owner - who may use the lease: a SPIFFE id, or empty for this process */
+  /**
+   * @param owner - who may use the lease: a SPIFFE id, or empty for this process
+   * @param isHost - whether that is a host, which has its share of leases
+   */
   leaseGrant(
     request: LeaseGrantRequest,
     _options?: unknown,
     owner = '',
+    isHost = false,
   ): Promise<LeaseGrantResponse> {
     const asked = Number(request.TTL ?? 0)
     const id = (request.ID ?? '0') === '0' ? this.#newLeaseId() : (request.ID ?? '0')
@@ -195,6 +208,7 @@ export class Engine implements EtcdRpc {
         if (asked > longestTtlSeconds) throw refusals.leaseTtlTooLarge()
         if (this.#mvcc.lease(id) !== null) throw refusals.leaseExists()
         if (this.#leases.size >= mostLeases) throw refusals.tooManyLeases()
+        if (isHost) HostQuotas.checkLease(lease.ttlSeconds, this.#mvcc.leasesOf(owner))
         this.#mvcc.addLease(lease)
         return { header: this.header(), ID: id, TTL: String(lease.ttlSeconds), error: '' }
       },
@@ -361,6 +375,10 @@ export class Engine implements EtcdRpc {
     if (this.#stopped) throw refusals.stopped()
   }
 
+  #isNew(key: Buffer | undefined): boolean {
+    return key === undefined || this.#mvcc.live(key) === null
+  }
+
   #refuseMoved(): void {
     if (this.#movedTo !== '') throw refusals.moved()
   }
@@ -387,6 +405,7 @@ export class Engine implements EtcdRpc {
           try {
             const result = run(writer)
             events.push(...writer.events)
+            this.#quotas.changed(writer.events)
             return () => {
               committed?.()
               resolve(result)
@@ -420,6 +439,8 @@ export class Engine implements EtcdRpc {
       for (const answer of answers) answer()
     } catch (error) {
       const refuse = isFull(error) ? refusals.noSpace : refusals.writeFailed
+      // What was counted has not come to be.
+      this.#quotas = new HostQuotas(this.#mvcc.everything())
       this.#failedCommits += 1
       this.#complain(messageOf(error), isFull(error) ? fullHint : 'check the disk it is on')
       for (const job of jobs) job.fail(refuse())

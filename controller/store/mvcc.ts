@@ -210,6 +210,17 @@ export class Mvcc {
     return row === undefined ? null : toLease(row)
   }
 
+  /** How many leases somebody has. */
+  leasesOf(owner: string): number {
+    return Number(this.#one('SELECT count(*) AS n FROM lease WHERE owner = ?', owner)?.['n'])
+  }
+
+  /** Every live record. */
+  *everything(): Iterable<StoredRecord> {
+    const sql = `SELECT ${columns} FROM record WHERE replaced IS NULL`
+    for (const row of this.#prepare(sql).iterate()) yield toRecord(row)
+  }
+
   /** Live keys under a lease, in their order. */
   keysOf(lease: string): readonly Buffer[] {
     return this.#all(

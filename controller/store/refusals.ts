@@ -39,6 +39,8 @@ export const refusals = {
   snapshotRunning: refusal(resourceExhausted, 'another snapshot is being taken'),
   tooManyRequests: refusal(resourceExhausted, 'too many requests'),
   denied: refusal(permissionDenied, 'permission denied'),
+  overQuota: (limit: string) =>
+    new WireError(permissionDenied, `etcdserver: permission denied: a host may have ${limit}`),
   nestedTxn: refusal(unimplemented, 'transactions inside transactions are not served here'),
   stopped: refusal(unavailable, 'server stopped'),
   writeFailed: refusal(unavailable, 'the store could not be written; see the controller’s log'),

@@ -4,6 +4,7 @@
  */
 
 import type { Logger } from '#shared/logging/logger.ts'
+import type { HostName } from '#shared/model/names.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { grpc } from '#shared/rpc/grpc.ts'
 import { loadProto } from '#shared/rpc/grpc.ts'
@@ -77,21 +78,26 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
     Put: unary(
       parts,
       (access, request: PutRequest) => mayPut(access, request, facts),
-      (request, access) => engine.put(request, undefined, access.kind === 'host'),
+      (request, access) => engine.put(request, undefined, hostOf(access)),
     ),
     DeleteRange: unary(parts, mayDelete, (request: DeleteRangeRequest, access) =>
-      engine.deleteRange(request, undefined, access.kind === 'host'),
+      engine.deleteRange(request, undefined, hostOf(access)),
     ),
     Txn: unary(
       parts,
       (access, request: TxnRequest) => mayTransact(access, request, facts),
-      (request, access) => engine.txn(request, undefined, access.kind === 'host'),
+      (request, access) => engine.txn(request, undefined, hostOf(access)),
     ),
     Compact: unary(parts, everything, (request: CompactionRequest) => engine.compact(request)),
   })
   add('Lease', {
     LeaseGrant: unary(parts, anyone, (request: LeaseGrantRequest, access) =>
-      engine.leaseGrant(request, undefined, access.kind === 'nothing' ? '' : access.id),
+      engine.leaseGrant(
+        request,
+        undefined,
+        access.kind === 'nothing' ? '' : access.id,
+        access.kind === 'host',
+      ),
     ),
     LeaseRevoke: unary(parts, mayUse, (request) => engine.leaseRevoke(request)),
     LeaseTimeToLive: unary(parts, mayUse, (request) => engine.leaseTimeToLive(request)),
@@ -103,6 +109,10 @@ export function serveStore(parts: ServiceParts, server: grpc.Server): void {
     Status: unary(parts, anyone, () => engine.status()),
     Snapshot: snapshot(parts, everything),
   })
+}
+
+function hostOf(access: Access): HostName | null {
+  return access.kind === 'host' ? access.host : null
 }
 
 function unary<Request, Response>(
