@@ -16,7 +16,7 @@ import { OwnSockets } from './own-sockets.ts'
 import type { SessionSettings } from './session.ts'
 import { Session } from './session.ts'
 import { LiveView } from './view.ts'
-import type { StoreChange, StoreView } from './view.ts'
+import type { StoreChange, StoreView, ViewKeeper } from './view.ts'
 
 /** Whether the store is there. */
 export type LinkState =
@@ -31,6 +31,8 @@ export interface StoreLinkParts {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  /** What keeps what the store holds. @default a `LiveView` */
+  readonly view?: ViewKeeper
 }
 
 /** Settings of a link. */
@@ -89,8 +91,8 @@ const noFarewells: ReadonlyMap<string, string> = new Map()
 export class StoreLink {
   readonly #parts: StoreLinkParts
   readonly #settings: StoreLinkSettings
-  readonly #view = new LiveView()
-  readonly #pace = new Pace(this.#view)
+  readonly #view: ViewKeeper
+  readonly #pace: Pace
   readonly #own = new OwnKeys()
   readonly #changeListeners = new Set<(change: StoreChange) => void>()
   readonly #stateListeners = new Set<(state: LinkState) => void>()
@@ -106,6 +108,8 @@ export class StoreLink {
   constructor(parts: StoreLinkParts, settings: StoreLinkSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#view = parts.view ?? new LiveView()
+    this.#pace = new Pace(this.#view)
     this.#state = { kind: 'away', since: parts.clock.now(), reason: notStarted }
   }
 

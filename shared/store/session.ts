@@ -8,7 +8,7 @@ import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { CallOptions, KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
 import type { OwnKeys, Step } from './own-keys.ts'
-import type { LiveView, StoreChange } from './view.ts'
+import type { StoreChange, ViewKeeper } from './view.ts'
 
 /** Who is told how a session goes. */
 export interface SessionListener {
@@ -25,7 +25,7 @@ export interface SessionListener {
 /** Collaborators of a session. */
 export interface SessionParts {
   readonly store: KeyValue
-  readonly view: LiveView
+  readonly view: ViewKeeper
   readonly own: OwnKeys
   readonly clock: Clock
   readonly random: Random

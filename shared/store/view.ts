@@ -22,8 +22,16 @@ export interface StoreChange {
   readonly removed: ReadonlyMap<string, string>
 }
 
+/** A view and what a session does to it. */
+export interface ViewKeeper extends StoreView {
+  /** Takes a listing for the whole truth. */
+  replace(listing: Listing): StoreChange
+  /** Applies events; those the listing already held are skipped. Null: nothing was new. */
+  apply(events: readonly StoreEvent[]): StoreChange | null
+}
+
 /** See the header. */
-export class LiveView implements StoreView {
+export class LiveView implements ViewKeeper {
   readonly #entries = new Map<string, string>()
   #revision = 0
 
@@ -35,7 +43,6 @@ export class LiveView implements StoreView {
     return this.#entries
   }
 
-  /** Takes a listing for the whole truth. */
   replace(listing: Listing): StoreChange {
     const removed = new Map(this.#entries)
     for (const entry of listing.entries) {
@@ -47,7 +54,6 @@ export class LiveView implements StoreView {
     return { revision: this.#revision, changedKeys: 'all', removed }
   }
 
-  /** Applies events; those the listing already held are skipped. Null: nothing was new. */
   apply(events: readonly StoreEvent[]): StoreChange | null {
     const changed = new Set<string>()
     const removed = new Map<string, string>()

@@ -10,6 +10,7 @@ import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
 import { websockets } from './scenarios/websockets.ts'
 import { propagate } from './scenarios/propagate.ts'
+import { scale } from './scenarios/scale.ts'
 import { renderResult, type Result } from './result.ts'
 import {
   bulkCross,
@@ -31,6 +32,7 @@ const scenarios: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> =
   memory,
   websockets,
   propagate,
+  scale,
   churn: churnScenario,
   capture,
 }

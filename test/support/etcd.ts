@@ -48,6 +48,11 @@ export class TestEtcd {
     return etcd
   }
 
+  /** The process's id; undefined while there is none. */
+  get pid(): number | undefined {
+    return this.#process?.pid
+  }
+
   /** Starts it again and waits until it serves. */
   async start(): Promise<void> {
     const peers = `http://127.0.0.1:${this.#ports[1]}`

@@ -1,0 +1,141 @@
+/**
+ * Owns the simulated fleet of the bench of scale as its driver sees it: how hosts and services are
+ * numbered, and the programs that play them.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { instancesPrefix } from '#shared/store/keys.ts'
+
+/** The fleet: how many hosts, how many instances each, of how many services. */
+export interface Fleet {
+  readonly hosts: number
+  readonly instances: number
+  readonly services: number
+}
+
+/** What a program of simulated hosts is given. */
+export interface SimulatedSettings extends Fleet {
+  /** Its first host and how many it plays. */
+  readonly first: number
+  readonly count: number
+  readonly endpoint: string
+}
+
+/** What it is told. */
+export type SimulatedOrder =
+  | { readonly kind: 'join' }
+  /** So many hosts, drawn at random, change one record each. */
+  | { readonly kind: 'change'; readonly count: number }
+  /** Asks for a report. */
+  | { readonly kind: 'report' }
+
+/** What it answers. */
+export interface SimulatedReport {
+  /** Hosts whose session is up. */
+  readonly connected: number
+  /** Instances known to the host that knows the fewest. */
+  readonly known: number
+  /** What hosts know, each different knowledge once; see `sumOf`. */
+  readonly sums: readonly number[]
+}
+
+/** The service of a host's instance: each service has its instances on different hosts. */
+export function serviceOf(host: number, instance: number, fleet: Fleet): string {
+  return `s-${(host * fleet.instances + instance) % fleet.services}`
+}
+
+/** The number of an instance by its key; -1 for any other key. */
+export function placeOf(key: string, { hosts, instances, services }: Fleet): number {
+  if (!key.startsWith(instancesPrefix)) return -1
+  const [service = '', host = ''] = key.slice(instancesPrefix.length).split('/', 2)
+  if (!service.startsWith('s-') || !host.startsWith('h-')) return -1
+  const index = Number(host.slice(2))
+  const instance =
+    (Number(service.slice(2)) - ((index * instances) % services) + services) % services
+  return index < hosts && instance < instances ? index * instances + instance : -1
+}
+
+/** One number for what is known: the revision of every instance, in their order. */
+export function sumOf(revisions: ArrayLike<number>): number {
+  let sum = 0
+  for (let at = 0; at < revisions.length; at++) sum = (sum * 31 + (revisions[at] ?? 0)) % 2 ** 45
+  return sum
+}
+
+/** Programs of simulated hosts, told and asked together. */
+export class Simulation {
+  readonly #programs: readonly Program[]
+
+  constructor(fleet: Fleet, settings: { readonly endpoint: string; readonly programs: number }) {
+    const { endpoint, programs } = settings
+    const each = Math.ceil(fleet.hosts / programs)
+    this.#programs = Array.from({ length: programs }, (_, i) => {
+      const first = i * each
+      return new Program({ ...fleet, endpoint, first, count: Math.min(each, fleet.hosts - first) })
+    })
+  }
+
+  /** Tells every program; a number of changes is shared among them. */
+  tell(order: SimulatedOrder): void {
+    this.#programs.forEach((program, i) => {
+      if (order.kind !== 'change') program.tell(order)
+      else {
+        const share = (n: number): number => Math.floor((order.count * n) / this.#programs.length)
+        program.tell({ kind: 'change', count: share(i + 1) - share(i) })
+      }
+    })
+  }
+
+  /** Asks all of them what their hosts know. */
+  async report(): Promise<SimulatedReport> {
+    const reports = await Promise.all(this.#programs.map((program) => program.report()))
+    return {
+      connected: reports.reduce((sum, { connected }) => sum + connected, 0),
+      known: Math.min(...reports.map(({ known }) => known)),
+      sums: [...new Set(reports.flatMap(({ sums }) => sums))],
+    }
+  }
+
+  /** Ends all of them at once. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#programs.map((program) => program.stop()))
+  }
+}
+
+class Program {
+  readonly #child: ChildProcess
+  #asked: PromiseWithResolvers<SimulatedReport> | null = null
+
+  constructor(settings: SimulatedSettings) {
+    const file = join(import.meta.dirname, 'simulated-hosts.ts')
+    this.#child = spawn(process.execPath, [file, JSON.stringify(settings)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const { stdout } = this.#child
+    if (stdout === null) throw new TypeError('a simulation is listened to')
+    createInterface({ input: stdout }).on('line', (line) => {
+      this.#asked?.resolve(JSON.parse(line) as SimulatedReport)
+    })
+    this.#child.once('exit', () => this.#asked?.reject(new Error('simulated hosts have ended')))
+  }
+
+  tell(order: SimulatedOrder): void {
+    this.#child.stdin?.write(`${JSON.stringify(order)}\n`)
+  }
+
+  report(): Promise<SimulatedReport> {
+    this.#asked = Promise.withResolvers()
+    this.tell({ kind: 'report' })
+    return this.#asked.promise
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGKILL')
+    await gone
+  }
+}
