@@ -6,7 +6,7 @@
 
 import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
-import { ChannelPool } from './tunnel/channel-pool.ts'
+import { ChannelPool, idleMsFor } from './tunnel/channel-pool.ts'
 import { TunnelListener } from './tunnel/tunnel-listener.ts'
 import { askHost } from './tunnel/ask-host.ts'
 import { Tunnels } from './tunnel/tunnels.ts'
@@ -20,6 +20,7 @@ import { CapturedCallers } from './outbound/captured-callers.ts'
 import { FarHosts } from './outbound/far-hosts.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
 import { Outbound } from './outbound/outbound.ts'
+import type { MeshEndpoint } from './outbound/mesh-endpoint.ts'
 import { OutboundUpstream } from './outbound/outbound-upstream.ts'
 import { RefusedCallers } from './outbound/refused-callers.ts'
 import { ServiceTable } from './outbound/service-table.ts'
@@ -434,6 +435,11 @@ export class ProxyWorker {
       { source: worker.inboundSource, timeoutMs: 1000 },
     )
     const loads = new InstanceLoads({ shareOf: (limit) => this.#shareOf(limit, worker.workers) })
+    const poolTo = ({ place }: MeshEndpoint): ChannelPool =>
+      new ChannelPool(
+        { clock },
+        place.kind === 'local' ? { idleMs: idleMsFor(place.instance.keepAliveMs) } : {},
+      )
     const services = new ServiceTable({
       clock,
       loads,
@@ -444,12 +450,13 @@ export class ProxyWorker {
         }),
       makeUpstream: (endpoint, caller) =>
         new OutboundUpstream(
-          { tunnels, local, pool: new ChannelPool({ clock }) },
+          { tunnels, local, pool: poolTo(endpoint) },
           { endpoint, caller, trustDomain },
         ),
     })
     const policies = new PolicyTable()
-    const makePool = (): ChannelPool => new ChannelPool({ clock })
+    const makePool = (keepAliveMs: number | undefined): ChannelPool =>
+      new ChannelPool({ clock }, { idleMs: idleMsFor(keepAliveMs) })
     const instances = new LocalInstances({ local, policies, makePool, loads })
     const counters = this.#counters
     const relay = relaySettings(worker.limits)

@@ -18,7 +18,7 @@ import type { PolicyTable } from '#shared/policy/policy-table.ts'
 /** What local instances need. */
 export interface LocalInstancesParts {
   readonly local: Pick<LocalDialler, 'dial'>
-  readonly makePool: () => ChannelPool
+  readonly makePool: (keepAliveMs: number | undefined) => ChannelPool
   /** Is given each snapshot before the instances are. */
   readonly policies: Pick<PolicyTable, 'of'>
   readonly loads: Pick<InstanceLoads, 'of'>
@@ -75,7 +75,10 @@ export class ReachableInstance {
 
   /** Takes over what a snapshot says; where it has moved, idle channels go and open ones finish. */
   update(view: LocalInstance): void {
-    const stays = this.#view.address === view.address && this.#view.port === view.port
+    const stays =
+      this.#view.address === view.address &&
+      this.#view.port === view.port &&
+      this.#view.keepAliveMs === view.keepAliveMs
     this.#view = view
     this.#policy = this.#parts.policies.of(view.service)
     if (!stays) this.#forget()
@@ -109,7 +112,7 @@ export class LocalUpstream implements Upstream {
     this.#view = owner.view
     this.#load = owner.load
     this.#local = parts.local
-    this.#pool = parts.makePool()
+    this.#pool = parts.makePool(owner.view.keepAliveMs)
   }
 
   takeIdle(): Channel | null {

@@ -5,6 +5,7 @@
 
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import { labelsOf } from '#shared/model/instance-labels.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { Port, ServiceName } from '#shared/model/names.ts'
 import type { HostFacts, HostPresence, InstanceRecord } from '#shared/model/records.ts'
@@ -116,10 +117,11 @@ export class Registrar {
     const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
     this.#roster.apply(
       inRotation.map((manifest) => {
-        const { protocol, ports = [] } = fitnessOf(manifest)
+        const { protocol, finding, ports = [] } = fitnessOf(manifest)
         const carried = new Map(ports.map((one) => [one.name, one.protocol]))
         return {
           ...manifest,
+          ...labelsOf({ keepAliveMs: finding?.keepAliveMs }),
           protocol: protocol ?? manifest.protocol,
           ports: manifest.ports.map((one) => ({
             ...one,

@@ -79,8 +79,11 @@ function isServing(manifest: Manifest): manifest is Serving {
 }
 
 function localInstance(manifest: Serving, draining: boolean): LocalInstance {
-  const { service, protocol, address, port, drainMs, maxConcurrent } = manifest
-  const limit = maxConcurrent === undefined ? {} : { maxConcurrent }
+  const { service, protocol, address, port, drainMs, maxConcurrent, keepAliveMs } = manifest
+  const limit = {
+    ...(maxConcurrent === undefined ? {} : { maxConcurrent }),
+    ...(keepAliveMs === undefined ? {} : { keepAliveMs }),
+  }
   const ports = manifest.ports.map(({ name, port, protocol }) => ({ name, port, protocol }))
   const named = ports.length === 0 ? {} : { ports }
   return {

@@ -15,6 +15,15 @@ export interface ChannelPoolSettings {
   readonly maxIdle?: number
 }
 
+/**
+ * How long a connection to a service that says how long it keeps one may be idle here: it is closed
+ * on this side first, because a request that meets the service's own close is lost or repeated.
+ */
+export function idleMsFor(keepAliveMs: number | undefined): number {
+  const usual = 30_000
+  return keepAliveMs === undefined ? usual : Math.min(usual, Math.max(200, keepAliveMs * 0.8))
+}
+
 /** See the header. */
 export class ChannelPool {
   readonly #clock: Clock

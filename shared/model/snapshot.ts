@@ -51,6 +51,8 @@ export interface LocalInstance {
   /** A draining instance takes no new streams. */
   readonly draining: boolean
   readonly drainMs: number
+  /** How long the service keeps an idle connection, as far as it says so. */
+  readonly keepAliveMs?: number
   /** Most requests (HTTP) or connections (TCP) at once; absent for no limit. */
   readonly maxConcurrent?: number
 }

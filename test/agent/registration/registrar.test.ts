@@ -141,3 +141,14 @@ t.test('stop changes nothing any more', async (t) => {
   t.equal(published.length, said)
   t.equal(clock.pending, 0)
 })
+
+t.test(
+  'how long a service keeps idle connections is known to those who dial it here',
+  async (t) => {
+    const { offers, world, registrar } = registering()
+    world.fitness = { ...world.fitness, finding: { speech: 'http/1.1', keepAliveMs: 5000 } }
+    registrar.setManifests([orders])
+    registrar.setTunnelPort(tunnelPort)
+    t.match(offers.at(-1)?.local, [{ service: 'orders', keepAliveMs: 5000 }])
+  },
+)

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Channel, ChannelSink } from '#agent/platform.ts'
-import { ChannelPool } from '#agent/tunnel/channel-pool.ts'
+import { ChannelPool, idleMsFor } from '#agent/tunnel/channel-pool.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { RecordedSink } from '#test/support/recorded-channel.ts'
 import { makeTunnelPair } from '#test/support/tunnel-pair.ts'
@@ -143,5 +143,12 @@ t.test(
     pair.calling.setCredentials([await pair.ca.issue({ id: pair.caller })])
     t.equal(pool.take(), null)
     await until('the old tunnel is gone', () => pair.tunnels.openTunnels === 0)
+  },
+)
+
+t.test(
+  'an idle channel goes before a service that says how long it keeps one would end it',
+  async (t) => {
+    t.same([undefined, 5000, 60_000, 0].map(idleMsFor), [30_000, 4000, 30_000, 200])
   },
 )
