@@ -133,6 +133,7 @@ export class AgentReport implements AdminSource, MetricsSource {
       nowMs: clock.now(),
       ...this.readiness(),
       store: this.#storeContact(),
+      outageBudget: this.#outageBudget(),
       controller: {
         address: this.#parts.controller.current,
         contact: keeper.contact,
@@ -409,20 +410,27 @@ export class AgentReport implements AdminSource, MetricsSource {
   }
 
   /** How old the view is and how long it would do. */
-  #outageSeries(): readonly MetricSeries[] {
+  /** Until its first certificate ends a host needs nobody; what it has to know is on its disk. */
+  #outageBudget(): StatusReport['outageBudget'] {
     const { clock, keeper } = this.#parts
+    const [first, ...rest] = keeper.credentials
+    if (first === undefined) return null
+    const { id, notAfterMs } = rest.reduce((a, b) => (b.notAfterMs < a.notAfterMs ? b : a), first)
+    return { ms: Math.max(0, notAfterMs - clock.now()), endsFirst: id }
+  }
+
+  #outageSeries(): readonly MetricSeries[] {
+    const { clock } = this.#parts
     const membership = this.#parts.membership()
     if (membership === null || membership.discovery.source === 'none') return []
     const now = clock.now()
     const { source, vouchedAtMs, hostsKept } = membership.discovery
     const { state } = membership.link
     const vouchedAt = source === 'store' ? Math.max(state.since, vouchedAtMs) : vouchedAtMs
-    const ends = keeper.credentials.map(({ notAfterMs }) => notAfterMs)
-    const budgetMs = ends.length === 0 ? 0 : Math.max(0, Math.min(...ends) - now)
     const gauge = (metric: string, value: number): MetricSeries => ({ metric, labels: {}, value })
     return [
       gauge(agentMetrics.viewAge.name, state.kind === 'connected' ? 0 : (now - vouchedAt) / 1000),
-      gauge(agentMetrics.outageBudget.name, budgetMs / 1000),
+      gauge(agentMetrics.outageBudget.name, (this.#outageBudget()?.ms ?? 0) / 1000),
       gauge(agentMetrics.hostsKept.name, hostsKept),
     ]
   }

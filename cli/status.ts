@@ -32,6 +32,7 @@ function render(report: StatusReport): string {
     ],
     ['controller', `${controller.address} ${words(controller.contact, nowMs)}`],
     ['store', words(report.store, nowMs)],
+    ['alone', alone(report)],
     [
       'view',
       `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
@@ -51,6 +52,12 @@ function render(report: StatusReport): string {
       ]
     }),
   ])
+}
+
+function alone({ outageBudget }: StatusReport): string {
+  return outageBudget === null
+    ? 'could not go on: it has no certificate'
+    : `could go on for ${duration(outageBudget.ms)}, until the certificate of ${outageBudget.endsFirst} ends`
 }
 
 function times(count: number): string {

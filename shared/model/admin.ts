@@ -1,6 +1,6 @@
 /**
  * Owns what an agent tells about itself on its admin socket, as plain data that `meshctl` prints and
- * the checks judge. Facts only: no advice, no secrets.
+ * the checks judge. Facts only: no advice, no secrets. Longer than most: it is one protocol.
  */
 
 import type { DefaultPolicy, PolicyMode, RuleRef } from './policy.ts'
@@ -31,6 +31,11 @@ export interface StatusReport {
   /** What readiness waits for; empty when ready. */
   readonly waitsFor: string
   readonly store: Contact
+  /**
+   * How long this host could go on with controller and store away, and the identity whose certificate
+   * ends first; null while it has none.
+   */
+  readonly outageBudget: { readonly ms: number; readonly endsFirst: string } | null
   readonly controller: { readonly address: string; readonly contact: Contact }
   readonly snapshot: SnapshotReport
   readonly manifestDirectory: ManifestDirectoryReport

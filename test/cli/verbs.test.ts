@@ -67,6 +67,7 @@ t.test('status tells a person and a script the same, and succeeds when ready', a
   t.equal(await status({ agent, printer: person.printer }), 0)
   t.match(person.out(), /^host +alpha \(10\.0\.0\.1, zone z1\)$/m)
   t.match(person.out(), /^controller +10\.0\.0\.9:15010 connected$/m)
+  t.match(person.out(), /^alone +could go on for 23 h, until the certificate of .*\/web ends$/m)
   t.match(person.out(), /^capture +2 addresses lead into the mesh; callers known here: none$/m)
   t.match(person.out(), /^worker 1-0 +pid 101, snapshot 7 of 7.*2 of 2 listeners open$/m)
   const script = paper(true)

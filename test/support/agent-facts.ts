@@ -21,6 +21,7 @@ export const healthyFacts: AgentFacts = {
     ready: true,
     waitsFor: '',
     store: { kind: 'up' },
+    outageBudget: { ms: 82_800_000, endsFirst: 'spiffe://mesh.internal/service/web' },
     controller: { address: '10.0.0.9:15010', contact: { kind: 'up' } },
     snapshot: {
       revision: 42,
