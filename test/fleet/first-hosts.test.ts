@@ -37,7 +37,7 @@ function install(machine: Machine): void {
 /** Another version, whose workers and control process speak a newer protocol. */
 const nextVersion: OtherVersion = {
   version: '0.9.1',
-  changes: { 'agent/workers/messages.ts': [/newest: \d+, oldest: \d+/, 'newest: 3, oldest: 2'] },
+  changes: { 'agent/workers/messages.ts': [/newest: \d+, oldest: \d+/, 'newest: 4, oldest: 3'] },
 }
 /** One whose workers do not start. */
 const brokenVersion: OtherVersion = {
