@@ -91,8 +91,10 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
       units.restart(agentUnit)
       await until('the control process', async () => {
         const status = await agent.ask('status').catch(() => null)
+        if (status?.ready !== true) return false
+        const back = new Set(status.workers.map(({ generation }) => generation))
         return (
-          status?.ready === true && status.workers.some(({ generation }) => generation === next)
+          back.has(next) && before.every((former) => back.has(former.generation) || ended(former))
         )
       })
     } catch (error) {
@@ -102,6 +104,11 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
         'workers serve on with what they know; install the former version and upgrade again'
       throw refused(what, hint, error)
     }
+  }
+
+  /** Workers look for a new control process by themselves; some may have finished meanwhile. */
+  function ended({ generation, workers: former }: GenerationReport): boolean {
+    return former.every(({ index }) => !units.isActive(`mesh-proxy@${generation}-${index}.service`))
   }
 
   async function until(what: string, holds: () => Promise<boolean>): Promise<void> {

@@ -23,6 +23,7 @@ function generation(number: number, phase: GenerationReport['phase'], open = 0):
 /** A host whose units do what `starts` says, with an agent that hears of it. */
 function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 'never-ready') {
   let generations = before
+  let comesBack = (): void => {}
   const done: string[] = []
   const units: ServiceUnits = {
     running: true,
@@ -40,7 +41,13 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
           ? [generation(number, 'live'), ...older]
           : [generation(number, 'standby'), ...before]
     },
-    restart: (unit) => void done.push(`restart ${unit}`),
+    restart(unit) {
+      done.push(`restart ${unit}`)
+      // Workers of the former generation come back to a new control process a moment later.
+      const all = generations
+      generations = all.slice(0, 1)
+      comesBack = () => void (generations = all)
+    },
     stop: (names) => void done.push(`stop ${names.join(' ')}`),
   }
   const agent: Pick<AdminSocket, 'ask'> = {
@@ -48,6 +55,7 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
       if (what === 'generations') return generations as unknown as AdminAnswers[K]
       const [worker] = healthyFacts.status.workers
       const workers = generations.map((one) => ({ ...worker, generation: one.generation }))
+      comesBack()
       return { ...healthyFacts.status, workers } as unknown as AdminAnswers[K]
     },
   }
@@ -55,7 +63,7 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
   const streams = { out: (text: string) => void (said += text), err: () => {} }
   const printer = new Printer({ streams }, { json: false })
   const run = (isRoot = true): Promise<number> =>
-    upgrade({ agent, units, printer, clock: systemClock }, { isRoot, patienceMs: 50 })
+    upgrade({ agent, units, printer, clock: systemClock }, { isRoot, patienceMs: 500 })
   return { run, done, said: () => said }
 }
 
