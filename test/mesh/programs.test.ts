@@ -10,7 +10,7 @@ import { lacks } from '#test/support/needs.ts'
 import { prepareNginx } from '#test/support/nginx-program.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
