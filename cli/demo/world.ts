@@ -163,7 +163,7 @@ export class World {
    * Waits until `holds` answers true; what it throws counts as not yet.
    * @throws MeshError `demo-fallen` with the log of a program that has ended, `demo-deadline`
    */
-  until(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 30_000): Promise<void> {
+  until(what: string, holds: () => boolean | Promise<boolean>, deadlineMs = 60_000): Promise<void> {
     return waitFor(what, holds, {
       deadlineMs,
       lost: () => {
