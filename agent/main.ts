@@ -124,6 +124,7 @@ function readArguments(): Wishes {
     })
     const role = roles.find((one) => one === positionals[0])
     if (role === undefined || positionals.length > 1) throw new Error('one role must be named')
+    workerNumbers(values.worker)
     return {
       role,
       configPath: values.config ?? null,

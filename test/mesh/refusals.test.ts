@@ -91,7 +91,7 @@ t.test('a config that cannot be read is named', async (t) => {
   const missing = '/no/such/agent.json'
   await refused(t, ['supervise', '--config', missing], {
     code: 78,
-    line: /cannot read the config \/no\/such\/agent\.json: ENOENT/,
+    line: /\/no\/such\/agent\.json: cannot read the config: ENOENT/,
   })
   const directory = shortDir(t)
   await refused(t, ['supervise', '--config', directory], { code: 78, line: /EISDIR/ })
@@ -187,7 +187,10 @@ t.test('a second agent on one run directory is refused, and the first goes on', 
     code: 69,
     line: /another agent answers/,
   })
-  t.same([...sockets(at)].sort(), ['agent.sock', 'workers/control.sock'])
+  t.same([...sockets(at)].sort(), [
+    'agent.sock',
+    ...['applications', 'control'].map((name) => `workers/${name}.sock`),
+  ])
 })
 
 t.test('a bad manifest is told once, and nothing else suffers', async (t) => {
