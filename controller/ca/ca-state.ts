@@ -20,6 +20,7 @@ import type { CaCertificate, RootCertificate } from './certificates.ts'
 import { keyFits } from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { trustedSlots } from './rotation.ts'
+import { damaged, fromNewerVersion, unwritable } from './state-faults.ts'
 
 /** One root with the certificate that issues under it. */
 export interface CaSlot {
@@ -40,6 +41,7 @@ export interface CaState {
 
 /** The format this code writes; newer ones are not ours to read. */
 const format = 2
+const without = 'a new CA would mean enrolling every host anew'
 const factsName = 'ca.json'
 const unfinished = 'ca.new-'
 const keptElsewhere = '# the private key of this root is kept elsewhere\n'
@@ -91,7 +93,7 @@ export async function writeCaState(
     await rename(fresh, join(stateDirectory, 'ca'))
     await syncDirectory(stateDirectory)
   } catch (error) {
-    throw unwritable(stateDirectory, error)
+    throw unwritable(`the CA in ${stateDirectory}`, error)
   }
 }
 
@@ -115,7 +117,7 @@ export async function changeCaState(
     }
     await writeFileAtomic(join(directory, factsName), factsText(after))
   } catch (error) {
-    throw unwritable(stateDirectory, error)
+    throw unwritable(`the CA in ${stateDirectory}`, error)
   }
 }
 
@@ -147,25 +149,19 @@ async function readFacts(path: string): Promise<Facts> {
   try {
     facts = JSON.parse(text)
   } catch {
-    throw damaged(path, 'it is not JSON')
+    throw damaged(path, 'it is not JSON', without)
   }
   const { format: found, trustDomain, phase } = (facts ?? {}) as Readonly<Record<string, unknown>>
   if (typeof found === 'number' && found > format) {
-    throw new MeshError(
-      `${path} is of format ${found}; this mesh-controller reads up to ${format}`,
-      {
-        code: 'state-from-newer-version',
-        hint: 'run the newer mesh-controller that wrote it, or name another state directory',
-      },
-    )
+    throw fromNewerVersion(path, found, format)
   }
   if ((found !== 1 && found !== 2) || typeof trustDomain !== 'string') {
-    throw damaged(path, 'it lacks its format or trust domain')
+    throw damaged(path, 'it lacks its format or trust domain', without)
   }
   const parsed = parseTrustDomain(trustDomain)
-  if (!parsed.ok) throw damaged(path, parsed.problem)
+  if (!parsed.ok) throw damaged(path, parsed.problem, without)
   const known = found === 1 ? steadyFirst : readPhase(phase)
-  if (known === null) throw damaged(path, 'it does not say which root is in use')
+  if (known === null) throw damaged(path, 'it does not say which root is in use', without)
   return { format: found, trustDomain: parsed.value, phase: known }
 }
 
@@ -194,7 +190,7 @@ async function readRootFile(path: string): Promise<RootCertificate> {
   if (!text.includes(keptElsewhere)) return readCaFile(path)
   const certificates = splitPem(text)
   const [first] = certificates.ok ? certificates.value : []
-  if (first === undefined) throw damaged(path, 'it lacks its certificate')
+  if (first === undefined) throw damaged(path, 'it lacks its certificate', without)
   return { certificate: new x509.X509Certificate(first.raw), key: null }
 }
 
@@ -203,9 +199,10 @@ async function readCaFile(path: string): Promise<CaCertificate> {
   const key = keyFromPem(text)
   const certificates = splitPem(text)
   const [first] = certificates.ok ? certificates.value : []
-  if (key === null || first === undefined) throw damaged(path, 'it lacks its key or certificate')
+  if (key === null || first === undefined)
+    throw damaged(path, 'it lacks its key or certificate', without)
   const ca = { certificate: new x509.X509Certificate(first.raw), key }
-  if (!keyFits(ca)) throw damaged(path, 'its key is not that of its certificate')
+  if (!keyFits(ca)) throw damaged(path, 'its key is not that of its certificate', without)
   return ca
 }
 
@@ -213,7 +210,8 @@ async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw damaged(path, 'it is missing')
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw damaged(path, 'it is missing', without)
     throw new MeshError(`cannot read ${path}: ${messageOf(error)}`, {
       code: 'state-unreadable',
       hint: 'mesh-controller must run as the user that owns its state directory',
@@ -237,19 +235,4 @@ function factsText({ trustDomain, phase }: CaState): string {
 
 function toPem(ca: RootCertificate): string {
   return `${ca.certificate.toString('pem')}\n${ca.key === null ? keptElsewhere : keyToPem(ca.key)}`
-}
-
-function damaged(path: string, why: string): MeshError {
-  return new MeshError(`${path} is damaged: ${why}`, {
-    code: 'state-damaged',
-    hint: 'restore the state directory from a backup; a new CA would mean enrolling every host anew',
-  })
-}
-
-function unwritable(directory: string, error: unknown): MeshError {
-  return new MeshError(`cannot write the CA in ${directory}: ${messageOf(error)}`, {
-    code: 'state-unwritable',
-    hint: 'mesh-controller must run as the user that owns its state directory, with space on the disk',
-    cause: error,
-  })
 }

@@ -4,13 +4,13 @@
  * cut short never happened; anything else that cannot be read is damage, and told.
  */
 
-import { open, readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { HostName } from '#shared/model/names.ts'
 import type { HostRecord } from '#shared/model/records.ts'
 import { decodeHost, encodeRecord } from '#shared/schema/records.ts'
+import { damaged, readIfThere, unwritable } from './state-faults.ts'
 
 /** What is remembered of a host. */
 export interface KeptHost {
@@ -18,6 +18,7 @@ export interface KeptHost {
   readonly record: HostRecord
 }
 
+const without = 'without this file an old store could widen again what hosts may do'
 const header = '{"format":1}'
 /** Lines beyond those that count, before the file is written anew. */
 const spareLines = 1000
@@ -36,16 +37,17 @@ export class HostLedgerFile {
   /** What it holds; nothing where there is none yet. Throws MeshError `state-…`. */
   async load(): Promise<Map<HostName, KeptHost>> {
     const kept = new Map<HostName, KeptHost>()
-    const text = await this.#read()
+    const text = await readIfThere(this.#path, without)
     if (text === null) return kept
     const lines = text.split('\n')
     // What stands behind the last line end was cut short.
     lines.pop()
     const [first, ...changes] = lines
-    if (first !== header) throw this.#damaged('it does not begin as this version writes it')
+    if (first !== header)
+      throw damaged(this.#path, 'it does not begin as this version writes it', without)
     for (const [index, line] of changes.entries()) {
       const host = readLine(line)
-      if (host === null) throw this.#damaged(`line ${index + 2} is no host`)
+      if (host === null) throw damaged(this.#path, `line ${index + 2} is no host`, without)
       kept.set(host.record.host, host)
     }
     this.#lines = changes.length
@@ -61,11 +63,7 @@ export class HostLedgerFile {
       else await this.#append(changes)
     } catch (error) {
       this.#isTorn = true
-      throw new MeshError(`cannot write ${this.#path}: ${messageOf(error)}`, {
-        code: 'state-unwritable',
-        hint: 'mesh-controller must run as the user that owns its state directory, with space on the disk',
-        cause: error,
-      })
+      throw unwritable(this.#path, error)
     }
   }
 
@@ -84,22 +82,6 @@ export class HostLedgerFile {
     await writeFileAtomic(this.#path, [header, ...all.map(writeLine), ''].join('\n'))
     this.#lines = all.length
     this.#isTorn = false
-  }
-
-  async #read(): Promise<string | null> {
-    try {
-      return await readFile(this.#path, 'utf8')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-      throw this.#damaged(messageOf(error))
-    }
-  }
-
-  #damaged(why: string): MeshError {
-    return new MeshError(`${this.#path} is damaged: ${why}`, {
-      code: 'state-damaged',
-      hint: 'restore the state directory from a backup; without this file an old store could widen again what hosts may do',
-    })
   }
 }
 

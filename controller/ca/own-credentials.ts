@@ -9,7 +9,6 @@ import { join } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName } from '#shared/model/names.ts'
 import { renewAfterMs } from '#shared/pki/half-life.ts'
@@ -17,6 +16,7 @@ import { generateKey, keyToPem } from '#shared/pki/keys.ts'
 import type { ServerCredential } from '#shared/rpc/mtls-server.ts'
 import type { OperatorFile } from '#shared/rpc/operator-file.ts'
 import type { Authority } from './authority.ts'
+import { unwritable } from './state-faults.ts'
 
 /** What it leans on. */
 export interface OwnCredentialsParts {
@@ -154,11 +154,7 @@ export class OwnCredentials {
     try {
       await writeFileAtomic(path, `${JSON.stringify(file, null, 2)}\n`)
     } catch (error) {
-      throw new MeshError(`cannot write ${path}: ${messageOf(error)}`, {
-        code: 'state-unwritable',
-        hint: 'mesh-controller must run as the user that owns its state directory',
-        cause: error,
-      })
+      throw unwritable(path, error)
     }
     this.#due.operator = clock.now() + this.#renewAfter(issued.notAfterMs)
     logger.info({ id: issued.spiffeId, serial: issued.serial, path }, 'operator credential written')

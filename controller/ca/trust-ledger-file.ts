@@ -3,14 +3,14 @@
  * whole or not at all; a damaged one is told and never replaced, because bans would be forgotten.
  */
 
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { damaged, fromNewerVersion, readIfThere, unwritable } from './state-faults.ts'
 import type { TrustEntries } from './trust-entries.ts'
 import { readKeptEntry } from './trust-entries.ts'
 
 const format = 1
+const without = 'without this file bans would be forgotten'
 
 /** See the header. */
 export class TrustLedgerFile {
@@ -22,34 +22,28 @@ export class TrustLedgerFile {
 
   /** What it holds; nothing where there is none. Throws MeshError `state-…`. */
   async load(): Promise<Partial<TrustEntries>> {
-    const text = await this.#read()
+    const text = await readIfThere(this.#path, without)
     if (text === null) return {}
     let file: Readonly<Record<string, unknown>>
     try {
       file = (JSON.parse(text) ?? {}) as Readonly<Record<string, unknown>>
     } catch {
-      throw this.#damaged('it is not JSON')
+      throw damaged(this.#path, 'it is not JSON', without)
     }
     const found = file['format']
     if (typeof found === 'number' && found > format) {
-      throw new MeshError(
-        `${this.#path} is of format ${found}; this mesh-controller reads up to ${format}`,
-        {
-          code: 'state-from-newer-version',
-          hint: 'run the newer mesh-controller that wrote it, or name another state directory',
-        },
-      )
+      throw fromNewerVersion(this.#path, found, format)
     }
     const bundle = readKeptEntry('bundle', String(file['bundle']))
     const bans = readKeptEntry('bans', String(file['bans']))
-    if (!bundle.ok) throw this.#damaged(bundle.problem)
-    if (!bans.ok) throw this.#damaged(bans.problem)
+    if (!bundle.ok) throw damaged(this.#path, bundle.problem, without)
+    if (!bans.ok) throw damaged(this.#path, bans.problem, without)
     const kept = { bundle: bundle.value, bans: bans.value }
     // Versions before this record did without.
     const known = file['policies']
     if (known === undefined) return kept
     const policies = readKeptEntry('policies', typeof known === 'string' ? known : '')
-    if (!policies.ok) throw this.#damaged(policies.problem)
+    if (!policies.ok) throw damaged(this.#path, policies.problem, without)
     return { ...kept, policies: policies.value }
   }
 
@@ -59,27 +53,7 @@ export class TrustLedgerFile {
     try {
       await writeFileAtomic(this.#path, `${JSON.stringify(file, null, 2)}\n`)
     } catch (error) {
-      throw new MeshError(`cannot write ${this.#path}: ${messageOf(error)}`, {
-        code: 'state-unwritable',
-        hint: 'mesh-controller must run as the user that owns its state directory, with space on the disk',
-        cause: error,
-      })
+      throw unwritable(this.#path, error)
     }
-  }
-
-  async #read(): Promise<string | null> {
-    try {
-      return await readFile(this.#path, 'utf8')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-      throw this.#damaged(messageOf(error))
-    }
-  }
-
-  #damaged(why: string): MeshError {
-    return new MeshError(`${this.#path} is damaged: ${why}`, {
-      code: 'state-damaged',
-      hint: 'restore the state directory from a backup; without this file bans would be forgotten',
-    })
   }
 }
