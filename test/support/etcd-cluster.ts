@@ -3,10 +3,10 @@
  * a demo's world: nodes can be killed, frozen, cut off and restored from a backup. Root only.
  */
 
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { EtcdProgram, etcdWords } from './etcd-program.ts'
 import { until } from './until.ts'
 
 /** Settings of a cluster. */
@@ -21,15 +21,15 @@ const names = ['e1', 'e2', 'e3'] as const
 const patience = { withinMs: 60_000 }
 
 /** One node. */
-export class EtcdNode {
+export class EtcdNode extends EtcdProgram {
   readonly name: string
   readonly address: string
   readonly #namespace: string
   readonly #directory: string
   readonly #bridge: string
-  #process: ChildProcess | null = null
 
   constructor(name: string, index: number, { directory, bridge }: EtcdClusterSettings) {
+    super()
     this.name = name
     this.address = `10.204.0.${101 + index}`
     this.#namespace = `${bridge}-${name}`
@@ -56,51 +56,22 @@ export class EtcdNode {
   /** Starts it with the data it has. It serves once most nodes run. */
   start(cluster: string): void {
     mkdirSync(this.#directory, { recursive: true })
-    const peers = `http://${this.address}:2380`
     const words = [
-      '--name',
-      this.name,
-      '--data-dir',
-      this.dataDirectory,
-      '--listen-client-urls',
-      `${this.url},http://127.0.0.1:2379`,
-      '--advertise-client-urls',
-      this.url,
-      '--listen-peer-urls',
-      peers,
-      '--initial-advertise-peer-urls',
-      peers,
-      '--initial-cluster',
-      cluster,
-      '--unsafe-no-fsync',
-      '--log-level',
-      'warn',
+      `--name=${this.name}`,
+      ...etcdWords({
+        dataDirectory: this.dataDirectory,
+        client: this.url,
+        listen: `${this.url},http://127.0.0.1:2379`,
+        peer: `http://${this.address}:2380`,
+        cluster,
+      }),
+      '--log-level=warn',
     ]
     const log = openSync(join(this.#directory, 'log'), 'a')
     const bound = ['--pdeathsig', 'KILL', 'etcd']
     const enter = [`--net=/run/netns/${this.#namespace}`, 'setpriv', ...bound]
-    this.#process = spawn('nsenter', [...enter, ...words], { stdio: ['ignore', log, log] })
+    this.runs(spawn('nsenter', [...enter, ...words], { stdio: ['ignore', log, log] }))
     closeSync(log)
-  }
-
-  /** Ends it at once, as a crash would. */
-  async kill(): Promise<void> {
-    const child = this.#process
-    this.#process = null
-    if (child === null || child.exitCode !== null) return
-    const gone = once(child, 'exit')
-    child.kill('SIGKILL')
-    await gone
-  }
-
-  /** Stops it from running without closing anything, as a hanging machine would. */
-  freeze(): void {
-    this.#process?.kill('SIGSTOP')
-  }
-
-  /** Lets it run again. */
-  thaw(): void {
-    this.#process?.kill('SIGCONT')
   }
 
   /** Cuts it off from everybody, or takes it back. */

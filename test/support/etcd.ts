@@ -1,12 +1,12 @@
 /** Owns real etcd servers for tests: started on free loopback ports, ended by pid. */
 
 import { spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
+import { EtcdProgram, etcdWords } from './etcd-program.ts'
 
 const program = '/usr/bin/etcd'
 
@@ -16,12 +16,10 @@ export const noEtcd: string | null = existsSync(program)
   : `${program} is not installed (Debian: etcd-server)`
 
 /** A server that can be killed and started again on the same data and ports. */
-export class TestEtcd {
+export class TestEtcd extends EtcdProgram {
   readonly url: string
   readonly #dataDir: string
   readonly #ports: readonly [number, number]
-  #process: ChildProcess | null = null
-
   readonly #options: readonly string[]
 
   private constructor(
@@ -29,6 +27,7 @@ export class TestEtcd {
     ports: readonly [number, number],
     options: readonly string[] = [],
   ) {
+    super()
     this.#dataDir = dataDir
     this.#ports = ports
     this.#options = options
@@ -48,39 +47,20 @@ export class TestEtcd {
     return etcd
   }
 
-  /** The process's id; undefined while there is none. */
-  get pid(): number | undefined {
-    return this.#process?.pid
-  }
-
   /** Starts it again and waits until it serves. */
   async start(): Promise<void> {
-    const peers = `http://127.0.0.1:${this.#ports[1]}`
-    const child = spawn(
-      program,
-      [
-        '--data-dir',
-        this.#dataDir,
-        '--listen-client-urls',
-        this.url,
-        '--advertise-client-urls',
-        this.url,
-        '--listen-peer-urls',
-        peers,
-        '--initial-advertise-peer-urls',
-        peers,
-        '--initial-cluster',
-        `default=${peers}`,
-        '--unsafe-no-fsync',
-        '--heartbeat-interval=20',
-        '--election-timeout=200',
-        '--logger=zap',
-        '--log-level=info',
-        ...this.#options,
-      ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    )
-    this.#process = child
+    const peer = `http://127.0.0.1:${this.#ports[1]}`
+    const place = { dataDirectory: this.#dataDir, client: this.url, peer }
+    const words = [
+      ...etcdWords({ ...place, cluster: `default=${peer}` }),
+      '--heartbeat-interval=20',
+      '--election-timeout=200',
+      '--logger=zap',
+      '--log-level=info',
+      ...this.#options,
+    ]
+    const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.runs(child)
     const lines = createInterface({ input: child.stderr })
     await new Promise<void>((resolve, reject) => {
       const heard: string[] = []
@@ -93,26 +73,6 @@ export class TestEtcd {
     })
     lines.removeAllListeners('line')
     lines.on('line', () => {})
-  }
-
-  /** Ends it at once, as a crash would. */
-  async kill(): Promise<void> {
-    const child = this.#process
-    this.#process = null
-    if (child === null || child.exitCode !== null) return
-    const gone = once(child, 'exit')
-    child.kill('SIGKILL')
-    await gone
-  }
-
-  /** Stops it from running without closing anything, as a hanging machine would. */
-  freeze(): void {
-    this.#process?.kill('SIGSTOP')
-  }
-
-  /** Lets it run again. */
-  thaw(): void {
-    this.#process?.kill('SIGCONT')
   }
 }
 
