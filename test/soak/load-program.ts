@@ -1,15 +1,15 @@
 /**
  * The callers of one host, as a program of its own in that host's place: so many keep-alive and so
  * many new-connection clients, one request after the other each, no retries. Every request is
- * counted once; not 2xx, reset, refused or later than two seconds is a failure. It tells its counts
- * every 100 ms, one JSON line each. The one argument is a list of targets, JSON.
+ * counted once; not 2xx, reset, refused or late is a failure. It tells its counts every 100 ms, one
+ * JSON line each. Its arguments: a list of targets, JSON; and how many milliseconds an answer may take.
  */
 
 import { Agent, request } from 'node:http'
 import type { LoadLine, LoadTarget } from './load.ts'
 
 const targets = JSON.parse(process.argv[2] ?? '[]') as readonly LoadTarget[]
-const patienceMs = 2000
+const patienceMs = Number(process.argv[3])
 const tellMs = 100
 const agent = new Agent({ keepAlive: true, maxSockets: 1024 })
 

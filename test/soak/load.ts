@@ -58,10 +58,15 @@ export class SoakLoad {
   /** Starts the callers of each host. */
   constructor(
     parts: { readonly hosts: readonly DemoHost[]; readonly node: string },
-    settings: { readonly targetsOf: (host: DemoHost) => readonly LoadTarget[] },
+    settings: {
+      readonly targetsOf: (host: DemoHost) => readonly LoadTarget[]
+      /** How long an answer may take before it counts as none. */
+      readonly patienceMs: number
+    },
   ) {
     this.#callers = parts.hosts.map((host) => {
-      const words = [parts.node, program, JSON.stringify(settings.targetsOf(host))] as const
+      const targets = JSON.stringify(settings.targetsOf(host))
+      const words = [parts.node, program, targets, String(settings.patienceMs)] as const
       const callers: Callers = {
         host,
         failures: [],

@@ -41,6 +41,8 @@ const service = join(root, 'test/support/service-program.ts')
 const served = { orders: 8080, alone: 8081 } as const
 const ports = { orders: 9001, alone: 9002 } as const
 const patience = { withinMs: 180_000 }
+/** A request that takes longer has failed. */
+const answerMs = 2000
 
 /** Meshes that run, so that none is left when a soak is broken off. */
 const running = new Set<SoakMesh>()
@@ -207,6 +209,7 @@ export class SoakMesh {
     this.#load = new SoakLoad(
       { hosts, node: thisMachine.node },
       {
+        patienceMs: this.#settings.size === 'full' ? answerMs : 3 * answerMs,
         targetsOf: ({ place: { local: host } }) =>
           (['orders', 'alone'] as const).flatMap((name) => [
             { name, host, port: ports[name], clients: kept, fresh: false, pauseMs },
