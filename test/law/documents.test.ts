@@ -57,6 +57,15 @@ t.test('docs/checks.md has a section for every check, in the order shown', async
   t.same(sections, ['agent-socket', ...checkNames])
 })
 
+t.test('README.md leads to every page in docs/', async (t) => {
+  const readme = readProjectFile('README.md')
+  const pages = projectFiles().filter((path) => /^docs\/[a-z-]+\.md$/.test(path))
+  t.same(
+    pages.filter((page) => !readme.includes(`](${page})`)),
+    [],
+  )
+})
+
 t.test('links between the pages lead somewhere', async (t) => {
   const files = new Set(projectFiles())
   const pages = [...files].filter((path) => path.endsWith('.md'))
