@@ -16,6 +16,8 @@ export interface CallersSettings {
   readonly streams: number
   /** About how long each rests between requests, milliseconds. */
   readonly pauseMs: number
+  /** How long an answer may take before it counts as none. */
+  readonly patienceMs: number
 }
 
 interface Told {
@@ -31,7 +33,7 @@ export class Callers {
 
   /** Starts them. */
   constructor(machines: readonly Machine[], settings: CallersSettings) {
-    const { kept, fresh, streams, pauseMs } = settings
+    const { kept, fresh, streams, pauseMs, patienceMs } = settings
     const to = { name: 'orders', host: '127.0.0.1', port: ports.upstream, pauseMs }
     const targets: readonly LoadTarget[] = [
       { ...to, clients: kept, fresh: false },
@@ -45,11 +47,15 @@ export class Callers {
         if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', take)
         return child
       }
-      const load = run('soak/load-program.ts', [JSON.stringify(targets)], (text) => {
-        told.load = JSON.parse(text) as LoadLine
-        const said = told.load.failures.map(({ what }) => `${machine.name}: ${what}`)
-        if (this.failures.length < 20) this.failures.push(...said)
-      })
+      const load = run(
+        'soak/load-program.ts',
+        [JSON.stringify(targets), String(patienceMs)],
+        (text) => {
+          told.load = JSON.parse(text) as LoadLine
+          const said = told.load.failures.map(({ what }) => `${machine.name}: ${what}`)
+          if (this.failures.length < 20) this.failures.push(...said)
+        },
+      )
       const held = run(
         'fleet/stream-program.ts',
         [String(ports.upstream), String(streams)],
