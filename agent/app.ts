@@ -21,11 +21,13 @@ import { isUp, stateOfPort } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
+import { callerPortRange } from './interception/caller-ports.ts'
 import { HostCapture } from './interception/host-capture.ts'
 import { carriageNotes } from './manifests/carriage-notes.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
+import type { OwnPlace } from './manifests/own-places.ts'
 import { ManifestWatcher } from './manifests/watcher.ts'
 import type { Clock, Random } from './platform.ts'
 import { HostAsker } from './tunnel/host-asker.ts'
@@ -134,7 +136,11 @@ export class App {
     this.#versions = new GoodVersions(parts, { stateDirectory: paths.state })
     this.#watcher = new ManifestWatcher(
       { clock, logger, goodVersions: this.#versions },
-      { directory: paths.manifests, userServices: config.users },
+      {
+        directory: paths.manifests,
+        userServices: config.users,
+        own: ownPlacesOf(config),
+      },
     )
     this.#capture = new HostCapture(
       { clock, logger, workers: this.#hub, onChange: () => this.#onCapture() },
@@ -620,6 +626,21 @@ function ownPortsOf({ listen, controllers }: AgentConfig): readonly number[] {
   const { tunnel, forwardProxy, applications, metrics } = listen
   const far = controllers.map((address) => Number(/[0-9]+$/.exec(address)?.[0]))
   return [tunnel.port, forwardProxy.port, applications.port, metrics.port, ...far]
+}
+
+/** The same as places, with the ports of captured callers: none of them is a service's. */
+function ownPlacesOf({ listen, capture }: AgentConfig): readonly OwnPlace[] {
+  const names = {
+    'the tunnel': listen.tunnel,
+    'the forward proxy': listen.forwardProxy,
+    'the API for applications': listen.applications,
+    metrics: listen.metrics,
+    DNS: listen.dns,
+  }
+  const own = Object.entries(names).map(([what, at]) => ({ what, ...at, first: at.port }))
+  if (capture.wish === 'off') return own
+  const callers = callerPortRange(capture.firstPort)
+  return [...own, { what: 'ports of captured callers (capturePorts)', address: '', ...callers }]
 }
 
 /** Whether callers find this host's instance of a service in the snapshot. */

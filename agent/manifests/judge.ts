@@ -8,13 +8,16 @@ import { servedPorts, type Manifest, type RunAs } from '#shared/model/manifest.t
 import { targetName } from '#shared/model/target.ts'
 import type { ManifestReading } from '#shared/schema/manifest.ts'
 import type { Problem } from '#shared/schema/problem.ts'
-import { userFaults, type UserServices } from './user-rules.ts'
+import { ownPlaceAt, type OwnPlace } from './own-places.ts'
+import { userFaults, type UserFault, type UserServices } from './user-rules.ts'
 
 /** What judging leans on. */
 export interface JudgeRules {
   /** Whether an IP address belongs to this host. */
   readonly isLocal: (address: string) => boolean
   readonly userServices: UserServices
+  /** Where the agent itself listens. */
+  readonly own: readonly OwnPlace[]
 }
 
 /** A file that takes part. */
@@ -98,7 +101,7 @@ function judgeEqual(
 function faultsOf(
   { manifest, document }: ManifestReading & { readonly ok: true },
   holders: Holders,
-  { isLocal, userServices }: JudgeRules,
+  { isLocal, userServices, own }: JudgeRules,
 ): readonly Problem[] {
   const taken = claimsOf(manifest).flatMap(({ key, pointer, words, hint }) => {
     const holder = holders.get(key)
@@ -112,6 +115,7 @@ function faultsOf(
     ...userFaults(manifest, userServices).map(({ pointer, fault }) =>
       document.problem(pointer, fault),
     ),
+    ...ownFaults(manifest, own).map(({ pointer, fault }) => document.problem(pointer, fault)),
     ...taken,
   ]
   if (isLocal(manifest.address)) return faults
@@ -126,12 +130,25 @@ function faultsOf(
 function isUsable(
   manifest: Manifest,
   holders: Holders,
-  { isLocal, userServices }: JudgeRules,
+  { isLocal, userServices, own }: JudgeRules,
 ): boolean {
   const free = claimsOf(manifest).every(
     ({ key }) => (holders.get(key)?.path ?? manifest.file) === manifest.file,
   )
-  return free && isLocal(manifest.address) && userFaults(manifest, userServices).length === 0
+  const faults = [...userFaults(manifest, userServices), ...ownFaults(manifest, own)]
+  return free && isLocal(manifest.address) && faults.length === 0
+}
+
+/** The agent is no service, whoever says so. */
+function ownFaults(manifest: Manifest, own: readonly OwnPlace[]): readonly UserFault[] {
+  return servedPorts(manifest).flatMap(({ name, port }) => {
+    const what = ownPlaceAt(own, manifest.address, port)
+    if (what === '') return []
+    const message = `port ${port} of ${manifest.address} is the agent’s own: ${what}`
+    const hint = 'let the service listen at another port, or move the agent’s in agent.json'
+    const pointer = name === null ? mainPointer(manifest) : `/ports/${name}`
+    return [{ pointer, fault: { rule: 'agents-port', message, hint } }]
+  })
 }
 
 function claimsOf(manifest: Manifest | null): readonly Claim[] {

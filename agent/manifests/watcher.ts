@@ -14,6 +14,7 @@ import { DirectoryWatch } from './directory-watch.ts'
 import { FileRecord, settleMs } from './file-record.ts'
 import type { GoodVersion, GoodVersions } from './good-versions.ts'
 import { judge } from './judge.ts'
+import type { OwnPlace } from './own-places.ts'
 import { LocalUsers } from './local-users.ts'
 import { lookAt } from './manifest-file.ts'
 import { lookAround, type Place, type Places } from './places.ts'
@@ -40,6 +41,8 @@ export interface ManifestWatcherSettings {
   readonly gatherMs?: number
   /** Globs of services by local user, beside the one of his own name. @default none */
   readonly userServices?: UserServices
+  /** Where the agent itself listens: no service is there. @default nowhere */
+  readonly own?: readonly OwnPlace[]
 }
 
 /** Files read at the same time. */
@@ -238,7 +241,8 @@ export class ManifestWatcher {
       return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
     })
     const { isLocal = isLocalAddress } = this.#parts
-    const judgements = judge(candidates, { isLocal, userServices: this.#userServices })
+    const { own = [] } = this.#settings
+    const judgements = judge(candidates, { isLocal, userServices: this.#userServices, own })
     const before = new Map(this.#verdicts.map((verdict) => [verdict.path, verdict]))
     let changed = before.size !== judgements.length
     const verdicts = judgements.map((judgement): Verdict => {

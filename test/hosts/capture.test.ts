@@ -39,7 +39,8 @@ t.test(
       const run = { user: String(users[name]) }
       const named = name === 'orders' ? { ports: { admin: 8090 } } : {}
       const health = name === 'billing' ? { health: { kind: 'push', initial: 'passing' } } : {}
-      host.dropManifest(name, { port, run, intercept, ...named, ...health })
+      const upstreams = name === 'web' ? { orders: 9001 } : {}
+      host.dropManifest(name, { port, run, intercept, upstreams, ...named, ...health })
     }
     const adminPort = [service, 'http', beta.place.local, '8090', 'admin'] as const
     const asOrders = ['setpriv', `--reuid=${users.orders}`, '--clear-groups'] as const
@@ -124,8 +125,13 @@ t.test(
 
     const real = `http://${beta.place.address}:9080/`
     t.match(await curlAs(alpha, users.web, real), source('service/web'), 'by a real address')
+    // An explicit listener, whoever asked for it, knows its callers just as well.
+    const explicit = 'http://127.0.0.1:9001/'
+    t.match(await curlAs(alpha, users.web, explicit), source('service/web'), 'by a listener')
+    t.match(await curlAs(alpha, users.billing, explicit), source('service/billing'))
+    t.match(await curlAs(alpha, 4000, explicit), source('host/alpha'))
     const arrived = beta.accessLines(200).filter(({ direction }) => direction === 'inbound')
-    t.equal(arrived.length, 12)
+    t.equal(arrived.length, 15)
     t.ok(arrived.every(({ mtls, reason }) => mtls && reason === 'ok'))
 
     for (const host of [alpha, beta]) await host.endAgent('SIGTERM')

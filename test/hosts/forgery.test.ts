@@ -10,7 +10,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(240_000)
+t.setTimeout(480_000)
 
 const run = promisify(execFile)
 const orders = 3001
@@ -95,6 +95,34 @@ t.test('a forged attempt gets nothing', async (t) => {
     ['its own host dials it at another address', beta, thief, `http://${beta.place.address}:8080/`],
   ]
   for (const [what, host, user, url] of rows) t.match(await curlAs(host, user, url), refused, what)
+  const spoofed = ['curl', '-sS', '--max-time', '3', '--interface', '240.240.7.7']
+  for (const to of [port, 8081])
+    t.match(
+      await asUser(beta, thief, ...spoofed, `http://${alpha.place.address}:${to}/`),
+      refused,
+      `a neighbour with the source address of a virtual IP dials port ${to}`,
+    )
+  const tunnel = `https://${alpha.place.address}:15008/`
+  t.match(
+    await asUser(beta, thief, 'curl', '-sSk', '--http2', '--max-time', '3', tunnel),
+    /failed (?:16|35|52|55|56|92):/,
+    'the tunnel’s port takes nobody without a certificate',
+  )
+  const proxy = ['curl', '-sSi', '--max-time', '3', '-x', 'http://127.0.0.1:15002']
+  for (const at of [`127.0.0.1:${port}`, '127.0.0.1:15002', '127.0.0.1:15020', `${v4}:80`])
+    t.match(
+      await asUser(alpha, thief, ...proxy, `http://${at}/`),
+      'not-mesh-name',
+      `the forward proxy leads nobody to ${at}`,
+    )
+  alpha.dropManifest('loop', { port: 15_002 })
+  await mesh.until('no manifest makes a service of the agent', async () =>
+    (await alpha.admin.ask('manifests')).some(
+      ({ file, problems }) =>
+        file.endsWith('/loop.json') &&
+        problems.some((one) => one.includes('the agent’s own: the forward proxy')),
+    ),
+  )
   const datagram = `const s = require('node:dgram').createSocket('udp4')
     s.on('error', (e) => { console.log(e.code); s.close() })
     s.connect(443, '${v4}', () => s.send('x'))`

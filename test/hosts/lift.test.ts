@@ -1,7 +1,7 @@
 /**
- * Operators go around the mesh and come back: capture off and on, a bypass that ends by itself, and
- * what a killed agent leaves to the guard. A hundred captured connections live through all of it,
- * traffic outside the mesh never notices, and nothing but our table is ever touched.
+ * Operators go around the mesh and come back: capture off and on, a bypass that ends by itself, an
+ * upgrade, and what a killed agent leaves to the guard. A hundred captured connections live through
+ * all of it, SSH and other traffic outside the mesh never notice, and nothing but our table is touched.
  */
 
 import { spawn } from 'node:child_process'
@@ -16,12 +16,14 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 const skip = lacks('netns', 'nft', 'curl', 'setpriv')
 const [orders, web, stranger] = [3001, 3002, 4000]
 const service = join(import.meta.dirname, '../support/service-program.ts')
 const held = 100
+/** Where an administrator of the host comes in, and what else it does outside the mesh. */
+const [ssh, session] = [22, 8081]
 
 /** Holds connections open and says each word it is told over all of them; prints who echoed. */
 const holder = `
@@ -42,8 +44,8 @@ class Held {
   readonly #say: (word: string) => void
   readonly end: () => Promise<void>
 
-  constructor(t: Test, host: DemoHost, user: number, to: string, port: number) {
-    const words = [process.execPath, '-e', holder, to, String(port), String(held)]
+  constructor(t: Test, host: DemoHost, user: number, to: string, port: number, count = held) {
+    const words = [process.execPath, '-e', holder, to, String(port), String(count)]
     const [first = '', ...rest] = host.place.enter(userCommand(user, ...words))
     const child = spawn(first, rest, { stdio: ['pipe', 'pipe', 'inherit'] })
     t.teardown(() => child.kill('SIGKILL'))
@@ -78,6 +80,12 @@ async function stateOf(host: DemoHost): Promise<string> {
   return [...said, readFileSync('/etc/resolv.conf', 'utf8')].join('\n---\n')
 }
 
+/** A map of our table as it stands, all on one line. */
+async function maps(host: DemoHost, name: string): Promise<string> {
+  const words = ['nft', '-n', 'list', 'map', 'inet', 'hostmesh', name]
+  return (await asUser(host, 0, ...words)).replaceAll(/\s+/g, ' ')
+}
+
 async function raise(t: Test) {
   let clean = ''
   const mesh = await MeshWorld.raise(t, {
@@ -91,7 +99,8 @@ async function raise(t: Test) {
       userCommand(user, process.execPath, service, kind, '0.0.0.0', String(port), host.name),
     )
   start(alpha, orders, 'echo', 'orders', 7000)
-  start(alpha, web, 'http', 'plain', 8081)
+  start(alpha, 0, 'http', 'ssh', ssh)
+  start(alpha, 0, 'echo', 'session', session)
   start(alpha, web, 'http', 'secret', 8082)
   const real = alpha.place.address
   alpha.dropManifest('orders', {
@@ -119,12 +128,19 @@ async function raise(t: Test) {
   return { mesh, alpha, beta, real, clean, captures }
 }
 
-const outside = (real: string) => `http://${real}:8081/`
+const outside = (real: string) => `http://${real}:${ssh}/`
 
 t.test('a hundred connections live through off, on and a bypass', { skip }, async (t) => {
   const { mesh, alpha, beta, real, clean, captures } = await raise(t)
   const connections = new Held(t, beta, stranger, real, 7000)
-  t.equal(await connections.say('first'), 'all said first')
+  const sessions = new Held(t, beta, 0, real, session, 3)
+  /** What was open lives, and who is no matter of the mesh's comes and goes. */
+  const livesThrough = async (what: string): Promise<void> => {
+    t.equal(await connections.say(what), `all said ${what}`)
+    t.equal(await sessions.say(what), `all said ${what}`)
+    t.match(await curlAs(beta, 0, outside(real)), '"host":"alpha"', `others never notice ${what}`)
+  }
+  await livesThrough('the beginning')
   const by = { by: 'ann', reason: 'a test' }
   const virtual =
     (await beta.admin.ask('services')).find(({ name }) => name === 'secret')?.addresses[0] ?? ''
@@ -141,7 +157,7 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
   })
   t.match(await explain(beta, 'secret.mesh:80', stranger), { kind: 'captured', service: 'secret' })
   t.match(await explain(beta, `${virtual}:22`, stranger), { kind: 'refused', why: /virtual IP/ })
-  t.match(await explain(beta, `${real}:8081`, stranger), { kind: 'direct' })
+  t.match(await explain(beta, `${real}:${ssh}`, stranger), { kind: 'direct' })
   t.match(await explain(alpha, '127.0.0.1:8082', stranger), { kind: 'captured', service: 'secret' })
   t.match(await explain(alpha, `${real}:8082`, orders), { kind: 'captured', caller: 'orders' })
   t.match(await explain(alpha, '127.0.0.1:8082', web), { kind: 'direct', why: /own user/ })
@@ -152,10 +168,9 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
   })
   await beta.admin.tell('capture', { wish: 'off', ...by })
   t.match((await beta.admin.ask('status')).capture, { kind: 'lifted', lifted: by })
-  t.equal(await connections.say('off'), 'all said off')
+  await livesThrough('capture off')
   t.match(await curlAs(beta, stranger, secret), /failed (?:7|56)/, 'its own host stays locked')
   t.match(await curlAs(beta, stranger, `http://${virtual}/`), /failed/, 'virtual IPs lead nowhere')
-  t.match(await curlAs(beta, stranger, outside(real)), '"host":"alpha"', 'others never notice')
   t.not(await stateOf(beta), clean, 'rules wait for the connections')
 
   // A restart of the control process changes nothing about it.
@@ -165,11 +180,11 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
     const { pid, capture } = await beta.admin.ask('status')
     return pid !== control && capture.kind === 'lifted'
   })
-  t.equal(await connections.say('again off'), 'all said again off')
+  await livesThrough('a restart while it is off')
 
   await beta.admin.tell('capture', { wish: 'on', by: 'ann', reason: '' })
   await captures(beta, 10)
-  t.equal(await connections.say('on'), 'all said on')
+  await livesThrough('capture on')
   t.match(await curlAs(beta, stranger, secret), viaMesh)
 
   await alpha.admin.tell('bypass', { service: 'secret', forMs: 3_600_000, ...by })
@@ -186,7 +201,7 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
     viaMesh.test(await curlAs(beta, stranger, secret)),
   )
   await alpha.admin.tell('bypass', { service: 'secret', forMs: 0, by: 'ann', reason: '' })
-  t.equal(await connections.say('bypass'), 'all said bypass')
+  await livesThrough('a bypass')
 
   await asUser(beta, 0, 'nft', 'flush', 'ruleset')
   await mesh.until('a foreign flush is repaired', async () =>
@@ -194,6 +209,39 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
   )
   await captures(beta, 10)
   t.match(await curlAs(beta, stranger, secret), viaMesh)
+  await livesThrough('a foreign flush')
+
+  // Another generation has ports of its own; the one before keeps what it has.
+  const led = async (): Promise<string> =>
+    /\{ \S+ : (\d+) \}/.exec(await maps(beta, 'unknown_callers'))?.[1] ?? ''
+  const before = await led()
+  beta.agent?.signal('SIGUSR2')
+  await mesh.until('the next generation has taken over', async () => {
+    const phases = (await beta.admin.ask('generations')).map(({ phase }) => phase)
+    return phases.includes('live') && phases.includes('retiring')
+  })
+  await mesh.until('new connections are led to its ports', async () => (await led()) !== before)
+  await livesThrough('a map that leads to other ports')
+  t.match(await curlAs(beta, stranger, secret), viaMesh)
+
+  // All but the old worker is killed, and its supervisor starts nothing: the guard lets go.
+  const supervisor = beta.agent?.pid ?? 0
+  process.kill(supervisor, 'SIGSTOP')
+  t.teardown(() => process.kill(supervisor, 'SIGCONT'))
+  const { pid, workers } = await beta.admin.ask('status')
+  const live = workers.filter(({ phase }) => phase === 'live')
+  t.equal(live.length, 1)
+  for (const one of [pid, live[0]?.pid ?? 0]) process.kill(one, 'SIGKILL')
+  await mesh.until(
+    'the guard has let go',
+    async () => !(await maps(beta, 'destinations4')).includes(`${real} . 7000`),
+  )
+  await livesThrough('the guard')
+  t.match(await curlAs(beta, stranger, secret), /failed 7/, 'deny is refused at once')
+  process.kill(supervisor, 'SIGCONT')
+  await mesh.ready(beta)
+  await captures(beta, 10)
+  await livesThrough('the return')
 
   await beta.admin.tell('capture', { wish: 'off', ...by })
   await connections.end()
@@ -208,11 +256,11 @@ t.test('a killed agent leaves the stances and nothing else', { skip }, async (t)
   process.kill(supervisor, 'SIGSTOP')
   t.teardown(() => process.kill(supervisor, 'SIGCONT'))
   for (const pid of [pids.control, pids.worker]) process.kill(pid, 'SIGKILL')
-  await mesh.until('direct addresses go there directly', async () => {
-    const said = await asUser(beta, 0, 'nft', 'list', 'map', 'inet', 'hostmesh', 'destinations4')
-    return !said.includes(': 240.240') || !said.includes('7000')
-  })
-  const map = await asUser(beta, 0, 'nft', '-n', 'list', 'map', 'inet', 'hostmesh', 'destinations4')
+  await mesh.until(
+    'direct addresses go there directly',
+    async () => !(await maps(beta, 'destinations4')).includes(`${real} . 7000`),
+  )
+  const map = await maps(beta, 'destinations4')
   t.match(map, `elements = { ${real} . 8082 : 240.240.`)
   t.equal(map.match(/: 240\.240/g)?.length, 1, 'the stances and nothing else')
   t.match(

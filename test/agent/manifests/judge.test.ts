@@ -21,7 +21,14 @@ function candidate(name: string, mtimeMs: number, content: unknown, lastGood?: u
   }
 }
 
-const rules = { isLocal: () => true, userServices: { alice: ['web-*'], constructor: ['x'] } }
+const rules = {
+  isLocal: () => true,
+  userServices: { alice: ['web-*'], constructor: ['x'] },
+  own: [
+    { what: 'the forward proxy', address: '127.0.0.1', first: 15_002 },
+    { what: 'callers', address: '', first: 17_000, last: 19_999 },
+  ],
+}
 const judged = (...candidates: readonly Candidate[]) => judge(candidates, rules)
 const inForce = (judgements: readonly Judgement[]) =>
   judgements.map(({ manifest }) => manifest?.service ?? null)
@@ -152,6 +159,29 @@ t.test('an address of another host is refused, also in a last good version', asy
       manifest: null,
       problems: [{ rule: 'not-local', path: '/address', column: 21 }],
     },
+  ])
+})
+
+t.test('no service is where the agent itself listens, by whatever name', async (t) => {
+  const ports = { ports: { http: 15_001, proxy: 15_002 } }
+  const [first, ...rest] = judged(
+    candidate('a', 1, ports, { port: 15_002 }),
+    candidate('alice/alice', 2, { port: 19_999, address: '127.0.0.2' }),
+    candidate('b', 3, { port: 15_002, address: '127.0.0.2' }),
+  )
+  t.match(first, {
+    manifest: null,
+    problems: [
+      {
+        rule: 'agents-port',
+        path: '/ports/proxy',
+        message: 'port 15002 of 127.0.0.1 is the agent’s own: the forward proxy',
+      },
+    ],
+  })
+  t.match(rest, [
+    { verdict: 'rejected', problems: [{ path: '/port', message: /callers/ }] },
+    { verdict: 'accepted' },
   ])
 })
 
