@@ -70,22 +70,18 @@ export function installTree(settings: {
   }
   const library = join(tree, 'usr/lib/hostmesh')
   cpSync(join(root, 'package-lock.json'), join(library, 'package-lock.json'))
-  const words = ['ci', '--omit=dev', '--include=optional', '--ignore-scripts', '--os=linux']
-  execFileSync(
-    'npm',
-    [...words, `--cpu=${architecture}`, '--no-audit', '--no-fund', '--loglevel=error'],
-    {
-      cwd: library,
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  )
+  const parts = ['--omit=dev', '--include=optional', '--os=linux', `--cpu=${architecture}`]
+  // Links to programs of packages are for a checkout.
+  const words = ['ci', ...parts, '--ignore-scripts', '--no-bin-links']
+  execFileSync('npm', [...words, '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: library,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
   mkdirSync(join(library, 'bin'))
   const runtime = join(library, 'node_modules', `node-linux-${architecture}`)
   renameSync(join(runtime, 'bin/node'), join(library, 'bin/node'))
   chmodSync(join(library, 'bin/node'), 0o755)
   rmSync(runtime, { recursive: true })
-  // Links for a checkout; one of them leads to what was just moved.
-  rmSync(join(library, 'node_modules/.bin'), { recursive: true, force: true })
   rmSync(join(library, 'package-lock.json'))
   rmSync(join(library, 'node_modules/.package-lock.json'))
 }

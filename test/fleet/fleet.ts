@@ -73,15 +73,22 @@ EOF
     const inventory = join(this.#settings.directory, 'inventory.json')
     writeFileSync(inventory, JSON.stringify(this.#inventory()))
     const words = ['-i', inventory, `hostmesh.mesh.${name}`, ...options]
-    const began = performance.now()
     const child = spawn('ansible-playbook', [...words, '-e', JSON.stringify(variables)], {
       cwd: this.#settings.directory,
       env: this.#environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let output = ''
+    // When each task began is said beside it: whoever reads the log sees what takes so long.
+    const began = performance.now()
+    const since = (): string => `${((performance.now() - began) / 1000).toFixed(0)} s`
     for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => (output += text))
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text.replace(
+          /^(?:TASK|PLAY|RUNNING HANDLER) \[/gm,
+          (begin) => `${since()} ${begin}`,
+        )
+      })
     }
     const code = await new Promise<number>((resolve) => {
       child.once('close', (status) => resolve(status ?? 1))
