@@ -8,7 +8,8 @@ import { agentConfigSchema, agentVariables } from '#agent/config.ts'
 import { controllerConfigSchema, controllerVariables } from '#controller/config.ts'
 import { agentMetrics, controllerMetrics } from '#shared/metrics/names.ts'
 import { manifestSchema } from '#shared/schema/manifest.ts'
-import { manifestRows, metricRows, settingRows } from '#test/support/reference-rows.ts'
+import * as keys from '#shared/store/keys.ts'
+import { manifestRows, metricRows, settingRows, storeKeys } from '#test/support/reference-rows.ts'
 import { projectFiles, readProjectFile } from '#test/support/sources.ts'
 
 /** A page's table rows whose first cell is code, as prettier leaves them, spaces made single. */
@@ -55,6 +56,22 @@ t.test('docs/checks.md has a section for every check, in the order shown', async
     ([, name]) => name,
   )
   t.same(sections, ['agent-socket', ...checkNames])
+})
+
+t.test('docs/store.md has exactly the keys there are', async (t) => {
+  const layout = storeKeys()
+  const made = Object.keys(keys).filter((name) => /^(?!parse).*Key$/.test(name))
+  t.same(Object.keys(layout).sort(), made.sort(), 'every export that makes a key is in the layout')
+  const told = rowsOf('docs/store.md').map((line) => line.split('`')[1])
+  t.same(told, Object.values(layout))
+  const prefixes = Object.entries(keys).filter(([name]) => name.endsWith('Prefix'))
+  for (const [name, prefix] of prefixes) {
+    if (typeof prefix === 'string')
+      t.ok(
+        told.some((key) => key?.startsWith(prefix)),
+        name,
+      )
+  }
 })
 
 t.test('README.md leads to every page in docs/', async (t) => {
