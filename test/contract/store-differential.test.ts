@@ -1,6 +1,7 @@
 /**
  * Runs random histories of raw requests against the embedded store and a real etcd side by side:
- * every answer, every refusal and every watched event must be the same.
+ * every answer, every refusal and every watched event must be the same. The same histories on every
+ * machine; HOSTMESH_FUZZ_CASES asks for more of them and HOSTMESH_FUZZ_SEED for others.
  */
 
 import { join } from 'node:path'
@@ -20,6 +21,7 @@ import type {
 } from '#shared/store/wire.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { shortDir } from '#test/support/short-dir.ts'
 
 /** A revision as generated: so many before the newest one; null is 0, "now". */
 type Ago = number | null
@@ -48,8 +50,11 @@ type Command =
   | { readonly kind: 'leases' }
   | { readonly kind: 'compact'; readonly revision: number }
 
-const histories = 50
+const histories = Number(process.env['HOSTMESH_FUZZ_CASES'] ?? 50)
+const seed = Number(process.env['HOSTMESH_FUZZ_SEED'] ?? 20_260_101)
 const call = { timeoutMs: 5000 }
+
+t.setTimeout(120_000 + histories * 1000)
 
 const key = fc
   .constantFrom(
@@ -149,7 +154,7 @@ t.test(
   'the embedded store answers random histories as etcd does',
   { skip: noEtcd ?? false },
   async (t) => {
-    const dir = t.testdir()
+    const dir = shortDir(t)
     const etcd = await TestEtcd.start(join(dir, 'etcd'))
     const served = await serveStore(join(dir, 'store.db'))
     const open = (url: string): EtcdRpc =>
@@ -176,7 +181,9 @@ t.test(
               answerOf(real, each, newest),
               answerOf(ours, each, newest),
             ])
-            if (!t.same(mine.answer, theirs.answer, `same answer to ${show(each)}`)) return false
+            if (mine.answer !== theirs.answer) {
+              return t.equal(mine.answer, theirs.answer, `same answer to ${show(each)}`)
+            }
             if (each.kind === 'compact' && theirs.revision > 0) compacted = newest - each.revision
             newest = Math.max(newest, theirs.revision)
             answers[theirs.revision === 0 ? 'refused' : 'given'] += 1
@@ -191,12 +198,14 @@ t.test(
               watched(real, from, newest, how),
               watched(ours, from, newest, how),
             ])
-            if (!t.same(mine, theirs, `same events from ${from} to ${newest}: ${how}`)) return false
+            if (mine.join('\n') !== theirs.join('\n')) {
+              return t.same(mine, theirs, `same events from ${from} to ${newest}: ${how}`)
+            }
           }
           return true
         },
       ),
-      { numRuns: histories, seed: 20_260_101, endOnFailure: true },
+      { numRuns: histories, seed, endOnFailure: true },
     )
     t.ok(newest > 200, `histories long enough to tell (${newest} revisions)`)
     t.ok(answers.given > 300 && answers.refused > 50, `both kinds: ${JSON.stringify(answers)}`)

@@ -1,5 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import t from 'tap'
+import type { Child } from '#cli/demo/child.ts'
 import { ports } from '#cli/demo/demo-host.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
@@ -13,12 +14,18 @@ const { world, alpha, beta } = mesh
 const upstreams = { orders: 9001, solo: 9002 }
 
 for (const host of [alpha, beta]) {
-  mesh.serve(host, 'http', 'orders', 8080)
   host.dropManifest('orders', { port: 8080, address: host.place.local })
   host.dropManifest('web', { upstreams })
 }
-const solo = mesh.serve(beta, 'http', 'solo', 8081)
 beta.dropManifest('solo', { port: 8081, address: beta.place.local })
+
+/** Starts what the two hosts serve; solo is on beta alone. */
+const startServices = (): { readonly all: readonly Child[]; readonly solo: Child } => {
+  const orders = [alpha, beta].map((host) => mesh.serve(host, 'http', 'orders', 8080))
+  const solo = mesh.serve(beta, 'http', 'solo', 8081)
+  return { all: [...orders, solo], solo }
+}
+let services = startServices()
 for (const host of [alpha, beta]) {
   await mesh.sees(host, 'orders', ['alpha', 'beta'])
   await mesh.sees(host, 'solo', ['beta'])
@@ -80,18 +87,30 @@ t.test('with both away, a control process that is killed costs nothing', async (
   })
 })
 
-t.test('with both away, whole agents start again and serve and call from disk', async (t) => {
+t.test('with both away, hosts that reboot serve and call from their disks', async (t) => {
+  for (const service of services.all) service.kill()
   for (const host of world.hosts) {
     await host.endAgent('SIGKILL')
     await mesh.until('its programs have ended', () => {
       return !mesh.processes().some((line) => line.includes(host.path('agent.json')))
     })
+    // What is in /run does not live through it.
+    rmSync(host.path('run'), { recursive: true })
+    mkdirSync(host.path('run'))
   }
   for (const host of world.hosts) host.startAgent()
   for (const host of world.hosts) {
     await mesh.ready(host)
+    t.equal((await host.admin.ask('status')).snapshot.source, 'disk')
+  }
+  services = startServices()
+  for (const host of world.hosts) {
     await mesh.sees(host, 'orders', ['alpha', 'beta'])
     await mesh.sees(host, 'solo', ['beta'])
+  }
+  // Far instances come from the disk; those of this host are there once their checks have passed.
+  for (const target of [...callsOf(alpha), ...callsOf(beta)]) {
+    await mesh.until('it is answered', async () => (await call(target)).status === 200)
   }
   await under(t, async (more) => {
     await more('alpha')
@@ -111,8 +130,8 @@ t.test('with both away, an instance that dies is left alone by its callers', asy
       await more('alpha')
     },
   })
-  solo.kill()
-  await solo.ended
+  services.solo.kill()
+  await services.solo.ended
   const reason = { status: 503, headers: { 'x-mesh-reason': /^(instance-refused|no-instances)$/ } }
   await mesh.ready(beta)
   t.match(await call({ host: beta.place.local, port: upstreams.solo }), reason)
