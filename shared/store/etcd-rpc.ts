@@ -287,7 +287,7 @@ export class Etcd3Rpc implements EtcdRpc {
             },
           }),
     })
-    return { client, sockets: new OwnSockets() }
+    return { client, sockets: new OwnSockets({ clock: this.#clock }) }
   }
 
   /** A server that is gone or hangs is left: the next call opens a new connection to the next one. */

@@ -44,7 +44,7 @@ export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs'> {
 }
 
 /** Of the first wait after a loss, of every later one, and of the wait for an answer at first. */
-const quickMs = { first: 250, last: 2500, patience: 1500 }
+const quickMs = { first: 250, last: 2000, patience: 1500 }
 /** The same for each entry of the view: a thousand hosts that come back together list them all. */
 const perEntryMs = { first: 0.2, last: 0.5, patience: 0.2 }
 const longestMs = 20_000

@@ -1,8 +1,9 @@
 /**
  * The callers of one host, as a program of its own in that host's place: so many keep-alive and so
  * many new-connection clients, one request after the other each, no retries. Every request is
- * counted once; not 2xx, reset, refused or late is a failure. It tells its counts every 100 ms, one
- * JSON line each. Its arguments: a list of targets, JSON; and how many milliseconds an answer may take.
+ * counted once; not 2xx, reset, refused or late is a failure; of a late one it tells how long this
+ * program itself was kept from the processor meanwhile. It tells its counts every 100 ms, one JSON
+ * line each. Its arguments: a list of targets, JSON; and how many milliseconds an answer may take.
  */
 
 import { Agent, request } from 'node:http'
@@ -19,6 +20,24 @@ let failed = 0
 let failures: { readonly atMs: number; readonly what: string }[] = []
 /** When each host answered last, and how often, by target. */
 const answered: Record<string, Record<string, { count: number; lastAtMs: number }>> = {}
+
+/** Longest pause between two rounds of this program, by the second it ended in. */
+const pauses = new Map<number, number>()
+let roundAt = Date.now()
+setInterval(() => {
+  const now = Date.now()
+  const second = Math.floor(now / 1000)
+  pauses.set(second, Math.max(pauses.get(second) ?? 0, now - roundAt))
+  pauses.delete(second - 10)
+  roundAt = now
+}, 20)
+
+/** The longest pause of this program while a late request was under way, milliseconds. */
+function longestPause(): number {
+  const since = Math.floor((Date.now() - patienceMs) / 1000)
+  const ended = Array.from(pauses, ([second, ms]) => (second >= since ? ms : 0))
+  return Math.max(Date.now() - roundAt, ...ended)
+}
 
 function ask(target: LoadTarget): Promise<{ readonly host: string; readonly problem: string }> {
   return new Promise((resolve) => {
@@ -40,7 +59,8 @@ function ask(target: LoadTarget): Promise<{ readonly host: string; readonly prob
       },
     )
     const late = setTimeout(() => {
-      sent.destroy(new Error(`no answer within ${patienceMs} ms`))
+      const words = `no answer within ${patienceMs} ms; the caller paused for ${longestPause()} ms`
+      sent.destroy(new Error(words))
     }, patienceMs)
     sent.on('close', () => clearTimeout(late))
     sent.on('error', (error: NodeJS.ErrnoException) => none(error.code ?? error.message))

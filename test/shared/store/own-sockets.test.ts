@@ -3,7 +3,9 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import t from 'tap'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import { OwnSockets } from '#shared/store/own-sockets.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
 
 t.test('what a client opens ends with it, and what others go on to open does not', async (t) => {
   const server = createServer((socket) => socket.on('error', () => {}))
@@ -16,7 +18,7 @@ t.test('what a client opens ends with it, and what others go on to open does not
     return socket.on('error', () => {})
   }
   t.teardown(() => server.close())
-  const own = new OwnSockets()
+  const own = new OwnSockets({ clock: systemClock })
   const later = Promise.withResolvers<Socket>()
   const theirs: Socket[] = []
   const mine = own.run(() => {
@@ -34,4 +36,17 @@ t.test('what a client opens ends with it, and what others go on to open does not
   t.equal(mine.destroyed, true)
   t.equal(theirs[0]?.destroyed, false)
   t.equal(last.destroyed, false)
+})
+
+t.test('a connection that nobody takes is given up', async (t) => {
+  const clock = new FakeClock()
+  const own = new OwnSockets({ clock })
+  // It waits for an address that does not come, as it would for an answer.
+  const socket = own.run(() => connect({ port: 1, host: 'store', lookup: () => {} }))
+  const failed = once(socket, 'error')
+  await clock.advance(1499)
+  t.equal(socket.destroyed, false)
+  await clock.advance(1)
+  t.match(await failed, [{ message: 'no connection within 1500 ms' }])
+  t.equal(socket.destroyed, true)
 })

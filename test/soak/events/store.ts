@@ -45,7 +45,7 @@ export async function store(settings: SoakSettings): Promise<void> {
       soak.nodeCutOff(times, short),
       soak.nodeFrozen(times, short),
       soak.compacted(times, short / 2),
-      soak.restored(full ? 5 : 1),
+      soak.restored(5),
     ]) {
       settings.say(event.what)
       await soak.run(event)
