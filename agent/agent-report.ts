@@ -62,7 +62,7 @@ export interface AgentReportParts {
   readonly explainer: Pick<Explainer, 'answer'>
   readonly health: Pick<HealthBoard, 'statusOf' | 'changes'>
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
-  readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation'>
+  readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation' | 'openTo'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs' | 'wanted'>
   readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext' | 'explain'>
@@ -239,6 +239,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         speech: isServed ? (this.#parts.detector.findingOf(manifest.service)?.speech ?? '') : '',
         mismatch: isServed ? this.#parts.detector.mismatchOf(manifest.service) : '',
         rotation: isServed ? this.#parts.registrar.rotation(manifest.service) : 'in',
+        open: isServed ? this.#parts.registrar.openTo(manifest.service) : null,
         revision: publication?.revision ?? 0,
         certificateEndsMs: isServed
           ? (this.#parts.keeper.credentialOf(manifest.service)?.notAfterMs ?? 0)
@@ -290,10 +291,15 @@ export class AgentReport implements AdminSource, MetricsSource {
   }
 
   async metricsText(): Promise<string> {
-    const { series } = await this.#parts.hub.collect()
+    const { series, carried } = await this.#parts.hub.collect()
     const plaintext = await this.#plaintextSeries()
     return renderMetrics(Object.values(agentMetrics), [
       ...series,
+      ...Array.from(carried ?? [], ([service, value]) => ({
+        metric: agentMetrics.instanceCallsOpen.name,
+        labels: { service },
+        value,
+      })),
       ...this.#ownSeries(),
       ...plaintext,
     ])
@@ -409,7 +415,6 @@ export class AgentReport implements AdminSource, MetricsSource {
     }))
   }
 
-  /** How old the view is and how long it would do. */
   /** Until its first certificate ends a host needs nobody; what it has to know is on its disk. */
   #outageBudget(): StatusReport['outageBudget'] {
     const { clock, keeper } = this.#parts
@@ -419,6 +424,7 @@ export class AgentReport implements AdminSource, MetricsSource {
     return { ms: Math.max(0, notAfterMs - clock.now()), endsFirst: id }
   }
 
+  /** How old the view is and how long it would do. */
   #outageSeries(): readonly MetricSeries[] {
     const { clock } = this.#parts
     const membership = this.#parts.membership()

@@ -184,6 +184,7 @@ export class App {
           })),
         }),
         isWithdrawn: (service) => this.#withdrawals.of(service) !== null,
+        carried: async () => (await this.#hub.collect()).carried,
       },
       { host, address: config.address, zone: config.zone, version: parts.version },
     )

@@ -247,6 +247,7 @@ export class ProxyWorker {
           request: message.request,
           counters: this.#counters.dump(),
           open: this.#watch.size,
+          carried: this.#plane?.loads.carried ?? [],
         })
         break
       case 'drain':

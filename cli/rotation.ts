@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#shared/lifecycle/clock.ts'
+import type { ManifestReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
@@ -23,6 +24,8 @@ export interface DrainSettings {
   readonly waitMs: number
 }
 
+type Reached = Pick<ManifestReport, 'service' | 'open'>
+
 const lookEveryMs = 100
 
 /** Takes out of rotation; with waiting, succeeds when the services may be stopped. */
@@ -31,18 +34,23 @@ export async function drain(parts: RotationParts, settings: DrainSettings): Prom
   const { target, reason, waitMs } = settings
   const { services } = await agent.tell('rotation', { target, withdrawn: true, reason })
   const until = clock.elapsed() + waitMs
-  let open = await stillReached(agent, services)
-  while (open.length > 0 && clock.elapsed() < until) {
+  let reached = await stillReached(agent, services)
+  let said = ''
+  while (reached.length > 0 && clock.elapsed() < until) {
+    const waitsFor = `waiting for ${reached.map(openWords).join(', ')}`
+    if (waitsFor !== said) printer.note((said = waitsFor))
     await delay(lookEveryMs)
-    open = await stillReached(agent, services)
+    reached = await stillReached(agent, services)
   }
-  printer.result({ services, stillReached: open }, () => {
-    if (open.length === 0) return `out of rotation, and nothing reaches it: ${words(services)}`
+  const names = reached.map(({ service }) => service)
+  const open = Object.fromEntries(reached.map(({ service, open }) => [service, open]))
+  printer.result({ services, stillReached: names, open }, () => {
+    if (names.length === 0) return `out of rotation, and nothing reaches it: ${words(services)}`
     return waitMs === 0
       ? `leaving: ${words(services)}; meshctl drain --wait tells when it may be stopped`
-      : `after ${duration(waitMs)} still reached: ${words(open)}`
+      : `after ${duration(waitMs)} still reached: ${reached.map(openWords).join(', ')}`
   })
-  return waitMs > 0 && open.length > 0 ? exitCodes.notInOrder : exitCodes.ok
+  return waitMs > 0 && names.length > 0 ? exitCodes.notInOrder : exitCodes.ok
 }
 
 /** Puts back into rotation. */
@@ -82,11 +90,23 @@ export async function maintenance(
 async function stillReached(
   agent: AdminSocket,
   services: readonly string[],
-): Promise<readonly string[]> {
+): Promise<readonly Reached[]> {
   const manifests = await agent.ask('manifests')
-  return manifests
-    .filter(({ service, rotation }) => rotation !== 'out' && services.includes(service))
-    .map(({ service }) => service)
+  return manifests.filter(
+    ({ service, rotation }) => rotation !== 'out' && services.includes(service),
+  )
+}
+
+/** A service, and what it waits for as far as that is known. */
+function openWords({ service, open }: Reached): string {
+  switch (open) {
+    case null:
+      return clean(service)
+    case 0:
+      return `${clean(service)} (nothing open; its callers are told first)`
+    default:
+      return `${clean(service)} (${open} ${open === 1 ? 'request or connection' : 'requests or connections'} open)`
+  }
 }
 
 function words(services: readonly string[]): string {

@@ -42,6 +42,14 @@ export class InstanceLoads {
     }
   }
 
+  /** What is under way to each service of the newest snapshot. */
+  get carried(): readonly { readonly service: string; readonly open: number }[] {
+    return Array.from(this.#loads, ([key, { active }]) => ({
+      service: key.slice(0, key.indexOf(' ')),
+      open: active,
+    }))
+  }
+
   /** The load of an instance of the newest snapshot; a new one counts from nothing. */
   of(service: string, id: string): InstanceLoad {
     const key = `${service} ${id}`

@@ -10,6 +10,7 @@ import type { Manifest } from '#shared/model/manifest.ts'
 import type { Port, ServiceName } from '#shared/model/names.ts'
 import type { HostFacts, HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'
+import { LastCalls, type Carried } from './last-calls.ts'
 import { publicationOf, type Fitness, type Publication, type Withheld } from './publication.ts'
 import { Roster, type RosterView } from './roster.ts'
 
@@ -25,6 +26,8 @@ export interface RegistrarParts {
   readonly fitnessOf: (manifest: Manifest) => Fitness
   /** Whether an operator has taken a service out of rotation. @default none is */
   readonly isWithdrawn?: (service: ServiceName) => boolean
+  /** What is open to the services of this host. Never rejects. @default nobody knows */
+  readonly carried?: () => Promise<Carried>
 }
 
 /** Settings of a registrar: the host as others know it. */
@@ -42,6 +45,7 @@ export class Registrar {
   readonly #parts: RegistrarParts
   readonly #settings: RegistrarSettings
   readonly #roster = new Roster()
+  readonly #lastCalls: LastCalls | null
   readonly #listeners = new Set<(offer: LocalOffer) => void>()
   #manifests: readonly Manifest[] = []
   #facts: HostFacts | null = null
@@ -56,6 +60,13 @@ export class Registrar {
   constructor(parts: RegistrarParts, settings: RegistrarSettings) {
     this.#parts = parts
     this.#settings = settings
+    const { clock, logger, carried } = parts
+    const onQuiet = (service: ServiceName): void => {
+      logger.info({ service }, 'instance: leaving -> gone, nothing is open to it')
+      this.#roster.release(service)
+      this.refresh()
+    }
+    this.#lastCalls = carried === undefined ? null : new LastCalls({ clock, ask: carried, onQuiet })
   }
 
   get offer(): LocalOffer {
@@ -77,6 +88,11 @@ export class Registrar {
   rotation(service: ServiceName): 'in' | 'leaving' | 'out' {
     if (!this.#isWithdrawn(service)) return 'in'
     return this.#offer.local.some((one) => one.service === service) ? 'leaving' : 'out'
+  }
+
+  /** Requests and connections open to a service that leaves; null: not known, or it does not leave. */
+  openTo(service: ServiceName): number | null {
+    return this.#lastCalls?.openTo(service) ?? null
   }
 
   /** Calls back after the offer has changed; answers how to stop that. */
@@ -133,6 +149,7 @@ export class Registrar {
     )
     const view = this.#roster.at(now)
     this.#wakeFor(view)
+    this.#lastCalls?.watch(view.leaving)
     const publication = publicationOf(host, presence, view.present, fitnessOf)
     const before = this.#publication
     this.#publication = publication
@@ -154,6 +171,7 @@ export class Registrar {
   stop(): void {
     this.#stopped = true
     this.#timer?.stop()
+    this.#lastCalls?.stop()
   }
 
   #isWithdrawn(service: ServiceName): boolean {

@@ -29,6 +29,8 @@ export interface RosterView {
   readonly present: readonly Serving[]
   /** Everything the inbound side may still be asked for. */
   readonly local: readonly LocalInstance[]
+  /** Those that are leaving, and whether they still take new calls. */
+  readonly leaving: ReadonlyMap<ServiceName, { readonly takesNew: boolean }>
   /** Milliseconds until `local` changes by itself; null if it does not. */
   readonly changesInMs: number | null
 }
@@ -49,10 +51,17 @@ export class Roster {
       this.#entries.set(service, { manifest, leftAt: null })
   }
 
+  /** Nothing reaches an instance that has left: it goes before its time. */
+  release(service: ServiceName): void {
+    const entry = this.#entries.get(service)
+    if (entry !== undefined && entry.leftAt !== null) this.#entries.delete(service)
+  }
+
   /** The instances at `now`; those whose time is over are forgotten. */
   at(now: number): RosterView {
     const present: Serving[] = []
     const local: LocalInstance[] = []
+    const leaving = new Map<ServiceName, { readonly takesNew: boolean }>()
     let changesInMs: number | null = null
     for (const [service, { manifest, leftAt }] of this.#entries) {
       if (leftAt === null) {
@@ -67,10 +76,11 @@ export class Roster {
         continue
       }
       local.push(localInstance(manifest, age >= handover))
+      leaving.set(service, { takesNew: age < handover })
       const next = (age < handover ? handover : manifest.drainMs) - age
       changesInMs = Math.min(changesInMs ?? next, next)
     }
-    return { present, local, changesInMs }
+    return { present, local, leaving, changesInMs }
   }
 }
 

@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net'
 import type { TrustEpochs } from '#shared/model/trust.ts'
 import { LineSocket } from './line-socket.ts'
-import type { CounterDump, FromWorker, ListeningState, ToWorker, WorkerPhase } from './messages.ts'
+import type { FromWorker, ListeningState, ToWorker, WorkerPhase } from './messages.ts'
 import { Outbox } from './outbox.ts'
 
 /** A connected worker, for `meshctl status`. */
@@ -42,6 +42,9 @@ export const valueKinds = ['trust', 'credentials', 'snapshot', 'capture'] as con
 /** One of them. */
 export type ValueKind = (typeof valueKinds)[number]
 
+/** An answer to a `collect`. */
+export type WorkerCounters = Extract<FromWorker, { readonly kind: 'counters' }>
+
 /** See the header. */
 export class ConnectedWorker {
   readonly line: LineSocket<FromWorker, ToWorker>
@@ -51,7 +54,9 @@ export class ConnectedWorker {
   /** It has said goodbye. */
   leaving = false
   state: WorkerState | null = null
-  readonly waiting = new Map<number, (counters: CounterDump) => void>()
+  /** Who waits for which answer, and is told null when there will be none. */
+  readonly waiting = new Map<number, (answer: WorkerCounters | null) => void>()
+
   constructor(socket: Socket) {
     this.line = new LineSocket(socket)
     this.outbox = new Outbox({ sink: this.line })

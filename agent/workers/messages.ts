@@ -108,6 +108,8 @@ export type FromWorker =
       readonly counters: CounterDump
       /** Since protocol 2: connections and streams it carries. */
       readonly open?: number
+      /** Requests and connections under way to each service of this host; absent where it does not tell. */
+      readonly carried?: readonly { readonly service: string; readonly open: number }[]
     }
   /** It acts on a capture view, and these indexes of callers have their ports open. */
   | { readonly kind: 'capturing'; readonly sequence: number; readonly open: readonly number[] }

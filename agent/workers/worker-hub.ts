@@ -12,10 +12,12 @@ import type { Logger } from '#shared/logging/logger.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#agent/platform.ts'
+import { carriedBy, type Collected } from './carried.ts'
 import {
   ConnectedWorker,
   valueKinds,
   type ValueKind,
+  type WorkerCounters,
   type WorkerState,
 } from './connected-worker.ts'
 import { CounterLedger } from './counter-ledger.ts'
@@ -24,7 +26,6 @@ import {
   changesSince,
   protocol,
   type CaptureView,
-  type CounterDump,
   type CredentialMessage,
   type FromWorker,
   type LiveWorkerSettings,
@@ -209,26 +210,28 @@ export class WorkerHub {
     this.#listeners.add(listener)
   }
 
-  /** Asks every worker for its counters and adds what dead ones had counted. */
-  async collect(): Promise<CounterDump> {
-    await Promise.all([...this.#workers].map((worker) => this.#ask(worker)))
-    return this.#ledger.total()
+  /**
+   * Asks every worker for its counters and adds what dead ones had counted; `carried` is what is under
+   * way to each service of this host, null where not all of them tell.
+   */
+  async collect(): Promise<Collected> {
+    const workers = [...this.#workers].filter(({ state }) => state !== null)
+    const answers = await Promise.all(workers.map((worker) => this.#ask(worker)))
+    return { ...this.#ledger.total(), carried: carriedBy(answers) }
   }
 
-  #ask(worker: ConnectedWorker): Promise<void> {
+  #ask(worker: ConnectedWorker): Promise<WorkerCounters | null> {
     // One that does not even read is not asked: its last answer stands.
-    if (worker.state === null || worker.line.backlog > 0) return Promise.resolve()
+    if (worker.line.backlog > 0) return Promise.resolve(null)
     const request = ++this.#requests
     return new Promise((resolve) => {
-      const timer = this.#clock.after(this.#settings.collectMs ?? 1000, () => {
-        worker.waiting.delete(request)
-        resolve()
-      })
-      worker.waiting.set(request, () => {
+      const done = (answer: WorkerCounters | null): void => {
         timer.stop()
         worker.waiting.delete(request)
-        resolve()
-      })
+        resolve(answer)
+      }
+      const timer = this.#clock.after(this.#settings.collectMs ?? 1000, () => done(null))
+      worker.waiting.set(request, done)
       worker.line.send({ kind: 'collect', request })
     })
   }
@@ -254,7 +257,7 @@ export class WorkerHub {
       (problem) => {
         this.#workers.delete(worker)
         this.#ledger.retire(worker)
-        for (const done of worker.waiting.values()) done({ series: [] })
+        for (const done of worker.waiting.values()) done(null)
         if (worker.state !== null) this.#gone(worker, worker.state, problem)
         this.#changed()
       },
@@ -299,7 +302,7 @@ export class WorkerHub {
       case 'counters':
         this.#ledger.update(worker, message.counters)
         if (worker.state !== null) worker.state = { ...worker.state, open: message.open ?? 0 }
-        worker.waiting.get(message.request)?.(message.counters)
+        worker.waiting.get(message.request)?.(message)
         break
       case 'leaving':
         worker.leaving = true

@@ -74,6 +74,12 @@ export const agentMetrics = {
     help: 'Connections open now, by listener.',
     labels: ['listener'],
   },
+  instanceCallsOpen: {
+    name: 'mesh_instance_calls_open',
+    kind: 'gauge',
+    help: 'Requests and connections under way to the instance of a service on this host: what a drain waits for.',
+    labels: ['service'],
+  },
   limitRefusals: {
     name: 'mesh_limit_refusals_total',
     kind: 'counter',

@@ -244,6 +244,8 @@ export interface ManifestReport {
    * when none can.
    */
   readonly rotation: 'in' | 'leaving' | 'out'
+  /** Requests and connections open to it while it leaves; null: not known, or it does not leave. */
+  readonly open: number | null
   /** When the service's certificate ends; 0 where there is none. */
   readonly certificateEndsMs: number
 }

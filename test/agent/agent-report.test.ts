@@ -116,6 +116,7 @@ function makeReport(
         offeredOf: (service) => (service === orders ? offered : null),
         withheld: () => null,
         rotation: () => 'in',
+        openTo: () => null,
       },
       detector: {
         findingOf: () => ({ speech: 'http/1.1', keepAliveMs: 5000 }),
@@ -133,7 +134,7 @@ function makeReport(
       hub: {
         workers: [worker],
         crashes: 0,
-        collect: async () => ({ series: [] }),
+        collect: async () => ({ series: [], carried: null }),
         retireMs: 1000,
         wanted: 1,
       },
@@ -190,7 +191,7 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
     retireMs: 1000,
     wanted: 1,
     crashes: 0,
-    collect: async () => ({ series: [] }),
+    collect: async () => ({ series: [], carried: null }),
   })
   const cases: readonly (readonly [RegExp, AgentReport])[] = [
     [/enrolment/, makeReport({ keeper: { ...keeper, host: null } })],
@@ -224,6 +225,7 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
           offeredOf: () => null,
           withheld: () => 'not-healthy',
           rotation: () => 'in',
+          openTo: () => null,
         },
       }),
     ],
@@ -235,6 +237,7 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
           offeredOf: () => null,
           withheld: () => 'no-certificate',
           rotation: () => 'in',
+          openTo: () => null,
         },
       }),
     ],
@@ -246,6 +249,7 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
           offeredOf: () => null,
           withheld: () => null,
           rotation: () => 'in',
+          openTo: () => null,
         },
       }),
     ],
@@ -318,7 +322,7 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     hub: {
       workers: [worker],
       crashes: 0,
-      collect: async () => ({ series }),
+      collect: async () => ({ series, carried: new Map([['orders', 2]]) }),
       retireMs: 1000,
       wanted: 1,
     },
@@ -326,6 +330,7 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
   const page = await report.metricsText()
   for (const line of [
     'mesh_tunnels_open{direction="inbound"} 3',
+    'mesh_instance_calls_open{service="orders"} 2',
     'mesh_store_connected 1',
     'mesh_instances_known 2',
     'mesh_view_age_seconds 0',

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import t from 'tap'
 import type { Child } from '#cli/demo/child.ts'
@@ -126,7 +127,8 @@ t.test('a service whose manifest is removed under load is drained', async (t) =>
 
 t.test('a service drained by command and then stopped under load loses nothing', async (t) => {
   drop(alpha, 'orders', 8080)
-  drop(beta, 'orders', 8090, { drainMs: 6000 })
+  // It need not wait for that long: only for what is open.
+  drop(beta, 'orders', 8090, { drainMs: 600_000 })
   await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
   const words: string[] = []
   const streams = { out: (text: string) => void words.push(text), err: () => {} }
@@ -143,6 +145,36 @@ t.test('a service drained by command and then stopped under load loses nothing',
     await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
     await more('beta')
   })
+})
+
+t.test('a drain waits for a connection that is open, and says so', async (t) => {
+  drop(beta, 'echo', 8082, { protocol: 'tcp', drainMs: 600_000 })
+  const socket = connect({ host, port: upstreams.echo })
+  await once(socket, 'connect')
+  socket.write('here')
+  await once(socket, 'data')
+  const words: string[] = []
+  const streams = {
+    out: (text: string) => void words.push(text),
+    err: (text: string) => void words.push(text),
+  }
+  const printer = new Printer({ streams }, { json: false })
+  const parts = { agent: beta.admin, clock: systemClock, printer }
+  const drained = drain(parts, { target: 'echo', reason: '', waitMs: 120_000 })
+  await mesh.until('it says what it waits for', () => {
+    return words.includes('waiting for echo (1 request or connection open)\n')
+  })
+  // Longer than its callers are given to hear of it: the connection is what it waits for.
+  await mesh.until('nothing new is let in', async () => {
+    const log = readFileSync(beta.path('agent.log'), 'utf8')
+    return log.includes('instance: offered -> withheld')
+  })
+  socket.write('still here')
+  const [answer] = (await once(socket, 'data')) as [Buffer]
+  t.equal(answer.toString(), 'still here')
+  socket.destroy()
+  t.equal(await drained, 0)
+  t.match(words.at(-1), /nothing reaches it: echo/)
 })
 
 async function listens(address: string, port: number): Promise<boolean> {

@@ -87,6 +87,7 @@ export const healthyFacts: AgentFacts = {
       published: true,
       revision: 12,
       rotation: 'in',
+      open: null,
       speech: 'http/1.1',
       mismatch: '',
       certificateEndsMs: now + 23 * 3_600_000,

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Fitness } from '#agent/registration/publication.ts'
-import { Registrar, type LocalOffer } from '#agent/registration/registrar.ts'
+import { Registrar, type LocalOffer, type RegistrarParts } from '#agent/registration/registrar.ts'
 import { must, parseHostName, parsePort } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
@@ -9,7 +9,7 @@ import { manifestOf } from '#test/support/manifests.ts'
 const orders = manifestOf({ port: 8080 })
 const tunnelPort = must(parsePort(15008))
 
-function registering() {
+function registering(more: Pick<RegistrarParts, 'carried'> = {}) {
   const clock = new FakeClock()
   const { logger, lines } = logLines()
   const published: (readonly string[])[] = []
@@ -29,6 +29,7 @@ function registering() {
       },
       fitnessOf: () => world.fitness,
       isWithdrawn: () => world.withdrawn,
+      ...more,
     },
     { host: must(parseHostName('a')), address: '10.0.0.1', zone: '', version: '0.1.0' },
   )
@@ -152,3 +153,21 @@ t.test(
     t.match(offers.at(-1)?.local, [{ service: 'orders', keepAliveMs: 5000 }])
   },
 )
+
+t.test('an instance that leaves is gone as soon as nothing is open to it', async (t) => {
+  const carried = new Map([['orders', 1]])
+  const { clock, offers, registrar, events } = registering({ carried: async () => carried })
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  t.equal(registrar.openTo(orders.service), null)
+  registrar.setManifests([])
+  await clock.advance(10_000)
+  t.match(offers.at(-1), { local: [{ draining: true }] })
+  t.equal(registrar.openTo(orders.service), 1)
+  carried.set('orders', 0)
+  await clock.advance(400)
+  t.strictSame(offers.at(-1)?.local, [])
+  t.equal(registrar.openTo(orders.service), null)
+  t.match(events().at(-1), /leaving -> gone/)
+  t.equal(clock.pending, 0)
+})

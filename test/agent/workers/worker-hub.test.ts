@@ -180,9 +180,39 @@ t.test('WorkerHub collects from every worker and does not wait for a silent one'
   const request = heard.find((message) => message.kind === 'collect')?.request ?? -1
   const series = [{ metric: agentMetrics.requests.name, labels: {}, value: 5 }]
   link.send({ kind: 'counters', request, counters: { series } })
-  t.same((await collected).series, series)
+  const { series: heardOf, carried } = await collected
+  t.same(heardOf, series)
+  t.equal(carried, null, 'one that does not answer may carry anything')
   link.stop({ series: [] })
   silent.link.stop({ series: [] })
+  await hub.stop()
+})
+
+t.test('WorkerHub adds up what workers carry, where all of them tell', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  t.equal((await hub.collect()).carried, null, 'workers may only not have come yet')
+  const workers = [startLink(path), startLink(path)]
+  for (const { hears } of workers) await hears('welcome')
+  const collected = hub.collect()
+  for (const { link, heard, hears } of workers) {
+    await hears('collect')
+    const request = heard.find((message) => message.kind === 'collect')?.request ?? -1
+    const carried = [
+      { service: 'orders', open: 2 },
+      { service: 'constructor', open: 0 },
+    ]
+    link.send({ kind: 'counters', request, counters: { series: [] }, carried })
+  }
+  t.same(
+    [...((await collected).carried ?? [])],
+    [
+      ['orders', 4],
+      ['constructor', 0],
+    ],
+  )
+  for (const { link } of workers) link.stop({ series: [] })
   await hub.stop()
 })
 
