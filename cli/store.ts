@@ -147,6 +147,7 @@ function render(report: StoreReport): string {
     ['writable', report.hasLeader && problems.length === 0 ? 'yes' : 'no'],
     ...(report.movedTo === '' ? [] : [['moved to', report.movedTo] as const]),
     ...problems.map((problem): [string, string] => ['problem', problem]),
+    ...report.warnings.map((warning): [string, string] => ['warning', warning]),
     ...(report.hasLeader ? [] : [['problem', 'it has no leader: is its quorum lost?'] as const]),
   ])
 }

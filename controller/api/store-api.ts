@@ -4,6 +4,7 @@
  */
 
 import { isIP } from 'node:net'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { HostName, TrustDomain } from '#shared/model/names.ts'
 import { parseHostName } from '#shared/model/names.ts'
@@ -65,7 +66,10 @@ export function storeApi(
       if (!operator.ok) return refuse('denied', 'not-an-operator', operator.problem)
       const status = await parts.store.status()
       const movedTo = parts.embedded?.movedTo ?? ''
-      return { ok: true, value: { store: parts.describe().store, ...status, movedTo } }
+      const { store } = parts.describe()
+      const warnings =
+        parts.embedded === null ? await warningsOf(store.endpoints, parts.access) : []
+      return { ok: true, value: { store, ...status, movedTo, warnings } }
     },
 
     async IssueStoreNode(request, caller) {
@@ -181,6 +185,26 @@ export function storeApi(
       parts.access.use(noHostAccess)
       return { ok: true, value: { movedTo } }
     },
+  }
+}
+
+/** What is wrong with an etcd that serves all the same. */
+async function warningsOf(
+  endpoints: readonly string[],
+  access: Pick<AccessInForce, 'isEnforced'>,
+): Promise<readonly string[]> {
+  if (!isSecure(endpoints)) {
+    const mend = 'serve it over https with certificates of the mesh (meshctl store certificate)'
+    return [
+      `whoever reaches it may change everything, as it is not asked for certificates; ${mend}`,
+    ]
+  }
+  try {
+    if (await access.isEnforced()) return []
+    const mend = `meshctl store init --to ${endpoints.join(',')}`
+    return [`access control is off: every host may change everything; turn it on with ${mend}`]
+  } catch (error) {
+    return [`it does not tell whether access control is on: ${messageOf(error)}`]
   }
 }
 

@@ -27,6 +27,8 @@ export interface HostAccess {
   removeHost(host: HostName): Promise<void>
   /** Another controller, which may do everything. */
   admitController(name: HostName): Promise<void>
+  /** Whether the store holds everybody to what they may do. */
+  isEnforced(): Promise<boolean>
 }
 
 /** For stores that look at certificates and records themselves, or at nothing. */
@@ -35,6 +37,7 @@ export const noHostAccess: HostAccess = {
   allowService: async () => {},
   removeHost: async () => {},
   admitController: async () => {},
+  isEnforced: async () => true,
 }
 
 /** Passes on to the access in force, which changes when the store moves. */
@@ -63,6 +66,10 @@ export class AccessInForce implements HostAccess {
 
   admitController(name: HostName): Promise<void> {
     return this.#access.admitController(name)
+  }
+
+  isEnforced(): Promise<boolean> {
+    return this.#access.isEnforced()
   }
 }
 
@@ -99,6 +106,10 @@ export class EtcdHostAccess implements HostAccess {
 
   admitController(name: HostName): Promise<void> {
     return this.#auth.ensureUser(commonNameOf('controller', name), superuser)
+  }
+
+  isEnforced(): Promise<boolean> {
+    return this.#auth.isEnabled()
   }
 
   async admitHost(host: HostName, services: readonly string[]): Promise<void> {

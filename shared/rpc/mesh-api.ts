@@ -182,6 +182,8 @@ export interface StoreReport {
   readonly problems: readonly string[]
   /** Where its content has moved; empty where it has not. */
   readonly movedTo: string
+  /** What is dangerous about it, and what to do. */
+  readonly warnings: readonly string[]
 }
 
 export interface MigrateStoreRequest {

@@ -82,6 +82,22 @@ export class EtcdAuth {
     )
   }
 
+  /** Whether anybody is held to a role. Older etcds have no call for it; asked in vain, they tell. */
+  async isEnabled(): Promise<boolean> {
+    const password = this.#random.bytes(32).toString('base64url')
+    try {
+      await this.#rpc.administer((auth, options) =>
+        auth.authenticate({ name: 'nobody', password }, options),
+      )
+    } catch (error) {
+      const { message } = readWireError(error)
+      if (message.includes('authentication is not enabled')) return false
+      if (!message.includes('authentication failed'))
+        throw storeError('ask for access control', error)
+    }
+    return true
+  }
+
   /** From now on nobody does more than a role allows. */
   async enable(): Promise<void> {
     await this.#do('enable authentication', 'already enabled', (auth, options) =>

@@ -130,6 +130,19 @@ t.test(
       { withinMs: 60_000 },
     )
     t.equal(await storeStatus(parts), 0)
+    t.notMatch(texts.pop(), 'warning')
+
+    const operatorFile = await readOperatorFile(controller.operatorFile)
+    writeFileSync(join(tls, 'op.pem'), operatorFile.chainPem)
+    writeFileSync(join(tls, 'op.key'), operatorFile.keyPem)
+    const ctl = findProgram('etcdctl')
+    /** As the operator; null where there is no such program. */
+    const etcdctl = (...words: readonly string[]): string | null => {
+      const files = [`--cacert=${tls}/ca.pem`, `--cert=${tls}/op.pem`, `--key=${tls}/op.key`]
+      const env = { ETCDCTL_API: '3' }
+      const all = [`--endpoints=${etcd.url}`, ...files, ...words]
+      return ctl === null ? null : execFileSync(ctl, all, { env, encoding: 'utf8' })
+    }
 
     const one = await joinMesh(controller, 'h1', ['web', 'web-*'])
     const two = await joinMesh(controller, 'h2', ['*'])
@@ -204,26 +217,23 @@ t.test(
       t.teardown(() => asOperator.close())
       const file = join(directory, 'backup')
       t.equal(await storeBackup({ store: asOperator, printer }, { file }), 0)
-      const ctl = findProgram('etcdctl')
-      if (ctl === null) return
-      const operatorFile = await readOperatorFile(controller.operatorFile)
-      writeFileSync(join(tls, 'op.pem'), operatorFile.chainPem)
-      writeFileSync(join(tls, 'op.key'), operatorFile.keyPem)
-      const out = execFileSync(
-        ctl,
-        [
-          `--endpoints=${etcd.url}`,
-          `--cacert=${tls}/ca.pem`,
-          `--cert=${tls}/op.pem`,
-          `--key=${tls}/op.key`,
-          'get',
-          '--prefix',
-          '--keys-only',
-          '/mesh/v1/presence/',
-        ],
-        { env: { ETCDCTL_API: '3' }, encoding: 'utf8' },
+      const out = etcdctl('get', '--prefix', '--keys-only', '/mesh/v1/presence/')
+      if (out !== null) t.match(out, /^\/mesh\/v1\/presence\/h1$/m)
+    })
+
+    await t.test('access control that somebody has switched off is told of', async (t) => {
+      if (etcdctl('auth', 'disable') === null) return
+      t.equal(await storeStatus(parts), 0)
+      const command = `meshctl store init --to ${etcd.url}`
+      t.match(
+        texts.pop(),
+        `access control is off: every host may change everything; turn it on with ${command}`,
       )
-      t.match(out, /^\/mesh\/v1\/presence\/h1$/m)
+      await one.store.put(presenceKey(h2), 'not mine')
+      t.equal(await storeInit(parts, { endpoints: [etcd.url] }), 0)
+      t.equal(await storeStatus(parts), 0)
+      t.notMatch(texts.pop(), 'warning')
+      await t.rejects(one.store.put(presenceKey(h2), 'not mine'), denied)
     })
 
     await t.test('the journal tells what was issued', async (t) => {

@@ -100,6 +100,7 @@ const samples: Samples = {
         hasLeader: true,
         problems: ['disk full'],
         movedTo: 'https://10.0.0.1:2379',
+        warnings: ['access control is off'],
       },
     ],
     IssueStoreNode: [
