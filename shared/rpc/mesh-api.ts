@@ -1,6 +1,6 @@
 /**
  * Owns the types of `mesh.proto`'s messages and services and their loading. The types are written
- * by hand; a test holds them against the proto file.
+ * by hand; a test holds them against the proto file. Longer than most: it is one API.
  */
 
 import type { grpc } from './grpc.ts'
