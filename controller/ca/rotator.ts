@@ -63,6 +63,8 @@ export class Rotator {
   readonly #use: RootUse
   readonly #lane = new Lane()
   #timer: Timer | null = null
+  /** Epoch of the bundle that the CA's phase was last compared with; a step from it changes no other. */
+  #seen = 0
   #told = ''
   #problem = ''
   #stopped = false
@@ -85,11 +87,10 @@ export class Rotator {
       await ledger.catchUp()
       await this.#follow()
       if (!authority.hasRootKey) return 'no-root-key'
-      const { bundle: seen } = ledger.epochs
       if (!(await authority.prepare())) return 'under-way'
       let isBegun = false
       try {
-        isBegun = await ledger.changeBundle(seen, authority.bundleIn(authority.phase))
+        isBegun = await ledger.changeBundle(this.#seen, authority.bundleIn(authority.phase))
       } finally {
         // What nobody was told of is given up.
         await authority.follow(ledger.bundle)
@@ -197,7 +198,8 @@ export class Rotator {
   async #step(after: Phase | null): Promise<boolean> {
     if (after === null) return false
     const { authority, ledger } = this.#parts
-    const isDone = await ledger.changeBundle(ledger.epochs.bundle, authority.bundleIn(after))
+    // The ledger may have taken over another bundle since: what was decided before it is no news then.
+    const isDone = await ledger.changeBundle(this.#seen, authority.bundleIn(after))
     await this.#follow()
     return isDone
   }
@@ -207,6 +209,7 @@ export class Rotator {
     const { authority, ledger, intermediates } = this.#parts
     const { bundle } = ledger
     const { bundle: epoch } = ledger.epochs
+    this.#seen = epoch
     const before = authority.phase
     let missing = await authority.follow(bundle)
     const known = nameRoots(joinPem(bundle.roots))

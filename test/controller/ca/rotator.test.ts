@@ -29,6 +29,8 @@ const port = must(parsePort(15008))
 const c1 = must(parseHostName('c1'))
 /** The controllers that are there. */
 let controllers = ['c1']
+/** What others do while a rotator looks at the hosts, once. */
+let meanwhile = async (): Promise<void> => {}
 
 interface Bench {
   readonly clock: FakeClock
@@ -62,7 +64,12 @@ async function setUp(t: Test): Promise<Bench> {
     authority,
     ledger,
     hosts: {
-      readAll: async () => [...hosts.values()].toSorted((a, b) => (a.host < b.host ? -1 : 1)),
+      readAll: async () => {
+        const others = meanwhile
+        meanwhile = async () => {}
+        await others()
+        return [...hosts.values()].toSorted((a, b) => (a.host < b.host ? -1 : 1))
+      },
     },
     store,
     clock,
@@ -256,4 +263,22 @@ t.test('a rotation that nobody was told of is given up at the next start', async
   await turnUntil(() => authority.phase.kind === 'steady')
   t.equal(authority.bundlePem, before)
   t.equal(await rotator.begin(by), 'done')
+})
+
+t.test('a bundle that changed while the next step was decided is not overwritten', async (t) => {
+  const bench = await setUp(t)
+  const { authority, rotator, ledger, turnUntil } = bench
+  const { bundle: before } = ledger
+  await rotator.begin(by)
+  const given = authority.phase
+  t.equal(given.kind, 'distributing')
+  const { bundle: epoch } = ledger.epochs
+  meanwhile = async () => {
+    const { roots, issuing } = before
+    t.equal(await ledger.changeBundle(epoch, { roots, issuing }), true, 'given up elsewhere')
+  }
+  await turnUntil(() => authority.phase !== given)
+  t.match(authority.phase, { kind: 'steady' })
+  t.equal(ledger.epochs.bundle, epoch + 1)
+  t.same(ledger.bundle, before)
 })
