@@ -5,6 +5,7 @@
  */
 
 import type { AdminSource, MetricsSource } from './admin/admin-source.ts'
+import { machineReport } from './admin/machine-report.ts'
 import type { AgentConfig } from './config.ts'
 import type { Detector } from './detection/detector.ts'
 import type { Discovery } from './discovery/discovery.ts'
@@ -35,6 +36,7 @@ import type {
   CertificateReport,
   Contact,
   GenerationReport,
+  MachineReport,
   ManifestReport,
   PoliciesReport,
   ServiceReport,
@@ -78,7 +80,7 @@ export interface AgentReportParts {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
     readonly discovery: Pick<
       Discovery,
-      'snapshot' | 'source' | 'builtAtMs' | 'vouchedAtMs' | 'hostsKept'
+      'snapshot' | 'source' | 'builtAtMs' | 'vouchedAtMs' | 'hostsKept' | 'problems'
     >
   } | null
 }
@@ -89,6 +91,9 @@ export interface AgentReportSettings {
   readonly version: string
   readonly pid: number
 }
+
+/** Of the store's records, in the status. */
+const mostProblems = 10
 
 const withheldWords = {
   drained: 'it was taken out of rotation (meshctl undrain)',
@@ -146,6 +151,11 @@ export class AgentReport implements AdminSource, MetricsSource {
         services: services.length,
         instances: services.reduce((sum, { instances }) => sum + instances.length, 0),
         hosts: Object.keys(snapshot?.hosts ?? {}).length,
+        hostsKept: membership?.discovery.hostsKept ?? [],
+        rejected: membership?.discovery.problems.size ?? 0,
+        problems: [...(membership?.discovery.problems ?? [])]
+          .slice(0, mostProblems)
+          .map(([key, why]) => `${key}: ${why}`),
       },
       manifestDirectory: {
         path: config.paths.manifests,
@@ -268,6 +278,16 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   policies(): PoliciesReport {
     return this.#parts.policies()
+  }
+
+  machine(): MachineReport {
+    const { config } = this.#settings
+    const { workers } = this.#parts.hub
+    return machineReport({
+      stateDirectory: config.paths.state,
+      workers: workers.map(({ pid }) => pid),
+      callersWanted: Math.ceil(config.maxConnections / config.workers),
+    })
   }
 
   explain(query: URLSearchParams): AuthzAnswer {
@@ -437,7 +457,7 @@ export class AgentReport implements AdminSource, MetricsSource {
     return [
       gauge(agentMetrics.viewAge.name, state.kind === 'connected' ? 0 : (now - vouchedAt) / 1000),
       gauge(agentMetrics.outageBudget.name, (this.#outageBudget()?.ms ?? 0) / 1000),
-      gauge(agentMetrics.hostsKept.name, hostsKept),
+      gauge(agentMetrics.hostsKept.name, hostsKept.length),
     ]
   }
 

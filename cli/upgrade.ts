@@ -4,6 +4,7 @@
  * not come to serve, it goes again and the former one has never stopped.
  */
 
+import { mostGenerations } from '#shared/model/generations.ts'
 import { setTimeout } from 'node:timers/promises'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
@@ -30,8 +31,6 @@ export interface UpgradeSettings {
 
 const agentUnit = 'mesh-agent.service'
 const lookEveryMs = 200
-/** Ports of captured callers are so many stretches. */
-const mostGenerations = 3
 
 /** Upgrades this host. @throws MeshError `not-upgraded` with what was in the way */
 export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): Promise<number> {

@@ -54,6 +54,7 @@ export class AdminServer {
           manifests: source.manifests(),
           certificates: source.certificates(),
           policies: source.policies(),
+          machine: source.machine(),
         }),
     }
     this.#settings = settings

@@ -14,6 +14,8 @@ export interface AdminSource {
   manifests(): AgentFacts['manifests']
   certificates(): AgentFacts['certificates']
   policies(): AgentFacts['policies']
+  /** Read from the kernel. */
+  machine(): AgentFacts['machine']
   /** Whether a call would be permitted, and why. */
   explain(query: URLSearchParams): AuthzAnswer
   /** Asks the workers what they carry; ends by itself. */

@@ -6,7 +6,9 @@
 import { captureChecks } from './capture-checks.ts'
 import { newToken, remedyOf } from './certificate-remedies.ts'
 import { ago, bad, duration, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
+import { machineChecks } from './machine-checks.ts'
 import { manifestChecks } from './manifest-checks.ts'
+import { workerChecks } from './worker-checks.ts'
 import type { AgentFacts, CertificateReport, CheckReport, Contact } from '#shared/model/admin.ts'
 
 /** Certificates begin this much before they are made, for clocks that are behind. */
@@ -169,6 +171,20 @@ const checks: readonly Check[] = [
       ),
   },
   {
+    name: 'outage-budget',
+    judge: ({ status: { outageBudget, controller } }) => {
+      if (outageBudget === null) return skipped('this host has no certificate yet')
+      const { ms, endsFirst } = outageBudget
+      const away = controller.contact.kind === 'down'
+      const fix = 'bring a controller back before then: see controller-reachable'
+      if (ms === 0)
+        return bad('failed', `the certificate of ${endsFirst} has ended`, 'it was not renewed', fix)
+      if (!away) return ok(`could go on for ${duration(ms)} with controller and store away`)
+      const cause = `the controller is away, and the certificate of ${endsFirst} ends then`
+      return bad('warning', `goes on for ${duration(ms)} more`, cause, fix)
+    },
+  },
+  {
     name: 'store-session',
     judge: (facts) =>
       contact(
@@ -202,16 +218,38 @@ const checks: readonly Check[] = [
     },
   },
   {
+    name: 'store-records',
+    judge: ({ status: { snapshot } }) =>
+      snapshot.rejected === 0
+        ? ok('every record of the store can be read')
+        : bad(
+            'warning',
+            `${snapshot.rejected} records of the store were rejected`,
+            list(snapshot.problems),
+            'upgrade what is older, or delete what was put by hand (etcdctl del KEY)',
+          ),
+  },
+  {
+    name: 'hosts-kept',
+    judge: ({ status: { snapshot } }) =>
+      snapshot.hostsKept.length === 0
+        ? ok('every host that answers is in the store')
+        : bad(
+            'warning',
+            `${snapshot.hostsKept.length} hosts are kept that the store has lost sight of`,
+            `their agents do not reach the store: ${list(snapshot.hostsKept)}`,
+            'meshctl check on those hosts: see store-session there',
+          ),
+  },
+  {
     name: 'workers-connected',
     judge: ({ status: { workers, workersWanted } }) => {
-      const crashes = workers.reduce((sum, one) => sum + one.crashes, 0)
-      const restless = crashes === 0 ? '' : `; ${crashes} have crashed since the agent started`
-      if (workers.length >= workersWanted) return ok(`${workers.length} proxy workers${restless}`)
+      if (workers.length >= workersWanted) return ok(`${workers.length} proxy workers`)
       return bad(
         workers.length === 0 ? 'failed' : 'warning',
         workers.length === 0
           ? 'no proxy worker is connected'
-          : `${workers.length} of ${workersWanted} proxy workers are connected${restless}`,
+          : `${workers.length} of ${workersWanted} proxy workers are connected`,
         workers.length === 0
           ? 'none was started, or they cannot open the worker socket'
           : 'they have not started yet, or cannot open the worker socket',
@@ -234,6 +272,7 @@ const checks: readonly Check[] = [
           )
     },
   },
+  ...workerChecks,
   {
     name: 'tunnel-listener',
     judge: ({ status: { workers: all } }) => {
@@ -331,6 +370,7 @@ const checks: readonly Check[] = [
           )
     },
   },
+  ...machineChecks,
 ]
 
 /** The names of all checks of the agent, in the order they are shown. */

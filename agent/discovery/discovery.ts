@@ -121,8 +121,8 @@ export class Discovery {
   }
 
   /** Hosts that the store has lost sight of and that are kept, because they may be there. */
-  get hostsKept(): number {
-    return this.#lost.size
+  get hostsKept(): readonly HostName[] {
+    return this.#lost.names
   }
 
   get source(): ViewSource {

@@ -54,9 +54,9 @@ export class LostHosts {
     this.#parts = parts
   }
 
-  /** How many hosts are asked. */
-  get size(): number {
-    return this.#hosts.size
+  /** The hosts that are asked. */
+  get names(): readonly HostName[] {
+    return [...this.#hosts.keys()]
   }
 
   /** Whether a host has been asked and has not answered. */

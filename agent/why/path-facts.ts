@@ -11,7 +11,7 @@ import type { Question } from './question.ts'
 import { targetView, type TargetReport } from './target-view.ts'
 
 /** What the agent knows. */
-export interface PathFacts extends Omit<AgentFacts, 'policies'> {
+export interface PathFacts extends Omit<AgentFacts, 'policies' | 'machine'> {
   /** Why a local service is not offered to others; empty where it is. */
   readonly withheld: (service: ServiceName) => string
 }

@@ -4,6 +4,7 @@
  * ready, then goes live; an older one retires once everything leads to the newer one.
  */
 
+import { mostGenerations } from '#shared/model/generations.ts'
 import type { ListenerState, WorkerPhase } from './messages.ts'
 
 /** A worker as the rules see it. */
@@ -29,9 +30,6 @@ export interface GenerationFacts {
   /** Whether every worker that was there before this control process has had time to come back. */
   readonly allAreBack: boolean
 }
-
-/** Most generations that live at once: their ports of captured callers are so many stretches. */
-export const mostGenerations = 3
 
 /** What each worker is to do now. */
 export function phasesOf<Worker extends SteeredWorker>(

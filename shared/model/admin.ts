@@ -124,6 +124,11 @@ export interface SnapshotReport {
   readonly services: number
   readonly instances: number
   readonly hosts: number
+  /** Hosts that the store has lost sight of, kept because they answer. */
+  readonly hostsKept: readonly string[]
+  /** Records of the store that were rejected, and the first few, each by its key with the reason. */
+  readonly rejected: number
+  readonly problems: readonly string[]
 }
 
 /** What became of a reload of the config. */
@@ -362,6 +367,24 @@ export interface AgentFacts {
   readonly manifests: readonly ManifestReport[]
   readonly certificates: readonly CertificateReport[]
   readonly policies: PoliciesReport
+  readonly machine: MachineReport
+}
+
+/** What the machine has left for its agent. Null is what the kernel does not tell. */
+export interface MachineReport {
+  /** Files a worker may have open, of the one that may fewest. */
+  readonly openFiles: number | null
+  /** Connections of callers that a worker may be given. */
+  readonly callersWanted: number
+  readonly memoryFreeBytes: number | null
+  readonly stateDirectory: string
+  /** On its file system. */
+  readonly stateFreeBytes: number | null
+  /** Connections the kernel tracks, and may. */
+  readonly connectionsTracked: number | null
+  readonly connectionsTrackedMost: number | null
+  /** Ports that outgoing connections may use. */
+  readonly localPorts: number | null
 }
 
 /** An answer that is not the thing asked for. */

@@ -83,7 +83,8 @@ function makeReport(
       source: 'store',
       builtAtMs: now,
       vouchedAtMs: now,
-      hostsKept: 0,
+      hostsKept: [],
+      problems: new Map([['/mesh/v1/x', 'no JSON']]),
       ...discovery,
     },
   }

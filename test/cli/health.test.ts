@@ -24,6 +24,7 @@ async function agentOf(t: Test) {
         manifests: () => [],
         certificates: () => [],
         policies: () => healthyFacts.policies,
+        machine: () => healthyFacts.machine,
         generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
         explainCapture: async () => ({ kind: 'bad-question', problem: 'none' }),

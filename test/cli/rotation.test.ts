@@ -28,6 +28,7 @@ async function agentOf(t: Test) {
         },
         certificates: () => [],
         policies: () => healthyFacts.policies,
+        machine: () => healthyFacts.machine,
         generations: async () => [],
         explain: () => ({ kind: 'bad-question', problem: 'none' }),
         explainCapture: async () => ({ kind: 'bad-question', problem: 'none' }),

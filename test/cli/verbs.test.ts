@@ -51,6 +51,7 @@ async function agentWith(
     manifests: () => now().manifests,
     certificates: () => now().certificates,
     policies: () => now().policies,
+    machine: () => now().machine,
     generations: async () => [],
     explain: () => answer,
     explainCapture: async () => ({ kind: 'bad-question' as const, problem: 'none' }),

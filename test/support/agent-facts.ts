@@ -31,6 +31,9 @@ export const healthyFacts: AgentFacts = {
       services: 2,
       instances: 3,
       hosts: 2,
+      hostsKept: [],
+      rejected: 0,
+      problems: [],
     },
     capture: {
       kind: 'on',
@@ -97,6 +100,16 @@ export const healthyFacts: AgentFacts = {
     directory: { path: '/etc/mesh/policies.d', problem: '' },
     files: [],
     services: [],
+  },
+  machine: {
+    openFiles: 1_048_576,
+    callersWanted: 20_000,
+    memoryFreeBytes: 2 ** 31,
+    stateDirectory: '/var/lib/mesh/agent',
+    stateFreeBytes: 2 ** 33,
+    connectionsTracked: 100,
+    connectionsTrackedMost: 65_536,
+    localPorts: 28_232,
   },
   certificates: ['host/alpha', 'service/web'].map((path) => ({
     identity: `spiffe://mesh.internal/${path}`,

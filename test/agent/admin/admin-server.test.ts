@@ -16,6 +16,7 @@ const source = {
   manifests: () => healthyFacts.manifests,
   certificates: () => healthyFacts.certificates,
   policies: () => healthyFacts.policies,
+  machine: () => healthyFacts.machine,
   generations: async () => [],
   explainCapture: async (query: URLSearchParams) =>
     ({ kind: 'bad-question', problem: query.get('to') ?? '' }) as const,

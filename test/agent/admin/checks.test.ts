@@ -4,6 +4,7 @@ import type {
   AgentFacts,
   CaptureReport,
   CertificateReport,
+  MachineReport,
   ManifestReport,
   PoliciesReport,
   ServicePolicyReport,
@@ -68,6 +69,14 @@ function ordersPolicy(change: Partial<ServicePolicyReport>): AgentFacts {
   return policies({ services: [{ ...service, ...change }] })
 }
 
+function withMachine(change: Partial<MachineReport>): AgentFacts {
+  return { ...healthyFacts, machine: { ...healthyFacts.machine, ...change } }
+}
+
+const generations = [1, 2, 3].map((generation) => ({ ...worker, generation }) as WorkerReport)
+const behind = { ...worker, index: 1, trust: { bundle: 1, bans: 0 } } as WorkerReport
+const web = 'spiffe://mesh.internal/service/web'
+
 const badFile = {
   file: 'a.json',
   verdict: 'rejected',
@@ -90,6 +99,23 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['certificate-renewal', 'warning', certificates({}, { problem: 'not in the host record' })],
   ['clock', 'failed', certificates({ notBeforeMs: now + 1000 })],
   ['controller-reachable', 'warning', withStatus({ controller: { ...controller, contact: away } })],
+  ['outage-budget', 'failed', withStatus({ outageBudget: { ms: 0, endsFirst: web } })],
+  ['outage-budget', 'warning', withStatus({ controller: { ...controller, contact: away } })],
+  [
+    'store-records',
+    'warning',
+    withStatus({ snapshot: { ...snapshot, rejected: 1, problems: ['/mesh/v1/x: no JSON'] } }),
+  ],
+  ['hosts-kept', 'warning', withStatus({ snapshot: { ...snapshot, hostsKept: ['beta'] } })],
+  ['worker-crashes', 'warning', withWorker({ crashes: 2 })],
+  ['worker-versions', 'warning', withWorker({ version: '0.0.9' })],
+  ['worker-generations', 'warning', withStatus({ workers: generations })],
+  ['workers-trust', 'warning', withStatus({ workers: [...healthyFacts.status.workers, behind] })],
+  ['open-files', 'warning', withMachine({ openFiles: 1024 })],
+  ['state-disk', 'warning', withMachine({ stateFreeBytes: 1000 })],
+  ['memory-free', 'warning', withMachine({ memoryFreeBytes: 2 ** 20 })],
+  ['tracked-connections', 'failed', withMachine({ connectionsTracked: 65_000 })],
+  ['local-ports', 'warning', withMachine({ localPorts: 500 })],
   ['store-session', 'warning', withStatus({ store: away })],
   ['snapshot', 'failed', withStatus({ snapshot: { ...snapshot, source: 'none' } })],
   ['snapshot', 'warning', withStatus({ snapshot: { ...snapshot, source: 'disk' } })],

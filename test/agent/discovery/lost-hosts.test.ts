@@ -89,6 +89,6 @@ t.test('who is watched no longer is asked no more', async (t) => {
   asked.length = 0
   await clock.advance(10_000)
   t.strictSame(new Set(asked), new Set(['b']))
-  t.equal(lost.size, 1)
+  t.equal(lost.names.length, 1)
   lost.stop()
 })
