@@ -189,9 +189,10 @@ export class AgentReport implements AdminSource, MetricsSource {
       kind: status.kind,
       reason: status.kind === 'on' ? '' : status.reason,
       hint: status.kind === 'failed' ? status.hint : '',
-      callers: locals.services.map(({ service, user, problem, inbound }) => ({
+      callers: locals.services.map(({ service, user, unit, problem, inbound }) => ({
         service,
         user,
+        unit: unit?.name ?? null,
         problem,
         inbound,
       })),

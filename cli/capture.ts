@@ -38,7 +38,7 @@ export async function captureSwitch(
 /** Tells what becomes of a connection; fails where it is refused. */
 export async function captureExplain(
   { agent, printer }: CaptureParts,
-  question: { readonly to: string; readonly user: string },
+  question: { readonly to: string; readonly user?: string; readonly unit?: string },
 ): Promise<number> {
   const answer = await agent.explainCapture(new URLSearchParams({ ...question }))
   printer.result(answer, () => explained(answer))
@@ -72,9 +72,9 @@ export async function bypass(
 function render(facts: CaptureReport, nowMs: number): string {
   const { kind, reason, destinations, callers, lifted, problems } = facts
   const since = lifted === null ? '' : `, for ${duration(nowMs - lifted.sinceMs)}`
-  const known = callers.map(({ service, user, inbound, problem }) => [
+  const known = callers.map(({ service, user, unit, inbound, problem }) => [
     service,
-    user === null ? '-' : String(user),
+    unit ?? (user === null ? '-' : String(user)),
     inbound,
     problem,
   ])
@@ -84,7 +84,11 @@ function render(facts: CaptureReport, nowMs: number): string {
       ['addresses', `${destinations} lead into the mesh`],
       ...problems.map((one): [string, string] => ['not captured', one]),
     ]),
-    table(['SERVICE', 'USER', 'INBOUND', 'PROBLEM'], known, 'no service here is known as a caller'),
+    table(
+      ['SERVICE', 'KNOWN BY', 'INBOUND', 'PROBLEM'],
+      known,
+      'no service here is known as a caller',
+    ),
     bypasses(facts.bypasses, nowMs),
   ].join('\n')
 }

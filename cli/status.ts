@@ -66,7 +66,9 @@ function times(count: number): string {
 
 function captured({ kind, reason, destinations, callers }: CaptureReport): string {
   if (kind !== 'on') return `${kind}: ${reason}`
-  const known = callers.filter(({ user }) => user !== null).map(({ service }) => service)
+  const known = callers
+    .filter(({ user, unit }) => user !== null || unit !== null)
+    .map(({ service }) => service)
   return `${destinations} addresses lead into the mesh; callers known here: ${known.join(', ') || 'none'}`
 }
 

@@ -1,6 +1,6 @@
 /** Owns the checks of interception: whether connections are captured, and whose they are. Pure. */
 
-import type { AgentFacts } from '#shared/model/admin.ts'
+import type { AgentFacts, CallerReport } from '#shared/model/admin.ts'
 import { bad, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
 
 export const captureChecks: readonly Check[] = [
@@ -26,15 +26,17 @@ export const captureChecks: readonly Check[] = [
     name: 'callers-known',
     judge: ({ status: { capture: facts } }) => {
       if (facts.kind === 'off') return skipped('nothing is captured here')
-      const unknown = facts.callers.filter(({ user }) => user === null)
-      const wrong = facts.callers.filter(({ user, problem }) => user !== null && problem !== '')
+      const isKnown = ({ user, unit }: CallerReport): boolean => user !== null || unit !== null
+      const unknown = facts.callers.filter((one) => !isKnown(one))
+      const wrong = facts.callers.filter((one) => isKnown(one) && one.problem !== '')
       const words = [...wrong, ...unknown].map(({ service, problem }) => `${service}: ${problem}`)
-      if (words.length === 0) return ok(`${facts.callers.length} services are known by their users`)
+      if (words.length === 0)
+        return ok(`${facts.callers.length} services are known by their users or units`)
       return bad(
         'warning',
-        `${words.length} of ${facts.callers.length} services are not known by a user of their own`,
+        `${words.length} of ${facts.callers.length} services are not known by a user or unit of their own`,
         list(words),
-        'run each service as a user of its own and name it in its manifest: "run": {"user": "orders"}',
+        'run each service as a user or unit of its own and name it in its manifest: "run": {"user": "orders"}',
       )
     },
   },

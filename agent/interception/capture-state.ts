@@ -3,6 +3,8 @@
  * data. How it becomes rules is `ruleset.ts` and `elements.ts`; who decides it is `plan.ts`.
  */
 
+import type { UnitGroup } from './units.ts'
+
 /** The table that holds every rule and set of ours; nothing outside it is touched. */
 export const tableName = 'hostmesh'
 
@@ -25,6 +27,8 @@ export interface TableShape {
   readonly virtualRange6: string | null
   /** All ports of callers, of every generation. */
   readonly callerPorts: PortRange
+  /** Whether this kernel tells connections of units apart. */
+  readonly tellsUnits: boolean
 }
 
 /** An IP address in its canonical spelling, and a TCP port. */
@@ -33,11 +37,10 @@ export interface Endpoint {
   readonly port: number
 }
 
-/** A local user whose connections arrive at a port of its own. */
-export interface CallerRule {
-  readonly user: number
-  readonly port: number
-}
+/** A local user, or a unit of systemd, whose connections arrive at a port of its own. */
+export type CallerRule =
+  | { readonly kind: 'user'; readonly user: number; readonly port: number }
+  | { readonly kind: 'unit'; readonly group: UnitGroup; readonly port: number }
 
 /** Connections to `address:port` go to the mesh, which knows them by the virtual IP. */
 export interface DestinationRule extends Endpoint {

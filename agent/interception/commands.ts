@@ -10,6 +10,8 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 export interface KernelCommands {
   /** Runs a transaction: all of it or nothing. @throws MeshError */
   nft(script: string): Promise<void>
+  /** Asks the kernel whether it would take a transaction. @throws MeshError */
+  check(script: string): Promise<void>
   /** Standard output of an `nft` query. @throws MeshError */
   ask(...words: readonly string[]): Promise<string>
   /** Standard output of `ip`. @throws MeshError */
@@ -33,6 +35,7 @@ export function kernelCommands(enter: readonly string[] = []): KernelCommands {
     execute([...enter, program, ...words], { program, words, input })
   return {
     nft: async (script) => void (await run('nft', ['-f', '-'], script)),
+    check: async (script) => void (await run('nft', ['-c', '-f', '-'], script)),
     ask: (...words) => run('nft', words),
     ip: (...words) => run('ip', words),
     monitor: (onLine, onEnd) =>

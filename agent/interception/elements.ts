@@ -33,7 +33,10 @@ export function elementsOf(state: CaptureState): Elements {
       keyed('destinations', one).set(key(one), one.virtual)
       if (one.denied) keyed('denied', one).set(key(one), '')
     }
-    for (const { user, port } of state.callers) sets.callers.set(String(user), String(port))
+    for (const caller of state.callers) {
+      if (caller.kind === 'user') sets.callers.set(String(caller.user), String(caller.port))
+      else sets.unit_callers.set(caller.group.path, `${caller.port} ${caller.group.id}`)
+    }
   }
   for (const one of state.dialled) keyed('dialled', one).set(key(one), '')
   for (const one of state.answers) {
@@ -65,6 +68,14 @@ export function changesBetween(before: Elements, after: Elements): string {
     const [old, fresh] = [before[name], after[name]]
     const removed = [...old].filter(([key, value]) => fresh.get(key) !== value)
     const added = [...fresh].filter(([key, value]) => old.get(key) !== value)
+    if (name === 'unit_callers') {
+      // A path leads to another group than before, or to none: nothing but a flush takes the old one away.
+      if (removed.length === 0 && added.length === 0) continue
+      gone.push(`flush map inet ${tableName} ${name}`)
+      const texts = [...fresh].map(([path, value]) => `"${path}" : ${value.split(' ', 1)[0]}`)
+      if (texts.length > 0) come.push(command('add', name, texts))
+      continue
+    }
     const isCounted = name === 'plaintext'
     if (removed.length > 0)
       gone.push(
@@ -102,18 +113,23 @@ export function lifted(standing: Elements): Elements {
   const isEmpty = left.destinations4.size + left.destinations6.size === 0
   if (isEmpty) {
     left.callers = new Map()
+    left.unit_callers = new Map()
     left.unknown_callers = new Map()
   }
   return left
 }
 
-/** Whether two differ at all. */
+/** Whether two differ at all, as far as a listing tells: it has no numbers of groups. */
 export function isSame(a: Elements, b: Elements): boolean {
   return names.every(
     (name) =>
       a[name].size === b[name].size &&
-      [...a[name]].every(([key, value]) => b[name].get(key) === value),
+      [...a[name]].every(([key, value]) => listed(b[name].get(key)) === listed(value)),
   )
+}
+
+function listed(value: string | undefined): string | undefined {
+  return value?.split(' ', 1)[0]
 }
 
 function command(verb: 'add' | 'delete', name: SetName, texts: readonly string[]): string {

@@ -12,6 +12,7 @@ import { virtualRange4, type TableShape } from './capture-state.ts'
 import type { Elements } from './elements.ts'
 import { fateOf } from './fate.ts'
 import type { Plan } from './plan.ts'
+import { unitGroups, unitUser } from './units.ts'
 import { userNumber } from './users.ts'
 
 /** What an answer is made of. */
@@ -23,15 +24,19 @@ export interface ExplainFacts {
   readonly indexOf: (port: number) => number
 }
 
-/** Answers `to` (an address or a name of the mesh, with a port) and `user` (a name or number). */
+/** Answers `to` (an address or a name of the mesh, with a port) for `user` (a name or number) or `unit`. */
 export async function explainCapture(
   query: URLSearchParams,
   { table, plan, indexOf }: ExplainFacts,
 ): Promise<CaptureExplanation> {
   const target = parseInterceptTarget(query.get('to') ?? '')
-  const user = await userNumber(query.get('user') ?? '0')
+  const unit = query.get('unit') ?? ''
+  const group = (await unitGroups(new Set([unit]))).get(unit)?.path ?? ''
+  if (unit !== '' && group === '') return bad(`no unit ${unit} runs on this host`)
+  const asked = query.get('user') ?? (unit === '' ? '0' : null)
+  const user = asked === null ? (await unitUser(unit)).user : await userNumber(asked)
   if (target === null) return bad('name an address and a port, such as 10.0.0.5:5432')
-  if (user === null) return bad(`this host has no user ${query.get('user') ?? ''}`)
+  if (user === null) return bad(`this host has no user ${asked ?? `that ${unit} runs as`}`)
   const { host, isName, port } = target
   const address = isName ? plan?.names.get(host.replace(/\.mesh$/, ''))?.ipv4 : host
   if (address === undefined || (isName && !host.endsWith('.mesh'))) {
@@ -44,7 +49,7 @@ export async function explainCapture(
     }
   }
   const fate = fateOf(
-    { address, port, user },
+    { address, port, user, unit: group },
     { ...table, isLocal, isVirtual: (one) => ranges(table.shape).check(one, familyOf(one)) },
   )
   if (fate.kind !== 'captured') return fate

@@ -10,6 +10,8 @@ import type { Elements } from './elements.ts'
 /** A connection that somebody may open. */
 export interface Attempt extends Endpoint {
   readonly user: number
+  /** The group of the unit it comes from, as nft names it; '' where it is of none. */
+  readonly unit: string
 }
 
 /** What it meets on its way. */
@@ -29,7 +31,7 @@ export type Fate =
   | { readonly kind: 'refused'; readonly why: string }
 
 /** See the header. */
-export function fateOf({ address, port, user }: Attempt, facts: FateFacts): Fate {
+export function fateOf({ address, port, user, unit }: Attempt, facts: FateFacts): Fate {
   const { standing, shape, isLocal, isVirtual } = facts
   const is4 = isIPv4(address)
   const key = `${address} . ${port}`
@@ -43,7 +45,8 @@ export function fateOf({ address, port, user }: Attempt, facts: FateFacts): Fate
     return direct('the service’s own user reaches its own port')
   }
   const virtual = standing[is4 ? 'destinations4' : 'destinations6'].get(key)
-  const to = standing.callers.get(String(user)) ?? standing.unknown_callers.get('tcp')
+  const ofUnit = standing.unit_callers.get(unit)?.split(' ', 1)[0]
+  const to = ofUnit ?? standing.callers.get(String(user)) ?? standing.unknown_callers.get('tcp')
   if (virtual !== undefined && to !== undefined) {
     return { kind: 'captured', virtual, port: Number(to) }
   }

@@ -5,6 +5,7 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { virtualRange4 } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { mayChangeNetwork } from './network-right.ts'
+import { unitProbe } from './ruleset.ts'
 
 /** The oldest nft whose language we write. */
 const oldest = [1, 0, 2] as const
@@ -49,6 +50,16 @@ async function refuseUnfit(commands: KernelCommands): Promise<void> {
       code: 'virtual-range-taken',
       hint: 'virtual IPs of services need that range: remove the route or address, or set "capture": "off"',
     })
+  }
+}
+
+/** Whether the kernel tells connections of units apart (`socket cgroupv2`). Never rejects. */
+export async function tellsUnits(commands: Pick<KernelCommands, 'check'>): Promise<boolean> {
+  try {
+    await commands.check(unitProbe)
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -19,7 +19,7 @@ import { counterOf } from './elements.ts'
 import { exemptUserNumbers } from './exempt-users.ts'
 import { explainCapture } from './explain-capture.ts'
 import type { GrantsFile } from './grants-file.ts'
-import { hostProblem } from './host-fitness.ts'
+import { hostProblem, tellsUnits } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
@@ -84,6 +84,7 @@ export class Interception {
   #addresses = new IndexBook(virtualAddressBook)
   #callers = new IndexBook(callerBook)
   #exemptUsers: readonly number[] = []
+  #tellsUnits = false
   #snapshot: Snapshot | null = null
   #plan: Plan | null = null
   #view: CaptureView | null = null
@@ -181,6 +182,7 @@ export class Interception {
       }
       return
     }
+    this.#tellsUnits = await tellsUnits(this.#parts.commands)
     this.#exemptUsers = await exemptUserNumbers(this.#settings.exemptUsers, logger)
     await lifts.load()
     const kept = await grants.load()
@@ -289,6 +291,7 @@ export class Interception {
       agentUser: this.#settings.agentUser,
       virtualRange6: this.#range6(snapshot),
       callerPorts: callerPortRange(this.#settings.firstPort),
+      tellsUnits: this.#tellsUnits,
     }))
   }
 
@@ -322,6 +325,7 @@ export class Interception {
       virtualRange6: this.#range6(snapshot),
       resolve: (target) => this.#names.resolve(target),
       agentUser,
+      tellsUnits: this.#tellsUnits,
       explicitAddress,
       exempt,
       exemptUsers: this.#exemptUsers,

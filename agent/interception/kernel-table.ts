@@ -10,6 +10,7 @@ import { tableName, virtualRange4, type CaptureState, type TableShape } from './
 import type { KernelCommands } from './commands.ts'
 import { changesBetween, elementsOf, isSame, noElements, type Elements } from './elements.ts'
 import { readCounters, readListing, type Listing } from './listing.ts'
+import { isGroup } from './units.ts'
 import { chainsOf, commentFor, rulesetText } from './ruleset.ts'
 
 /** What a table leans on. */
@@ -53,8 +54,8 @@ export class KernelTable {
 
   /** Brings the kernel to a state. @throws MeshError where it cannot; the kernel is as it was. */
   apply(state: CaptureState): Promise<void> {
-    const wanted = elementsOf(state)
     return this.#inTurn(async () => {
+      const wanted = await withoutGone(elementsOf(state))
       this.#wanted = wanted
       if (this.#standing === null) return this.#install()
       const changes = changesBetween(this.#standing, wanted)
@@ -114,6 +115,7 @@ export class KernelTable {
     const before = await this.#list()
     if (before !== null) await this.#refuseForeign(before)
     const elements = before?.elements ?? noElements()
+    this.#wanted = await withoutGone(this.#wanted)
     await this.#commands.nft(rulesetText(this.#shape) + changesBetween(elements, this.#wanted))
     // The guards stand before anything can reach a virtual IP.
     for (const [family, range, source] of this.#routes()) {
@@ -194,6 +196,16 @@ export class KernelTable {
     this.#working = done.then(ignore, ignore)
     return done
   }
+}
+
+/** Without the units that have ended meanwhile: nft takes a transaction with such a group for wrong. */
+async function withoutGone(elements: Elements): Promise<Elements> {
+  const units = new Map(elements.unit_callers)
+  for (const [path, value] of units) {
+    const id = Number(value.split(' ')[1])
+    if (!(await isGroup({ path, id }))) units.delete(path)
+  }
+  return { ...elements, unit_callers: units }
 }
 
 function ignore(): void {}

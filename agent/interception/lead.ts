@@ -53,7 +53,7 @@ export function leadTo(
     unknownPort: port(unknownCaller),
     callers: plan.callers
       .filter(({ index }) => isOpen(index))
-      .map(({ user, index }) => ({ user, port: port(index) })),
+      .flatMap(({ who, index }) => (who === null ? [] : [{ ...who, port: port(index) }])),
   }
   return { kind: 'lead', state, generation: newest }
 }

@@ -1,6 +1,6 @@
 /**
- * Owns who the services of this host are: the user a manifest names, or else the owner of the
- * listening socket, looked for until it listens. Whoever was found first stays it until the manifest
+ * Owns who the services of this host are: the user or the unit a manifest names, or else the owner of
+ * the listening socket, looked for until it listens. Whoever was found first stays it until the manifest
  * changes, so that a thief of the port does not become the service.
  */
 
@@ -8,7 +8,9 @@ import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
-import type { LocalService } from './plan.ts'
+import type { KnownUnit, LocalService } from './plan.ts'
+import { directoryOf, unitGroups, unitUser, type UnitGroup } from './units.ts'
+import { UnitWatch } from './unit-watch.ts'
 import { listenerOf, sockets, userNumber, type SocketEntry } from './users.ts'
 
 /** What it leans on. */
@@ -19,6 +21,8 @@ export interface LocalServicesParts {
   readonly userNumber?: (name: string) => Promise<number | null>
   /** @default asks the kernel */
   readonly sockets?: () => Promise<readonly SocketEntry[]>
+  /** @default asks systemd */
+  readonly unitUser?: typeof unitUser
 }
 
 /** Settings. */
@@ -35,6 +39,7 @@ interface Finding {
   /** What the finding was made for; another manifest starts anew. */
   readonly made: string
   readonly user: number | null
+  readonly unit?: KnownUnit
   readonly problem: string
   /** Whether looking again may find something else. */
   readonly isFinal: boolean
@@ -53,10 +58,14 @@ export class LocalServices {
   #looking: Promise<void> = Promise.resolve()
   #isReady = false
   #stopped = false
+  /** Units that manifests name. */
+  #units: ReadonlySet<string> = new Set()
+  readonly #unitWatch: UnitWatch
 
   constructor(parts: LocalServicesParts, settings: LocalServicesSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#unitWatch = new UnitWatch({ onHint: () => this.#look(), names: () => this.#units })
   }
 
   get services(): readonly KnownService[] {
@@ -90,6 +99,7 @@ export class LocalServices {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.stop()
+    this.#unitWatch.stop()
     await this.#looking
   }
 
@@ -104,21 +114,30 @@ export class LocalServices {
     const entries = manifests.some((one) => one.port !== undefined && dependsOnListener(one))
       ? await (this.#parts.sockets ?? sockets)()
       : []
+    this.#units = new Set(manifests.flatMap(({ run }) => (run?.kind === 'unit' ? run.unit : [])))
+    const groups = await unitGroups(this.#units)
+    if (this.#stopped) return
+    for (const group of groups.values()) this.#unitWatch.add(directoryOf(group))
     const taken = new Map<number, string>()
     const services: KnownService[] = []
     // Those who say who they are come first: nobody else gets their user by chance.
-    for (const manifest of manifests.toSorted((a, b) => Number(!userOf(a)) - Number(!userOf(b)))) {
+    for (const manifest of manifests.toSorted(
+      (a, b) => Number(!isNamed(a)) - Number(!isNamed(b)),
+    )) {
       const { service, address, port, intercept, onAgentDown } = manifest
       const isGuarded = this.#guarded.has(service) && manifest.inbound !== 'off'
       const inbound = isGuarded ? 'strict' : manifest.inbound
-      const finding = await this.#find(manifest, entries)
-      const holder = finding.user === null ? undefined : taken.get(finding.user)
+      const finding = await this.#find(manifest, entries, groups)
+      const { unit } = finding
+      // Several units may be of one user.
+      const isOne = unit === undefined && finding.user !== null
+      const holder = isOne ? taken.get(finding.user) : undefined
       const user = holder === undefined ? finding.user : null
       const problem =
         holder === undefined
           ? finding.problem
           : `user ${finding.user} is known as ${holder} already; give it a user of its own`
-      if (user !== null) taken.set(user, service)
+      if (user !== null && isOne) taken.set(user, service)
       const at = port === undefined ? null : { address, port }
       const also = servedPorts(manifest)
         .slice(1)
@@ -127,7 +146,8 @@ export class LocalServices {
         manifest.owner === undefined ||
         (at !== null && [at, ...also].every((one) => listenerOf(entries, one) === user))
       const where = { at, also, holdsPort }
-      services.push({ service, user, ...where, inbound, intercept, onAgentDown, problem })
+      const who = { user, ...(unit === undefined ? {} : { unit }) }
+      services.push({ service, ...who, ...where, inbound, intercept, onAgentDown, problem })
     }
     if (this.#stopped) return
     const known = new Set(manifests.map(({ service }) => service as string))
@@ -135,7 +155,7 @@ export class LocalServices {
     this.#take(services.toSorted((a, b) => (a.service < b.service ? -1 : 1)))
     const { clock } = this.#parts
     if (
-      manifests.some(({ run }) => run === undefined) ||
+      manifests.some(({ run }) => run?.kind !== 'user') ||
       services.some((one) => one.problem !== '')
     )
       this.#timer = clock.after(this.#settings.lookMs ?? 1000, () => this.#look())
@@ -146,20 +166,42 @@ export class LocalServices {
     this.#isReady = true
     if (!isFirst && JSON.stringify(services) === JSON.stringify(this.#services)) return
     const before = new Map(this.#services.map((one) => [one.service, one]))
-    for (const { service, user, problem } of services) {
-      if (before.get(service)?.user !== user || before.get(service)?.problem !== problem)
-        this.#parts.logger.info({ service, user, problem }, 'caller known by its user')
+    const { logger } = this.#parts
+    for (const { service, user, unit, problem } of services) {
+      const was = before.get(service)
+      if (unit !== undefined && was?.unit?.group?.id !== unit.group?.id) {
+        const { name, group } = unit
+        logger.info({ service, unit: name, runs: group !== null }, 'caller known by its unit')
+      } else if (unit === undefined && (was?.user !== user || was?.problem !== problem))
+        logger.info({ service, user, problem }, 'caller known by its user')
+      else if (problem !== '' && was?.problem !== problem)
+        logger.warn({ service, problem }, 'who may answer for a service is not known')
     }
     this.#services = services
     this.#onChange()
   }
 
-  async #find(manifest: Manifest, entries: readonly SocketEntry[]): Promise<Finding> {
-    const { service, address, port } = manifest
+  async #find(
+    manifest: Manifest,
+    entries: readonly SocketEntry[],
+    groups: ReadonlyMap<string, UnitGroup>,
+  ): Promise<Finding> {
+    const { service, address, port, run } = manifest
     const name = userOf(manifest)
-    const made = `${name ?? ''} ${address} ${port ?? ''}`
+    const unit = run?.kind === 'unit' ? run.unit : ''
+    const made = `${name ?? ''} ${unit} ${address} ${port ?? ''}`
     const before = this.#findings.get(service)
     const known = before?.made === made ? before : undefined
+    if (unit !== '') {
+      const group = groups.get(unit) ?? null
+      const found = await this.#started(
+        made,
+        { unit: { name: unit, group }, isServed: port !== undefined },
+        known,
+      )
+      this.#findings.set(service, found)
+      return found
+    }
     const finding =
       name !== undefined
         ? known?.isFinal === true
@@ -179,6 +221,23 @@ export class LocalServices {
           ? `user ${name} is ${user === 0 ? 'root' : 'the agent’s own'}, which is no identity`
           : ''
     return { made, user: problem === '' ? user : null, problem, isFinal: user !== null }
+  }
+
+  /** A unit that has started again may be of another user. */
+  async #started(
+    made: string,
+    { unit, isServed }: { readonly unit: KnownUnit; readonly isServed: boolean },
+    known: Finding | undefined,
+  ): Promise<Finding> {
+    const isSame = known?.unit?.group?.id === unit.group?.id
+    if (known !== undefined && (unit.group === null || isSame)) return { ...known, unit }
+    // Who calls only is asked by nobody.
+    const nobody = { user: null, problem: '' }
+    const { user, problem } = isServed
+      ? await (this.#parts.unitUser ?? unitUser)(unit.name)
+      : nobody
+    const isAgent = user === this.#settings.agentUser && user !== 0
+    return { made, user: isAgent ? null : user, unit, problem, isFinal: false }
   }
 
   #owned(
@@ -212,7 +271,12 @@ export class LocalServices {
 
 /** The user a manifest speaks of: the one it names, or whose it is. */
 function userOf({ run, owner }: Manifest): string | undefined {
-  return run?.user ?? owner
+  return run?.kind === 'user' ? run.user : owner
+}
+
+/** Whether a manifest says who its service is. */
+function isNamed(manifest: Manifest): boolean {
+  return manifest.run !== undefined || userOf(manifest) !== undefined
 }
 
 /** Whether it matters who listens at the port. */

@@ -11,14 +11,20 @@ import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot
 import { agentTarget, reservedNames, targetName, type TargetName } from '#shared/model/target.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
+import type { UnitGroup } from './units.ts'
 import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
 export interface LocalService {
   readonly service: ServiceName
-  /** Whose connections are the service's, and who may answer for it; null where nobody knows. */
+  /**
+   * Who may answer for it and, unless it is known by a unit, whose connections are the service's; null
+   * where nobody knows.
+   */
   readonly user: number | null
+  /** The unit it is known by. @default it is known by its user */
+  readonly unit?: KnownUnit
   /** Where it listens at its main port; null for a pure caller. */
   readonly at: Endpoint | null
   /** Where else it listens: its other ports. @default nowhere */
@@ -29,6 +35,17 @@ export interface LocalService {
   readonly intercept: readonly string[]
   readonly onAgentDown: AgentDownStance
 }
+
+/** A unit that is a service; its group is null while it does not run. */
+export interface KnownUnit {
+  readonly name: string
+  readonly group: UnitGroup | null
+}
+
+/** How the kernel knows the connections of a caller. */
+export type CallerMark =
+  | { readonly kind: 'user'; readonly user: number }
+  | { readonly kind: 'unit'; readonly group: UnitGroup }
 
 /** Everything a plan depends on. */
 export interface PlanFacts {
@@ -43,6 +60,8 @@ export interface PlanFacts {
   /** The addresses a target stands for now; of a name that does not resolve, none. */
   readonly resolve: (target: string) => readonly Endpoint[]
   readonly agentUser: number
+  /** Whether this kernel tells connections of units apart. */
+  readonly tellsUnits: boolean
   readonly exempt: Exemptions
   /** Users whose connections are left alone. */
   readonly exemptUsers: readonly number[]
@@ -78,7 +97,8 @@ export interface Plan {
   readonly state: Omit<CaptureState, 'unknownPort' | 'callers'>
   readonly callers: readonly {
     readonly service: ServiceName
-    readonly user: number
+    /** Null while its unit does not run. */
+    readonly who: CallerMark | null
     readonly index: number
   }[]
   /** Targets by name with their virtual IPs, for DNS. */
@@ -167,14 +187,14 @@ export function planCapture(facts: PlanFacts): Plan {
       answers: facts.locals.flatMap((local) =>
         local.user === null || !local.holdsPort
           ? []
-          : placesOf(local).map((at) => ({ ...at, users: [0, local.user ?? 0] })),
+          : placesOf(local).map((at) => ({ ...at, users: [...new Set([0, local.user ?? 0])] })),
       ),
       locks: locksOf(facts),
       exemptUsers: facts.exemptUsers,
     },
     callers: callersOf(facts, []).flatMap(({ index, service }) => {
-      const user = facts.locals.find((one) => one.service === service)?.user ?? null
-      return service === null || user === null ? [] : [{ service, user, index }]
+      const local = facts.locals.find((one) => one.service === service)
+      return service === null || local === undefined ? [] : [{ service, who: markOf(local), index }]
     }),
     serviceAt,
     problems,
@@ -193,9 +213,22 @@ function virtualIps({ v4, v6 }: VirtualAddress): readonly string[] {
   return v6 === null ? [v4] : [v4, v6]
 }
 
+/** How the kernel knows a service's connections; null where it cannot now. */
+function markOf({ user, unit }: LocalService): CallerMark | null {
+  if (unit === undefined) return user === null ? null : { kind: 'user', user }
+  return unit.group === null ? null : { kind: 'unit', group: unit.group }
+}
+
 function callersOf(facts: PlanFacts, problems: string[]): CaptureView['callers'] {
-  const known = facts.locals.flatMap(({ service, user }) => {
-    if (user === null) return []
+  const known = facts.locals.flatMap(({ service, user, unit }) => {
+    // The port of a unit is open before the unit runs: its first connection is its own.
+    if (unit === undefined && user === null) return []
+    if (unit !== undefined && !facts.tellsUnits) {
+      problems.push(
+        `${service} is not known by its unit ${unit.name}: this kernel does not tell units apart (nft_socket); give it a user of its own, and name that`,
+      )
+      return []
+    }
     const index = facts.callerOf(service)
     if (index !== null) return [{ index, service }]
     problems.push(`${service} is not known as a caller: all ports of callers are taken`)
@@ -287,6 +320,9 @@ function virtualFor(address: string, virtual: VirtualAddress | undefined): strin
 
 /** Locks go by port, whatever address it is reached at: a service may listen on more than it says. */
 function locksOf({ locals, agentUser, bypassed }: PlanFacts): readonly LockRule[] {
+  /** A user that several services are of, or root, may not go around the lock of one of them. */
+  const isAlone = ({ user, unit }: LocalService): boolean =>
+    unit === undefined || (user !== 0 && locals.filter((one) => one.user === user).length === 1)
   const byPort = new Map<number, LockRule>()
   for (const local of locals) {
     const { service, user, holdsPort } = local
@@ -296,7 +332,11 @@ function locksOf({ locals, agentUser, bypassed }: PlanFacts): readonly LockRule[
     for (const { port } of placesOf(local)) {
       const before = byPort.get(port)
       const users = [
-        ...new Set([agentUser, ...(user === null ? [] : [user]), ...(before?.users ?? [])]),
+        ...new Set([
+          agentUser,
+          ...(user === null || !isAlone(local) ? [] : [user]),
+          ...(before?.users ?? []),
+        ]),
       ]
       const mode = before?.mode === 'strict' ? 'strict' : inbound
       byPort.set(port, { port, users, mode })

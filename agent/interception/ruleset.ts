@@ -4,6 +4,7 @@
  * Pure. Who is captured, answers or is locked out stands in sets, so rules change with the shape only.
  */
 
+import { deepestUnit } from './units.ts'
 import { tableName, virtualRange4, type TableShape } from './capture-state.ts'
 
 /** The sets and maps of the table with their types. Maps have a colon. */
@@ -11,6 +12,7 @@ export const setTypes = {
   destinations4: 'ipv4_addr . inet_service : ipv4_addr',
   destinations6: 'ipv6_addr . inet_service : ipv6_addr',
   callers: 'uid : inet_service',
+  unit_callers: 'cgroupsv2 : inet_service',
   unknown_callers: 'inet_proto : inet_service',
   exempt_users: 'uid',
   dialled4: 'ipv4_addr . inet_service',
@@ -40,11 +42,17 @@ const reset = 'reject with tcp reset'
 
 /** The rules by chain; base chains name their hook. */
 export function chainsOf(shape: TableShape): Readonly<Record<string, readonly string[]>> {
-  const { agentUser, virtualRange6, callerPorts } = shape
+  const { agentUser, virtualRange6, callerPorts, tellsUnits } = shape
   const ports = `${callerPorts.first}-${callerPorts.last}`
   const capture = (family: 'ip' | 'ip6', destinations: string): readonly string[] => {
     const to = `meta l4proto tcp dnat ${family} to ${family} daddr . tcp dport map @${destinations}`
-    return [`${to} : meta skuid map @callers`, `${to} : meta l4proto map @unknown_callers`]
+    // A unit goes before its user, which may run several.
+    const levels = tellsUnits ? Array.from({ length: deepestUnit }, (_, n) => n + 1) : []
+    return [
+      ...levels.map((level) => `${to} : socket cgroupv2 level ${level} map @unit_callers`),
+      `${to} : meta skuid map @callers`,
+      `${to} : meta l4proto map @unknown_callers`,
+    ]
   }
   return {
     // Asked once a connection. The agent's own way to a local service is never led back to itself,
@@ -104,6 +112,13 @@ const hooks: Readonly<Record<string, string>> = {
   guard_in: '{ type filter hook input priority 0; policy accept; }',
   guard_out: '{ type filter hook output priority 0; policy accept; }',
 }
+
+/** Rules that a kernel refuses which does not tell connections of units apart; for `nft --check`. */
+export const unitProbe = `add table inet ${tableName}_probe
+add map inet ${tableName}_probe units { type ${setTypes.unit_callers}; }
+add chain inet ${tableName}_probe capture { type nat hook output priority -110; }
+add rule inet ${tableName}_probe capture meta l4proto tcp redirect to socket cgroupv2 level 1 map @units
+`
 
 /** The transaction that makes the table and its rules what they are to be. */
 export function rulesetText(shape: TableShape): string {

@@ -166,14 +166,14 @@ function claimsOf(manifest: Manifest | null): readonly Claim[] {
     words: `local port ${upstream.port}`,
     hint: 'choose a free local port',
   }))
-  const users = run === undefined ? [] : [userClaim(run)]
+  const callers = run === undefined ? [] : [runClaim(run)]
   const places = servedPorts(manifest).map((served): Claim => ({
     key: `place ${address} ${served.port}`,
     pointer: served.name === null ? mainPointer(manifest) : `/ports/${served.name}`,
     words: `port ${served.port} of ${address}`,
     hint: 'one service is one manifest; remove one file or correct its "port"',
   }))
-  return [name, ...places, ...users, ...ports]
+  return [name, ...places, ...callers, ...ports]
 }
 
 /** Where a manifest gives its main port. */
@@ -182,12 +182,22 @@ function mainPointer({ port, ports }: Manifest): string {
   return named === undefined ? '/port' : `/ports/${named.name}`
 }
 
-/** What a user does is one service's: the kernel tells connections apart by nothing finer. */
-function userClaim({ user }: RunAs): Claim {
-  return {
-    key: `user ${user}`,
-    pointer: '/run/user',
-    words: `user "${user}"`,
-    hint: 'let each service run as a user of its own',
+/** What a user or a unit does is one service's: the kernel tells connections apart by nothing finer. */
+function runClaim(run: RunAs): Claim {
+  switch (run.kind) {
+    case 'user':
+      return {
+        key: `user ${run.user}`,
+        pointer: '/run/user',
+        words: `user "${run.user}"`,
+        hint: 'let each service run as a user, or a unit, of its own',
+      }
+    case 'unit':
+      return {
+        key: `unit ${run.unit}`,
+        pointer: '/run/unit',
+        words: `unit "${run.unit}"`,
+        hint: 'let each service run as a unit of its own',
+      }
   }
 }

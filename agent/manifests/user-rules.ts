@@ -46,12 +46,13 @@ export function userFaults(manifest: Manifest, services: UserServices): readonly
       },
     })
   }
-  if (run !== undefined && run.user !== owner) {
+  if (run !== undefined && (run.kind === 'unit' || run.user !== owner)) {
+    const whom = run.kind === 'unit' ? `unit ${run.unit}` : `user ${run.user}`
     faults.push({
-      pointer: '/run/user',
+      pointer: `/run/${run.kind}`,
       fault: {
         rule: 'not-yours',
-        message: `user ${owner} may not say who user ${run.user} is`,
+        message: `user ${owner} may not say who ${whom} is`,
         hint: `leave it out: the service is known by user ${owner}`,
       },
     })

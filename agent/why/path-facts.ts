@@ -145,7 +145,7 @@ function caller({ status, certificates, manifests }: PathFacts, { caller: by }: 
     return failed(finding, held?.problem || 'it was never issued', held?.hint || 'meshctl check')
   }
   const known = status.capture.callers.find(({ service }) => service === by)
-  if (by !== null && status.capture.kind === 'on' && known?.user === null) {
+  if (by !== null && status.capture.kind === 'on' && known?.user === null && known.unit === null) {
     const fix = `set "run": { "user": "…" } in the manifest of ${by}`
     return warning(`captured calls of ${by} count as the host’s`, known.problem, fix)
   }

@@ -27,9 +27,10 @@ export function addCaptureVerbs(program: Command, context: Context): void {
       context.done(captureSwitch(context.local(), { wish: 'off', reason, by })),
     )
   verb(capture, 'explain <ip:port>', 'what becomes of a connection; also <service>.mesh:port')
-    .option('--user <name>', 'who opens it', 'root')
-    .action((to: string, { user }: { readonly user: string }) =>
-      context.done(captureExplain(context.local(), { to, user })),
+    .option('--user <name>', 'who opens it; without it, root')
+    .option('--unit <name>', 'the systemd unit that opens it, as in orders.service')
+    .action((to: string, by: { readonly user?: string; readonly unit?: string }) =>
+      context.done(captureExplain(context.local(), { to, ...by })),
     )
   verb(program, 'bypass <service>', 'take one service out of the mesh on this host, for a time')
     .option('--for <time>', 'how long, a day at most: 90s, 10m, 2h', time, 600_000)

@@ -99,8 +99,10 @@ export type CaptureExplanation =
 /** A local service as a caller. */
 export interface CallerReport {
   readonly service: string
-  /** The number of the user it is known by; null where it is known by none. */
+  /** The number of the user it is known by, or of whom its unit runs as; null where there is none. */
   readonly user: number | null
+  /** The unit it is known by; null where it is known by its user. */
+  readonly unit: string | null
   /** Why it is known by none, or that its port is in wrong hands; empty otherwise. */
   readonly problem: string
   readonly inbound: 'off' | 'permissive' | 'strict'

@@ -25,10 +25,10 @@ export interface ManifestPort extends NamedPort {
 }
 
 /** Who a service is on its host: how the kernel knows its connections from others'. */
-export interface RunAs {
-  readonly kind: 'user'
-  readonly user: string
-}
+export type RunAs =
+  | { readonly kind: 'user'; readonly user: string }
+  /** A unit of systemd, `orders.service`. */
+  | { readonly kind: 'unit'; readonly unit: string }
 
 /** What becomes of captured connections to real addresses of a service while the agent is gone. */
 export type AgentDownStance = 'direct' | 'deny'

@@ -23,6 +23,13 @@ export const captureKeys = {
               'user the service runs as: its calls are known by it, and nobody else may answer at its port; default: the owner of the listening socket',
           }),
         ),
+        unit: Type.Optional(
+          Type.String({
+            maxLength: 255,
+            description:
+              'systemd unit the service runs as, "orders.service": its calls are known by the unit, whatever user they are of',
+          }),
+        ),
       },
       { additionalProperties: false, description: 'who the service is on this host' },
     ),
@@ -91,16 +98,29 @@ export function parseInterceptTarget(text: string): InterceptTarget | null {
 /** Reads the keys, reporting every fault. */
 export function captureFacts(document: JsonDocument, raw: Raw, report: Report): CaptureFacts {
   const user = raw.run?.user
-  if (
-    document.has('/run') &&
-    raw.run !== undefined &&
-    user === undefined &&
-    !document.has('/run/user')
-  ) {
+  const namesUser = document.has('/run/user')
+  const namesUnit = document.has('/run/unit')
+  if (document.has('/run') && raw.run !== undefined && !namesUser && !namesUnit) {
     report('/run', {
       rule: 'nothing-to-do',
       message: 'run names nobody',
-      hint: 'write {"user": "orders"}, or remove it',
+      hint: 'write {"user": "orders"} or {"unit": "orders.service"}, or remove it',
+    })
+  }
+  if (namesUser && namesUnit) {
+    report('/run/user', {
+      rule: 'unused-key',
+      message: 'a service that is known by its unit is not known by a user, too',
+      hint: 'remove "user": systemd tells whom the unit runs as',
+      at: 'key',
+    })
+  }
+  const unit = raw.run?.unit
+  if (unit !== undefined && !/^[A-Za-z0-9_:.@\\-]*[^@][.]service$/.test(unit)) {
+    report('/run/unit', {
+      rule: 'not-a-unit',
+      message: `${show(unit)} is not the name of a service unit`,
+      hint: 'write it whole, as in "orders.service" or "worker@1.service"; systemctl status PID tells it',
     })
   }
   if (user === 'root' || user === '0') {
@@ -111,11 +131,16 @@ export function captureFacts(document: JsonDocument, raw: Raw, report: Report): 
     })
   }
   return {
-    ...(user === undefined ? {} : { run: { kind: 'user', user } }),
+    ...runOf(raw.run),
     inbound: raw.inbound ?? 'permissive',
     intercept: interceptOf(raw.intercept ?? [], report),
     onAgentDown: raw.onAgentDown ?? 'direct',
   }
+}
+
+function runOf({ user, unit }: NonNullable<Raw['run']> = {}): { readonly run?: RunAs } {
+  if (unit !== undefined) return { run: { kind: 'unit', unit } }
+  return user === undefined ? {} : { run: { kind: 'user', user } }
 }
 
 function interceptOf(texts: readonly string[], report: Report): readonly string[] {

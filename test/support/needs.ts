@@ -4,6 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process'
+import { cgroupDirectory } from './control-groups.ts'
 import { findProgram } from '#cli/find-program.ts'
 import { postgresPrograms } from './postgres-program.ts'
 
@@ -38,6 +39,8 @@ export type Need =
   | 'setpriv'
   | 'dig'
   | 'libsystemd'
+  /** Control groups of version 2 that tests may make. */
+  | 'cgroups'
   /** Whole machines, booted. */
   | 'machines'
 
@@ -96,6 +99,8 @@ function lack(need: Need): string {
       return lackOfProgram(need)
     case 'machines':
       return lacks('netns') || lackOfProgram('debootstrap') || lackOfProgram('systemd-nspawn')
+    case 'cgroups':
+      return lacks('netns') || (cgroupDirectory() === null ? 'needs control groups (v2)' : '')
     case 'postgres':
       return postgresPrograms() === null ? 'needs PostgreSQL’s server' : ''
     case 'libsystemd':

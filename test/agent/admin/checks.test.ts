@@ -41,7 +41,13 @@ function withWorker(change: Partial<WorkerReport>): AgentFacts {
   return withStatus({ workers: [{ ...worker, ...change } as WorkerReport] })
 }
 
-const unknown = { service: 'db', user: null, problem: '', inbound: 'permissive' } as const
+const unknown = {
+  service: 'db',
+  user: null,
+  unit: null,
+  problem: '',
+  inbound: 'permissive',
+} as const
 
 function withCapture(change: Partial<CaptureReport>): AgentFacts {
   return withStatus({ capture: { ...healthyFacts.status.capture, ...change } })

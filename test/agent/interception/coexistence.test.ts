@@ -90,6 +90,7 @@ for (const [whose, text] of Object.entries(tables)) {
         agentUser: 0,
         virtualRange6: null,
         callerPorts: { first: 17000, last: 19999 },
+        tellsUnits: true,
       },
     )
     await table.apply(state)

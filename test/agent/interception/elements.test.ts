@@ -5,7 +5,7 @@ import { changesBetween, elementsOf, isSame, lifted } from '#agent/interception/
 const state = {
   ...nothing,
   unknownPort: 17000,
-  callers: [{ user: 1001, port: 17001 }],
+  callers: [{ kind: 'user' as const, user: 1001, port: 17001 }],
   destinations: [{ address: '10.0.0.5', port: 5432, virtual: '240.240.0.1', denied: false }],
 }
 
@@ -14,7 +14,7 @@ t.test('changesBetween says only what differs, deletions first', async (t) => {
   t.equal(changesBetween(before, elementsOf(state)), '')
   const after = elementsOf({
     ...state,
-    callers: [{ user: 1001, port: 17002 }],
+    callers: [{ kind: 'user', user: 1001, port: 17002 }],
     locks: [{ port: 8080, users: [0], mode: 'permissive' as const }],
   })
   t.same(changesBetween(before, after).trim().split('\n'), [

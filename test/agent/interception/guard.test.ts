@@ -22,7 +22,7 @@ t.teardown(() => clearInterval(alive))
 const state: CaptureState = {
   ...nothing,
   unknownPort: 17000,
-  callers: [{ user: 1001, port: 17001 }],
+  callers: [{ kind: 'user', user: 1001, port: 17001 }],
   destinations: [
     { address: '240.240.0.1', port: 80, virtual: '240.240.0.1', denied: false },
     { address: '10.0.0.5', port: 80, virtual: '240.240.0.1', denied: false },
@@ -38,6 +38,7 @@ function tableIn(namespace: Namespace): KernelTable {
       agentUser: 0,
       virtualRange6: 'fd12:3456:789a::/48',
       callerPorts: { first: 17000, last: 19999 },
+      tellsUnits: true,
     },
   )
 }
@@ -136,6 +137,7 @@ t.test('the rules of another agent are left alone', { skip }, async (t) => {
       agentUser: 0,
       virtualRange6: null,
       callerPorts: { first: 17000, last: 19999 },
+      tellsUnits: true,
     },
   )
   await other.apply(state)

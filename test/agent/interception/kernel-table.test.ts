@@ -15,13 +15,14 @@ const shape: TableShape = {
   agentUser: 0,
   virtualRange6: 'fd12:3456:789a::/48',
   callerPorts: { first: 17000, last: 19999 },
+  tellsUnits: true,
 }
 
 const state: CaptureState = {
   unknownPort: 17000,
   callers: [
-    { user: 1001, port: 17001 },
-    { user: 1002, port: 17002 },
+    { kind: 'user', user: 1001, port: 17001 },
+    { kind: 'user', user: 1002, port: 17002 },
   ],
   destinations: [
     { address: '240.240.0.1', port: 80, virtual: '240.240.0.1', denied: false },

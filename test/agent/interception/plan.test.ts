@@ -32,6 +32,7 @@ function plan(facts: Partial<PlanFacts>) {
       return [{ address, port: Number(port) }]
     },
     agentUser: 0,
+    tellsUnits: true,
     exempt: { ports: new Set([22, 15008]), hasAddress: (address) => address === '10.9.9.9' },
     exemptUsers: [],
     bypassed: new Set(),
@@ -105,8 +106,42 @@ t.test('who is known by no user has no port of its own', async (t) => {
     { index: 0, service: null },
     { index: 1, service: 'orders' },
   ])
-  t.same(callers, [{ service: 'orders', user: 1001, index: 1 }])
+  t.same(callers, [{ service: 'orders', who: { kind: 'user', user: 1001 }, index: 1 }])
 })
+
+t.test(
+  'a unit is a caller whatever its user, and its user alone no way around locks',
+  async (t) => {
+    const group = { path: 'system.slice/web.service', level: 2, id: 7 }
+    const web = { name: 'web.service', group }
+    const locals = [
+      local('orders', { unit: { name: 'orders.service', group: null }, inbound: 'strict' }),
+      local('web', { unit: web, at: { address: '127.0.0.1', port: 8081 }, inbound: 'strict' }),
+    ]
+    const { view, callers, state } = plan({ locals, agentUser: 990 })
+    t.same(
+      view.callers.map(({ service }) => service),
+      [null, 'orders', 'web'],
+      'its port is open before it runs',
+    )
+    t.same(
+      callers.map(({ who }) => who),
+      [null, { kind: 'unit', group }],
+    )
+    t.same(
+      state.locks.map(({ users }) => users),
+      [[990], [990]],
+      'two are of one user',
+    )
+    t.same(state.answers[0]?.users, [0, 1001])
+    t.same(plan({ locals: locals.slice(1), agentUser: 990 }).state.locks[0]?.users, [990, 1001])
+    const root = { ...local('db', { unit: web, user: 0, inbound: 'strict' }) }
+    const ofRoot = plan({ locals: [root], agentUser: 990 }).state
+    t.same([ofRoot.locks[0]?.users, ofRoot.answers[0]?.users], [[990], [0]])
+    const deaf = plan({ locals, tellsUnits: false })
+    t.match(deaf.problems, [/orders\.service: this kernel does not tell units apart/, /web/])
+  },
+)
 
 t.test(
   'a named port has a virtual IP of its own, and its number at that of the service',

@@ -84,7 +84,7 @@ t.test('pathFacts demands a valid certificate of the caller', async (t) => {
     fix: 'start it',
   })
   const callers = [
-    { service: 'web', user: null, problem: 'two share one user', inbound: 'off' },
+    { service: 'web', user: null, unit: null, problem: 'two share one user', inbound: 'off' },
   ] as const
   const shared = withStatus({ capture: { ...healthy.status.capture, callers } })
   t.match(stepOf(shared, 'caller', web), { verdict: 'warning', cause: 'two share one user' })

@@ -44,6 +44,7 @@ function stateOf(
     ...nothing,
     unknownPort: 17000,
     callers: Array.from({ length: size.callers }, (_, n) => ({
+      kind: 'user' as const,
       user: 2000 + n + (n === size.callers - 1 ? shift : 0),
       port: 17001 + n,
     })),
@@ -71,6 +72,7 @@ export async function capture(bench: Bench): Promise<Result[]> {
         agentUser: 0,
         virtualRange6: null,
         callerPorts: { first: 17000, last: 19999 },
+        tellsUnits: true,
       },
     )
     const costs: Record<'few' | 'many', number[]> = { few: [], many: [] }
