@@ -5,7 +5,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { randomInt } from 'node:crypto'
 import type { Machine } from './machine.ts'
 
@@ -77,7 +77,8 @@ function namespaces(parts: PlaceParts, count: number): Places {
   const ip = ipOf(parts.machine)
   sweep(parts.machine, ip)
   const wanted = names.slice(0, count)
-  const spaceOf = (name: string): string => `hostmesh-${parts.machine.pid}-${name}`
+  const prefix = freePrefix(parts.machine.pid)
+  const spaceOf = (name: string): string => `${prefix}-${name}`
   const [first, ...others] = wanted.map(spaceOf)
   if (first === undefined) throw new TypeError('a world has hosts')
   const remove = (): void => {
@@ -112,6 +113,16 @@ function namespaces(parts: PlaceParts, count: number): Places {
   })
   const hosts = some(wanted.map(place))
   return { kind: 'namespaces', namespace: first, hosts, controller: '10.204.0.10', remove }
+}
+
+/** One process may have several worlds at once. */
+function freePrefix(pid: number): string {
+  const prefix = `hostmesh-${pid}`
+  const isTaken = (it: string): boolean => existsSync(`/run/netns/${it}-${names[0]}`)
+  if (!isTaken(prefix)) return prefix
+  let n = 2
+  while (isTaken(`${prefix}-${n}`)) n++
+  return `${prefix}-${n}`
 }
 
 function some(places: readonly Place[]): readonly [Place, Place, ...Place[]] {

@@ -82,6 +82,11 @@ export class World {
     return join(this.directory, 'controller/state/operator.json')
   }
 
+  /** Where the etcd of a world with one of its own is reached, from within its places. */
+  get etcdUrl(): string {
+    return `http://${this.#places.controller}:2379`
+  }
+
   /**
    * Starts the store where it is not embedded, then the controller, and waits until it answers.
    * `other.store` is a store that runs already.
@@ -100,7 +105,7 @@ export class World {
         store: `${address}:${etcdPort}`,
         metrics: `${address}:15014`,
       },
-      store: other.store ?? (store === 'etcd' ? `http://${address}:2379` : 'embedded'),
+      store: other.store ?? (store === 'etcd' ? this.etcdUrl : 'embedded'),
       storeInsecure: true,
       state: join(at, 'state'),
       leafTtlSeconds: this.#settings.leafTtlSeconds,
@@ -202,7 +207,7 @@ export class World {
   }
 
   #startEtcd(at: string): void {
-    const url = `http://${this.#places.controller}:2379`
+    const url = this.etcdUrl
     this.#start(
       'etcd',
       [

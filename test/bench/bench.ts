@@ -1,33 +1,40 @@
 /**
- * Owns one run of the benches: the origin, the peers and the mesh, started when a scenario first
+ * Owns one run of the benches: the site of the peers and the mesh, started when a scenario first
  * needs them, and the one way CPU per request is measured. Nothing is compared between runs.
  */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { once } from 'node:events'
+import { makePlaces, type Place, type Places } from '#cli/demo/place.ts'
 import { findProgram } from '#cli/find-program.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { noEtcd } from '#test/support/etcd.ts'
-import { KnownInstances } from './known-instances.ts'
+import { thisMachine } from '#test/support/this-machine.ts'
 import { BenchMesh } from './mesh.ts'
 import { envoyHop, envoyPairCallee, envoyPairCaller, findEnvoy } from './peers/envoy.ts'
 import {
   nginxHop,
-  nginxOrigin,
   nginxPairCallee,
   nginxPairCaller,
+  type Address,
   type PairFiles,
-  type Place,
 } from './peers/nginx.ts'
 import { cpuSeconds, Program } from './program.ts'
+import {
+  cores,
+  freePort,
+  lackOfCapture,
+  startOrigin,
+  wayFrom,
+  type Site,
+  type Way,
+} from './site.ts'
 
 /** Something that carries requests to the origin. */
 export interface Contender {
   readonly name: 'hostmesh' | 'hostmesh with 10' | 'nginx' | 'envoy'
-  readonly at: Place
+  readonly way: Way
   pids(): readonly number[]
 }
 
@@ -40,134 +47,124 @@ export interface BenchSettings {
   readonly say: (line: string) => void
 }
 
-/** Proxies run here, load and origin there. */
-export const cores = { proxy: 0, load: 1 } as const
-
 /** See the header. */
 export class Bench {
   readonly settings: BenchSettings
   readonly #dir = mkdtempSync(join(tmpdir(), 'hostmesh-bench-'))
   readonly #programs: Program[] = []
-  #origin: { readonly http: Place; readonly raw: Place } | null = null
+  readonly #meshes: BenchMesh[] = []
+  #capture: boolean | null = null
+  #places: Places | null = null
+  #site: Site | null = null
   #mesh: BenchMesh | null = null
-  /** Meshes and stores beside the one. */
-  readonly #others: { stop(): Promise<void> }[] = []
   #files: PairFiles | null = null
   #envoy: string | null | undefined
 
   constructor(settings: BenchSettings) {
     this.settings = settings
+    // Programs of other users have files here.
+    chmodSync(this.#dir, 0o711)
   }
 
-  /** The origin, straight. */
-  async origin(): Promise<{ readonly http: Place; readonly raw: Place }> {
-    if (this.#origin !== null) return this.#origin
-    const http = await this.#freePlace()
-    const raw = await this.#freePlace()
-    await this.#start('nginx', nginxOrigin(this.#dir, http, raw.port), http.port, cores.load)
-    return (this.#origin = { http, raw })
+  /** Whether callers are captured, on hosts in namespaces. Says why not, once. */
+  get capture(): boolean {
+    if (this.#capture !== null) return this.#capture
+    const lack = lackOfCapture()
+    if (lack !== '') this.settings.say(`capture is off, callers use explicit listeners: ${lack}`)
+    return (this.#capture = lack === '')
   }
 
-  /** A service of `test/support/service-program.ts`, on the load's core. */
-  async service(kind: string): Promise<Place> {
-    const at = await this.#freePlace()
-    const file = join(import.meta.dirname, '../support/service-program.ts')
-    const words = [file, kind, at.address, String(at.port), 'origin']
-    await this.#start(process.execPath, words, at.port, cores.load)
-    return at
+  /** Where the peers run. */
+  async site(): Promise<Site> {
+    if (this.#site !== null) return this.#site
+    const { say } = this.settings
+    this.#places = makePlaces({ machine: { ...thisMachine, isRoot: this.capture }, say })
+    const [near, far] = this.#places.hosts
+    const { origin, program } = await startOrigin(far, join(this.#dir, 'origin-of-peers'))
+    this.#programs.push(program)
+    return (this.#site = { near, far, origin })
   }
 
   /** The mesh, with both agents. */
   async mesh(): Promise<BenchMesh> {
-    if (this.#mesh !== null) return this.#mesh
-    const { http, raw } = await this.origin()
-    this.settings.say('starting the mesh')
-    const ports = { http: http.port, raw: raw.port }
-    return (this.#mesh = await BenchMesh.start(ports, cores.proxy, this.settings.profile))
+    return (this.#mesh ??= await this.#startMesh('embedded'))
   }
 
-  /**
-   * A mesh of its own that can be told of any number of instances; null where there is no etcd, which
-   * takes them from anybody.
-   */
-  async meshToTell(): Promise<{
-    readonly mesh: BenchMesh
-    readonly tell: (instances: number) => Promise<void>
-  } | null> {
-    if (noEtcd !== null) {
-      this.settings.say(`what a mesh knows is not measured: ${noEtcd}`)
-      return null
-    }
-    const { http, raw } = await this.origin()
-    const store = await KnownInstances.start(join(this.#dir, `etcd-${this.#others.length}`))
-    this.#others.push(store)
-    this.settings.say('starting a mesh on an etcd')
-    const ports = { http: http.port, raw: raw.port }
-    const mesh = await BenchMesh.start(ports, cores.proxy, null, store.url)
-    this.#others.push(mesh)
-    return { mesh, tell: (instances) => store.tell(mesh, instances) }
+  /** A mesh of its own that can be told of any number of instances; null where there is no etcd, which takes them from anybody. */
+  async meshToTell(): Promise<BenchMesh | null> {
+    if (noEtcd === null) return this.#startMesh('etcd')
+    this.settings.say(`what a mesh knows is not measured: ${noEtcd}`)
+    return null
   }
 
   /** One plain nginx. */
   async nginxHop(): Promise<Contender> {
-    const { http } = await this.origin()
-    const at = await this.#freePlace()
-    const program = await this.#start('nginx', nginxHop(this.#dir, at, http), at.port, cores.proxy)
-    return { name: 'nginx', at, pids: () => program.pids }
+    const { far, origin } = await this.site()
+    const at = await freeAddress(far)
+    const program = await this.#start('nginx', nginxHop(this.#dir, at, origin.http), at, far)
+    return { name: 'nginx', way: wayFrom(far, at), pids: () => program.pids }
   }
 
   /** Two nginx with mTLS between them. */
   async nginxPair(): Promise<Contender> {
-    const { http } = await this.origin()
+    const { near, far, origin } = await this.site()
     const files = await this.#pairFiles()
-    const [a, b] = [await this.#freePlace(), await this.#freePlace()]
-    const callee = nginxPairCallee(this.#dir, b, http, files)
-    const caller = nginxPairCaller(this.#dir, a, b, files)
+    const a = await freeAddress(near)
+    const b = { ...(await freeAddress(far)), address: far.address }
     const programs = [
-      await this.#start('nginx', callee, b.port, cores.proxy),
-      await this.#start('nginx', caller, a.port, cores.proxy),
+      await this.#start('nginx', nginxPairCallee(this.#dir, b, origin.http, files), b, far),
+      await this.#start('nginx', nginxPairCaller(this.#dir, a, b, files), a, near),
     ]
-    return { name: 'nginx', at: a, pids: () => programs.flatMap(({ pids }) => pids) }
+    return {
+      name: 'nginx',
+      way: wayFrom(near, a),
+      pids: () => programs.flatMap(({ pids }) => pids),
+    }
   }
 
   /** One plain Envoy, or null where there is none. */
   async envoyHop(): Promise<Contender | null> {
     const envoy = this.#findEnvoy()
     if (envoy === null) return null
-    const { http } = await this.origin()
-    const at = await this.#freePlace()
-    const program = await this.#start(envoy, envoyHop(this.#dir, at, http), at.port, cores.proxy)
-    return { name: 'envoy', at, pids: () => program.pids }
+    const { far, origin } = await this.site()
+    const at = await freeAddress(far)
+    const program = await this.#start(envoy, envoyHop(this.#dir, at, origin.http), at, far)
+    return { name: 'envoy', way: wayFrom(far, at), pids: () => program.pids }
   }
 
   /** Two Envoys with mTLS and HTTP/2 between them, or null where there is none. */
   async envoyPair(kind: 'http' | 'tcp'): Promise<Contender | null> {
     const envoy = this.#findEnvoy()
     if (envoy === null) return null
-    const { http } = await this.origin()
+    const { near, far, origin } = await this.site()
     const files = await this.#pairFiles()
-    const [a, b] = [await this.#freePlace(), await this.#freePlace()]
-    const callee = envoyPairCallee(this.#dir, kind, b, http, files)
+    const a = await freeAddress(near)
+    const b = { ...(await freeAddress(far)), address: far.address }
+    const callee = envoyPairCallee(this.#dir, kind, b, origin.http, files)
     const caller = envoyPairCaller(this.#dir, kind, a, b, files)
     const programs = [
-      await this.#start(envoy, callee, b.port, cores.proxy),
-      await this.#start(envoy, caller, a.port, cores.proxy),
+      await this.#start(envoy, callee, b, far),
+      await this.#start(envoy, caller, a, near),
     ]
-    return { name: 'envoy', at: a, pids: () => programs.flatMap(({ pids }) => pids) }
+    return {
+      name: 'envoy',
+      way: wayFrom(near, a),
+      pids: () => programs.flatMap(({ pids }) => pids),
+    }
   }
 
   /** Median over the rounds of µs of CPU per piece of work, for each contender, turn by turn. */
   async cpuPerWork(
     contenders: readonly Contender[],
-    load: (at: Place) => Promise<number>,
+    load: (way: Way) => Promise<number>,
   ): Promise<ReadonlyMap<Contender, number>> {
     const samples = new Map<Contender, number[]>(contenders.map((one) => [one, []]))
-    for (const contender of contenders) await load(contender.at)
+    for (const contender of contenders) await load(contender.way)
     for (let round = 1; round <= this.settings.rounds; round++) {
       for (const contender of contenders) {
         const pids = contender.pids()
         const before = cpuSeconds(pids)
-        const work = await load(contender.at)
+        const work = await load(contender.way)
         const micros = ((cpuSeconds(pids) - before) * 1e6) / work
         samples.get(contender)?.push(micros)
         this.settings.say(`  round ${round} ${contender.name}: ${micros.toFixed(1)} µs`)
@@ -178,33 +175,32 @@ export class Bench {
 
   /** Ends everything. */
   async stop(): Promise<void> {
-    await this.#mesh?.stop()
-    for (const other of this.#others.toReversed()) await other.stop()
+    for (const mesh of this.#meshes.toReversed()) await mesh.stop()
     for (const program of this.#programs.toReversed()) await program.stop()
+    this.#places?.remove()
     rmSync(this.#dir, { recursive: true, force: true })
   }
 
-  async #start(
-    name: string,
-    args: readonly string[],
-    port: number,
-    core: number,
-  ): Promise<Program> {
-    const command = findProgram(name) ?? name
-    const logFile = join(this.#dir, `${this.#programs.length}.log`)
-    const program = new Program({ command, args, cwd: this.#dir, core, logFile })
-    this.#programs.push(program)
-    await program.listening(port)
-    return program
+  async #startMesh(store: 'embedded' | 'etcd'): Promise<BenchMesh> {
+    this.settings.say(store === 'etcd' ? 'starting a mesh on an etcd' : 'starting the mesh')
+    const mesh = await BenchMesh.start({
+      store,
+      capture: this.capture,
+      directory: join(this.#dir, `mesh-${this.#meshes.length}`),
+      profile: store === 'etcd' ? null : this.settings.profile,
+    })
+    this.#meshes.push(mesh)
+    return mesh
   }
 
-  async #freePlace(): Promise<Place> {
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as AddressInfo
-    server.close()
-    await once(server, 'close')
-    return { address: '127.0.0.1', port }
+  async #start(name: string, args: readonly string[], at: Address, place: Place): Promise<Program> {
+    const command = findProgram(name) ?? name
+    const logFile = join(this.#dir, `${this.#programs.length}.log`)
+    const core = cores.proxy
+    const program = new Program({ command, args, cwd: this.#dir, core, logFile, place })
+    this.#programs.push(program)
+    await program.listening(at.port)
+    return program
   }
 
   async #pairFiles(): Promise<PairFiles> {
@@ -232,6 +228,11 @@ export class Bench {
     this.settings.say(`no Envoy, its columns are left out: ${found.missing}`)
     return (this.#envoy = null)
   }
+}
+
+/** Of a port that programs of a host may listen on for each other. */
+async function freeAddress(place: Place): Promise<Address> {
+  return { address: place.local, port: await freePort() }
 }
 
 function median(values: readonly number[]): number {

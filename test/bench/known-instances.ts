@@ -1,11 +1,12 @@
 /**
  * Owns a mesh that knows many instances: services on hosts that are not there, written into its store
  * as their agents would write them. Nobody calls them; what they cost those who only know them is the
- * question.
+ * question. The writing is a program of its own, for it runs where the store is reached.
  */
 
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { presenceOf, instanceOf, entryOf } from '#test/support/mesh-records.ts'
-import { TestEtcd } from '#test/support/etcd.ts'
 import { must, parseInstanceId } from '#shared/model/names.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
@@ -17,42 +18,27 @@ const hosts = 100
 /** What one transaction of etcd takes. */
 const most = 100
 
-/** A store of its own for a mesh that is to know much. */
-export class KnownInstances {
-  readonly #etcd: TestEtcd
+/** Writes so many instances and waits until the mesh knows them. */
+export async function tellOfInstances(mesh: BenchMesh, instances: number): Promise<void> {
+  const { url, enter } = mesh.etcd
+  const words = [process.execPath, import.meta.filename, url, String(instances)]
+  const [command = '', ...args] = enter(words)
+  await promisify(execFile)(command, args)
+  await mesh.knows(Math.ceil(instances / instancesOfService))
+}
 
-  private constructor(etcd: TestEtcd) {
-    this.#etcd = etcd
-  }
-
-  /** Starts the store. */
-  static async start(directory: string): Promise<KnownInstances> {
-    return new KnownInstances(await TestEtcd.start(directory))
-  }
-
-  get url(): string {
-    return this.#etcd.url
-  }
-
-  /** Writes so many instances and waits until the mesh knows them. */
-  async tell(mesh: BenchMesh, instances: number): Promise<void> {
-    const store = openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [this.url] })
-    const entries = [...presences(), ...records(instances)]
-    try {
-      for (let at = 0; at < entries.length; at += most) {
-        const success = entries
-          .slice(at, at + most)
-          .map(([key, value]) => ({ kind: 'put', key, value }) as const)
-        await store.transact({ compare: [], success })
-      }
-    } finally {
-      store.close()
+async function write(url: string, instances: number): Promise<void> {
+  const store = openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [url] })
+  const entries = [...presences(), ...records(instances)]
+  try {
+    for (let at = 0; at < entries.length; at += most) {
+      const success = entries
+        .slice(at, at + most)
+        .map(([key, value]) => ({ kind: 'put', key, value }) as const)
+      await store.transact({ compare: [], success })
     }
-    await mesh.knows(Math.ceil(instances / instancesOfService))
-  }
-
-  async stop(): Promise<void> {
-    await this.#etcd.kill()
+  } finally {
+    store.close()
   }
 }
 
@@ -68,3 +54,5 @@ function* records(count: number): Generator<readonly [string, string]> {
     )
   }
 }
+
+if (import.meta.main) await write(process.argv[2] ?? '', Number(process.argv[3]))

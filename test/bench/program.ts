@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, readFileSync, readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { connect } from 'node:net'
+import type { Place } from '#cli/demo/place.ts'
 
 /** What to start. */
 export interface ProgramSettings {
@@ -19,6 +19,8 @@ export interface ProgramSettings {
   /** Takes stdout and stderr. */
   readonly logFile: string
   readonly env?: Readonly<Record<string, string>>
+  /** The host it runs on; none: as this process does. */
+  readonly place?: Place
 }
 
 /** A running program. */
@@ -28,7 +30,8 @@ export class Program {
 
   constructor(settings: ProgramSettings) {
     const pinned = settings.core === null ? [] : ['taskset', '-c', String(settings.core)]
-    const [command = '', ...args] = [...pinned, settings.command, ...settings.args]
+    const words = [...pinned, settings.command, ...settings.args]
+    const [command = '', ...args] = settings.place?.enter(words) ?? words
     const log = openSync(settings.logFile, 'a')
     this.#logFile = settings.logFile
     this.#child = spawn(command, args, {
@@ -39,11 +42,15 @@ export class Program {
     this.#child.on('error', () => {})
   }
 
-  /** Waits until something listens on a port; throws with the log's end when the program ends. */
-  async listening(port: number, address = '127.0.0.1'): Promise<void> {
+  /**
+   * Waits until something listens on a port where the program runs; throws with the log's end when
+   * the program ends.
+   */
+  async listening(port: number): Promise<void> {
     for (let i = 0; i < 600; i++) {
-      if (this.#child.exitCode !== null || this.#child.pid === undefined) break
-      if (await answers(port, address)) return
+      const { pid, exitCode } = this.#child
+      if (exitCode !== null || pid === undefined) break
+      if (isOpen(pid, port)) return
       await sleep(50)
     }
     const log = readFileSync(this.#logFile, 'utf8').slice(-2000)
@@ -122,13 +129,15 @@ export function descendants(root: number): number[] {
   return all
 }
 
-function answers(port: number, address: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, address)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
+/** Whether anybody in the network of a process listens on a port of an IPv4 address. */
+function isOpen(pid: number, port: number): boolean {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  try {
+    return readFileSync(`/proc/${pid}/net/tcp`, 'utf8')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+      .some(([, address = '', , state]) => address.endsWith(local) && state === '0A')
+  } catch {
+    return false
+  }
 }

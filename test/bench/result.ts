@@ -11,14 +11,17 @@ export interface Result {
   readonly ratio: number
   readonly goal: number | null
   readonly ok: boolean
+  /** Whether the kernel led our callers into the mesh; absent where nobody called through it. */
+  readonly capture?: boolean
 }
 
 /** A row for people. */
 export function renderResult(result: Result): string {
-  const { name, metric, ours, peer, peerName, ratio, goal, ok } = result
+  const { name, metric, ours, peer, peerName, ratio, goal, ok, capture } = result
   const figures = Number.isNaN(peer)
     ? ours.toFixed(1)
     : `${ours.toFixed(1)} against ${peer.toFixed(1)} of ${peerName}, ratio ${ratio.toFixed(2)}`
   const verdict = goal === null ? '' : ` (goal ${goal}: ${ok ? 'ok' : 'MISSED'})`
-  return `${name}: ${metric}: ${figures}${verdict}`
+  const how = capture === false ? ', capture off' : ''
+  return `${name}: ${metric}: ${figures}${how}${verdict}`
 }

@@ -2,6 +2,7 @@
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { cores, type Way } from './site.ts'
 
 /** What wrk measured. */
 export interface WrkResult {
@@ -15,20 +16,24 @@ export interface WrkResult {
 
 /** Settings of a load. */
 export interface WrkSettings {
-  readonly url: string
+  readonly way: Way
+  /** @default / */
+  readonly path?: string
   readonly connections: number
   readonly seconds: number
-  readonly core: number
   /** A Lua script of wrk. */
   readonly script?: string
 }
 
 /** Runs wrk once. */
 export async function wrk(settings: WrkSettings): Promise<WrkResult> {
-  const { url, connections, seconds, core, script } = settings
-  const args = ['-c', String(core), 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency']
-  if (script !== undefined) args.push('-s', script)
-  const { stdout } = await promisify(execFile)('taskset', [...args, url])
+  const { way, path = '/', connections, seconds, script } = settings
+  const words = ['taskset', '-c', String(cores.load), 'wrk', '-t1', '--latency']
+  words.push(`-c${connections}`, `-d${seconds}s`)
+  if (script !== undefined) words.push('-s', script)
+  const [command = '', ...args] = way.enter(words)
+  const url = `http://${way.at.address}:${way.at.port}${path}`
+  const { stdout } = await promisify(execFile)(command, [...args, url])
   const number = (pattern: RegExp): number => Number(pattern.exec(stdout)?.[1] ?? 0)
   const socketErrors = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/
     .exec(stdout)

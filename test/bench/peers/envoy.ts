@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { PairFiles, Place } from './nginx.ts'
+import type { Address, PairFiles } from './nginx.ts'
 
 /** Finds or installs Envoy below `dir`; answers its path, or why there is none. */
 export function findEnvoy(dir: string): { readonly path: string } | { readonly missing: string } {
@@ -120,7 +120,7 @@ function tlsContext(files: PairFiles, h2: boolean): Json {
   }
 }
 
-function listener(name: string, at: Place, filter: Json, files: PairFiles | null): Json {
+function listener(name: string, at: Address, filter: Json, files: PairFiles | null): Json {
   const chain = {
     filters: [filter],
     ...(files === null
@@ -143,7 +143,7 @@ function listener(name: string, at: Place, filter: Json, files: PairFiles | null
   }
 }
 
-function cluster(name: string, to: Place, files: PairFiles | null): Json {
+function cluster(name: string, to: Address, files: PairFiles | null): Json {
   const most = 1_000_000
   return {
     name,
@@ -198,7 +198,7 @@ function write(dir: string, name: string, listeners: Json[], clusters: Json[]): 
 }
 
 /** One plain hop. */
-export function envoyHop(dir: string, at: Place, to: Place): string[] {
+export function envoyHop(dir: string, at: Address, to: Address): string[] {
   return write(
     dir,
     `envoy-hop-${at.port}`,
@@ -211,8 +211,8 @@ export function envoyHop(dir: string, at: Place, to: Place): string[] {
 export function envoyPairCaller(
   dir: string,
   kind: 'http' | 'tcp',
-  at: Place,
-  to: Place,
+  at: Address,
+  to: Address,
   files: PairFiles,
 ): string[] {
   const filter = kind === 'http' ? http('a', 'b') : tcpTunnel('a', 'b', 'origin:80')
@@ -228,8 +228,8 @@ export function envoyPairCaller(
 export function envoyPairCallee(
   dir: string,
   kind: 'http' | 'tcp',
-  at: Place,
-  to: Place,
+  at: Address,
+  to: Address,
   files: PairFiles,
 ): string[] {
   const filter = kind === 'http' ? http('b', 'o') : connectEnd('b', 'o')

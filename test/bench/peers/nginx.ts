@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** The address and port of something. */
-export interface Place {
+export interface Address {
   readonly address: string
   readonly port: number
 }
@@ -41,20 +41,25 @@ ${http}
 }
 
 /** An origin, on two ports, that answers some 130 bytes at `/`, 1 MiB at `/big`, and takes bodies at `/sink`. */
-export function nginxOrigin(dir: string, at: Place, second: number): string[] {
+export function nginxOrigin(
+  dir: string,
+  addresses: readonly string[],
+  ports: { readonly http: number; readonly raw: number },
+): string[] {
   const html = join(dir, 'html')
   mkdirSync(html, { recursive: true })
   writeFileSync(join(html, 'big'), Buffer.alloc(1 << 20, 'x'))
   return nginx(
     dir,
-    `origin-${at.port}`,
+    'origin',
     `  sendfile on;
   server {
-    listen ${at.address}:${at.port} backlog=8192;
-    listen ${at.address}:${second} backlog=8192;
+    ${[ports.http, ports.raw]
+      .flatMap((port) => addresses.map((it) => `listen ${it}:${port} backlog=8192;`))
+      .join(' ')}
     # Reads a whole body before it answers.
     location = /sink {
-      proxy_pass http://${at.address}:${second}/; proxy_http_version 1.1;
+      proxy_pass http://${addresses[0]}:${ports.raw}/; proxy_http_version 1.1;
       proxy_pass_request_body off; proxy_set_header Content-Length "";
     }
     location = /big { root ${html}; }
@@ -64,7 +69,7 @@ export function nginxOrigin(dir: string, at: Place, second: number): string[] {
 }
 
 /** One plain hop. */
-export function nginxHop(dir: string, at: Place, to: Place): string[] {
+export function nginxHop(dir: string, at: Address, to: Address): string[] {
   return nginx(
     dir,
     `hop-${at.port}`,
@@ -77,7 +82,7 @@ export function nginxHop(dir: string, at: Place, to: Place): string[] {
 }
 
 /** The caller's half of a pair. */
-export function nginxPairCaller(dir: string, at: Place, to: Place, files: PairFiles): string[] {
+export function nginxPairCaller(dir: string, at: Address, to: Address, files: PairFiles): string[] {
   return nginx(
     dir,
     `pair-a-${at.port}`,
@@ -96,7 +101,7 @@ export function nginxPairCaller(dir: string, at: Place, to: Place, files: PairFi
 }
 
 /** The callee's half of a pair. */
-export function nginxPairCallee(dir: string, at: Place, to: Place, files: PairFiles): string[] {
+export function nginxPairCallee(dir: string, at: Address, to: Address, files: PairFiles): string[] {
   return nginx(
     dir,
     `pair-b-${at.port}`,

@@ -3,10 +3,11 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cores, type Bench, type Contender } from '#test/bench/bench.ts'
-import type { Place } from '#test/bench/peers/nginx.ts'
-import { wrk } from '#test/bench/wrk.ts'
+import type { Bench, Contender } from '#test/bench/bench.ts'
+import { tellOfInstances } from '#test/bench/known-instances.ts'
 import type { Result } from '#test/bench/result.ts'
+import type { Way } from '#test/bench/site.ts'
+import { wrk } from '#test/bench/wrk.ts'
 
 interface WrkScenario {
   readonly connections: number
@@ -33,16 +34,17 @@ async function compare(
     scriptFile = join(tmpdir(), `hostmesh-${process.pid}-${name}.lua`)
     writeFileSync(scriptFile, script)
   }
-  const load = async (at: Place): Promise<number> => {
+  const load = async (way: Way): Promise<number> => {
     const { requests, errors } = await wrk({
-      url: `http://${at.address}:${at.port}${path}`,
+      way,
+      path,
       connections,
       seconds: bench.settings.seconds,
-      core: cores.load,
       ...(scriptFile === undefined ? {} : { script: scriptFile }),
     })
     if (errors > 0) bench.settings.say(`  ${errors} errors`)
-    if (requests === 0) throw new Error(`${name}: nothing was answered at ${at.address}:${at.port}`)
+    const { address, port } = way.at
+    if (requests === 0) throw new Error(`${name}: nothing was answered at ${address}:${port}`)
     return requests
   }
   bench.settings.say(`${name}: ${metric}`)
@@ -62,13 +64,14 @@ async function compare(
       ratio,
       goal,
       ok: goal === null || ratio <= goal,
+      capture: bench.capture,
     }
   })
 }
 
 async function crossOf(bench: Bench, service: 'orders' | 'raw'): Promise<Contender> {
   const mesh = await bench.mesh()
-  return { name: 'hostmesh', at: mesh.cross(service), pids: () => mesh.pids }
+  return { name: 'hostmesh', way: mesh.cross(service), pids: () => mesh.pids }
 }
 
 /** Same host, one agent. */
@@ -76,7 +79,7 @@ export async function http1Local(bench: Bench): Promise<Result[]> {
   const mesh = await bench.mesh()
   const ours: Contender = {
     name: 'hostmesh',
-    at: mesh.local('orders'),
+    way: mesh.local('orders'),
     pids: () => mesh.calleePids,
   }
   const peers = [await bench.nginxHop(), await bench.envoyHop()]
@@ -92,11 +95,11 @@ export async function http1Local(bench: Bench): Promise<Result[]> {
 async function knowing(bench: Bench): Promise<Result[]> {
   const [many, few] = [await bench.meshToTell(), await bench.meshToTell()]
   if (many === null || few === null) return []
-  await many.tell(10_000)
-  await few.tell(10)
-  const contenders = ([many, few] as const).map(({ mesh }, at): Contender => ({
+  await tellOfInstances(many, 10_000)
+  await tellOfInstances(few, 10)
+  const contenders = [many, few].map((mesh, at): Contender => ({
     name: at === 0 ? 'hostmesh' : 'hostmesh with 10',
-    at: mesh.local('orders'),
+    way: mesh.local('orders'),
     pids: () => mesh.calleePids,
   }))
   return compare(bench, 'http1-local', contenders, {

@@ -3,10 +3,10 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { cores, type Bench, type Contender } from '#test/bench/bench.ts'
+import type { Bench, Contender } from '#test/bench/bench.ts'
 import type { OpenLoopResult } from '#test/bench/open-loop.ts'
-import type { Place } from '#test/bench/peers/nginx.ts'
 import type { Result } from '#test/bench/result.ts'
+import { cores, wayFrom, type Way } from '#test/bench/site.ts'
 
 /** A peer's added time counts as at least this, so that a ratio means something. */
 const floorMicros = 100
@@ -15,8 +15,9 @@ const goals = { nginx: 1.3, envoy: 0.8 } as const
 /** Added p50 and p99 of a cross-host call over a direct one, 1,000 requests a second. */
 export async function latency(bench: Bench): Promise<Result[]> {
   const mesh = await bench.mesh()
-  const direct = (await bench.origin()).http
-  const ours: Contender = { name: 'hostmesh', at: mesh.cross('orders'), pids: () => mesh.pids }
+  const { near, far, origin } = await bench.site()
+  const direct = wayFrom(near, { address: far.address, port: origin.http.port })
+  const ours: Contender = { name: 'hostmesh', way: mesh.cross('orders'), pids: () => mesh.pids }
   const peers = [await bench.nginxPair(), await bench.envoyPair('http')].filter(
     (one) => one !== null,
   )
@@ -24,8 +25,8 @@ export async function latency(bench: Bench): Promise<Result[]> {
   const samples = new Map<string, { p50: number[]; p99: number[] }>()
   for (let round = 0; round <= bench.settings.rounds; round++) {
     const base = await load(bench, direct)
-    for (const { name, at } of [ours, ...peers]) {
-      const result = await load(bench, at)
+    for (const { name, way } of [ours, ...peers]) {
+      const result = await load(bench, way)
       // The first round only warms up.
       if (round === 0) continue
       const sample = samples.get(name) ?? { p50: [], p99: [] }
@@ -51,20 +52,17 @@ export async function latency(bench: Bench): Promise<Result[]> {
         ratio,
         goal,
         ok: goal === null || ratio <= goal,
+        capture: bench.capture,
       }
     }),
   )
 }
 
-async function load(bench: Bench, at: Place): Promise<OpenLoopResult> {
+async function load(bench: Bench, { at, enter }: Way): Promise<OpenLoopResult> {
   const program = join(import.meta.dirname, '../open-loop.ts')
   const words = [program, at.address, String(at.port), String(bench.settings.seconds)]
-  const { stdout } = await promisify(execFile)('taskset', [
-    '-c',
-    String(cores.load),
-    process.execPath,
-    ...words,
-  ])
+  const [command = '', ...args] = enter(['taskset', '-c', String(cores.load), process.execPath])
+  const { stdout } = await promisify(execFile)(command, [...args, ...words])
   return JSON.parse(stdout) as OpenLoopResult
 }
 

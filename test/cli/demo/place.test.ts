@@ -33,6 +33,18 @@ t.test('makePlaces joins two namespaces and removes them without trace', async (
   places.remove()
 })
 
+t.test(
+  'makePlaces gives each of several worlds of one process namespaces of its own',
+  async (t) => {
+    if (!needs(t, 'netns')) return
+    const worlds = [1, 2].map(() => makePlaces({ machine: thisMachine, say: () => {} }))
+    t.teardown(() => worlds.forEach(({ remove }) => remove()))
+    t.equal(new Set(worlds.map(({ namespace }) => namespace)).size, 2)
+    worlds[0]?.remove()
+    t.ok(existsSync(`/run/netns/${worlds[1]?.namespace}`), 'one goes without the other')
+  },
+)
+
 t.test('makePlaces sweeps namespaces of a demo that was killed', async (t) => {
   if (!needs(t, 'netns')) return
   const orphan = 'hostmesh-4194999-alpha'
