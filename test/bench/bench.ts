@@ -10,6 +10,7 @@ import { makePlaces, type Place, type Places } from '#cli/demo/place.ts'
 import { findProgram } from '#cli/find-program.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { noEtcd } from '#test/support/etcd.ts'
+import { freePort } from '#test/support/free-port.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { BenchMesh } from './mesh.ts'
 import { envoyHop, envoyPairCallee, envoyPairCaller, findEnvoy } from './peers/envoy.ts'
@@ -21,15 +22,7 @@ import {
   type PairFiles,
 } from './peers/nginx.ts'
 import { cpuSeconds, Program } from './program.ts'
-import {
-  cores,
-  freePort,
-  lackOfCapture,
-  startOrigin,
-  wayFrom,
-  type Site,
-  type Way,
-} from './site.ts'
+import { cores, lackOfCapture, startOrigin, wayFrom, type Site, type Way } from './site.ts'
 
 /** Something that carries requests to the origin. */
 export interface Contender {

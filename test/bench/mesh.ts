@@ -9,9 +9,10 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DemoHost } from '#cli/demo/demo-host.ts'
 import { World } from '#cli/demo/world.ts'
+import { freePort } from '#test/support/free-port.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { descendants, type Program } from './program.ts'
-import { cores, freePort, startOrigin, users, wayFrom, type Origin, type Way } from './site.ts'
+import { cores, startOrigin, users, wayFrom, type Origin, type Way } from './site.ts'
 
 /** Settings of a mesh. */
 export interface BenchMeshSettings {

@@ -5,11 +5,10 @@
  */
 
 import { chownSync, mkdirSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
-import { once } from 'node:events'
 import { join } from 'node:path'
 import type { Place } from '#cli/demo/place.ts'
 import { findProgram } from '#cli/find-program.ts'
+import { freePort } from '#test/support/free-port.ts'
 import { userCommand } from '#test/support/local-user.ts'
 import { lacks } from '#test/support/needs.ts'
 import { nginxOrigin, type Address } from './peers/nginx.ts'
@@ -80,14 +79,4 @@ export async function startOrigin(
     },
     program,
   }
-}
-
-/** A port nobody has on this machine, and so nobody in a namespace either. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -5,9 +5,11 @@ import t from 'tap'
 import { WebSocket } from 'ws'
 import { ports } from '#cli/demo/demo-host.ts'
 import { call } from '#test/support/callers.ts'
+import { freePort } from '#test/support/free-port.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 import { prepareNginx } from '#test/support/nginx-program.ts'
+import { preparePostgres } from '#test/support/postgres-program.ts'
 
 // Programs start here; on a busy machine each takes seconds.
 t.setTimeout(300_000)
@@ -15,7 +17,7 @@ t.setTimeout(300_000)
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh
 const { local } = alpha.place
-const upstream = { pages: 9001, echo: 9002, sockets: 9003 }
+const upstream = { pages: 9001, echo: 9002, sockets: 9003, database: 9004 }
 const at = (name: keyof typeof upstream): string => `http://${local}:${upstream[name]}`
 const big = 8 << 20
 const hello = 'hello from nginx\n'
@@ -49,7 +51,7 @@ await mesh.sees(alpha, 'sockets', ['beta'])
 if (lacks('nginx') === '') await mesh.sees(alpha, 'pages', ['beta'])
 await mesh.until('alpha listens for its callers', async () => {
   const [worker] = (await alpha.admin.ask('status')).workers
-  return worker?.listeners.filter(({ problem }) => problem === '').length === 4
+  return worker?.listeners.filter(({ problem }) => problem === '').length === 5
 })
 
 async function run(program: string, ...words: readonly string[]): Promise<string> {
@@ -152,6 +154,35 @@ t.test('wrk finds no failed request', { skip: lacks('nginx', 'wrk') }, async (t)
   t.match(told, /[1-9][0-9]* requests in/)
   t.notMatch(told, /Socket errors|Non-2xx/)
 })
+
+const halfClosingClient = `
+import socket, struct, sys
+def message(kind, body): return kind + struct.pack('!I', len(body) + 4) + body
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60)
+s.sendall(message(b'', struct.pack('!I', 196608) + b'user\\0postgres\\0\\0'))
+s.sendall(message(b'Q', b"select repeat('x', 3000000) from pg_sleep(0.2)\\0"))
+s.shutdown(socket.SHUT_WR)
+heard = b''
+while piece := s.recv(65536): heard += piece
+assert heard.count(b'x' * 3000000) == 1 and b'SELECT 1' in heard[-40:], heard[-200:]
+print('done')
+`
+t.test(
+  'PostgreSQL answers in full a client that has said all it will say',
+  { skip: lacks('root', 'postgres', 'setpriv', 'python3') },
+  async (t) => {
+    const port = await freePort()
+    const trusts = '127.0.0.6'
+    const server = beta.start('database', [...preparePostgres(t, { port, trusts })])
+    beta.dropManifest('database', { port, address: '127.0.0.1' })
+    await mesh.sees(alpha, 'database', ['beta'])
+    for (let i = 0; i < 5; i++) {
+      const words = ['-c', halfClosingClient, local, String(upstream.database)]
+      t.equal(await run('python3', ...words), 'done\n')
+    }
+    await server.stop(10_000)
+  },
+)
 
 /** A WebSocket of the library `ws`, open. */
 async function open(path = '/'): Promise<WebSocket> {
