@@ -17,8 +17,10 @@ export interface SpliceOwner {
   stillAllowed(): boolean
 }
 
-/** How long one side is waited for when the other has gone for good. */
+/** How long one side is waited for when the other has gone for good, and has been read to its end. */
 const partingMs = 5000
+/** How long it may take to read what the other side has left behind. */
+const slowReaderMs = 300_000
 
 /** One side of a splice. */
 class Side implements ChannelSink {
@@ -29,6 +31,8 @@ class Side implements ChannelSink {
   bytes = 0
   ended = false
   gone = false
+  /** Whether its channel was told that no more comes, and whether all before that is out. */
+  finished: 'no' | 'told' | 'out' = 'no'
 
   constructor(splice: Splice, channel: Channel) {
     this.#splice = splice
@@ -42,10 +46,21 @@ class Side implements ChannelSink {
 
   onEnd(): void {
     this.ended = true
-    this.other.channel.end()
+    this.other.finish()
+  }
+
+  /** Half-closes its channel. */
+  finish(): void {
+    if (this.finished !== 'no') return
+    this.finished = 'told'
+    this.channel.end()
   }
 
   onDrain(): void {
+    if (this.finished === 'told') {
+      this.finished = 'out'
+      this.#splice.sideFinished(this)
+    }
     this.other.channel.resume()
   }
 
@@ -116,10 +131,20 @@ export class Splice implements Watched {
     if (error !== null) this.#over(side === this.#caller ? 'caller-lost' : 'service-lost')
     else if (other.gone) this.#over('clean')
     else {
-      if (!side.ended) other.channel.end()
+      other.finish()
       other.channel.resume()
-      this.deadline = this.#watch.deadlineIn(partingMs)
+      this.#wait(other)
     }
+  }
+
+  /** For the sides: all that was to be written to one of them is out. */
+  sideFinished(side: Side): void {
+    if (side.other.gone) this.#wait(side)
+  }
+
+  /** For the side that is left. */
+  #wait(side: Side): void {
+    this.deadline = this.#watch.deadlineIn(side.finished === 'out' ? partingMs : slowReaderMs)
   }
 
   #over(end: SpliceEnd): void {

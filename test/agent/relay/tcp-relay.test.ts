@@ -167,11 +167,33 @@ t.test('a side that has gone for good is not waited for without end', async (t) 
   const { outcomes, watch } = relayOf(caller, service, clock)
   service.close(null)
   t.ok(caller.ended)
+  caller.drains()
   t.equal(outcomes.length, 0)
   await clock.advance(7000)
   t.ok(caller.aborted)
   t.match(outcomes, [{ reason: 'ok' }])
   t.equal(watch.size, 0)
+})
+
+t.test('a slow reader gets the whole of what a side that is gone has said', async (t) => {
+  for (const reads of [true, false]) {
+    const clock = new FakeClock()
+    const [caller, service] = [new FakeChannel(), new FakeChannel()]
+    relayOf(caller, service, clock)
+    caller.full = true
+    caller.saysEnd()
+    service.says('the last words')
+    service.saysEnd()
+    service.close(null)
+    t.ok(caller.ended)
+    await clock.advance(60_000)
+    t.notOk(caller.aborted, 'it has yet to read them')
+    if (reads) caller.drains()
+    await clock.advance(7000)
+    t.equal(caller.aborted, reads, 'once they are out it is not waited for much longer')
+    await clock.advance(300_000)
+    t.ok(caller.aborted, 'nor without end before')
+  }
 })
 
 t.test('a channel that was gone before the start is an end at once', async (t) => {
