@@ -127,8 +127,12 @@ t.test('from bare machines to a mesh of two, and back', { skip }, async (t) => {
       echo '{ "port": 8080 }' > /etc/mesh.d/orders.json`)
     await reaches(first, 'orders')
     await reaches(second, 'orders')
-    const access = second.shell(
-      "journalctl -u 'mesh-proxy@*' -o cat | grep '\"access\"' | tail -n 1",
+    // The journal has it a moment after the caller has its answer.
+    const lines = "journalctl -u 'mesh-proxy@*' -o cat | grep '\"access\"' || true"
+    const access = await until(
+      'the journal has an access line',
+      () => second.shell(lines).trim().split('\n').at(-1) ?? '',
+      patience,
     )
     t.match(JSON.parse(access), { destination: /service\/orders$/, mtls: true, status: 200 })
   })

@@ -77,13 +77,14 @@ t.test('FarHosts believes a lost host that speaks by itself', async (t) => {
 })
 
 t.test('FarHosts forgets a host that is gone or has moved', async (t) => {
-  const { hosts, clock, asked } = makeHosts()
+  const { hosts, clock, asked, states } = makeHosts()
   hosts.silent(beta, target)
   asked[0]?.(false)
   hosts.apply(known)
   t.ok(hosts.lifeOf(beta).isLost)
   hosts.apply({ beta: { ...beta, address: '10.0.0.9' }, gamma })
   t.equal(clock.pending, 0)
+  t.same(states(), ['far host: answering -> lost', 'far host: lost -> gone'])
   t.notOk(hosts.lifeOf({ ...beta, address: '10.0.0.9' }).isLost)
   hosts.silent(gamma, target)
   hosts.stop()
