@@ -12,8 +12,8 @@ const unavailable: ReadonlySet<string> = new Set([
 const configuration: ReadonlySet<string> = new Set(['directory', 'state-newer'])
 
 /**
- * Codes by meaning; at a first start, a supervisor need not try again after `usage` to `config`, and
- * never after `retired`.
+ * Codes by meaning. `usage` to `config` are of programs that could not start, and a supervisor need not
+ * try again at a first start; it never tries again after `retired`.
  */
 export const exitCodes = {
   ok: 0,

@@ -63,7 +63,7 @@ export class FarHosts implements HostNews {
       if (view !== undefined && keyOf(view) === key) continue
       this.#hosts.delete(key)
       rest(host)
-      if (host.isLost) logger.info({ host: name }, 'far host: lost -> gone')
+      if (host.isLost) this.#parts.logger.info({ host: name }, 'far host: lost -> gone')
     }
   }
 

@@ -30,8 +30,9 @@ export interface SupervisorSettings {
    */
   readonly stages: readonly (readonly Program[])[]
   /**
-   * Exit codes that no restart can mend (bad configuration): everything stops, unless the program
-   * has already served; then what goes on without it matters more, and it is started again.
+   * Exit codes that no restart can mend (bad configuration), of a run that never served, however long
+   * it took to find out: everything stops, unless the program served in a run before; then what goes
+   * on without it matters more, and it is started again.
    */
   readonly finalCodes: readonly number[]
   /** The exit code of a program that is done for good. */
@@ -157,7 +158,9 @@ export class Supervisor {
     const over = (code: number | null, how: Readonly<Record<string, unknown>>): void => {
       post.child = null
       ended.resolve()
-      if (this.#clock.elapsed() - startedAt >= (this.#settings.steadyMs ?? 10_000)) {
+      const isFinal = code !== null && this.#settings.finalCodes.includes(code)
+      const lasted = this.#clock.elapsed() - startedAt >= (this.#settings.steadyMs ?? 10_000)
+      if (lasted && !isFinal) {
         post.hasServed = true
         post.backoff.reset()
       }
@@ -167,7 +170,6 @@ export class Supervisor {
         this.#logger.info({ program: name }, 'program is done')
         return
       }
-      const isFinal = code !== null && this.#settings.finalCodes.includes(code)
       if (isFinal && !post.hasServed && !post.isLate) {
         void this.#stopWith(code)
         return

@@ -85,6 +85,20 @@ t.test('Supervisor ends with everything when no restart can help at the start', 
   t.same(restarts('b'), [])
 })
 
+t.test('Supervisor ends also when that took a program long to find out', async (t) => {
+  const log = join(t.testdir(), 'log')
+  const { ended } = supervise(
+    t,
+    [
+      shell('a', staying(log, 'a')),
+      shell('b', `while ! [ -e ${log} ]; do sleep 0.02; done; exit 78`),
+    ],
+    { steadyMs: 0 },
+  )
+  t.equal(await ended, 78)
+  t.same(linesOf(log), ['a', 'a ends'])
+})
+
 t.test('Supervisor keeps what serves when another program cannot start any more', async (t) => {
   const directory = t.testdir()
   const [log, flag] = [join(directory, 'log'), join(directory, 'flag')]
