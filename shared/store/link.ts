@@ -7,13 +7,13 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
-import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { KeyValue } from './key-value.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
 import { OwnSockets } from './own-sockets.ts'
-import type { SessionSettings } from './session.ts'
+import type { SessionSettings, SessionStore } from './session.ts'
 import { Session } from './session.ts'
 import { LiveView } from './view.ts'
 import type { StoreChange, StoreView, ViewKeeper } from './view.ts'
@@ -27,7 +27,7 @@ export type LinkState =
 /** Collaborators of a link. */
 export interface StoreLinkParts {
   /** Makes the client of one session, with the credential valid now. May reject. */
-  readonly connect: () => Promise<KeyValue>
+  readonly connect: () => Promise<SessionStore & Pick<KeyValue, 'close'>>
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -46,9 +46,14 @@ export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs'> {
 /** Of the first wait after a loss, of every later one, and of the wait for an answer at first. */
 const quickMs = { first: 250, last: 2000, patience: 1500 }
 /** The same for each entry of the view: a thousand hosts that come back together list them all. */
-const perEntryMs = { first: 0.2, last: 0.5, patience: 0.2 }
+const perEntryMs = { first: 0.5, last: 1.5, patience: 0.2 }
 const longestMs = 20_000
 const longestPatienceMs = 5000
+/**
+ * Of a link that has not yet lasted: it has nothing to lose but time, and a thousand hosts may start at
+ * once, when each that gave up early would ask everything again and make it worse.
+ */
+const coldPatienceMs = { first: 5000, last: 20_000 }
 
 /**
  * How fast a store that is away is tried again. A small mesh is whole again within seconds; a large
@@ -56,6 +61,10 @@ const longestPatienceMs = 5000
  */
 class Pace {
   readonly #view: StoreView
+  /** Whether a session has ever lived for as long as its lease does without it. */
+  hasLasted = false
+  /** Whether the last one ended because an answer was late: the store is there, and has too much to do. */
+  isLate = false
 
   constructor(view: StoreView) {
     this.#view = view
@@ -66,7 +75,7 @@ class Pace {
   }
 
   get lastMs(): number {
-    return this.#scale('last')
+    return this.isLate && !this.hasLasted ? longestMs : this.#scale('last')
   }
 
   /**
@@ -74,8 +83,11 @@ class Pace {
    * cable hangs, while the next one would answer. Longer after several failures: it may be slow.
    */
   patienceMs(failures: number): number {
-    const extra = this.#view.entries.size * perEntryMs.patience
     const doublings = Math.floor(failures / 2)
+    if (!this.hasLasted) {
+      return Math.min(coldPatienceMs.last, coldPatienceMs.first * 2 ** doublings)
+    }
+    const extra = this.#view.entries.size * perEntryMs.patience
     return Math.min(longestPatienceMs, quickMs.patience * 2 ** doublings) + extra
   }
 
@@ -207,6 +219,8 @@ export class StoreLink {
       const reason = await this.#runSession(stopping, failures)
       const wasReady = this.#state.kind === 'connected'
       this.#become({ kind: 'away', since: clock.now(), reason: reason.message })
+      this.#pace.hasLasted ||= wasReady && clock.elapsed() - startedAt > this.#settings.leaseTtlMs
+      this.#pace.isLate = reason instanceof MeshError && reason.code === 'store-timeout'
       failures = wasReady ? 0 : failures + 1
       if (wasReady && clock.elapsed() - startedAt > pace.lastMs) backoff.reset()
       await sleep(clock, backoff.nextMs(), this.#wake.signal)
@@ -215,7 +229,8 @@ export class StoreLink {
 
   async #runSession(stopping: AbortSignal, failures: number): Promise<Error> {
     const { connect, clock, random, logger } = this.#parts
-    let store: KeyValue
+    const patienceMs = this.#pace.patienceMs(failures)
+    let store: Awaited<ReturnType<typeof connect>>
     try {
       store = await connect()
     } catch (error) {
@@ -241,7 +256,7 @@ export class StoreLink {
             logger.error({ key, problem }, 'store: this host may not publish a key'),
         },
       },
-      { ...this.#settings, patienceMs: this.#pace.patienceMs(failures) },
+      { ...this.#settings, patienceMs },
     )
     this.#session = session
     try {

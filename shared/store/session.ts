@@ -22,9 +22,15 @@ export interface SessionListener {
   onRefused(key: string, problem: string): void
 }
 
+/** What a session asks of a store. */
+export type SessionStore = Pick<
+  KeyValue,
+  'list' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
+>
+
 /** Collaborators of a session. */
 export interface SessionParts {
-  readonly store: KeyValue
+  readonly store: SessionStore
   readonly view: ViewKeeper
   readonly own: OwnKeys
   readonly clock: Clock
@@ -112,7 +118,7 @@ export class Session {
 
   /** Renews the lease, and asks the watch for a sign of life each time. */
   async #keepAlive(lease: LeaseId): Promise<void> {
-    const { store, clock, random, own } = this.#parts
+    const { clock, random, own } = this.#parts
     const { leaseTtlMs } = this.#settings
     const { signal } = this.#ending
     let retryAt = clock.elapsed() + leaseTtlMs
@@ -127,11 +133,24 @@ export class Session {
       }
       this.#heard = false
       this.#watch?.requestProgress()
-      await store.keepAlive(lease, { signal, timeoutMs: leaseTtlMs / 5 })
+      await this.#renew(lease)
       if (clock.elapsed() < retryAt) continue
       retryAt = clock.elapsed() + leaseTtlMs
       own.retryRefused()
       await this.#write()
+    }
+  }
+
+  /** A server that is late and yet tells of changes is busy, not gone: it is asked once more. */
+  async #renew(lease: LeaseId): Promise<void> {
+    const { store } = this.#parts
+    const options = { signal: this.#ending.signal, timeoutMs: this.#settings.leaseTtlMs / 5 }
+    try {
+      await store.keepAlive(lease, options)
+    } catch (error) {
+      const isLate = error instanceof MeshError && error.code === 'store-timeout'
+      if (!isLate || !this.#heard) throw error
+      await store.keepAlive(lease, options)
     }
   }
 

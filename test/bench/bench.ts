@@ -35,6 +35,10 @@ export interface Contender {
 export interface BenchSettings {
   readonly seconds: number
   readonly rounds: number
+  /** Simulated hosts of `scale`. */
+  readonly hosts: number
+  /** Services that are known in `propagate`. */
+  readonly services: number
   /** Where CPU profiles of the mesh go; null for none. */
   readonly profile: string | null
   readonly say: (line: string) => void

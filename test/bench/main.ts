@@ -1,4 +1,7 @@
-/** Owns the command line of the benches: `npm run bench -- <name…> [--json] [--profile dir]`. */
+/**
+ * Owns the command line of the benches: `npm run bench -- <name…> [--json] [--profile dir]`.
+ * `--hosts` and `--services` make the fleet of `scale` and the mesh of `propagate` smaller, to try them.
+ */
 
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -44,6 +47,8 @@ const { values, positionals } = parseArgs({
     profile: { type: 'string' },
     seconds: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '3' },
+    hosts: { type: 'string', default: '1000' },
+    services: { type: 'string', default: '1000' },
   },
 })
 const names = positionals.length > 0 ? positionals : Object.keys(scenarios)
@@ -59,6 +64,8 @@ if (profile !== null) mkdirSync(profile, { recursive: true })
 const bench = new Bench({
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
+  hosts: Number(values.hosts),
+  services: Number(values.services),
   profile,
   say: (line) => void process.stderr.write(`${line}\n`),
 })

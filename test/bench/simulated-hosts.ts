@@ -5,10 +5,10 @@
  * one argument is its settings, JSON.
  */
 
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import { openEtcd } from '#shared/store/etcd.ts'
 import type { Listing, StoreEvent } from '#shared/store/key-value.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
@@ -22,6 +22,7 @@ import {
   type SimulatedReport,
   type SimulatedSettings,
 } from './simulation.ts'
+import { openThinStore } from './thin-store.ts'
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as SimulatedSettings
 const { first, count, hosts, instances, endpoint } = settings
@@ -71,6 +72,9 @@ interface Host {
   weight: number
 }
 
+/** Sessions that have ended, by what ended them. */
+const ended: Record<string, number> = {}
+
 function makeHost(index: number): Host {
   const view = new Revisions()
   const parts = { clock: systemClock, random: systemRandom }
@@ -78,11 +82,14 @@ function makeHost(index: number): Host {
     {
       ...parts,
       logger: createLogger({ name: 'simulated', level: 'silent' }),
-      connect: async () => openEtcd(parts, { endpoints: [endpoint] }),
+      connect: async () => openThinStore(endpoint),
       view,
     },
     { prefix: meshPrefix, leaseTtlMs },
   )
+  link.onState((state) => {
+    if (state.kind === 'away') ended[state.reason] = (ended[state.reason] ?? 0) + 1
+  })
   const host = { index, link, view, weight: 100 }
   publish(host)
   return host
@@ -100,7 +107,12 @@ function publish({ index, link, weight }: Host): void {
 
 const all = Array.from({ length: count }, (_, i) => makeHost(first + i))
 
+const loop = monitorEventLoopDelay()
+loop.enable()
+
 function report(): SimulatedReport {
+  const busyMs = Math.round(loop.max / 1e6)
+  loop.reset()
   const sums = all.map(({ view }) => sumOf(view.of))
   const known = all.map(({ view }) =>
     view.of.reduce((sum, revision) => sum + (revision > 0 ? 1 : 0), 0),
@@ -109,6 +121,8 @@ function report(): SimulatedReport {
     connected: all.filter(({ link }) => link.state.kind === 'connected').length,
     known: Math.min(...known),
     sums: [...new Set(sums)],
+    ended,
+    busyMs,
   }
 }
 
@@ -116,7 +130,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line) as SimulatedOrder
   switch (order.kind) {
     case 'join':
-      for (const { link } of all) link.start()
+      for (const [i, { link }] of all.entries()) {
+        setTimeout(() => link.start(), (order.withinMs * i) / all.length)
+      }
       break
     case 'change': {
       for (let i = 0; i < order.count; i++) {

@@ -26,7 +26,8 @@ export interface SimulatedSettings extends Fleet {
 
 /** What it is told. */
 export type SimulatedOrder =
-  | { readonly kind: 'join' }
+  /** All of them start, evenly over this time. */
+  | { readonly kind: 'join'; readonly withinMs: number }
   /** So many hosts, drawn at random, change one record each. */
   | { readonly kind: 'change'; readonly count: number }
   /** Asks for a report. */
@@ -40,6 +41,10 @@ export interface SimulatedReport {
   readonly known: number
   /** What hosts know, each different knowledge once; see `sumOf`. */
   readonly sums: readonly number[]
+  /** How many sessions have ended so far, by what ended them. */
+  readonly ended: Readonly<Record<string, number>>
+  /** Longest time for which a program was too busy to hear, since the last report, milliseconds. */
+  readonly busyMs: number
 }
 
 /** The service of a host's instance: each service has its instances on different hosts. */
@@ -96,6 +101,8 @@ export class Simulation {
       connected: reports.reduce((sum, { connected }) => sum + connected, 0),
       known: Math.min(...reports.map(({ known }) => known)),
       sums: [...new Set(reports.flatMap(({ sums }) => sums))],
+      ended: addedUp(reports.map(({ ended }) => ended)),
+      busyMs: Math.max(...reports.map(({ busyMs }) => busyMs)),
     }
   }
 
@@ -103,6 +110,16 @@ export class Simulation {
   async stop(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.stop()))
   }
+}
+
+function addedUp(
+  counts: readonly Readonly<Record<string, number>>[],
+): Readonly<Record<string, number>> {
+  const sum: Record<string, number> = {}
+  for (const [reason, count] of counts.flatMap(Object.entries<number>)) {
+    sum[reason] = (sum[reason] ?? 0) + count
+  }
+  return sum
 }
 
 class Program {

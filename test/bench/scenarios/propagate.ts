@@ -15,7 +15,6 @@ import type { Result } from '#test/bench/result.ts'
 import { call } from '#test/support/callers.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 
-const known = 1000
 const drops = 60
 /** GOALS: milliseconds. */
 const goals = { far: 500, own: 300 } as const
@@ -26,7 +25,7 @@ export async function propagate(bench: Bench): Promise<Result[]> {
   // Every service has an address of its own on the one port.
   await new Promise<void>((resolve) => origin.listen(0, '0.0.0.0', resolve))
   const { port } = origin.address() as AddressInfo
-  const { profile } = bench.settings
+  const { profile, services: known } = bench.settings
   const environment = {
     ...thisMachine.environment,
     ...(profile === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` }),
@@ -58,8 +57,8 @@ export async function propagate(bench: Bench): Promise<Result[]> {
       await sleep(1000)
     }
     bench.settings.say(`dropping ${drops} manifests`)
-    const far = await measure(callee, caller, port, 'far')
-    const own = await measure(callee, callee, port, 'own')
+    const far = await measure(callee, caller, { port, known, kind: 'far' })
+    const own = await measure(callee, callee, { port, known, kind: 'own' })
     return [
       row(`p99 until answered through another host, ms, ${known} services`, far, 0.99, goals.far),
       row('median of the same, ms', far, 0.5, goals.far),
@@ -76,9 +75,9 @@ export async function propagate(bench: Bench): Promise<Result[]> {
 async function measure(
   callee: DemoHost,
   at: DemoHost,
-  port: number,
-  kind: string,
+  settings: { readonly port: number; readonly known: number; readonly kind: string },
 ): Promise<readonly number[]> {
+  const { port, known, kind } = settings
   const times: number[] = []
   for (let i = 0; i < drops; i++) {
     const name = `${kind}-${i}`

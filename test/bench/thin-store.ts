@@ -1,0 +1,372 @@
+/**
+ * Owns a client of etcd that is as cheap as can be: gRPC's framing and the few messages of a session
+ * by hand, and of records only their keys and revisions. A thousand simulated hosts on one machine
+ * leave no room for more. What no session asks for is not here.
+ */
+
+import { connect, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type {
+  CallOptions,
+  Entry,
+  KeyValue,
+  LeaseId,
+  Operation,
+  StoreEvent,
+  WatchSink,
+} from '#shared/store/key-value.ts'
+import type { SessionStore } from '#shared/store/session.ts'
+
+const kv = '/etcdserverpb.KV/'
+const lease = '/etcdserverpb.Lease/'
+const pageSize = 1000
+const patienceMs = 5000
+
+/** Opens a client. */
+export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close'> {
+  const session = connect(url)
+  session.on('error', () => {})
+  session.setTimeout(0)
+  const call = (path: string, message: Buffer, options: CallOptions = {}): Promise<Buffer> =>
+    unary(session, path, message, options)
+  return {
+    async list(prefix, options = {}) {
+      const entries: Entry[] = []
+      let from = Buffer.from(prefix)
+      const end = endOf(prefix)
+      let revision = options.revision ?? 0
+      for (;;) {
+        const request = [
+          ...bytes(1, from),
+          ...bytes(2, end),
+          ...number(3, pageSize),
+          ...number(4, revision),
+        ]
+        const page = new Listed(await call(`${kv}Range`, Buffer.concat(request), options))
+        if (revision === 0) revision = page.revision
+        entries.push(...page.entries)
+        const last = page.entries.at(-1)
+        if (!page.more || last === undefined) return { revision, entries }
+        from = Buffer.from(`${last.key}\0`)
+      }
+    },
+    watch: (prefix, fromRevision, sink) => new ThinWatch(session, prefix, fromRevision, sink),
+    async grantLease(ttlMs, options) {
+      const answer = await call(
+        `${lease}LeaseGrant`,
+        Buffer.concat(number(1, ttlMs / 1000)),
+        options,
+      )
+      return { lease: String(varintOf(answer, 2)) as LeaseId, ttlMs }
+    },
+    async keepAlive(id, options) {
+      const answer = await call(
+        `${lease}LeaseKeepAlive`,
+        Buffer.concat(number(1, BigInt(id))),
+        options,
+      )
+      const seconds = Number(varintOf(answer, 3))
+      if (seconds > 0) return { ttlMs: seconds * 1000 }
+      throw new MeshError('the lease is gone', { code: 'store-lease-not-found' })
+    },
+    async revokeLease(id, options) {
+      await call(`${lease}LeaseRevoke`, Buffer.concat(number(1, BigInt(id))), options)
+    },
+    async transact({ success }, options) {
+      const steps = success.flatMap((step) => bytes(2, Buffer.concat(operation(step))))
+      const answer = await call(`${kv}Txn`, Buffer.concat(steps), options)
+      return { revision: revisionOf(answer), succeeded: true, results: [] }
+    },
+    close: () => session.destroy(),
+  }
+}
+
+/** A watch: see `KeyValue`. */
+class ThinWatch {
+  readonly #stream: ClientHttp2Stream
+  #over = false
+
+  constructor(session: ClientHttp2Session, prefix: string, fromRevision: number, sink: WatchSink) {
+    this.#stream = open(session, '/etcdserverpb.Watch/Watch')
+    const create = [
+      ...bytes(1, Buffer.from(prefix)),
+      ...bytes(2, endOf(prefix)),
+      ...number(3, fromRevision),
+    ]
+    this.#stream.write(framed(Buffer.concat(bytes(1, Buffer.concat(create)))))
+    const end = (error: unknown): void => {
+      if (this.#over) return
+      this.cancel()
+      sink.onEnd(error as Error)
+    }
+    messagesOf(this.#stream, (message) => {
+      const heard = Watched.of(message)
+      if (this.#over) return
+      if (heard.isCancelled) end(new MeshError('compacted', { code: 'store-compacted' }))
+      else if (heard.events.length > 0) sink.onEvents(heard.events)
+      else sink.onProgress()
+    })
+    this.#stream.on('error', (error: Error) => end(away(error.message)))
+    this.#stream.on('close', () => end(away('the watch has ended')))
+  }
+
+  requestProgress(): void {
+    if (!this.#over) this.#stream.write(framed(Buffer.concat(bytes(3, Buffer.alloc(0)))))
+  }
+
+  cancel(): void {
+    this.#over = true
+    this.#stream.destroy()
+  }
+}
+
+// ---- gRPC
+
+function open(session: ClientHttp2Session, path: string): ClientHttp2Stream {
+  if (session.destroyed) throw away('the connection has ended')
+  return session.request({
+    ':method': 'POST',
+    ':path': path,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  })
+}
+
+async function unary(
+  session: ClientHttp2Session,
+  path: string,
+  message: Buffer,
+  { timeoutMs = patienceMs, signal }: CallOptions,
+): Promise<Buffer> {
+  signal?.throwIfAborted()
+  const stream = open(session, path)
+  return new Promise((resolve, reject) => {
+    const giveUp = (error: MeshError): void => {
+      reject(error)
+      stream.destroy()
+    }
+    const abort = (): void => giveUp(away('given up'))
+    const late = new MeshError(`no answer to ${path} in time`, {
+      code: 'store-timeout',
+      retry: true,
+    })
+    const timer = setTimeout(() => giveUp(late), timeoutMs)
+    signal?.addEventListener('abort', abort)
+    messagesOf(stream, (answer) => {
+      resolve(answer)
+      // A renewal's stream is open for more of them.
+      stream.end()
+    })
+    stream.on('trailers', (trailers) =>
+      reject(away(String(trailers['grpc-message'] ?? 'no answer'))),
+    )
+    stream.on('error', (error) => reject(away(error.message)))
+    stream.on('close', () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+      reject(away('no answer'))
+    })
+    stream.end(framed(message))
+  })
+}
+
+function away(message: string): MeshError {
+  return new MeshError(message, { code: 'store-unavailable', retry: true })
+}
+
+const prefixBytes = 5
+
+function framed(message: Buffer): Buffer {
+  const frame = Buffer.alloc(prefixBytes + message.length)
+  frame.writeUInt32BE(message.length, 1)
+  message.copy(frame, prefixBytes)
+  return frame
+}
+
+/** Calls back with each message of a stream. */
+function messagesOf(stream: ClientHttp2Stream, onMessage: (message: Buffer) => void): void {
+  let rest: Buffer = Buffer.alloc(0)
+  stream.on('data', (chunk: Buffer) => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    while (rest.length >= prefixBytes) {
+      const end = prefixBytes + rest.readUInt32BE(1)
+      if (rest.length < end) return
+      onMessage(rest.subarray(prefixBytes, end))
+      rest = rest.subarray(end)
+    }
+  })
+}
+
+// ---- protobuf, written
+
+function varint(value: number | bigint): Buffer {
+  const octets: number[] = []
+  let rest = BigInt(value)
+  do {
+    octets.push(Number(rest & 0x7fn) | (rest > 0x7fn ? 0x80 : 0))
+    rest >>= 7n
+  } while (rest > 0n)
+  return Buffer.from(octets)
+}
+
+function number(field: number, value: number | bigint): readonly Buffer[] {
+  return [varint(field << 3), varint(value)]
+}
+
+function bytes(field: number, value: Buffer): readonly Buffer[] {
+  return [varint((field << 3) | 2), varint(value.length), value]
+}
+
+function operation(step: Operation): readonly Buffer[] {
+  const key = bytes(1, Buffer.from(step.key))
+  switch (step.kind) {
+    case 'put': {
+      const value = bytes(2, Buffer.from(step.value))
+      return bytes(2, Buffer.concat([...key, ...value, ...number(3, BigInt(step.lease ?? 0))]))
+    }
+    case 'delete':
+      return bytes(3, Buffer.concat(key))
+    case 'get':
+      return bytes(1, Buffer.concat(key))
+  }
+}
+
+function endOf(prefix: string): Buffer {
+  const end = Buffer.from(prefix)
+  end[end.length - 1] = (end.at(-1) ?? 0) + 1
+  return end
+}
+
+// ---- protobuf, read
+
+/** Goes through the fields of a message. */
+class Reader {
+  readonly #message: Buffer
+  #at: number
+  readonly #end: number
+  /** Of the field that was read last. */
+  field = 0
+  value = 0
+  from = 0
+  to = 0
+
+  constructor(message: Buffer, from = 0, to = message.length) {
+    this.#message = message
+    this.#at = from
+    this.#end = to
+  }
+
+  next(): boolean {
+    if (this.#at >= this.#end) return false
+    const tag = this.#varint()
+    this.field = tag >>> 3
+    this.value = this.#varint()
+    if ((tag & 7) === 2) {
+      this.from = this.#at
+      this.to = this.#at += this.value
+    }
+    return true
+  }
+
+  #varint(): number {
+    let value = 0
+    for (let scale = 1; ; scale *= 128) {
+      const octet = this.#message[this.#at++] ?? 0
+      value += (octet & 0x7f) * scale
+      if (octet < 0x80) return value
+    }
+  }
+}
+
+function varintOf(message: Buffer, field: number): bigint {
+  for (let at = 0; at < message.length;) {
+    const read = (): bigint => {
+      let value = 0n
+      for (let shift = 0n; ; shift += 7n) {
+        const octet = message[at++] ?? 0
+        value |= BigInt(octet & 0x7f) << shift
+        if (octet < 0x80) return value
+      }
+    }
+    const tag = Number(read())
+    const value = read()
+    if (tag >> 3 === field) return value
+    if ((tag & 7) === 2) at += Number(value)
+  }
+  return 0n
+}
+
+/** Of the header, the first field of every answer. */
+function revisionOf(message: Buffer): number {
+  const answer = new Reader(message)
+  while (answer.next()) {
+    if (answer.field !== 1) continue
+    const header = new Reader(message, answer.from, answer.to)
+    while (header.next()) if (header.field === 3) return header.value
+  }
+  return 0
+}
+
+/** A record's key and revision; nobody asks a simulated host for the rest. */
+function entryAt(message: Buffer, from: number, to: number): Entry {
+  const record = new Reader(message, from, to)
+  let [key, modRevision] = ['', 0]
+  while (record.next()) {
+    if (record.field === 1) key = message.toString('latin1', record.from, record.to)
+    else if (record.field === 3) modRevision = record.value
+  }
+  return { key, value: '', createRevision: 0, modRevision, version: 0, lease: null }
+}
+
+class Listed {
+  readonly revision: number
+  readonly entries: Entry[] = []
+  more = false
+
+  constructor(message: Buffer) {
+    this.revision = revisionOf(message)
+    const answer = new Reader(message)
+    while (answer.next()) {
+      if (answer.field === 2) this.entries.push(entryAt(message, answer.from, answer.to))
+      else if (answer.field === 3) this.more = answer.value === 1
+    }
+  }
+}
+
+class Watched {
+  readonly events: StoreEvent[] = []
+  isCancelled = false
+
+  /** What a message says; every watch of one store is told the same, so each is read once. */
+  static of(message: Buffer): Watched {
+    if (this.#last !== null && this.#lastMessage.equals(message)) return this.#last
+    const watched = new Watched(message)
+    this.#lastMessage = Buffer.from(message)
+    this.#last = watched
+    return watched
+  }
+
+  static #lastMessage: Buffer = Buffer.alloc(0)
+  static #last: Watched | null = null
+
+  constructor(message: Buffer) {
+    const answer = new Reader(message)
+    while (answer.next()) {
+      if (answer.field === 4) this.isCancelled = answer.value === 1
+      else if (answer.field === 11) this.#add(message, answer.from, answer.to)
+    }
+  }
+
+  #add(message: Buffer, from: number, to: number): void {
+    const event = new Reader(message, from, to)
+    let isDelete = false
+    let entry: Entry | null = null
+    while (event.next()) {
+      if (event.field === 1) isDelete = event.value === 1
+      else if (event.field === 2) entry = entryAt(message, event.from, event.to)
+    }
+    if (entry === null) return
+    const { key, modRevision } = entry
+    this.events.push(isDelete ? { kind: 'delete', key, modRevision } : { kind: 'put', entry })
+  }
+}

@@ -1,0 +1,109 @@
+/** How long a link waits for a store, and when it takes one for gone; by a store that a test plays. */
+
+import t from 'tap'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { createLogger } from '#shared/logging/logger.ts'
+import type { LeaseId, WatchSink } from '#shared/store/key-value.ts'
+import { StoreLink } from '#shared/store/link.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+
+const leaseTtlMs = 15_000
+const late = new MeshError('no answer', { code: 'store-timeout', retry: true })
+const away = new MeshError('no connection', { code: 'store-unavailable', retry: true })
+
+/** A link and the store it asks, whose answers are set by hand. */
+function playedLink() {
+  const clock = new FakeClock()
+  const store = {
+    isThere: true,
+    /** The next renewals fail so. */
+    failures: [] as MeshError[],
+    renewals: 0,
+    /** How long each listing was waited for. */
+    patience: [] as (number | undefined)[],
+    isHeard: true,
+  }
+  let watching: WatchSink | null = null
+  const link = new StoreLink(
+    {
+      clock,
+      random: { fraction: () => 0.5, bytes: (size) => Buffer.alloc(size) },
+      logger: createLogger({ name: 'test', level: 'silent' }),
+      connect: async () => ({
+        async list(_prefix, options = {}) {
+          store.patience.push(options.timeoutMs)
+          if (!store.isThere) throw away
+          return { revision: 1, entries: [] }
+        },
+        watch(_prefix, _from, sink) {
+          watching = sink
+          return {
+            requestProgress: () => {
+              if (store.isHeard) watching?.onProgress()
+            },
+            cancel: () => (watching = null),
+          }
+        },
+        grantLease: async (ttlMs) => ({ lease: '1' as LeaseId, ttlMs }),
+        async keepAlive() {
+          store.renewals += 1
+          const failure = store.failures.shift()
+          if (failure !== undefined) throw failure
+          return { ttlMs: leaseTtlMs }
+        },
+        transact: async () => ({ revision: 1, succeeded: true, results: [] }),
+        revokeLease: async () => {},
+        close: () => {},
+      }),
+    },
+    { prefix: '/mesh/v1/', leaseTtlMs },
+  )
+  const losses: string[] = []
+  link.onState((state) => {
+    if (state.kind === 'away') losses.push(state.reason)
+  })
+  link.start()
+  return { clock, store, link, losses }
+}
+
+t.test('a renewal that is late is asked once more of a store that is heard', async (t) => {
+  const { clock, store, link, losses } = playedLink()
+  await clock.advance(0)
+  store.failures.push(late)
+  await clock.advance(5000)
+  t.equal(store.renewals, 2)
+  t.strictSame(losses, [])
+  store.failures.push(late, late)
+  await clock.advance(5000)
+  t.strictSame(losses, ['no answer'])
+  await link.stop({ withdraw: false })
+})
+
+t.test('a store that says nothing at all is gone with the first late renewal', async (t) => {
+  const { clock, store, link, losses } = playedLink()
+  await clock.advance(0)
+  store.isHeard = false
+  store.failures.push(late)
+  await clock.advance(4600)
+  t.equal(store.renewals, 1)
+  t.strictSame(losses, ['no answer'])
+  await link.stop({ withdraw: false })
+})
+
+t.test('a link that has lasted gives up a silent store soon, a new one is patient', async (t) => {
+  const { clock, store, link } = playedLink()
+  await clock.advance(0)
+  t.strictSame(store.patience, [5000])
+  store.failures.push(away)
+  await clock.advance(5000)
+  await clock.advance(1000)
+  t.strictSame(store.patience, [5000, 5000], 'its session has not lived for long')
+  t.equal(link.state.kind, 'connected')
+  await clock.advance(20_000)
+  store.failures.push(away)
+  store.isThere = false
+  await clock.advance(20_000)
+  t.ok(store.patience.length > 6)
+  t.strictSame(store.patience.slice(2, 6), [1500, 1500, 3000, 3000])
+  await link.stop({ withdraw: false })
+})
