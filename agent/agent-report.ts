@@ -67,7 +67,10 @@ export interface AgentReportParts {
   readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation' | 'openTo'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
   readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs' | 'wanted'>
-  readonly interception: Pick<Interception, 'status' | 'plan' | 'plaintext' | 'explain'>
+  readonly interception: Pick<
+    Interception,
+    'status' | 'plan' | 'counts' | 'explain' | 'isConfining'
+  >
   readonly lifts: Pick<CaptureLifts, 'whole' | 'bypasses'>
   /** How many DNS questions ended how. */
   readonly dns: () => ReadonlyMap<DnsOutcome, number>
@@ -197,6 +200,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         inbound,
       })),
       destinations: status.kind === 'on' ? (plan?.state.destinations.length ?? 0) : 0,
+      egress: interception.isConfining ? 'registry-only' : 'allow-any',
       problems: plan?.problems ?? [],
       lifted: lifts.whole,
       bypasses: lifts.bypasses,
@@ -313,7 +317,7 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   async metricsText(): Promise<string> {
     const { series, carried } = await this.#parts.hub.collect()
-    const plaintext = await this.#plaintextSeries()
+    const capture = await this.#captureSeries()
     return renderMetrics(Object.values(agentMetrics), [
       ...series,
       ...Array.from(carried ?? [], ([service, value]) => ({
@@ -322,7 +326,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         value,
       })),
       ...this.#ownSeries(),
-      ...plaintext,
+      ...capture,
     ])
   }
 
@@ -427,13 +431,16 @@ export class AgentReport implements AdminSource, MetricsSource {
     return identity === 'host' ? hostId(trustDomain, host) : serviceId(trustDomain, identity)
   }
 
-  async #plaintextSeries(): Promise<readonly MetricSeries[]> {
-    const counts = await this.#parts.interception.plaintext()
-    return [...counts].map(([service, value]) => ({
-      metric: agentMetrics.plaintext.name,
-      labels: { service },
-      value,
-    }))
+  /** What the kernel counts by itself. */
+  async #captureSeries(): Promise<readonly MetricSeries[]> {
+    const { plaintext, egressRefused } = await this.#parts.interception.counts()
+    const counts = [
+      [agentMetrics.plaintext.name, plaintext],
+      [agentMetrics.egressRefused.name, egressRefused],
+    ] as const
+    return counts.flatMap(([metric, seen]) =>
+      [...seen].map(([service, value]) => ({ metric, labels: { service }, value })),
+    )
   }
 
   /** Until its first certificate ends a host needs nobody; what it has to know is on its disk. */

@@ -46,6 +46,7 @@ export const configKeys: readonly (readonly [
   ['listen.dns', 'restart', ({ listen }) => listen.dns],
   ['systemDns', 'restart', ({ systemDns }) => systemDns],
   ['capture', 'restart', ({ capture }) => capture.wish],
+  ['egress', 'restart', ({ capture }) => capture.egress],
   ['captureExclude', 'restart', ({ capture }) => capture.exclude],
   ['capturePorts', 'stop', ({ capture }) => capture.firstPort],
   ['listen.tunnel', 'upgrade', ({ listen }) => listen.tunnel],

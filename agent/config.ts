@@ -51,6 +51,8 @@ export interface CaptureConfig {
   readonly wish: 'on' | 'off' | null
   /** The first of 3,000 ports at which captured connections arrive. */
   readonly firstPort: number
+  /** What known callers may reach outside the mesh. */
+  readonly egress: 'allow-any' | 'registry-only'
   readonly exclude: {
     readonly ports: readonly number[]
     /** Addresses or ranges, `10.0.0.0/8`. */
@@ -239,6 +241,11 @@ export const agentConfigSchema = Type.Object(
       description: 'first of the 3000 ports at which captured connections arrive',
       default: 17_000,
     }),
+    egress: Type.Enum(['allow-any', 'registry-only'], {
+      description:
+        'what services of this host may reach outside it: anything, or only what the mesh knows and captureExclude names',
+      default: 'allow-any',
+    }),
     captureExclude: Type.Object(
       {
         ports: Type.Array(Type.Integer({ minimum: 1, maximum: 65_535 }), {
@@ -405,6 +412,7 @@ export function readAgentConfig(
       capture: {
         wish: raw.capture ?? null,
         firstPort: raw.capturePorts,
+        egress: egressOf(raw, report),
         exclude: {
           ...raw.captureExclude,
           addresses: excludedAddresses(raw.captureExclude.addresses, report),
@@ -419,6 +427,24 @@ export function readAgentConfig(
       limits: raw.limits,
     }
   })
+}
+
+/** Nobody is confined by rules that are not there. */
+function egressOf(
+  {
+    capture,
+    egress,
+  }: { readonly capture?: 'on' | 'off'; readonly egress: CaptureConfig['egress'] },
+  report: Report,
+): CaptureConfig['egress'] {
+  if (egress === 'registry-only' && capture === 'off') {
+    report('/egress', {
+      rule: 'needs-capture',
+      message: 'egress cannot be registry-only while capture is off',
+      hint: 'remove "capture": "off", or set egress to allow-any',
+    })
+  }
+  return egress
 }
 
 function userServices(

@@ -82,6 +82,7 @@ function render(facts: CaptureReport, nowMs: number): string {
     pairs([
       ['capture', kind === 'on' ? 'on' : `${kind}${since}: ${reason}`],
       ['addresses', `${destinations} lead into the mesh`],
+      ['egress', facts.egress],
       ...problems.map((one): [string, string] => ['not captured', one]),
     ]),
     table(

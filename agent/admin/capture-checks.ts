@@ -41,6 +41,20 @@ export const captureChecks: readonly Check[] = [
     },
   },
   {
+    name: 'egress',
+    judge: ({ status: { capture: facts } }) => {
+      if (facts.egress === 'allow-any') return ok('services here may reach anything')
+      return facts.kind === 'on'
+        ? ok('services here reach only what the mesh knows')
+        : bad(
+            'failed',
+            'egress is registry-only, but services here reach anything: nothing is captured',
+            facts.reason,
+            'see the check capture',
+          )
+    },
+  },
+  {
     name: 'intercepts',
     judge: ({ status: { capture: facts } }) =>
       facts.problems.length === 0

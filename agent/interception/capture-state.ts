@@ -29,6 +29,8 @@ export interface TableShape {
   readonly callerPorts: PortRange
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
+  /** Callers are confined to the registry and to this. @default they reach anything */
+  readonly confines?: LeftAlone
 }
 
 /** An IP address in its canonical spelling, and a TCP port. */
@@ -37,10 +39,23 @@ export interface Endpoint {
   readonly port: number
 }
 
-/** A local user, or a unit of systemd, whose connections arrive at a port of its own. */
-export type CallerRule =
-  | { readonly kind: 'user'; readonly user: number; readonly port: number }
-  | { readonly kind: 'unit'; readonly group: UnitGroup; readonly port: number }
+/** How the kernel knows the connections of a local caller. */
+export type CallerMark =
+  | { readonly kind: 'user'; readonly user: number }
+  | { readonly kind: 'unit'; readonly group: UnitGroup }
+
+/** A caller whose connections arrive at a port of its own. */
+export type CallerRule = CallerMark & { readonly port: number }
+
+/** A caller that reaches nothing outside this host but what the registry knows. */
+export type ConfinedRule = CallerMark & { readonly service: string }
+
+/** What confined callers may reach, too: it is left alone altogether. */
+export interface LeftAlone {
+  readonly ports: readonly number[]
+  /** `10.0.0.5` or `10.0.0.0/8`. */
+  readonly addresses: readonly string[]
+}
 
 /** Connections to `address:port` go to the mesh, which knows them by the virtual IP. */
 export interface DestinationRule extends Endpoint {
@@ -75,6 +90,9 @@ export interface CaptureState {
   readonly locks: readonly LockRule[]
   /** Users whose connections are left alone. */
   readonly exemptUsers: readonly number[]
+  readonly confined: readonly ConfinedRule[]
+  /** Real addresses of services: confined callers may go there, captured or not. */
+  readonly registered: readonly Endpoint[]
 }
 
 /** Nothing is captured and nothing locked. */
@@ -86,6 +104,8 @@ export const nothing: CaptureState = {
   answers: [],
   locks: [],
   exemptUsers: [],
+  confined: [],
+  registered: [],
 }
 
 /** Whether connections are captured. */

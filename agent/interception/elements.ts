@@ -5,7 +5,7 @@
 
 import { isIPv4 } from 'node:net'
 import { tableName, type CaptureState, type Endpoint } from './capture-state.ts'
-import { isMap, setTypes, type SetName } from './ruleset.ts'
+import { isCounted, isMap, isOfGroups, setTypes, type SetName } from './ruleset.ts'
 
 /** Per set, its keys with their values; the value of a plain set's key is empty. */
 export type Elements = Readonly<Record<SetName, ReadonlyMap<string, string>>>
@@ -22,7 +22,7 @@ export function noElements(): Record<SetName, Map<string, string>> {
 export function elementsOf(state: CaptureState): Elements {
   const sets = noElements()
   const keyed = (
-    name: 'destinations' | 'denied' | 'dialled' | 'answered' | 'answerers',
+    name: 'destinations' | 'denied' | 'dialled' | 'answered' | 'answerers' | 'registered',
     at: Endpoint,
   ) => sets[`${name}${isIPv4(at.address) ? '4' : '6'}`]
   const key = ({ address, port }: Endpoint): string => `${address} . ${port}`
@@ -48,6 +48,14 @@ export function elementsOf(state: CaptureState): Elements {
     else sets.plaintext.set(String(port), counterOf(port))
     for (const user of users) sets.lock_users.set(`${port} . ${user}`, '')
   }
+  for (const caller of state.confined) {
+    const counter = egressCounterOf(caller.service)
+    if (caller.kind === 'user') sets.confined_users.set(String(caller.user), counter)
+    else sets.confined_units.set(caller.group.path, `${counter} ${caller.group.id}`)
+  }
+  // Nobody asks where nobody is confined.
+  if (state.confined.length > 0)
+    for (const one of state.registered) keyed('registered', one).set(key(one), '')
   for (const user of state.exemptUsers) sets.exempt_users.set(String(user), '')
   return sets
 }
@@ -55,6 +63,11 @@ export function elementsOf(state: CaptureState): Elements {
 /** The counter of plaintext connections to a port. */
 export function counterOf(port: number | string): string {
   return `plaintext_${port}`
+}
+
+/** The counter of connections that a service was refused. */
+export function egressCounterOf(service: string): string {
+  return `egress_${service}`
 }
 
 /**
@@ -68,36 +81,34 @@ export function changesBetween(before: Elements, after: Elements): string {
     const [old, fresh] = [before[name], after[name]]
     const removed = [...old].filter(([key, value]) => fresh.get(key) !== value)
     const added = [...fresh].filter(([key, value]) => old.get(key) !== value)
-    if (name === 'unit_callers') {
-      // A path leads to another group than before, or to none: nothing but a flush takes the old one away.
-      if (removed.length === 0 && added.length === 0) continue
-      gone.push(`flush map inet ${tableName} ${name}`)
-      const texts = [...fresh].map(([path, value]) => `"${path}" : ${value.split(' ', 1)[0]}`)
-      if (texts.length > 0) come.push(command('add', name, texts))
-      continue
+    if (removed.length === 0 && added.length === 0) continue
+    // A path of a group leads to another one than before, or to none: only a flush takes that away.
+    const isWhole = isOfGroups(name)
+    if (isWhole) gone.push(`flush map inet ${tableName} ${name}`)
+    else if (removed.length > 0) {
+      const keys = removed.map(([key]) => key)
+      gone.push(command('delete', name, keys))
     }
-    const isCounted = name === 'plaintext'
-    if (removed.length > 0)
-      gone.push(
-        command(
-          'delete',
-          name,
-          removed.map(([key]) => key),
-        ),
-      )
-    if (isCounted) {
-      for (const [key] of removed) gone.push(`delete counter inet ${tableName} ${counterOf(key)}`)
-      for (const [key] of added) come.push(`add counter inet ${tableName} ${counterOf(key)}`)
+    if (isCounted(name)) {
+      const [had, has] = [countersIn(old), countersIn(fresh)]
+      for (const one of had) if (!has.has(one)) gone.push(`delete counter inet ${tableName} ${one}`)
+      for (const one of has) if (!had.has(one)) come.push(`add counter inet ${tableName} ${one}`)
     }
-    if (added.length > 0) {
-      const texts = added.map(([key, value]) => {
-        if (!isMap(name)) return key
-        return isCounted ? `${key} : "${value}"` : `${key} : ${value}`
-      })
-      come.push(command('add', name, texts))
-    }
+    const texts = [...(isWhole ? fresh : added)].map(([key, value]) => textOf(name, key, value))
+    if (texts.length > 0) come.push(command('add', name, texts))
   }
   return [...gone, ...come].map((line) => `${line}\n`).join('')
+}
+
+function countersIn(map: ReadonlyMap<string, string>): ReadonlySet<string> {
+  return new Set([...map.values()].map(listed))
+}
+
+/** An element as nft takes it. */
+function textOf(name: SetName, key: string, value: string): string {
+  if (!isMap(name)) return key
+  const known = listed(value)
+  return `${isOfGroups(name) ? `"${key}"` : key} : ${isCounted(name) ? `"${known}"` : known}`
 }
 
 /**
@@ -124,12 +135,16 @@ export function isSame(a: Elements, b: Elements): boolean {
   return names.every(
     (name) =>
       a[name].size === b[name].size &&
-      [...a[name]].every(([key, value]) => listed(b[name].get(key)) === listed(value)),
+      [...a[name]].every(([key, value]) => {
+        const other = b[name].get(key)
+        return other !== undefined && listed(other) === listed(value)
+      }),
   )
 }
 
-function listed(value: string | undefined): string | undefined {
-  return value?.split(' ', 1)[0]
+/** A value as a listing has it. */
+function listed(value: string): string {
+  return value.split(' ', 1)[0] ?? ''
 }
 
 function command(verb: 'add' | 'delete', name: SetName, texts: readonly string[]): string {

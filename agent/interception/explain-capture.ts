@@ -8,8 +8,9 @@ import { networkInterfaces } from 'node:os'
 import type { CaptureExplanation } from '#shared/model/admin.ts'
 import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
 import { unknownCaller } from './caller-ports.ts'
-import { virtualRange4, type TableShape } from './capture-state.ts'
+import { virtualRange4, type Endpoint, type TableShape } from './capture-state.ts'
 import type { Elements } from './elements.ts'
+import { exemptionsOf } from './exemptions.ts'
 import { fateOf } from './fate.ts'
 import type { Plan } from './plan.ts'
 import { unitGroups, unitUser } from './units.ts'
@@ -50,7 +51,12 @@ export async function explainCapture(
   }
   const fate = fateOf(
     { address, port, user, unit: group },
-    { ...table, isLocal, isVirtual: (one) => ranges(table.shape).check(one, familyOf(one)) },
+    {
+      ...table,
+      isLocal,
+      isVirtual: (one) => ranges(table.shape).check(one, familyOf(one)),
+      isLeftAlone: (at) => isLeftAlone(table.shape, at),
+    },
   )
   if (fate.kind !== 'captured') return fate
   const index = indexOf(fate.port)
@@ -61,6 +67,12 @@ export async function explainCapture(
     caller: caller?.service ?? null,
     port: fate.port,
   }
+}
+
+function isLeftAlone({ confines }: TableShape, { address, port }: Endpoint): boolean {
+  if (confines === undefined) return true
+  const exempt = exemptionsOf(confines, [53])
+  return exempt.ports.has(port) || exempt.hasAddress(address)
 }
 
 function bad(problem: string): CaptureExplanation {

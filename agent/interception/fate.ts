@@ -22,6 +22,8 @@ export interface FateFacts {
   readonly isLocal: (address: string) => boolean
   /** Whether an address lies in a range of virtual IPs. */
   readonly isVirtual: (address: string) => boolean
+  /** Whether callers that are confined to the registry may go there nevertheless. */
+  readonly isLeftAlone: (at: Endpoint) => boolean
 }
 
 /** What becomes of it; `virtual` names the service, `port` the caller. */
@@ -53,7 +55,14 @@ export function fateOf({ address, port, user, unit }: Attempt, facts: FateFacts)
   if (isVirtual(address)) {
     return { kind: 'refused', why: 'it is a virtual IP, and no service answers there on this port' }
   }
-  if (!isLocal(address)) return direct('no service of the mesh is known by this address and port')
+  if (!isLocal(address)) {
+    const isConfined =
+      standing.confined_units.has(unit) || standing.confined_users.has(String(user))
+    const isOpen = standing[is4 ? 'registered4' : 'registered6'].has(key)
+    return isConfined && !isOpen && !facts.isLeftAlone({ address, port })
+      ? { kind: 'refused', why: 'services here reach only what the mesh knows (egress)' }
+      : direct('no service of the mesh is known by this address and port')
+  }
   const { first, last } = shape.callerPorts
   if (port >= first && port <= last) {
     return { kind: 'refused', why: 'the port takes only connections that the kernel led there' }

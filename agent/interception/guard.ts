@@ -123,7 +123,8 @@ export class CaptureGuard {
       const denied = left.destinations4.size + left.destinations6.size
       logger.warn({ denied }, 'nobody takes captured connections: capture lifted')
     }
-    if (left.unknown_callers.size > 0) return true
+    if (left.unknown_callers.size + left.confined_users.size + left.confined_units.size > 0)
+      return true
     if (isInUse) return false
     for (const [family, range] of standing.routes) {
       await commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')

@@ -30,6 +30,8 @@ export interface HostCaptureSettings {
   readonly wish: 'on' | 'off' | null
   readonly firstPort: number
   readonly exclude: Exclusions & { readonly users: readonly string[] }
+  /** Whether callers reach anything outside, or only what the mesh knows and `exclude` names. */
+  readonly egress: 'allow-any' | 'registry-only'
   /** Ports of the mesh: connections to them that are led to a worker would go in circles. */
   readonly ownPorts: readonly number[]
   /** Where explicit listeners listen. */
@@ -66,6 +68,7 @@ export class HostCapture {
         explicitAddress: settings.explicitAddress,
         exempt: exemptionsOf(exclude, ownPorts),
         exemptUsers: exclude.users,
+        ...(settings.egress === 'registry-only' ? { confines: exclude } : {}),
       },
     )
   }

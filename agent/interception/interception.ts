@@ -1,7 +1,8 @@
 /**
  * Owns interception on this host: keeps the kernel's rules and the workers' view of them in step
  * with manifests, the mesh and the workers that are there. Workers hear of a change first, and the
- * rules lead to a port only once every worker of the generation has it open.
+ * rules lead to a port only once every worker of the generation has it open. Longer than most: each
+ * state of capture and what leads to it stands here once.
  */
 
 import { isDeepStrictEqual } from 'node:util'
@@ -13,20 +14,21 @@ import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { callerBook, callerIndex, callerPortRange } from './caller-ports.ts'
-import { nothing, type CaptureStatus } from './capture-state.ts'
+import { nothing, type CaptureStatus, type LeftAlone } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
-import { counterOf } from './elements.ts'
+import { EgressWatch } from './egress-watch.ts'
 import { exemptUserNumbers } from './exempt-users.ts'
 import { explainCapture } from './explain-capture.ts'
 import type { GrantsFile } from './grants-file.ts'
 import { hostProblem, tellsUnits } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
+import { readKernelCounts, type Counted } from './kernel-counts.ts'
 import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { CaptureLifts } from './lifts.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
-import { placesOf, planCapture, type Exemptions, type Plan } from './plan.ts'
+import { planCapture, type Exemptions, type Plan } from './plan.ts'
 import { Repairs } from './repairs.ts'
 import { sockets, type SocketEntry } from './users.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
@@ -64,6 +66,8 @@ export interface InterceptionSettings {
   readonly exempt: Exemptions
   /** Users whose connections are left alone, by name or number. */
   readonly exemptUsers: readonly string[]
+  /** Callers that are known reach nothing outside but what the registry knows, and this. @default anything */
+  readonly confines?: LeftAlone
 }
 
 /** A successor of a control process waits this long for workers that served before it. */
@@ -83,6 +87,7 @@ export class Interception {
   #table: KernelTable | null = null
   #addresses = new IndexBook(virtualAddressBook)
   #callers = new IndexBook(callerBook)
+  readonly #egress: EgressWatch
   #exemptUsers: readonly number[] = []
   #tellsUnits = false
   #snapshot: Snapshot | null = null
@@ -114,6 +119,8 @@ export class Interception {
       settings.wish === 'off'
         ? { kind: 'off', reason: 'the config says "capture": "off"' }
         : { kind: 'waiting', reason: 'the agent has only just started' }
+    const refused = async () => (await this.counts()).egressRefused
+    this.#egress = new EgressWatch({ ...parts, refused })
     parts.locals.onChange(() => this.refresh())
     parts.lifts.onChange(() => this.refresh())
   }
@@ -151,21 +158,17 @@ export class Interception {
     return local !== undefined && local.at !== null && local.holdsPort && local.inbound === 'strict'
   }
 
-  /** Plaintext connections to each permissive service; none where the kernel cannot be asked. */
-  async plaintext(): Promise<ReadonlyMap<ServiceName, number>> {
-    const table = this.#table
-    const counts = new Map<ServiceName, number>()
-    if (table === null) return counts
-    const seen = await table.plaintext().catch(() => new Map<string, number>())
-    for (const local of this.#parts.locals.services) {
-      const found = placesOf(local).flatMap(({ port }) => seen.get(counterOf(port)) ?? [])
-      if (found.length > 0)
-        counts.set(
-          local.service,
-          found.reduce((sum, count) => sum + count, 0),
-        )
-    }
-    return counts
+  /** What the kernel counts of the services here. Never rejects. */
+  counts(): Promise<Counted> {
+    return readKernelCounts({
+      counters: async () => (await this.#table?.counts()) ?? new Map<string, number>(),
+      services: () => this.#parts.locals.services,
+    })
+  }
+
+  /** Whether the callers of this host are confined to what the registry knows. */
+  get isConfining(): boolean {
+    return this.#settings.confines !== undefined
   }
 
   /** Looks whether this host allows it, and begins. Never rejects. */
@@ -227,6 +230,7 @@ export class Interception {
     this.#stopped = true
     this.#retry?.stop()
     this.#repairs.stop()
+    this.#egress.stop()
     this.#names.stop()
     await this.#parts.locals.stop()
     await this.#parts.lifts.stop()
@@ -272,6 +276,7 @@ export class Interception {
     const isNews = led.generation !== this.#ledTo
     this.#ledTo = led.generation
     this.#repairs.watch(table)
+    if (this.isConfining) this.#egress.start()
     if (led.generation === null) {
       this.#become({ kind: 'waiting', reason: 'no worker takes captured connections' })
     } else {
@@ -286,12 +291,14 @@ export class Interception {
   }
 
   #tableFor(snapshot: Snapshot): KernelTable {
+    const { confines } = this.#settings
     return (this.#table ??= new KernelTable(this.#parts, {
       owner: this.#settings.owner,
       agentUser: this.#settings.agentUser,
       virtualRange6: this.#range6(snapshot),
       callerPorts: callerPortRange(this.#settings.firstPort),
       tellsUnits: this.#tellsUnits,
+      ...(confines === undefined ? {} : { confines }),
     }))
   }
 
@@ -316,7 +323,7 @@ export class Interception {
 
   #makePlan(snapshot: Snapshot): Plan {
     const now = this.#parts.clock.now()
-    const { agentUser, exempt, explicitAddress } = this.#settings
+    const { agentUser, confines, exempt, explicitAddress } = this.#settings
     const plan = planCapture({
       locals: this.#parts.locals.services,
       snapshot,
@@ -328,6 +335,7 @@ export class Interception {
       tellsUnits: this.#tellsUnits,
       explicitAddress,
       exempt,
+      isConfined: confines !== undefined,
       exemptUsers: this.#exemptUsers,
       bypassed: new Set(this.#parts.lifts.bypasses.map(({ service }) => service)),
     })

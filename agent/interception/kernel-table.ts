@@ -84,8 +84,8 @@ export class KernelTable {
     })
   }
 
-  /** How many plaintext connections each counted port has seen since it was last counted anew. */
-  plaintext(): Promise<ReadonlyMap<string, number>> {
+  /** How many connections each counter has seen since it was last there anew. */
+  counts(): Promise<ReadonlyMap<string, number>> {
     return this.#inTurn(async () => {
       if (this.#standing === null) return new Map()
       return readCounters(
@@ -200,12 +200,16 @@ export class KernelTable {
 
 /** Without the units that have ended meanwhile: nft takes a transaction with such a group for wrong. */
 async function withoutGone(elements: Elements): Promise<Elements> {
-  const units = new Map(elements.unit_callers)
-  for (const [path, value] of units) {
-    const id = Number(value.split(' ')[1])
-    if (!(await isGroup({ path, id }))) units.delete(path)
+  const left = { ...elements }
+  for (const name of ['unit_callers', 'confined_units'] as const) {
+    const units = new Map(elements[name])
+    for (const [path, value] of units) {
+      const id = Number(value.split(' ')[1])
+      if (!(await isGroup({ path, id }))) units.delete(path)
+    }
+    left[name] = units
   }
-  return { ...elements, unit_callers: units }
+  return left
 }
 
 function ignore(): void {}

@@ -12,7 +12,13 @@ import { agentTarget, reservedNames, targetName, type TargetName } from '#shared
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
 import type { UnitGroup } from './units.ts'
-import type { CaptureState, DestinationRule, Endpoint, LockRule } from './capture-state.ts'
+import type {
+  CallerMark,
+  CaptureState,
+  DestinationRule,
+  Endpoint,
+  LockRule,
+} from './capture-state.ts'
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
@@ -42,11 +48,6 @@ export interface KnownUnit {
   readonly group: UnitGroup | null
 }
 
-/** How the kernel knows the connections of a caller. */
-export type CallerMark =
-  | { readonly kind: 'user'; readonly user: number }
-  | { readonly kind: 'unit'; readonly group: UnitGroup }
-
 /** Everything a plan depends on. */
 export interface PlanFacts {
   readonly locals: readonly LocalService[]
@@ -62,6 +63,8 @@ export interface PlanFacts {
   readonly agentUser: number
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
+  /** Whether callers reach nothing outside but what the registry knows. @default they do */
+  readonly isConfined?: boolean
   readonly exempt: Exemptions
   /** Users whose connections are left alone. */
   readonly exemptUsers: readonly number[]
@@ -166,7 +169,11 @@ export function planCapture(facts: PlanFacts): Plan {
       }
     }
   }
-  for (const claim of claimsOf(facts, problems)) {
+  const claimed = claimsOf(facts, problems)
+  for (const claim of claimed) {
+    // A named port goes with its service.
+    const owner = claim.service.slice(claim.service.indexOf('.') + 1)
+    if (facts.bypassed.has(owner)) continue
     const virtual = virtualFor(claim.address, addresses.get(claim.service))
     const key = `${claim.address} ${claim.port}`
     const holder = serviceAt.get(key)
@@ -174,6 +181,10 @@ export function planCapture(facts: PlanFacts): Plan {
       problems.push(`${claim.said} of ${claim.service} already leads to ${holder}`)
     } else if (virtual !== null) lead(claim.service, claim, virtual, claim.denied)
   }
+  const callers = callersOf(facts, []).flatMap(({ index, service }) => {
+    const local = facts.locals.find((one) => one.service === service)
+    return service === null || local === undefined ? [] : [{ service, who: markOf(local), index }]
+  })
   return {
     view: {
       callers: callersOf(facts, problems),
@@ -191,11 +202,13 @@ export function planCapture(facts: PlanFacts): Plan {
       ),
       locks: locksOf(facts),
       exemptUsers: facts.exemptUsers,
+      confined:
+        facts.isConfined === true
+          ? callers.flatMap(({ who, service }) => (who === null ? [] : [{ ...who, service }]))
+          : [],
+      registered: claimed.map(({ address, port }) => ({ address, port })),
     },
-    callers: callersOf(facts, []).flatMap(({ index, service }) => {
-      const local = facts.locals.find((one) => one.service === service)
-      return service === null || local === undefined ? [] : [{ service, who: markOf(local), index }]
-    }),
+    callers,
     serviceAt,
     problems,
   }
@@ -281,8 +294,6 @@ function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
     }
   })
   return [...own, ...listeners, ...others].filter(({ address, port, said, service }) => {
-    // A named port goes with its service.
-    if (facts.bypassed.has(service.slice(service.indexOf('.') + 1))) return false
     const why = exempt.ports.has(port)
       ? `port ${port} is never captured`
       : exempt.hasAddress(address)

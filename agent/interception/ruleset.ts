@@ -5,7 +5,7 @@
  */
 
 import { deepestUnit } from './units.ts'
-import { tableName, virtualRange4, type TableShape } from './capture-state.ts'
+import { tableName, virtualRange4, type LeftAlone, type TableShape } from './capture-state.ts'
 
 /** The sets and maps of the table with their types. Maps have a colon. */
 export const setTypes = {
@@ -24,6 +24,10 @@ export const setTypes = {
   locked: 'inet_service',
   lock_users: 'inet_service . uid',
   plaintext: 'inet_service : counter',
+  confined_users: 'uid : counter',
+  confined_units: 'cgroupsv2 : counter',
+  registered4: 'ipv4_addr . inet_service',
+  registered6: 'ipv6_addr . inet_service',
   // No rule reads these: they tell the guard which destinations stay when the agent is gone.
   denied4: 'ipv4_addr . inet_service',
   denied6: 'ipv6_addr . inet_service',
@@ -37,17 +41,27 @@ export function isMap(name: SetName): boolean {
   return setTypes[name].includes(' : ')
 }
 
+/** Whether the values of a map are counters. */
+export function isCounted(name: SetName): boolean {
+  return setTypes[name].endsWith(' : counter')
+}
+
+/** Whether the keys of a map are control groups. */
+export function isOfGroups(name: SetName): boolean {
+  return setTypes[name].startsWith('cgroupsv2')
+}
+
 const synAck = 'tcp flags & (syn | ack) == (syn | ack)'
 const reset = 'reject with tcp reset'
 
 /** The rules by chain; base chains name their hook. */
 export function chainsOf(shape: TableShape): Readonly<Record<string, readonly string[]>> {
-  const { agentUser, virtualRange6, callerPorts, tellsUnits } = shape
+  const { agentUser, virtualRange6, callerPorts, tellsUnits, confines } = shape
+  const levels = tellsUnits ? Array.from({ length: deepestUnit }, (_, n) => n + 1) : []
   const ports = `${callerPorts.first}-${callerPorts.last}`
   const capture = (family: 'ip' | 'ip6', destinations: string): readonly string[] => {
     const to = `meta l4proto tcp dnat ${family} to ${family} daddr . tcp dport map @${destinations}`
     // A unit goes before its user, which may run several.
-    const levels = tellsUnits ? Array.from({ length: deepestUnit }, (_, n) => n + 1) : []
     return [
       ...levels.map((level) => `${to} : socket cgroupv2 level ${level} map @unit_callers`),
       `${to} : meta skuid map @callers`,
@@ -84,6 +98,9 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       'ip saddr . tcp sport @answered4 jump service_answers',
       'ip6 saddr . tcp sport @answered6 jump service_answers',
       'ct state new meta l4proto tcp fib daddr type local jump insiders',
+      ...(confines === undefined
+        ? []
+        : ['ct state new meta l4proto { tcp, udp } fib daddr type unicast jump egress']),
     ],
     // A packet without an owner is the kernel's own (a reset, the rest of a closed socket), but for
     // a SYN-ACK: under a flood the kernel answers for a listener without naming it.
@@ -103,7 +120,29 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       `tcp dport @locked ${reset}`,
       'counter name tcp dport map @plaintext',
     ],
+    egress: confines === undefined ? [] : egressRules(confines, levels),
+    refused: [`meta l4proto tcp ${reset}`, 'reject'],
   }
+}
+
+/** A caller that is confined is refused, and counted, unless it goes where it may. */
+function egressRules({ ports, addresses }: LeftAlone, levels: readonly number[]): string[] {
+  const [v4, v6] = [false, true].map((six) => addresses.filter((one) => one.includes(':') === six))
+  const among = (what: string, list: readonly (string | number)[] = []): string[] =>
+    list.length === 0 ? [] : [`${what} { ${[...new Set(list)].join(', ')} } accept`]
+  return [
+    'meta skuid @exempt_users accept',
+    // Without names nobody reaches anything.
+    ...among('th dport', [53, ...ports]),
+    ...among('ip daddr', v4),
+    ...among('ip6 daddr', v6),
+    'ip daddr . tcp dport @registered4 accept',
+    'ip6 daddr . tcp dport @registered6 accept',
+    ...levels.map(
+      (level) => `counter name socket cgroupv2 level ${level} map @confined_units jump refused`,
+    ),
+    'counter name meta skuid map @confined_users jump refused',
+  ]
 }
 
 const hooks: Readonly<Record<string, string>> = {

@@ -206,6 +206,12 @@ export const agentMetrics = {
     help: 'Connections to a service that did not come through the mesh, while it is permissive.',
     labels: ['service'],
   },
+  egressRefused: {
+    name: 'mesh_egress_refused_total',
+    kind: 'counter',
+    help: 'Attempts of a service to reach what the mesh does not know, while egress is registry-only.',
+    labels: ['service'],
+  },
   healthChanges: {
     name: 'mesh_health_changes_total',
     kind: 'counter',

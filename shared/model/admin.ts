@@ -60,6 +60,8 @@ export interface CaptureReport {
   readonly callers: readonly CallerReport[]
   /** How many addresses and ports are captured. */
   readonly destinations: number
+  /** What services here may reach outside the mesh. */
+  readonly egress: 'allow-any' | 'registry-only'
   /** What was asked for and is not captured, and why. */
   readonly problems: readonly string[]
   /** Who has switched it off; null while nobody has. */

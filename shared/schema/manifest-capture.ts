@@ -116,7 +116,7 @@ export function captureFacts(document: JsonDocument, raw: Raw, report: Report): 
     })
   }
   const unit = raw.run?.unit
-  if (unit !== undefined && !/^[A-Za-z0-9_:.@\\-]*[^@][.]service$/.test(unit)) {
+  if (unit !== undefined && !/^[A-Za-z0-9_:.@\\-]*[A-Za-z0-9_:.\\-][.]service$/.test(unit)) {
     report('/run/unit', {
       rule: 'not-a-unit',
       message: `${show(unit)} is not the name of a service unit`,

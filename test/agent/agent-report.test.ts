@@ -127,7 +127,8 @@ function makeReport(
       interception: {
         status: { kind: 'off', reason: 'asked for' },
         plan: null,
-        plaintext: async () => new Map(),
+        isConfining: false,
+        counts: async () => ({ plaintext: new Map(), egressRefused: new Map() }),
         explain: async () => ({ kind: 'direct', why: 'nothing is captured' }),
       },
       lifts: { whole: null, bypasses: [] },

@@ -42,6 +42,7 @@ void t.test('a controller is all a config needs', (t) => {
       capture: {
         wish: null,
         firstPort: 17_000,
+        egress: 'allow-any',
         exclude: { ports: [], addresses: [], users: [] },
       },
       log: { level: 'info' },
@@ -178,5 +179,8 @@ void t.test('what is excluded from capture is read as lists, also from variables
     problems: [{ rule: 'not-an-address' }, { rule: 'not-an-address' }],
   })
   t.match(read({ controller: 'ca:1' }, { MESH_CAPTURE_EXCLUDE_PORTS: '5432' }), { ok: false })
+  t.match(read({ controller: 'ca:1', capture: 'off' }, { MESH_EGRESS: 'registry-only' }), {
+    problems: [{ rule: 'needs-capture', message: /while capture is off/ }],
+  })
   t.end()
 })

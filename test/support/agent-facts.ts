@@ -40,6 +40,7 @@ export const healthyFacts: AgentFacts = {
       reason: '',
       hint: '',
       callers: [],
+      egress: 'allow-any',
       destinations: 2,
       problems: [],
       lifted: null,

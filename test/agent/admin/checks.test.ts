@@ -133,6 +133,7 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['capture', 'warning', withCapture({ kind: 'waiting', reason: 'no worker' })],
   ['callers-known', 'warning', withCapture({ callers: [{ ...unknown, problem: 'root' }] })],
   ['capture', 'warning', withCapture({ kind: 'lifted', reason: 'switched off by ann: a test' })],
+  ['egress', 'failed', withCapture({ egress: 'registry-only', kind: 'off', reason: 'no nft' })],
   [
     'bypasses',
     'warning',

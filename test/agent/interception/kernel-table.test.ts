@@ -35,6 +35,8 @@ const state: CaptureState = {
     { port: 8081, users: [0, 1002], mode: 'permissive' },
   ],
   exemptUsers: [4242],
+  confined: [],
+  registered: [],
 }
 
 function tableIn(namespace: Namespace, more: Partial<TableShape> = {}): KernelTable {
