@@ -68,7 +68,10 @@ export class CaptureGuard {
     return this.#ended.promise
   }
 
-  /** Ends once nobody takes captured connections and what is to be done then is done. */
+  /**
+   * Ends once what is to be done is done: nothing while somebody takes captured connections, for then
+   * the guard is only being replaced.
+   */
   async stop(): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
@@ -77,9 +80,9 @@ export class CaptureGuard {
     const { clock } = this.#parts
     const { lookMs = 1000 } = this.#settings
     const deadline = clock.elapsed() + patienceMs
-    // One look is enough: whoever stops the guard stops the rest before.
+    // One look is enough: whoever stops the guard for good stops the rest before.
     for (this.#silent = 1; !(await this.#look()); this.#silent = 1) {
-      if (clock.elapsed() >= deadline) break
+      if (this.#silent === 0 || clock.elapsed() >= deadline) break
       await sleep(clock, Math.min(lookMs, 200))
     }
     this.#ended.resolve(0)

@@ -275,7 +275,10 @@ export class Interception {
     await table.apply(led.state)
     const isNews = led.generation !== this.#ledTo
     this.#ledTo = led.generation
-    this.#repairs.watch(table)
+    // Rules that nobody takes connections by, and that keep nobody from anything, the guard takes away.
+    const { unknownPort, confined } = led.state
+    if (unknownPort === null && confined.length === 0) this.#repairs.pause()
+    else this.#repairs.watch(table)
     if (this.isConfining) this.#egress.start()
     if (led.generation === null) {
       this.#become({ kind: 'waiting', reason: 'no worker takes captured connections' })

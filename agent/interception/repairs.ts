@@ -53,11 +53,20 @@ export class Repairs {
     )
   }
 
-  stop(): void {
-    this.#stopped = true
+  /** Leaves the table to others until it is watched again. */
+  pause(): void {
+    this.#table = null
     this.#monitor?.stop()
     this.#checks?.stop()
     this.#soon?.stop()
+    this.#monitor = null
+    this.#checks = null
+    this.#soon = null
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.pause()
   }
 
   #checkAfter(ms: number): void {
@@ -74,7 +83,7 @@ export class Repairs {
     try {
       const problem = await table.check()
       if (problem !== '') this.#parts.logger.warn({ problem }, 'capture rules repaired')
-      this.watch(table)
+      if (this.#table !== null) this.watch(this.#table)
     } catch (error) {
       this.#parts.onFailed(error)
     }

@@ -122,11 +122,25 @@ t.test(
     t.equal(String(echo).trim(), 'still here')
     held.kill()
     agent.stdin.end()
+    await once(agent, 'exit')
     await guard.stop()
     t.equal(await ended, 0)
     t.equal(networkState(namespace), before, 'no trace is left')
   },
 )
+
+t.test('a guard that is replaced while connections are taken ends at once', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const agent = worker(namespace)
+  t.teardown(() => agent.kill())
+  await once(agent.stdout, 'data')
+  await tableIn(namespace).apply(state)
+  const guard = guardIn(namespace)
+  const ended = guard.run()
+  await guard.stop()
+  t.equal(await ended, 0)
+  t.match(destinations(namespace), '10.0.0.5', 'nothing was lifted')
+})
 
 t.test('the rules of another agent are left alone', { skip }, async (t) => {
   const namespace = makeNamespace(t)
