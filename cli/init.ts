@@ -18,6 +18,7 @@ import {
   type AgentSetupParts,
 } from './agent-setup.ts'
 import { exitCodes } from './exit-codes.ts'
+import { setUpNames } from './names-setup.ts'
 import type { Printer } from './output/printer.ts'
 import { firstAddress, noAddress, preflight, writeMissing } from './preflight.ts'
 
@@ -84,6 +85,7 @@ export async function init(parts: InitParts, settings: InitSettings): Promise<nu
     const services = ['*']
     const { token } = await client.call('Operations', 'CreateToken', { host, services, ttlMs: 0 })
     const status = await setUpAgent({ ...parts, note }, { directory, token, config })
+    await setUpNames({ units, note }, status.capture, { configPath: `${directory}/agent.json` })
     const facts = { host: status.host, trustDomain: status.trustDomain, controller }
     printer.result(facts, () => nextSteps(facts))
     return exitCodes.ok

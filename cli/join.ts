@@ -12,6 +12,7 @@ import {
 } from './agent-setup.ts'
 import { controllerProblem } from './client/controller-probe.ts'
 import { exitCodes } from './exit-codes.ts'
+import { setUpNames } from './names-setup.ts'
 import type { Printer } from './output/printer.ts'
 import { firstAddress, noAddress, preflight } from './preflight.ts'
 
@@ -62,6 +63,8 @@ export async function join(
     return exitCodes.notInOrder
   }
   const status = await setUpAgent({ ...parts, note }, { directory, token: token.text, config })
+  const { units } = parts
+  await setUpNames({ units, note }, status.capture, { configPath: `${directory}/agent.json` })
   const facts = { host: status.host, trustDomain: status.trustDomain, controller }
   printer.result(facts, () => `host ${facts.host} serves in mesh ${facts.trustDomain}`)
   return exitCodes.ok

@@ -10,6 +10,7 @@ import type { Clock } from '#agent/platform.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import { resolvedDropIn, resolvedDropInPath, resolvedStub } from '#shared/model/resolved-drop-in.ts'
 import { nameServersIn, withMesh, withoutMesh } from './resolv-conf.ts'
 
 /** Which way is taken; `auto` takes systemd-resolved where programs ask it. */
@@ -48,9 +49,6 @@ export interface SystemDnsSettings {
   readonly checkMs?: number
 }
 
-/** Where systemd-resolved's own stub listens. */
-const resolvedStub = '127.0.0.53'
-
 /** See the header. */
 export class SystemDns {
   readonly #parts: SystemDnsParts
@@ -64,7 +62,7 @@ export class SystemDns {
     this.#parts = parts
     this.#settings = {
       resolvConf: '/etc/resolv.conf',
-      dropIn: '/etc/systemd/resolved.conf.d/hostmesh.conf',
+      dropIn: resolvedDropInPath,
       resolvedServers: '/run/systemd/resolve/resolv.conf',
       checkMs: 2000,
       ...settings,
@@ -127,11 +125,7 @@ export class SystemDns {
 
   async #useResolved(): Promise<SystemDnsState> {
     const { dropIn, server } = this.#settings
-    const wanted = `# Written by hostmesh; removed when the agent leaves.
-[Resolve]
-DNS=${server.address.includes(':') ? `[${server.address}]` : server.address}:${server.port}
-Domains=~mesh
-`
+    const wanted = resolvedDropIn(server)
     if ((await readOrEmpty(dropIn)) !== wanted) {
       await mkdir(dirname(dropIn), { recursive: true, mode: 0o755 })
       await writeFile(dropIn, wanted, { mode: 0o644 })
@@ -179,7 +173,7 @@ Domains=~mesh
     const { logger } = this.#parts
     if (state.kind === 'failed') {
       const hint =
-        'let the agent write there, or point the system’s resolver at it and set dns.system to off'
+        'let the agent write there, or point the system’s resolver at it and set systemDns to off'
       logger.warn({ problem: state.problem, hint }, `system DNS: ${before.kind} -> failed`)
     } else logger.info({}, `system DNS: ${before.kind} -> ${state.kind}`)
   }

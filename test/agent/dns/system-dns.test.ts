@@ -98,7 +98,7 @@ t.test('SystemDns says once what it may not do, and goes on trying', async (t) =
   t.match(dns.state, { kind: 'failed', problem: /EISDIR/ })
   await clock.advance(6000)
   t.equal(lines.length, 1)
-  t.match(lines, [{ hint: /dns\.system/ }])
+  t.match(lines, [{ hint: /systemDns/ }])
   await dns.stop()
   const unprivileged = rig(t.testdir({ 'resolv.conf': usual }), { stubAddress: null })
   await unprivileged.dns.start()

@@ -1,0 +1,74 @@
+/**
+ * Owns that programs of a host find names as `orders.mesh`, as far as `meshctl init` and `join` see to
+ * it: a drop-in for systemd-resolved, which an agent without root's rights may not write. Other
+ * resolvers are their administrator's; then it says what is left to do.
+ */
+
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { CaptureReport } from '#shared/model/admin.ts'
+import { resolvedDropIn, resolvedDropInPath, resolvedStub } from '#shared/model/resolved-drop-in.ts'
+import { parseHostPort } from '#shared/rpc/host-port.ts'
+import type { ServiceUnits } from './client/service-units.ts'
+
+/** Collaborators. */
+export interface NamesSetupParts {
+  readonly units: Pick<ServiceUnits, 'restart'>
+  readonly note: (line: string) => void
+}
+
+/** Settings. */
+export interface NamesSetupSettings {
+  /** The agent's config. */
+  readonly configPath: string
+  /** @default '/etc/resolv.conf' */
+  readonly resolvConf?: string
+  readonly dropIn?: string
+}
+
+/** Where the agent listens unless its config says otherwise. */
+const usual = { host: '127.0.0.1', port: 15_053 }
+const resolvedUnit = 'systemd-resolved.service'
+
+/** Never fails: calls work without, by the forward proxy and by `upstreams`. */
+export async function setUpNames(
+  { units, note }: NamesSetupParts,
+  capture: Pick<CaptureReport, 'kind'>,
+  settings: NamesSetupSettings,
+): Promise<void> {
+  // Names lead to virtual IPs, and those nowhere while nothing is captured.
+  if (capture.kind === 'off') return
+  const { resolvConf = '/etc/resolv.conf', dropIn = resolvedDropInPath } = settings
+  if (!asksResolved(resolvConf)) {
+    note(
+      `programs do not find names as orders.mesh yet: ${resolvConf} does not lead to systemd-resolved; docs/interception.md, "Names", tells what else there is`,
+    )
+    return
+  }
+  const { host: address, port } = listensAt(settings.configPath)
+  const text = resolvedDropIn({ address, port })
+  if (existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text) return
+  try {
+    mkdirSync(dirname(dropIn), { recursive: true, mode: 0o755 })
+    await writeFileAtomic(dropIn, text, { mode: 0o644 })
+    units.restart(resolvedUnit)
+    note(`programs find names as orders.mesh by systemd-resolved, which ${dropIn} tells`)
+  } catch (error) {
+    note(`programs do not find names as orders.mesh yet: ${messageOf(error)}`)
+  }
+}
+
+function asksResolved(resolvConf: string): boolean {
+  const text = existsSync(resolvConf) ? readFileSync(resolvConf, 'utf8') : ''
+  return /^nameserver[ \t]+(\S+)/m.exec(text)?.[1] === resolvedStub
+}
+
+function listensAt(configPath: string): { readonly host: string; readonly port: number } {
+  const config = JSON.parse(readFileSync(configPath, 'utf8')) as {
+    readonly listen?: { readonly dns?: string }
+  }
+  const parsed = parseHostPort(config.listen?.dns ?? '')
+  return parsed.ok ? parsed.value : usual
+}
