@@ -38,6 +38,8 @@ export interface CaptureGuardSettings {
 
 /** Longest wait for connections that end; whoever starts next goes on with it. */
 const patienceMs = 60_000
+/** So often the kernel may refuse to be asked before a guard that is stopped gives up. */
+const mostRefusals = 10
 
 /** Our table as it stands, and the routes that belong to it. */
 interface Standing {
@@ -80,9 +82,13 @@ export class CaptureGuard {
     const { clock } = this.#parts
     const { lookMs = 1000 } = this.#settings
     const deadline = clock.elapsed() + patienceMs
+    let refusals = 0
     // One look is enough: whoever stops the guard for good stops the rest before.
     for (this.#silent = 1; !(await this.#look()); this.#silent = 1) {
       if (this.#silent === 0 || clock.elapsed() >= deadline) break
+      // Without the right to look there is nothing to wait for.
+      refusals = this.#problem === '' ? 0 : refusals + 1
+      if (refusals >= mostRefusals) break
       await sleep(clock, Math.min(lookMs, 200))
     }
     this.#ended.resolve(0)

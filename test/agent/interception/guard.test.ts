@@ -7,6 +7,8 @@ import { CaptureGuard } from '#agent/interception/guard.ts'
 import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { readSockets } from '#agent/interception/users.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
 import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
@@ -140,6 +142,24 @@ t.test('a guard that is replaced while connections are taken ends at once', { sk
   await guard.stop()
   t.equal(await ended, 0)
   t.match(destinations(namespace), '10.0.0.5', 'nothing was lifted')
+})
+
+t.test('a guard that may not look at the rules waits for nothing when it is stopped', async (t) => {
+  const clock = new FakeClock({ epoch: 0 })
+  const refuse = async (): Promise<never> => {
+    throw new MeshError('nft: Operation not permitted', { code: 'command-failed' })
+  }
+  const monitor = () => ({ stop: () => {} })
+  const commands = { nft: refuse, check: refuse, ask: refuse, ip: refuse, monitor }
+  const guard = new CaptureGuard(
+    { clock, logger: silentLogger, commands, sockets: async () => [] },
+    { owner, firstPort: 17000, agentUser: 0 },
+  )
+  const ended = guard.run()
+  const stopped = guard.stop()
+  await clock.advance(3000)
+  await stopped
+  t.equal(await ended, 0)
 })
 
 t.test('the rules of another agent are left alone', { skip }, async (t) => {
