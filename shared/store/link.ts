@@ -50,7 +50,7 @@ const perEntryMs = { first: 0.5, last: 1.5, patience: 0.2 }
 const longestMs = 20_000
 const longestPatienceMs = 5000
 /**
- * Of a link that has not yet lasted: it has nothing to lose but time, and a thousand hosts may start at
+ * Of a link that was never whole: it has nothing to lose but time, and a thousand hosts may start at
  * once, when each that gave up early would ask everything again and make it worse.
  */
 const coldPatienceMs = { first: 5000, last: 20_000 }
@@ -61,8 +61,8 @@ const coldPatienceMs = { first: 5000, last: 20_000 }
  */
 class Pace {
   readonly #view: StoreView
-  /** Whether a session has ever lived for as long as its lease does without it. */
-  hasLasted = false
+  /** Whether a session has ever been whole. */
+  hasServed = false
   /** Whether the last one ended because an answer was late: the store is there, and has too much to do. */
   isLate = false
 
@@ -75,7 +75,7 @@ class Pace {
   }
 
   get lastMs(): number {
-    return this.isLate && !this.hasLasted ? longestMs : this.#scale('last')
+    return this.isLate && !this.hasServed ? longestMs : this.#scale('last')
   }
 
   /**
@@ -84,7 +84,7 @@ class Pace {
    */
   patienceMs(failures: number): number {
     const doublings = Math.floor(failures / 2)
-    if (!this.hasLasted) {
+    if (!this.hasServed) {
       return Math.min(coldPatienceMs.last, coldPatienceMs.first * 2 ** doublings)
     }
     const extra = this.#view.entries.size * perEntryMs.patience
@@ -219,7 +219,7 @@ export class StoreLink {
       const reason = await this.#runSession(stopping, failures)
       const wasReady = this.#state.kind === 'connected'
       this.#become({ kind: 'away', since: clock.now(), reason: reason.message })
-      this.#pace.hasLasted ||= wasReady && clock.elapsed() - startedAt > this.#settings.leaseTtlMs
+      this.#pace.hasServed ||= wasReady
       this.#pace.isLate = reason instanceof MeshError && reason.code === 'store-timeout'
       failures = wasReady ? 0 : failures + 1
       if (wasReady && clock.elapsed() - startedAt > pace.lastMs) backoff.reset()

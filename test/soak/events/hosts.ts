@@ -55,11 +55,7 @@ class HostSoak {
     let [failed, requests, longest] = [0, 0, 0]
     for (let time = 0; time < times; time++) {
       // On a crowded machine a host may be thought lost that is not.
-      for (const host of others) {
-        await mesh.until(`${host.name} calls it`, async () => {
-          return (await seenBy(host)).has(`orders@${lost.name}`) && lostAt(host, lost) === null
-        })
-      }
+      for (const host of others) await this.#calls(host, lost)
       const meanwhile = mesh.load.stretch(rest)
       const cutAt = Date.now()
       link(lost, 'down')
@@ -77,6 +73,9 @@ class HostSoak {
       await mesh.until('it is called again', () => {
         return mesh.load.lastAnswerMs(lost.name, rest) > Date.now() - 500
       })
+      for (const host of mesh.world.hosts.filter((host) => host !== lost)) {
+        await this.#calls(host, lost)
+      }
       if (this.#full) await mesh.more(rest)
       const end = after()
       for (const failure of end.failures) mesh.say(`  hosts-loss: ${failure}`)
@@ -91,6 +90,8 @@ class HostSoak {
   /** Takes one host's copy of a service away, and brings it back. */
   async drain(times: number, how: 'file removed' | 'service stopped'): Promise<void> {
     const mesh = this.#mesh
+    // What failed of calls to a host that was away is no business of this.
+    await mesh.more()
     const end = mesh.load.stretch()
     const { hosts } = mesh.world
     for (let time = 0; time < times; time++) {
@@ -108,6 +109,13 @@ class HostSoak {
     }
     await mesh.more()
     mesh.noneFailed('hosts-drain', `${how}, ${times} times`, end())
+  }
+
+  /** Waits until a host knows another one and does not think it lost. */
+  async #calls(host: DemoHost, other: DemoHost): Promise<void> {
+    await this.#mesh.until(`${host.name} calls ${other.name}`, async () => {
+      return (await seenBy(host)).has(`orders@${other.name}`) && lostAt(host, other) === null
+    })
   }
 
   async #until(what: string, holds: (seen: ReadonlyMap<string, number>) => boolean): Promise<void> {
