@@ -184,20 +184,11 @@ function mainPointer({ port, ports }: Manifest): string {
 
 /** What a user or a unit does is one service's: the kernel tells connections apart by nothing finer. */
 function runClaim(run: RunAs): Claim {
-  switch (run.kind) {
-    case 'user':
-      return {
-        key: `user ${run.user}`,
-        pointer: '/run/user',
-        words: `user "${run.user}"`,
-        hint: 'let each service run as a user, or a unit, of its own',
-      }
-    case 'unit':
-      return {
-        key: `unit ${run.unit}`,
-        pointer: '/run/unit',
-        words: `unit "${run.unit}"`,
-        hint: 'let each service run as a unit of its own',
-      }
+  const name = run.kind === 'user' ? run.user : run.unit
+  return {
+    key: `${run.kind} ${name}`,
+    pointer: `/run/${run.kind}`,
+    words: `${run.kind} "${name}"`,
+    hint: 'let each service run as a user, or a unit, of its own',
   }
 }
