@@ -47,10 +47,10 @@ export async function setUpNames(
     )
     return
   }
-  const { host: address, port } = listensAt(settings.configPath)
-  const text = resolvedDropIn({ address, port })
-  if (existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text) return
   try {
+    const { host: address, port } = listensAt(settings.configPath)
+    const text = resolvedDropIn({ address, port })
+    if (existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text) return
     mkdirSync(dirname(dropIn), { recursive: true, mode: 0o755 })
     await writeFileAtomic(dropIn, text, { mode: 0o644 })
     units.restart(resolvedUnit)

@@ -57,6 +57,9 @@ t.test('setUpNames says what went wrong, and fails nothing', async (t) => {
   }
   await setUpNames({ ...parts, units: { restart } }, on, settings)
   t.match(notes, [/yet: cannot start systemd-resolved\.service: masked/])
+  writeFileSync(settings.configPath, '{')
+  await setUpNames(parts, on, settings)
+  t.match(notes[1], /do not find names as orders\.mesh yet: .*JSON/)
 })
 
 t.test('setUpNames does nothing where names would lead nowhere', async (t) => {
