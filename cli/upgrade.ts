@@ -30,6 +30,7 @@ export interface UpgradeSettings {
 }
 
 const agentUnit = 'mesh-agent.service'
+const anyWorker = 'mesh-proxy@*.service'
 const lookEveryMs = 200
 
 /** Upgrades this host. @throws MeshError `not-upgraded` with what was in the way */
@@ -44,11 +45,11 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
   if (!units.isActive(agentUnit)) {
     throw refused(`${agentUnit} does not run`, `start it: systemctl start ${agentUnit}`)
   }
-  const before = await agent.ask('generations')
+  const before = await heard()
   const { workersWanted } = await agent.ask('status')
   const former = before.find(({ phase }) => phase === 'live')
   refuseOneTooMany(before)
-  const next = Math.max(0, ...before.map(({ generation }) => generation)) + 1
+  const next = newestOf(before) + 1
   const workers = Array.from({ length: workersWanted }, (_, n) => `mesh-proxy@${next}-${n}.service`)
   const serving =
     former === undefined
@@ -70,6 +71,23 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
   const { version } = await agent.ask('status')
   printer.result({ version, generations: now }, () => summary(version, now))
   return exitCodes.ok
+
+  /** A control process that has just started does not know its workers yet: they come within moments. */
+  async function heard(): Promise<readonly GenerationReport[]> {
+    let known: readonly GenerationReport[] = []
+    try {
+      await until('the workers that run to be heard of', async () => {
+        known = await agent.ask('generations')
+        const newest = newestOf(known)
+        const unheard = Array.from({ length: mostGenerations }, (_, n) => newest + 1 + n)
+        const areMissing = unheard.some((n) => units.isActive(`mesh-proxy@${n}-*.service`))
+        return !areMissing && (known.length > 0 || !units.isActive(anyWorker))
+      })
+    } catch (error) {
+      throw refused('workers run that the agent does not hear', 'meshctl generations', error)
+    }
+    return known
+  }
 
   async function takenOver(): Promise<void> {
     await until(`generation ${next} to take over`, async () => {
@@ -121,6 +139,10 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
       await setTimeout(lookEveryMs)
     }
   }
+}
+
+function newestOf(generations: readonly GenerationReport[]): number {
+  return Math.max(0, ...generations.map(({ generation }) => generation))
 }
 
 function refuseOneTooMany(generations: readonly GenerationReport[]): void {

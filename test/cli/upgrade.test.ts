@@ -25,16 +25,21 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
   let generations = before
   let comesBack = (): void => {}
   const done: string[] = []
+  const active = new Set(before.map(({ generation: number }) => number))
   const units: ServiceUnits = {
     running: true,
     has: () => true,
-    isActive: () => true,
+    isActive(unit) {
+      const number = /^mesh-proxy@(\d+)-/.exec(unit)?.[1]
+      return number === undefined || active.has(Number(number))
+    },
     lastWords: (unit) => `${unit} said why`,
     enable: () => {},
     start(names) {
       done.push(`start ${names.join(' ')}`)
       if (starts === 'not') throw new MeshError('Job failed.', { code: 'unit-failed' })
       const number = Number(/@(\d+)-/.exec(names[0] ?? '')?.[1])
+      active.add(number)
       const older = before.map((one) => ({ ...one, phase: 'retiring' as const }))
       generations =
         starts === 'well'
@@ -64,7 +69,13 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
   const printer = new Printer({ streams }, { json: false })
   const run = (isRoot = true): Promise<number> =>
     upgrade({ agent, units, printer, clock: systemClock }, { isRoot, patienceMs: 500 })
-  return { run, done, said: () => said }
+  /** As after a start of the control process: workers come later than somebody asks. */
+  const hearLate = (): void => {
+    const all = generations
+    generations = all.slice(1)
+    setTimeout(() => void (generations = all), 250)
+  }
+  return { run, done, hearLate, said: () => said }
 }
 
 t.test('upgrade starts workers, waits for them, and then the control process', async (t) => {
@@ -97,4 +108,12 @@ t.test('upgrade needs root', async (t) => {
   const { run, done } = hostWith([generation(1, 'live')], 'well')
   await t.rejects(run(false), { message: /needs root/ })
   t.same(done, [])
+})
+
+t.test('upgrade takes no number of workers that run and are not heard of yet', async (t) => {
+  const former = [generation(2, 'live'), generation(1, 'retiring', 3)]
+  const { run, done, hearLate } = hostWith(former, 'well')
+  hearLate()
+  t.equal(await run(), 0)
+  t.same(done, ['start mesh-proxy@3-0.service', 'restart mesh-agent.service'])
 })
