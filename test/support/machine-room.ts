@@ -49,6 +49,8 @@ const baseTree = join(
 )
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const patience = { withinMs: 120_000 }
+/** See systemd/debian/hostmesh.sysctl. */
+const migration = '/proc/sys/net/ipv4/tcp_migrate_req'
 const bridgeNet = '10.205.0'
 
 /** A booted machine. */
@@ -145,6 +147,8 @@ export async function bootMachines(
     ip('-n', hub, 'link', 'set', `p${i}`, 'master', 'br0', 'up')
     ip('-n', space, 'address', 'add', `${address}/24`, 'dev', 'eth0')
     for (const link of ['lo', 'eth0']) ip('-n', space, 'link', 'set', link, 'up')
+    // What the package's sysctl.d sets on a host: a machine of nspawn may only read /proc/sys.
+    ip('netns', 'exec', space, 'sh', '-c', `echo 1 > ${migration}`)
     machines.push(new Machine({ name, address, child: boot(name, space) }))
   }
   await Promise.all(machines.map((machine) => machine.booted()))
