@@ -14,7 +14,7 @@ import type { KernelCommands } from './commands.ts'
 import { changesBetween, isSame, lifted, type Elements } from './elements.ts'
 import { readListing } from './listing.ts'
 import { commentFor } from './ruleset.ts'
-import { sockets, type SocketEntry } from './users.ts'
+import { kernelSockets, type KernelSockets } from './kernel-sockets.ts'
 
 /** What a guard leans on. */
 export interface CaptureGuardParts {
@@ -22,7 +22,7 @@ export interface CaptureGuardParts {
   readonly logger: Logger
   readonly commands: KernelCommands
   /** @default asks the kernel */
-  readonly sockets?: () => Promise<readonly SocketEntry[]>
+  readonly sockets?: KernelSockets
 }
 
 /** Settings of a guard. */
@@ -105,13 +105,14 @@ export class CaptureGuard {
   async #look(): Promise<boolean> {
     try {
       const { firstPort, agentUser } = this.#settings
-      const { first, last } = callerPortRange(firstPort)
-      const entries = await (this.#parts.sockets ?? sockets)()
-      const ours = entries.filter(({ port }) => port >= first && port <= last)
-      const isTaken = ours.some(({ state, user }) => state === 'listening' && user === agentUser)
+      const { sockets = kernelSockets } = this.#parts
+      const ports = callerPortRange(firstPort)
+      const isTaken = (await sockets.listening()).some(
+        ({ port, user }) => port >= ports.first && port <= ports.last && user === agentUser,
+      )
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (this.#silent < 2) return false
-      const isDone = await this.#liftOrRemove(ours.some(({ state }) => state !== 'listening'))
+      const isDone = await this.#liftOrRemove(await sockets.hasConnection(ports))
       this.#problem = ''
       return isDone
     } catch (error) {

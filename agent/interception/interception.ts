@@ -23,6 +23,7 @@ import type { GrantsFile } from './grants-file.ts'
 import { hostProblem, tellsUnits } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { readKernelCounts, type Counted } from './kernel-counts.ts'
+import { kernelSockets, type KernelSockets } from './kernel-sockets.ts'
 import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { CaptureLifts } from './lifts.ts'
@@ -30,7 +31,6 @@ import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
 import { planCapture, type Exemptions, type Plan } from './plan.ts'
 import { Repairs } from './repairs.ts'
-import { sockets, type SocketEntry } from './users.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 
 /** What interception leans on. */
@@ -48,7 +48,7 @@ export interface InterceptionParts {
     readonly workers: readonly CapturingWorker[]
   }
   /** @default asks the kernel */
-  readonly sockets?: () => Promise<readonly SocketEntry[]>
+  readonly sockets?: Pick<KernelSockets, 'hasConnection'>
   /** Told when it went from one state to another. */
   readonly onChange: () => void
 }
@@ -384,10 +384,9 @@ export class Interception {
     return this.#settings.hasIpv6 ? virtualRange6Of(trustDomain) : null
   }
 
-  async #isInUse(): Promise<boolean> {
-    const { first, last } = callerPortRange(this.#settings.firstPort)
-    const entries = await (this.#parts.sockets ?? sockets)()
-    return entries.some(({ port, state }) => port >= first && port <= last && state !== 'listening')
+  #isInUse(): Promise<boolean> {
+    const { sockets = kernelSockets } = this.#parts
+    return sockets.hasConnection(callerPortRange(this.#settings.firstPort))
   }
 
   #fail(error: unknown): void {

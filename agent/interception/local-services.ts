@@ -8,10 +8,16 @@ import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
+import {
+  kernelSockets,
+  listenerOf,
+  type KernelSockets,
+  type SocketEntry,
+} from './kernel-sockets.ts'
 import type { KnownUnit, LocalService } from './plan.ts'
 import { directoryOf, unitGroups, unitUser, type UnitGroup } from './units.ts'
 import { UnitWatch } from './unit-watch.ts'
-import { listenerOf, sockets, userNumber, type SocketEntry } from './users.ts'
+import { userNumber } from './users.ts'
 
 /** What it leans on. */
 export interface LocalServicesParts {
@@ -20,7 +26,7 @@ export interface LocalServicesParts {
   /** @default asks the system */
   readonly userNumber?: (name: string) => Promise<number | null>
   /** @default asks the kernel */
-  readonly sockets?: () => Promise<readonly SocketEntry[]>
+  readonly sockets?: Pick<KernelSockets, 'listening'>
   /** @default asks systemd */
   readonly unitUser?: typeof unitUser
 }
@@ -112,7 +118,7 @@ export class LocalServices {
     if (this.#stopped) return
     const manifests = this.#manifests
     const entries = manifests.some((one) => one.port !== undefined && dependsOnListener(one))
-      ? await (this.#parts.sockets ?? sockets)()
+      ? await (this.#parts.sockets ?? kernelSockets).listening()
       : []
     this.#units = new Set(manifests.flatMap(({ run }) => (run?.kind === 'unit' ? run.unit : [])))
     const groups = await unitGroups(this.#units)

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { LocalServices } from '#agent/interception/local-services.ts'
-import type { SocketEntry } from '#agent/interception/users.ts'
+import type { SocketEntry } from '#agent/interception/kernel-sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
 import { manifestOf } from '#test/support/manifests.ts'
@@ -20,7 +20,7 @@ function made(t: { teardown(run: () => Promise<void>): unknown }) {
     {
       clock: systemClock,
       logger: silentLogger,
-      sockets: async () => world.sockets,
+      sockets: { listening: async () => world.sockets },
       userNumber: async (name) => world.users.get(name) ?? null,
     },
     { agentUser: 900, lookMs: 5 },
