@@ -5,6 +5,7 @@
  * process of its own; all it knows stands in the kernel.
  */
 
+import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { sleep, type Clock, type Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -14,7 +15,6 @@ import type { KernelCommands } from './commands.ts'
 import { changesBetween, isSame, lifted, type Elements } from './elements.ts'
 import { readListing } from './listing.ts'
 import { commentFor } from './ruleset.ts'
-import { kernelSockets, type KernelSockets } from './kernel-sockets.ts'
 
 /** What a guard leans on. */
 export interface CaptureGuardParts {
@@ -105,11 +105,9 @@ export class CaptureGuard {
   async #look(): Promise<boolean> {
     try {
       const { firstPort, agentUser } = this.#settings
-      const { sockets = kernelSockets } = this.#parts
+      const { sockets = new KernelSockets() } = this.#parts
       const ports = callerPortRange(firstPort)
-      const isTaken = (await sockets.listening()).some(
-        ({ port, user }) => port >= ports.first && port <= ports.last && user === agentUser,
-      )
+      const isTaken = sockets.listens(ports, agentUser)
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (this.#silent < 2) return false
       const isDone = await this.#liftOrRemove(await sockets.hasConnection(ports))

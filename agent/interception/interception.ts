@@ -6,6 +6,7 @@
  */
 
 import { isDeepStrictEqual } from 'node:util'
+import { KernelSockets } from '#agent/kernel/sockets.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -23,7 +24,6 @@ import type { GrantsFile } from './grants-file.ts'
 import { hostProblem, tellsUnits } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { readKernelCounts, type Counted } from './kernel-counts.ts'
-import { kernelSockets, type KernelSockets } from './kernel-sockets.ts'
 import { KernelTable } from './kernel-table.ts'
 import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { CaptureLifts } from './lifts.ts'
@@ -385,7 +385,7 @@ export class Interception {
   }
 
   #isInUse(): Promise<boolean> {
-    const { sockets = kernelSockets } = this.#parts
+    const { sockets = new KernelSockets() } = this.#parts
     return sockets.hasConnection(callerPortRange(this.#settings.firstPort))
   }
 

@@ -4,16 +4,11 @@
  * changes, so that a thief of the port does not become the service.
  */
 
+import { KernelSockets, listenerOf, type ListeningSocket } from '#agent/kernel/sockets.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
-import {
-  kernelSockets,
-  listenerOf,
-  type KernelSockets,
-  type SocketEntry,
-} from './kernel-sockets.ts'
 import type { KnownUnit, LocalService } from './plan.ts'
 import { directoryOf, unitGroups, unitUser, type UnitGroup } from './units.ts'
 import { UnitWatch } from './unit-watch.ts'
@@ -37,6 +32,10 @@ export interface LocalServicesSettings {
   /** From one look for owners to the next. @default 1000 */
   readonly lookMs?: number
 }
+
+const kernelSockets = new KernelSockets()
+/** Looks are this much rarer while all are known: only a thief of a port could change that. */
+const calm = 5
 
 /** A local service with the reason why nobody is known as it, or ''. */
 export type KnownService = LocalService & { readonly problem: string }
@@ -118,7 +117,7 @@ export class LocalServices {
     if (this.#stopped) return
     const manifests = this.#manifests
     const entries = manifests.some((one) => one.port !== undefined && dependsOnListener(one))
-      ? await (this.#parts.sockets ?? kernelSockets).listening()
+      ? (this.#parts.sockets ?? kernelSockets).listening()
       : []
     this.#units = new Set(manifests.flatMap(({ run }) => (run?.kind === 'unit' ? run.unit : [])))
     const groups = await unitGroups(this.#units)
@@ -159,12 +158,10 @@ export class LocalServices {
     const known = new Set(manifests.map(({ service }) => service as string))
     for (const name of this.#findings.keys()) if (!known.has(name)) this.#findings.delete(name)
     this.#take(services.toSorted((a, b) => (a.service < b.service ? -1 : 1)))
-    const { clock } = this.#parts
-    if (
-      manifests.some(({ run }) => run?.kind !== 'user') ||
-      services.some((one) => one.problem !== '')
-    )
-      this.#timer = clock.after(this.#settings.lookMs ?? 1000, () => this.#look())
+    if (manifests.every(({ run }) => run?.kind === 'user') && services.every(isSettled)) return
+    const isOpen = manifests.some(({ run }) => run?.kind === 'unit') || !services.every(isSettled)
+    const { lookMs = 1000 } = this.#settings
+    this.#timer = this.#parts.clock.after(isOpen ? lookMs : calm * lookMs, () => this.#look())
   }
 
   #take(services: readonly KnownService[]): void {
@@ -189,7 +186,7 @@ export class LocalServices {
 
   async #find(
     manifest: Manifest,
-    entries: readonly SocketEntry[],
+    entries: readonly ListeningSocket[],
     groups: ReadonlyMap<string, UnitGroup>,
   ): Promise<Finding> {
     const { service, address, port, run } = manifest
@@ -249,7 +246,7 @@ export class LocalServices {
   #owned(
     made: string,
     { address, port }: Manifest,
-    entries: readonly SocketEntry[],
+    entries: readonly ListeningSocket[],
     known: Finding | undefined,
   ): Finding {
     if (port === undefined) {
@@ -273,6 +270,11 @@ export class LocalServices {
           : ''
     return { made, user: isNobody ? null : owner, problem, isFinal: false }
   }
+}
+
+/** Whether nothing about it is expected to change. */
+function isSettled({ problem, at, holdsPort }: KnownService): boolean {
+  return problem === '' && (at === null || holdsPort)
 }
 
 /** The user a manifest speaks of: the one it names, or whose it is. */

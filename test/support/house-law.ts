@@ -50,7 +50,8 @@ export const agentRooms: Readonly<Record<string, readonly string[]>> = {
   'agent/health': ['agent/http2'],
   'agent/tunnel': ['agent/identity', 'agent/http2'],
   'agent/relay': ['agent/http1', 'agent/http2', 'agent/telemetry'],
-  'agent/policies': ['agent/manifests'],
+  'agent/interception': ['agent/kernel'],
+  'agent/policies': ['agent/kernel', 'agent/manifests'],
   'agent/outbound': dataPath,
   'agent/inbound': dataPath,
 }

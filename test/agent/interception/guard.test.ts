@@ -5,7 +5,7 @@ import { nothing, type CaptureState } from '#agent/interception/capture-state.ts
 import { kernelCommands } from '#agent/interception/commands.ts'
 import { CaptureGuard } from '#agent/interception/guard.ts'
 import { KernelTable } from '#agent/interception/kernel-table.ts'
-import { socketsOf } from '#agent/interception/kernel-sockets.ts'
+import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
@@ -46,13 +46,12 @@ function tableIn(namespace: Namespace): KernelTable {
 }
 
 function guardIn(namespace: Namespace): CaptureGuard {
-  const list = (file: string) => () => [namespace.run('cat', `/proc/net/${file}`)]
   return new CaptureGuard(
     {
       clock: systemClock,
       logger: silentLogger,
       commands: kernelCommands(namespace.enter),
-      sockets: socketsOf([list('tcp'), list('tcp6')]),
+      sockets: new KernelSockets((file) => [namespace.run('cat', file)]),
     },
     { owner, firstPort: 17000, agentUser: 0, lookMs: 20 },
   )
@@ -152,7 +151,7 @@ t.test('a guard that may not look at the rules waits for nothing when it is stop
   const monitor = () => ({ stop: () => {} })
   const commands = { nft: refuse, check: refuse, ask: refuse, ip: refuse, monitor }
   const guard = new CaptureGuard(
-    { clock, logger: silentLogger, commands, sockets: socketsOf([]) },
+    { clock, logger: silentLogger, commands, sockets: new KernelSockets(() => []) },
     { owner, firstPort: 17000, agentUser: 0 },
   )
   const ended = guard.run()

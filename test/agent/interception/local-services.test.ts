@@ -1,26 +1,25 @@
 import t from 'tap'
 import { LocalServices } from '#agent/interception/local-services.ts'
-import type { SocketEntry } from '#agent/interception/kernel-sockets.ts'
+import type { ListeningSocket } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
 import { manifestOf } from '#test/support/manifests.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
 import { until } from '#test/support/until.ts'
 
-const listening = (port: number, user: number): SocketEntry => ({
+const listening = (port: number, user: number): ListeningSocket => ({
   address: '127.0.0.1',
   port,
   user,
-  state: 'listening',
 })
 
 function made(t: { teardown(run: () => Promise<void>): unknown }) {
-  const world = { sockets: [] as SocketEntry[], users: new Map([['shop', 1001]]) }
+  const world = { sockets: [] as ListeningSocket[], users: new Map([['shop', 1001]]) }
   const services = new LocalServices(
     {
       clock: systemClock,
       logger: silentLogger,
-      sockets: { listening: async () => world.sockets },
+      sockets: { listening: () => world.sockets },
       userNumber: async (name) => world.users.get(name) ?? null,
     },
     { agentUser: 900, lookMs: 5 },
