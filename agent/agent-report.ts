@@ -16,6 +16,7 @@ import type { TrustKeeper } from './identity/trust-keeper.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
 import type { DnsOutcome } from './dns/responder.ts'
+import type { ExternalServices } from './external/external-services.ts'
 import type { Interception } from './interception/interception.ts'
 import type { CaptureLifts } from './interception/lifts.ts'
 import type { LocalServices } from './interception/local-services.ts'
@@ -35,6 +36,7 @@ import type {
   AuthzAnswer,
   CertificateReport,
   Contact,
+  ExternalReport,
   GenerationReport,
   MachineReport,
   ManifestReport,
@@ -42,6 +44,7 @@ import type {
   ServiceReport,
   StatusReport,
 } from '#shared/model/admin.ts'
+import type { ExternalView } from '#shared/model/external.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { InstanceRecord } from '#shared/model/records.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
@@ -71,6 +74,7 @@ export interface AgentReportParts {
     Interception,
     'status' | 'plan' | 'counts' | 'explain' | 'isConfining'
   >
+  readonly externals: Pick<ExternalServices, 'report'>
   readonly lifts: Pick<CaptureLifts, 'whole' | 'bypasses'>
   /** How many DNS questions ended how. */
   readonly dns: () => ReadonlyMap<DnsOutcome, number>
@@ -209,8 +213,12 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   services(): readonly ServiceReport[] {
     const snapshot = this.#parts.membership()?.discovery.snapshot
-    return Object.values(snapshot?.services ?? {})
-      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    if (snapshot === undefined) return []
+    const { host } = snapshot
+    const outside = (snapshot.external ?? []).map((one) => this.#outside(one, host))
+    const names = new Set<string>(outside.map(({ name }) => name))
+    const inside = Object.values(snapshot.services)
+      .filter(({ name }) => !names.has(name))
       .map(({ name, protocol, ports = [], instances }) => ({
         name,
         protocol,
@@ -219,11 +227,24 @@ export class AgentReport implements AdminSource, MetricsSource {
           ...port,
           addresses: this.#addressesOf(targetName(name, port.name)),
         })),
-        instances: instances.map((instance) => ({
-          ...instance,
-          local: instance.host === snapshot?.host,
-        })),
+        instances: instances.map((instance) => ({ ...instance, local: instance.host === host })),
       }))
+    return [...inside, ...outside].toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  external(): readonly ExternalReport[] {
+    return this.#parts.externals.report()
+  }
+
+  #outside({ name, protocol, port, endpoints }: ExternalView, host: string): ServiceReport {
+    return {
+      name,
+      protocol,
+      addresses: this.#addressesOf(name),
+      ports: [],
+      instances: endpoints.map(({ id }) => ({ host, id, port, weight: 1, local: true })),
+      outside: true,
+    }
   }
 
   #addressesOf(target: TargetName): readonly string[] {
@@ -494,6 +515,9 @@ export class AgentReport implements AdminSource, MetricsSource {
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),
       one(agentMetrics.captureBypasses.name, status.capture.bypasses.length),
+      ...this.external().map(({ service, endpoints }) =>
+        one(agentMetrics.externalAddresses.name, endpoints.length, { service }),
+      ),
       one(agentMetrics.workers.name, hub.workers.length),
       ...Array.from(this.#parts.dns(), ([outcome, count]) =>
         one(agentMetrics.dnsQueries.name, count, { outcome }),

@@ -18,11 +18,14 @@ import { MeshDns } from './dns/mesh-dns.ts'
 import { reloadResolved } from './dns/reload-resolved.ts'
 import { bringHealth } from './health/bring-health.ts'
 import { isUp, stateOfPort } from './health/check-rules.ts'
+import { ExternalServices } from './external/external-services.ts'
 import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
 import { callerPortRange } from './interception/caller-ports.ts'
+import { isOwnAddress } from './interception/own-address.ts'
 import { HostCapture } from './interception/host-capture.ts'
+import { NameTargets } from './interception/name-targets.ts'
 import { carriageNotes } from './manifests/carriage-notes.ts'
 import { GoodVersions } from './manifests/good-versions.ts'
 import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
@@ -84,6 +87,8 @@ export class App {
   readonly #records: OwnRecords
   readonly #registrar: Registrar
   readonly #capture: HostCapture
+  readonly #externalNames: NameTargets
+  readonly #externals: ExternalServices
   readonly #dns: MeshDns | null
   readonly #handOver: HandOver
   readonly #report: AgentReport
@@ -154,6 +159,14 @@ export class App {
       },
     )
     const { interception } = this.#capture
+    this.#externalNames = new NameTargets({ clock, onChange: () => this.#externals.refresh() })
+    this.#externals = new ExternalServices({
+      clock,
+      logger,
+      names: this.#externalNames,
+      isHere: (address) => isOwnAddress(address) || this.#capture.isVirtual(address),
+      onChange: () => this.#onOffer(),
+    })
     this.#policies = new HostPolicies(
       {
         ...parts,
@@ -260,7 +273,15 @@ export class App {
         policies: () => this.#policies.report(trustDomain()),
         explainer: new Explainer({
           trustDomain,
-          local: () => this.#registrar.offer.local,
+          local: () => [
+            ...this.#externals.views.map(({ name, port, protocol }) => ({
+              service: name,
+              port,
+              protocol,
+              isOutside: true,
+            })),
+            ...this.#registrar.offer.local,
+          ],
           policyOf: (service) => this.#policies.of(service),
           hostsOf: (service) => this.#hostsOf(service),
         }),
@@ -270,6 +291,7 @@ export class App {
         withdrawals: this.#withdrawals,
         hub: this.#hub,
         interception: this.#capture.interception,
+        externals: this.#externals,
         lifts: this.#capture.lifts,
         dns: () => this.#dns?.counts ?? new Map(),
         locals: this.#capture.locals,
@@ -361,6 +383,8 @@ export class App {
     this.#policies.manifests.stop()
     this.#registrar.stop()
     this.#identity.reporter.stop()
+    this.#externals.stop()
+    this.#externalNames.stop()
     // Before anything else goes: what is captured must have somewhere to go.
     await this.#dns?.stop()
     await this.#capture.interception.stop({ leave: this.#leave })
@@ -410,7 +434,9 @@ export class App {
     const { manifests, known } = this.#policies.manifests
     this.#health.apply(manifests)
     this.#detector.apply(manifests)
-    this.#capture.locals.setManifests(known)
+    // What is outside has no user here, and no port to lock.
+    this.#capture.locals.setManifests(known.filter(({ external }) => external === undefined))
+    this.#externals.setManifests(manifests)
     this.#registrar.setManifests(manifests)
     this.#onOffer()
   }
@@ -429,6 +455,7 @@ export class App {
     this.#membership?.discovery.setLocal({
       ...offer,
       listeners: listenersOf(manifests),
+      external: this.#externals.views,
       policies: this.#policies.policies,
     })
     this.#receiptsChanged.ask()
@@ -519,6 +546,7 @@ export class App {
 
   /** Whether this process has found out what can be offered here. */
   #isInformed(snapshot: Snapshot): boolean {
+    if (this.#externals.isLooking) return false
     return this.#policies.manifests.manifests.every(({ service, port }) => {
       if (port === undefined) return true
       switch (this.#registrar.withheld(service)) {
@@ -539,7 +567,9 @@ export class App {
   #captureParts(): CaptureCommandParts {
     const { lifts, interception } = this.#capture
     const isKnown = (service: ServiceName): boolean =>
-      this.#hostsOf(service).length > 0 || this.#served().includes(service)
+      this.#hostsOf(service).length > 0 ||
+      this.#served().includes(service) ||
+      this.#externals.views.some(({ name }) => name === service)
     return { clock: this.#parts.clock, lifts, interception, isKnown }
   }
 

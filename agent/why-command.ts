@@ -36,6 +36,7 @@ export function whyCommand(
   const facts = () => ({
     status: report.status(),
     services: report.services(),
+    external: report.external(),
     manifests: report.manifests(),
     certificates: report.certificates(),
     withheld: report.withheld.bind(report),

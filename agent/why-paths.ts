@@ -6,6 +6,7 @@
 import { HeldBytes } from './http2/held-bytes.ts'
 import { Credentials } from './identity/credentials.ts'
 import type { Channel, Clock, Opener, Random } from './platform.ts'
+import { ExternalDialler } from './relay/dial-external.ts'
 import { LocalDialler } from './relay/dial-local.ts'
 import { Tunnels } from './tunnel/tunnels.ts'
 import type { Opened, Paths } from './why/walk.ts'
@@ -34,7 +35,7 @@ const openTimeoutMs = 3000
 /** Makes them. `source` is the address towards local instances. */
 export function openPaths(parts: PathParts, settings: { readonly source: string }): Paths {
   const { clock, random, logger, snapshot, trust } = parts
-  const { trustDomain, hosts, local } = snapshot
+  const { trustDomain, hosts, local, external = [] } = snapshot
   const credentials = new Credentials({ clock })
   credentials.setTrust(trust.bundlePem, trustDomain, trust.bans)
   credentials.setCredentials(parts.credentials)
@@ -45,12 +46,20 @@ export function openPaths(parts: PathParts, settings: { readonly source: string 
     { clock, held },
     { source: settings.source, timeoutMs: openTimeoutMs },
   )
+  const outwards = new ExternalDialler({ clock, held })
   return {
     open: (caller, { target }, instance) => {
       const { service, portName } = target
       const { id, host: name, port } = instance
       const { opener, opened } = waiting()
       const here = local.find((one) => one.service === service && one.id === id)
+      const outside = external.find((one) => one.name === service)
+      const endpoint = outside?.endpoints.find((one) => one.id === id)
+      if (outside !== undefined && endpoint !== undefined) {
+        outwards.dial({ ...outside, endpoint }, opener)
+        const over = outside.tls === null ? '' : ', over TLS'
+        return opened(`${endpoint.address}:${port}${over}`, outside.authority)
+      }
       const host = Object.hasOwn(hosts, name) ? hosts[name] : undefined
       if (instance.local && here !== undefined) {
         dialler.dial(here.address, port, opener)
@@ -70,7 +79,7 @@ export function openPaths(parts: PathParts, settings: { readonly source: string 
 
 function waiting(): {
   readonly opener: Opener
-  readonly opened: (way: string) => Promise<Opened>
+  readonly opened: (way: string, authority?: string) => Promise<Opened>
 } {
   const { promise, resolve } = Promise.withResolvers<
     Channel | { readonly reason: Reason; readonly detail: string }
@@ -84,11 +93,11 @@ function waiting(): {
     },
     onOpenFailed: (reason, detail) => resolve({ reason, detail }),
   }
-  const opened = async (way: string): Promise<Opened> => {
+  const opened = async (way: string, authority = ''): Promise<Opened> => {
     const result = await promise
     return 'reason' in result
       ? { kind: 'refused', ...result }
-      : { kind: 'open', channel: result, way }
+      : { kind: 'open', channel: result, way, authority }
   }
   return { opener, opened }
 }

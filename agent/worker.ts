@@ -26,6 +26,7 @@ import { RefusedCallers } from './outbound/refused-callers.ts'
 import { ServiceTable } from './outbound/service-table.ts'
 import { InstanceLoads } from './balance/instance-loads.ts'
 import type { Clock, Random } from './platform.ts'
+import { ExternalDialler } from './relay/dial-external.ts'
 import { LocalDialler } from './relay/dial-local.ts'
 import { httpRelayDefaults, type HttpRelaySettings } from './relay/http-relay.ts'
 import { RelayWatch } from './relay/relay-watch.ts'
@@ -51,7 +52,7 @@ import { agentMetrics } from '#shared/metrics/names.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
-import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { externalId, hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { agentTarget, targetName } from '#shared/model/target.ts'
 
 /** What a worker is made with. */
@@ -435,6 +436,7 @@ export class ProxyWorker {
       { clock, held },
       { source: worker.inboundSource, timeoutMs: 1000 },
     )
+    const external = new ExternalDialler({ clock, held })
     const loads = new InstanceLoads({ shareOf: (limit) => this.#shareOf(limit, worker.workers) })
     const poolTo = ({ place }: MeshEndpoint): ChannelPool =>
       new ChannelPool(
@@ -445,13 +447,14 @@ export class ProxyWorker {
       clock,
       loads,
       hosts,
-      onEjected: ({ service }) =>
-        this.#counters.tally(agentMetrics.ejections.name, {
-          destination: serviceId(trustDomain, service),
-        }),
+      onEjected: ({ service, place }) => {
+        const idOf = place.kind === 'external' ? externalId : serviceId
+        const destination = idOf(trustDomain, service)
+        this.#counters.tally(agentMetrics.ejections.name, { destination })
+      },
       makeUpstream: (endpoint, caller) =>
         new OutboundUpstream(
-          { tunnels, local, pool: poolTo(endpoint) },
+          { tunnels, local, external, pool: poolTo(endpoint) },
           { endpoint, caller, trustDomain },
         ),
     })

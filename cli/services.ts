@@ -26,8 +26,15 @@ export async function services(parts: {
         'ZONE',
         'TAGS',
       ],
-      reports.flatMap(({ name, protocol, addresses, ports, instances }) => [
-        ...rowsOf(name, (instance) => spoken(protocol, instance), addresses, instances),
+      reports.flatMap(({ name, protocol, addresses, ports, instances, outside }) => [
+        ...rowsOf(
+          name,
+          (instance) => spoken(protocol, instance),
+          addresses,
+          outside === true
+            ? instances.map((one) => ({ ...one, local: false, host: 'outside' }))
+            : instances,
+        ),
         ...ports.flatMap((named) =>
           rowsOf(
             `${named.name}.${name}`,

@@ -41,6 +41,7 @@ export class AdminServer {
     const routes: Routes = {
       '/v1/status': () => source.status(),
       '/v1/services': () => source.services(),
+      '/v1/external': () => source.external(),
       '/v1/manifests': () => source.manifests(),
       '/v1/certificates': () => source.certificates(),
       '/v1/policies': () => source.policies(),
@@ -51,6 +52,7 @@ export class AdminServer {
         judge({
           status: source.status(),
           services: source.services(),
+          external: source.external(),
           manifests: source.manifests(),
           certificates: source.certificates(),
           policies: source.policies(),

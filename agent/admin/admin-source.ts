@@ -11,6 +11,7 @@ import type {
 export interface AdminSource {
   status(): AgentFacts['status']
   services(): AgentFacts['services']
+  external(): AgentFacts['external']
   manifests(): AgentFacts['manifests']
   certificates(): AgentFacts['certificates']
   policies(): AgentFacts['policies']

@@ -55,6 +55,23 @@ export const captureChecks: readonly Check[] = [
     },
   },
   {
+    name: 'external',
+    judge: ({ external }) => {
+      const words = external.flatMap(({ service, endpoints, problems }) =>
+        problems.map(
+          (problem) => `${service}${endpoints.length === 0 ? ' (down)' : ''}: ${problem}`,
+        ),
+      )
+      if (words.length === 0) return ok(`${external.length} external services have addresses`)
+      return bad(
+        external.some(({ endpoints }) => endpoints.length === 0) ? 'failed' : 'warning',
+        'external services are not where their manifests say, or not to be proven',
+        list(words),
+        'see meshctl external; correct the names or caFile in the manifest, or the resolver of this host',
+      )
+    },
+  },
+  {
     name: 'intercepts',
     judge: ({ status: { capture: facts } }) =>
       facts.problems.length === 0

@@ -7,6 +7,7 @@
 import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { ExternalView } from '#shared/model/external.ts'
 import type { HostName, TrustDomain } from '#shared/model/names.ts'
 import type { ServicePolicy } from '#shared/model/policy.ts'
 import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
@@ -53,6 +54,8 @@ export interface LocalFacts {
   readonly offered: readonly InstanceRecord[]
   readonly local: readonly LocalInstance[]
   readonly listeners: readonly ListenerView[]
+  /** The same object until one changes. @default none */
+  readonly external?: readonly ExternalView[]
   /** By service; the same object until a policy changes. */
   readonly policies: Readonly<Record<string, ServicePolicy>>
 }
@@ -297,13 +300,14 @@ export class Discovery {
     const before = this.#snapshot
     const services = this.#catalog.services()
     const hosts = this.#catalog.hosts()
-    const { local, listeners, policies } = this.#facts
+    const { local, listeners, external, policies } = this.#facts
     const isSame =
       before.sequence > 0 &&
       before.services === services &&
       before.hosts === hosts &&
       before.local === local &&
       before.listeners === listeners &&
+      before.external === external &&
       before.policies === policies
     if (isSame) return
     this.#snapshot = deepFreeze({
@@ -314,6 +318,7 @@ export class Discovery {
       hosts,
       local,
       listeners,
+      ...(external === undefined ? {} : { external }),
       policies,
     })
     this.#builtAtMs = this.#parts.clock.now()

@@ -12,13 +12,14 @@ export type ConnectionWord = 'keep-alive' | 'close' | 'upgrade' | 'none'
 
 /**
  * Writes a request's head for the next hop, which keeps the connection; what the mesh itself says is
- * appended to it, and an empty line.
+ * appended to it, and an empty line. `authority` is what the next hop knows itself by.
  */
 export function writeRequestHead(
   head: RequestHead,
   origin: 'caller-request' | 'peer-request',
+  authority = head.authority,
 ): string {
-  let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${head.authority}\r\n`
+  let text = `${head.method} ${head.target} HTTP/1.1\r\nhost: ${authority}\r\n`
   text += head.fields.passingLines(origin)
   text += requestFraming(head.body, head.method)
   if (head.upgrade !== '') text += `connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`

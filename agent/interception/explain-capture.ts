@@ -4,7 +4,6 @@
  */
 
 import { BlockList, isIP } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import type { CaptureExplanation } from '#shared/model/admin.ts'
 import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
 import { unknownCaller } from './caller-ports.ts'
@@ -12,6 +11,7 @@ import { virtualRange4, type Endpoint, type TableShape } from './capture-state.t
 import type { Elements } from './elements.ts'
 import { exemptionsOf } from './exemptions.ts'
 import { fateOf } from './fate.ts'
+import { isOwnAddress } from './own-address.ts'
 import type { Plan } from './plan.ts'
 import { unitGroups, unitUser } from './units.ts'
 import { userNumber } from './users.ts'
@@ -53,7 +53,7 @@ export async function explainCapture(
     { address, port, user, unit: group },
     {
       ...table,
-      isLocal,
+      isLocal: isOwnAddress,
       isVirtual: (one) => ranges(table.shape).check(one, familyOf(one)),
       isLeftAlone: (at) => isLeftAlone(table.shape, at),
     },
@@ -90,11 +90,4 @@ function ranges({ virtualRange6 }: TableShape): BlockList {
     list.addSubnet(address, Number(length), familyOf(address))
   }
   return list
-}
-
-function isLocal(address: string): boolean {
-  if (address.startsWith('127.')) return true
-  return Object.values(networkInterfaces()).some((all) =>
-    all?.some((one) => one.address === address),
-  )
 }

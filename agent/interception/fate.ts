@@ -41,7 +41,7 @@ export function fateOf({ address, port, user, unit }: Attempt, facts: FateFacts)
     return direct(`user ${user} is excluded from capture (captureExclude.users)`)
   }
   if (user === shape.agentUser && standing[is4 ? 'dialled4' : 'dialled6'].has(key)) {
-    return direct('the agent itself reaches a service of this host')
+    return direct('the agent itself reaches a service of this host, or an external one')
   }
   if (standing[is4 ? 'answerers4' : 'answerers6'].has(`${key} . ${user}`)) {
     return direct('the service’s own user reaches its own port')

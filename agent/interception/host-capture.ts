@@ -83,6 +83,12 @@ export class HostCapture {
     return this.interception.status.kind === 'lifted'
   }
 
+  /** Whether an address is a service's virtual IP. */
+  isVirtual(address: string): boolean {
+    const { plan } = this.interception
+    return plan !== null && Object.hasOwn(plan.view.services, address)
+  }
+
   /** Names with their virtual IPs; null while nothing is captured. */
   get names(): Plan['names'] | null {
     const { status, plan } = this.interception

@@ -3,8 +3,10 @@
  * every so often, the last good answer kept while none comes.
  */
 
+import { ADDRCONFIG } from 'node:dns'
 import { lookup } from 'node:dns/promises'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
 import type { Endpoint } from './capture-state.ts'
 
@@ -32,6 +34,8 @@ export class NameTargets {
   readonly #settings: NameTargetsSettings
   readonly #addresses = new Map<string, readonly string[]>()
   readonly #asked = new Set<string>()
+  /** Why the last look at a name found nothing. */
+  readonly #problems = new Map<string, string>()
   #looking = 0
   #timer: Timer | null = null
   #stopped = false
@@ -55,6 +59,11 @@ export class NameTargets {
     return (this.#addresses.get(host) ?? []).map((address) => ({ address, port }))
   }
 
+  /** Why the last look at a name found nothing; empty where it did. */
+  problemOf(name: string): string {
+    return this.#problems.get(name) ?? ''
+  }
+
   /** Whether an answer is still to come. */
   get isLooking(): boolean {
     return this.#looking > 0
@@ -75,17 +84,25 @@ export class NameTargets {
   async #look(name: string): Promise<void> {
     this.#looking++
     // A name that does not resolve keeps its last good answer; one that never did leads nowhere.
-    const answer = await (this.#parts.lookup ?? systemLookup)(name).catch(() => [])
+    let problem = ''
+    const answer = await (this.#parts.lookup ?? systemLookup)(name).catch((error: unknown) => {
+      problem = messageOf(error)
+      return []
+    })
     this.#looking--
     if (this.#stopped) return
+    const had = this.problemOf(name)
+    if (problem === '') this.#problems.delete(name)
+    else this.#problems.set(name, problem)
     const found = answer.toSorted((a, b) => (a < b ? -1 : 1))
     const isNews = found.length > 0 && found.join() !== this.#addresses.get(name)?.join()
     if (isNews) this.#addresses.set(name, found)
-    if (isNews || this.#looking === 0) this.#parts.onChange()
+    if (isNews || problem !== had || this.#looking === 0) this.#parts.onChange()
   }
 }
 
 async function systemLookup(name: string): Promise<readonly string[]> {
-  const found = await lookup(name, { all: true })
+  // No addresses of a family that this host has none of.
+  const found = await lookup(name, { all: true, hints: ADDRCONFIG })
   return found.map(({ address }) => address)
 }

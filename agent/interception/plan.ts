@@ -5,7 +5,8 @@
  */
 
 import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
-import type { ServiceName } from '#shared/model/names.ts'
+import type { ExternalView } from '#shared/model/external.ts'
+import type { InstanceId, ServiceName } from '#shared/model/names.ts'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { agentTarget, reservedNames, targetName, type TargetName } from '#shared/model/target.ts'
@@ -51,7 +52,7 @@ export interface KnownUnit {
 /** Everything a plan depends on. */
 export interface PlanFacts {
   readonly locals: readonly LocalService[]
-  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host' | 'listeners'>
+  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host' | 'listeners' | 'external'>
   /** Where explicit listeners listen. */
   readonly explicitAddress: string
   /** Numbers of services' virtual IPs and of callers' ports; null where all are taken. */
@@ -120,6 +121,8 @@ const agentItself: TargetView = {
   instances: [],
 }
 
+const onlyPort = 'external' as InstanceId
+
 /** See the header. */
 export function planCapture(facts: PlanFacts): Plan {
   const problems: string[] = []
@@ -151,7 +154,20 @@ export function planCapture(facts: PlanFacts): Plan {
     return address
   }
   name(agentItself)
+  const { external = [] } = facts.snapshot
+  for (const { name: service, protocol, port } of external) {
+    // It answers on its port also while nobody knows where it is.
+    const instances = [{ host: facts.snapshot.host, id: onlyPort, port, weight: 1 }]
+    name({ target: service, service, portName: null, protocol, instances })
+  }
   for (const view of Object.values(facts.snapshot.services)) {
+    if (addresses.has(view.name)) {
+      if (view.instances.length > 0)
+        problems.push(
+          `${view.name} is outside the mesh, says a manifest of this host, and a service`,
+        )
+      continue
+    }
     if (Object.hasOwn(reservedNames, view.name)) {
       problems.push(`${view.name} is no name for a service: ${reservedNames[view.name]}`)
       continue
@@ -194,7 +210,7 @@ export function planCapture(facts: PlanFacts): Plan {
     names,
     state: {
       destinations: [...destinations.values()],
-      dialled: facts.locals.flatMap(placesOf),
+      dialled: [...facts.locals.flatMap(placesOf), ...wayOut(external, claimed)],
       answers: facts.locals.flatMap((local) =>
         local.user === null || !local.holdsPort
           ? []
@@ -212,6 +228,22 @@ export function planCapture(facts: PlanFacts): Plan {
     serviceAt,
     problems,
   }
+}
+
+/**
+ * Where the agent goes on behalf of callers of external services: their endpoints, and whatever leads to
+ * them, or what is looked up at two times would be led back to the agent between.
+ */
+function wayOut(external: readonly ExternalView[], claimed: readonly Claim[]): readonly Endpoint[] {
+  const names = new Set<string>(external.map(({ name }) => name))
+  return [
+    ...external.flatMap(({ endpoints, port }) =>
+      endpoints.map(({ address }) => ({ address, port })),
+    ),
+    ...claimed
+      .filter(({ service }) => names.has(service))
+      .map(({ address, port }) => ({ address, port })),
+  ]
 }
 
 /** Everywhere a local service listens. */
@@ -293,15 +325,20 @@ function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
       denied: false,
     }
   })
-  return [...own, ...listeners, ...others].filter(({ address, port, said, service }) => {
-    const why = exempt.ports.has(port)
-      ? `port ${port} is never captured`
-      : exempt.hasAddress(address)
-        ? `${address} is excluded from capture`
-        : ''
-    if (why !== '') problems.push(`${said} of ${service}: ${why}`)
-    return why === ''
-  })
+  const outside = (snapshot.external ?? []).flatMap(({ name, intercept, onAgentDown }) =>
+    intercept.flatMap((target) => claims(facts, name, target, onAgentDown === 'deny')),
+  )
+  return [...own, ...outside, ...listeners, ...others].filter(
+    ({ address, port, said, service }) => {
+      const why = exempt.ports.has(port)
+        ? `port ${port} is never captured`
+        : exempt.hasAddress(address)
+          ? `${address} is excluded from capture`
+          : ''
+      if (why !== '') problems.push(`${said} of ${service}: ${why}`)
+      return why === ''
+    },
+  )
 }
 
 /** The target of this host's instance that has a port; undefined where there is none. */

@@ -22,7 +22,7 @@ export interface UserFault {
 
 /** What is wrong with a manifest because of whose it is; the administrator's may say everything. */
 export function userFaults(manifest: Manifest, services: UserServices): readonly UserFault[] {
-  const { owner, service, address, upstreams, run, intercept } = manifest
+  const { owner, service, address, upstreams, run, intercept, external } = manifest
   if (owner === undefined) return []
   const faults: UserFault[] = []
   const granted = Object.hasOwn(services, owner) ? (services[owner] ?? []) : []
@@ -63,6 +63,16 @@ export function userFaults(manifest: Manifest, services: UserServices): readonly
       fault: {
         rule: 'not-yours',
         message: `user ${owner} may not capture connections of others to real addresses`,
+        hint: 'let the administrator drop the file',
+      },
+    })
+  }
+  if (external !== undefined) {
+    faults.push({
+      pointer: '/external',
+      fault: {
+        rule: 'not-yours',
+        message: `user ${owner} may not say where a service outside the mesh is`,
         hint: 'let the administrator drop the file',
       },
     })

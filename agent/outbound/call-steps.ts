@@ -10,6 +10,7 @@ import type { HttpSteps } from '#agent/relay/steps.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
+import type { Port } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
@@ -51,6 +52,7 @@ const elsewhere: ReadonlySet<Reason> = new Set([
   'unknown-service',
   'instance-refused',
   'instance-aborted',
+  'external-failed',
 ])
 
 /** Nothing was tried yet. */
@@ -136,12 +138,12 @@ export class CallSteps implements HttpSteps {
     return decision.kind === 'forward' ? decision.upstream : null
   }
 
-  /** Calls that stay on this host are judged here: no other agent sees them. */
+  /** Calls that stay on this host, or leave the mesh, are judged here: no other agent sees them. */
   reconsider(isUnderWay: boolean): Refusal | null {
     const endpoint = this.#tried.at(-1)
     const called = this.#called
     if (!isUnderWay || called === null || this.source === null) return null
-    if (endpoint?.place.kind !== 'local') return null
+    if (endpoint === undefined || endpoint.place.kind === 'far') return null
     const verdict = this.#judge(called, endpoint, this.source)
     return verdict.kind === 'denied' ? verdict.refusal : null
   }
@@ -164,6 +166,8 @@ export class CallSteps implements HttpSteps {
     switch (endpoint.place.kind) {
       case 'far':
         return forward(called, endpoint, source, permitToCarry())
+      // Nobody else judges what leaves the mesh.
+      case 'external':
       case 'local': {
         const verdict = this.#judge(called, endpoint, source)
         if (verdict.kind === 'permitted') return forward(called, endpoint, source, verdict.permit)
@@ -174,7 +178,7 @@ export class CallSteps implements HttpSteps {
   }
 
   #judge(called: CallableService, { place }: MeshEndpoint, source: SpiffeId): Verdict {
-    const { port } = (place as Extract<Place, { kind: 'local' }>).instance
+    const { port } = judgedAt(place as Exclude<Place, { kind: 'far' }>)
     const request = this.#request
     const caller = this.#parts.policies
       .of(called.view.service)
@@ -183,6 +187,11 @@ export class CallSteps implements HttpSteps {
       ? caller.judge(new RequestView(request))
       : caller.connection
   }
+}
+
+/** What has the port that policy is asked about. */
+function judgedAt(place: Exclude<Place, { kind: 'far' }>): { readonly port: Port } {
+  return place.kind === 'local' ? place.instance : place.service
 }
 
 /** The decision to forward, the same object as long as it says the same. */

@@ -4,6 +4,7 @@
  */
 
 import type { PortName, ServiceName } from '#shared/model/names.ts'
+import type { ExternalEndpoint, ExternalView } from '#shared/model/external.ts'
 import type { HostView, InstanceView, LocalInstance } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { Endpoint, mayEject, type EjectionSettings } from '#agent/balance/endpoint.ts'
@@ -12,10 +13,15 @@ import type { Clock } from '#agent/platform.ts'
 import type { FarHosts } from './far-hosts.ts'
 import type { AttemptResult, Decision, Upstream } from '#agent/relay/upstream.ts'
 
-/** Where the instance is: on this host, or behind a far agent. */
+/** Where the instance is: on this host, behind a far agent, or outside the mesh. */
 export type Place =
   | { readonly kind: 'local'; readonly instance: LocalInstance }
   | { readonly kind: 'far'; readonly host: HostView }
+  | {
+      readonly kind: 'external'
+      readonly service: ExternalView
+      readonly endpoint: ExternalEndpoint
+    }
 
 /** An upstream that can be told to forget its idle channels. */
 export interface PooledUpstream extends Upstream {

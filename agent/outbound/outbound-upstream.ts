@@ -9,6 +9,7 @@ import { targetName } from '#shared/model/target.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import type { Tunnels } from '#agent/tunnel/tunnels.ts'
+import type { ExternalDialler } from '#agent/relay/dial-external.ts'
 import type { LocalDialler } from '#agent/relay/dial-local.ts'
 import type { AttemptResult } from '#agent/relay/upstream.ts'
 import type { MeshEndpoint, PooledUpstream } from './mesh-endpoint.ts'
@@ -17,14 +18,16 @@ import type { MeshEndpoint, PooledUpstream } from './mesh-endpoint.ts'
 export interface OutboundUpstreamParts {
   readonly tunnels: Pick<Tunnels, 'openStream'>
   readonly local: Pick<LocalDialler, 'dial'>
+  readonly external: Pick<ExternalDialler, 'dial'>
   readonly pool: ChannelPool
 }
 
 /** See the header. */
 export class OutboundUpstream implements PooledUpstream {
-  readonly host: HostName
+  readonly host: HostName | null
   readonly instance: InstanceId
   readonly mtls: boolean
+  readonly outsideName?: string
   readonly #parts: OutboundUpstreamParts
   readonly #endpoint: MeshEndpoint
   readonly #caller: SpiffeId
@@ -44,9 +47,11 @@ export class OutboundUpstream implements PooledUpstream {
     this.#caller = settings.caller
     this.#service = settings.endpoint.service
     this.#trustDomain = settings.trustDomain
-    this.host = settings.endpoint.instance.host
-    this.instance = settings.endpoint.instance.id
-    this.mtls = settings.endpoint.place.kind === 'far'
+    const { place, instance } = settings.endpoint
+    this.host = place.kind === 'external' ? null : instance.host
+    this.instance = instance.id
+    this.mtls = place.kind === 'far'
+    if (place.kind === 'external') this.outsideName = place.service.authority
   }
 
   takeIdle(): Channel | null {
@@ -58,6 +63,9 @@ export class OutboundUpstream implements PooledUpstream {
     switch (place.kind) {
       case 'local':
         this.#parts.local.dial(place.instance.address, place.instance.port, opener)
+        break
+      case 'external':
+        this.#parts.external.dial({ ...place.service, endpoint: place.endpoint }, opener)
         break
       case 'far':
         this.#parts.tunnels.openStream(

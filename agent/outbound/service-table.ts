@@ -4,8 +4,9 @@
  */
 
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
+import type { ExternalView } from '#shared/model/external.ts'
 import type { InstanceView, LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
-import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { externalId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { TargetName } from '#shared/model/target.ts'
 import { ejectionDefaults, slowStartMs } from '#agent/balance/endpoint.ts'
 import { P2c } from '#agent/balance/p2c.ts'
@@ -58,17 +59,23 @@ export class ServiceTable {
     const endpoints = new Map<string, MeshEndpoint>()
     const all = new Map<string, Made>()
     const local = new Map(snapshot.local.map((instance) => [localKey(instance), instance]))
+    const take = (entry: Entry): void => {
+      services.set(entry.view.target, entry)
+      entry.keys.forEach((key, index) => {
+        const endpoint = entry.picker.endpoints[index]
+        if (endpoint !== undefined) endpoints.set(key, endpoint)
+      })
+    }
+    const external = snapshot.external ?? []
+    // What this host says is outside does not become another host's by its registering the name.
+    const outside = new Set<string>(external.map(({ name }) => name))
     for (const view of Object.values(snapshot.services)) {
+      if (outside.has(view.name)) continue
       const made = this.#unchanged(view, snapshot) ?? this.#make(view, snapshot, local)
       all.set(view.name, made)
-      for (const entry of made.targets) {
-        services.set(entry.view.target, entry)
-        entry.keys.forEach((key, index) => {
-          const endpoint = entry.picker.endpoints[index]
-          if (endpoint !== undefined) endpoints.set(key, endpoint)
-        })
-      }
+      for (const entry of made.targets) take(entry)
     }
+    for (const view of external) take(this.#external(view, snapshot))
     for (const [key, endpoint] of this.#endpoints) {
       if (!endpoints.has(key)) endpoint.retire()
     }
@@ -95,6 +102,33 @@ export class ServiceTable {
       for (const { port } of entry.view.instances) byPort.set(port, entry)
     }
     return { view, targets: [...named, byPort.size === 0 ? main : { ...main, byPort }] }
+  }
+
+  #external(service: ExternalView, snapshot: Snapshot): Entry {
+    const { name, protocol, port } = service
+    const before = this.#services.get(name)
+    const keys: string[] = []
+    const members = service.endpoints.map((one) => {
+      const place: Place = { kind: 'external', service, endpoint: one }
+      const instance = { host: snapshot.host, id: one.id, port, weight: 1 }
+      const key = endpointKey(name, one.id, port, place)
+      const settings = { service: name, portName: null, instance, place }
+      keys.push(key)
+      return (
+        this.#endpoints.get(key) ??
+        new MeshEndpoint(this.#parts, { ...settings, ejection: ejectionDefaults })
+      )
+    })
+    for (const endpoint of members) endpoint.siblings = members
+    const instances = members.map(({ instance }) => instance)
+    return {
+      view: { target: name, service: name, portName: null, protocol, instances },
+      id: externalId(snapshot.trustDomain, name),
+      picker: new P2c(members),
+      keys,
+      budget: before?.budget ?? new RetryBudget(),
+      byPort: null,
+    }
   }
 
   #service(view: TargetView, snapshot: Snapshot, local: ReadonlyMap<string, LocalInstance>): Entry {
@@ -128,7 +162,8 @@ export class ServiceTable {
     for (const endpoint of members) endpoint.siblings = members
     return {
       view,
-      id: before?.id ?? serviceId(snapshot.trustDomain, service),
+      // Once it may have been outside the mesh.
+      id: serviceId(snapshot.trustDomain, service),
       picker: new P2c(members),
       keys,
       budget: before?.budget ?? new RetryBudget(),
@@ -173,6 +208,12 @@ function endpointKey(target: string, id: string, port: number, place: Place): st
   switch (place.kind) {
     case 'local':
       return `${target} local ${id} ${place.instance.address} ${place.instance.port}`
+    case 'external': {
+      // Whatever else it says of itself makes it another.
+      const { protocol, tls, authority, connectTimeoutMs } = place.service
+      const how = JSON.stringify([protocol, tls, authority, connectTimeoutMs])
+      return `${target} external ${place.endpoint.address} ${port} ${place.endpoint.said} ${how}`
+    }
     case 'far':
       return `${target} ${place.host.name} ${id} ${port} ${place.host.address} ${place.host.tunnelPort}`
   }

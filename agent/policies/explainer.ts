@@ -4,22 +4,32 @@
  */
 
 import type { AuthzAnswer } from '#shared/model/admin.ts'
-import { type Parsed, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
+import type { Parsed, Port, ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { ServicePolicy } from '#shared/model/policy.ts'
+import type { NamedPort, Protocol } from '#shared/model/records.ts'
 import type { RequestFacts } from '#shared/model/request.ts'
-import type { LocalInstance } from '#shared/model/snapshot.ts'
-import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
+import { externalId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { parseTarget, targetName, type TargetName } from '#shared/model/target.ts'
 import { CompiledPolicy } from '#shared/policy/compiled-policy.ts'
 import { explain } from '#shared/policy/explain.ts'
 import { absolutePattern, parseIdentityPattern } from '#shared/policy/identity-pattern.ts'
 import { queryOf, readRequestPath } from '#shared/route/request-path.ts'
 
+/** A service that this host judges calls of: one of its own, or one outside the mesh. */
+export interface JudgedHere {
+  readonly service: ServiceName
+  /** Its name stands for what is outside the mesh. @default it is a service of this host */
+  readonly isOutside?: boolean
+  readonly port: Port
+  readonly protocol: Protocol
+  readonly ports?: readonly NamedPort[]
+}
+
 /** What an explainer asks. */
 export interface ExplainerParts {
   /** Null until the host has enrolled. */
   readonly trustDomain: () => TrustDomain | null
-  readonly local: () => readonly LocalInstance[]
+  readonly local: () => readonly JudgedHere[]
   readonly policyOf: (service: ServiceName) => ServicePolicy
   /** The hosts that have instances of a service. */
   readonly hostsOf: (service: ServiceName) => readonly string[]
@@ -53,7 +63,7 @@ export class Explainer {
     if (place === undefined) return badQuestion(`${service} has no port called ${portName}`)
     const request = readRequest(query, targetName(service, portName))
     if (!request.ok) return badQuestion(request.problem)
-    const destination = serviceId(domain, service)
+    const destination = (instance.isOutside === true ? externalId : serviceId)(domain, service)
     const policy = new CompiledPolicy(policyOf(service), { trustDomain: domain, destination })
     const { port, protocol } = place
     const call = { source: source.value, destination, port, http: protocol === 'http' }

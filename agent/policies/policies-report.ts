@@ -34,7 +34,7 @@ export function policiesReport(parts: PoliciesReportParts): PoliciesReport {
       mode: policy?.mode ?? 'enforce',
     })),
     services: manifests.known.flatMap((manifest) =>
-      manifest.port === undefined
+      manifest.port === undefined && manifest.external === undefined
         ? []
         : serviceReport(manifest, manifests.policyOf(manifest.service), {
             protection: manifests.of(manifest.service),
@@ -105,10 +105,10 @@ function noteOf(protection: Protection): string {
 /** Why a rule does nothing, or not what it says; empty where it does. */
 function idleBecause(
   rule: PolicyRule,
-  { port, protocol, ports }: Manifest,
+  { port, protocol, ports, external }: Manifest,
   trustDomain: TrustDomain | null,
 ): string {
-  const places = [{ port, protocol }, ...ports].filter(
+  const places = [{ port: port ?? external?.port, protocol }, ...ports].filter(
     (one) => rule.ports.length === 0 || rule.ports.some((number) => number === one.port),
   )
   if (looksInside(rule) && places.every((one) => one.protocol === 'tcp')) {

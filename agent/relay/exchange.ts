@@ -20,6 +20,7 @@ import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
+import { targetOfAuthority } from '#shared/route/mesh-name.ts'
 import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
 import { Opening, type Waiting } from './opening.ts'
@@ -125,13 +126,27 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       this.#reply(decision.reason, decision.detail)
       return
     }
+    const { outsideName } = decision.upstream
+    if (outsideName === undefined) this.#writeHead(head)
+    else this.#writeHeadOutside(head, outsideName)
+    this.#attempt(decision.upstream)
+  }
+
+  #writeHead(head: RequestHead): void {
+    const { direction } = this.#relay.parts.steps
     if (head !== this.#writtenHead) {
-      const origin = steps.direction === 'outbound' ? 'caller-request' : 'peer-request'
+      const origin = direction === 'outbound' ? 'caller-request' : 'peer-request'
       this.#written = writeRequestHead(head, origin)
       this.#writtenHead = head
     }
     this.#headText = `${this.#written}${this.#own.linesOf(head, this.#requestId)}\r\n`
-    this.#attempt(decision.upstream)
+  }
+
+  /** A service outside knows itself by its own name; a name of the world that was asked for stays. */
+  #writeHeadOutside(head: RequestHead, name: string): void {
+    const authority = targetOfAuthority(head.authority).ok ? name : head.authority
+    const text = writeRequestHead(head, 'caller-request', authority)
+    this.#headText = `${text}${this.#own.outsideLinesOf(this.#requestId)}\r\n`
   }
 
   /** Bytes that are no request are answered and recorded all the same. */

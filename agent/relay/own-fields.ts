@@ -54,6 +54,11 @@ export class OwnFields {
     return `x-request-id: ${requestId}\r\n${this.#lines}`
   }
 
+  /** The same for a service outside the mesh: who calls, and from where, is not its business. */
+  outsideLinesOf(requestId: string): string {
+    return `x-request-id: ${requestId}\r\n`
+  }
+
   #linesFor(authority: string): string {
     const { direction, source, callerAddress } = this.#steps
     const sourceLine = source === null ? '' : `x-mesh-source: ${source}\r\n`

@@ -40,6 +40,7 @@ export const answers: Readonly<Record<Reason, Answer>> = {
   'instance-aborted': answer(502, 'Bad Gateway', 'service'),
   'bad-response': answer(502, 'Bad Gateway', 'service'),
   'response-timeout': answer(504, 'Gateway Timeout', 'service'),
+  'external-failed': answer(503, 'Service Unavailable', 'service'),
 }
 
 /** The status of a reason. */

@@ -5,6 +5,7 @@
  */
 
 import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import type { HeldBytes, Holder } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { ReadBuffer } from './read-buffer.ts'
@@ -143,7 +144,7 @@ export class SocketChannel implements Channel, Holder {
     if (closed) return
     // A reset would take back what the kernel has yet to deliver.
     if (saidAll) this.#socket.destroy()
-    else this.#socket.resetAndDestroy()
+    else this.#reset()
   }
 
   pause(): void {
@@ -200,7 +201,13 @@ export class SocketChannel implements Channel, Holder {
     if (this.#held.change(this, before, now) || now < before) return
     this.#error = { code: 'ENOBUFS', message: 'too many bytes wait for slow readers on this host' }
     this.#close()
-    this.#socket.resetAndDestroy()
+    this.#reset()
+  }
+
+  /** Of TLS an end without its goodbye says as much; Node resets plain sockets only, and throws else. */
+  #reset(): void {
+    if ((this.#socket as Partial<TLSSocket>).encrypted === true) this.#socket.destroy()
+    else this.#socket.resetAndDestroy()
   }
 
   /** A TLS socket hands over 16 KiB at a time, side by side in memory: they go out as one piece. */

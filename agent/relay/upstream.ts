@@ -20,10 +20,16 @@ export type AttemptResult = 'ok' | 'connect-failed' | 'reset' | 'server-error' |
  * requests, so the hot path allocates none.
  */
 export interface Upstream {
-  readonly host: HostName
+  /** Null for a service outside the mesh. */
+  readonly host: HostName | null
   readonly instance: InstanceId
   /** Whether bytes to it are under mTLS. */
   readonly mtls: boolean
+  /**
+   * For a service outside the mesh, the name that takes the place of the mesh's own in requests: it knows
+   * nothing of the mesh, and is told nothing of who calls.
+   */
+  readonly outsideName?: string
   /** A kept-alive channel, or null. */
   takeIdle(): Channel | null
   /** Opens a new channel. */

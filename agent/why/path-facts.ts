@@ -85,11 +85,14 @@ function local(facts: PathFacts, manifest: ManifestReport): Finding {
 }
 
 function known(
-  { status, services }: PathFacts,
+  { status, services, external }: PathFacts,
   { target: { service, portName } }: Question,
   view: TargetReport | null,
   manifest: ManifestReport | undefined,
 ): Finding {
+  if (view !== null && view.outside === true && view.instances.length > 0) {
+    return ok(`${view.protocol}, outside the mesh at ${view.instances.length} addresses`)
+  }
   if (view !== null && view.instances.length > 0) {
     const hosts = new Set(view.instances.map(({ host }) => host)).size
     const count = view.instances.length
@@ -105,6 +108,11 @@ function known(
       `its ports: ${others}`,
       'a check with "portName" decides about one port alone; meshctl manifest status on its host',
     )
+  }
+  const outside = external.find((one) => one.service === service)
+  if (outside !== undefined) {
+    const cause = outside.problems.join('; ') || 'its names are still looked up'
+    return failed(`${service} is at no address now`, cause, `meshctl external ${service}`)
   }
   const finding = `no instance of ${service} is in rotation`
   if (manifest !== undefined) {

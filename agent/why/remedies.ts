@@ -23,6 +23,8 @@ const remedies: Readonly<Partial<Record<Reason, Remedy>>> = {
     'meshctl check on both hosts, and meshctl ca rotate --status',
   'instance-refused': (service, _host, there) =>
     `is ${service} running ${there}, on the port of its manifest?`,
+  'external-failed': (service) =>
+    `meshctl external ${service}; is it there, and are its names and roots right?`,
   draining: (_service, _host, there) => `it is leaving; ${there}: meshctl manifest status`,
   overloaded: (_service, _host, there) =>
     `add instances, or raise the limit that is named above ${there}`,

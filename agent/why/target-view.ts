@@ -11,6 +11,8 @@ export interface TargetReport {
   readonly addresses: readonly string[]
   /** `port` is the target's. */
   readonly instances: readonly InstanceReport[]
+  /** It is outside the mesh. */
+  readonly outside?: true
 }
 
 /** The target; null where nobody has such a service, or it no such port. */

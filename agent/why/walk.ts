@@ -19,7 +19,13 @@ import { targetView } from './target-view.ts'
 
 /** How a path to one instance opened. */
 export type Opened =
-  | { readonly kind: 'open'; readonly channel: Channel; readonly way: string }
+  | {
+      readonly kind: 'open'
+      readonly channel: Channel
+      readonly way: string
+      /** What it knows itself by; empty: by its name in the mesh. */
+      readonly authority: string
+    }
   | { readonly kind: 'refused'; readonly reason: Reason; readonly detail: string }
 
 /** Paths to instances, as the data path would take them. */
@@ -107,7 +113,7 @@ async function tryAll(
         const denied = instance.local ? judgedHere(parts, caller, question) : null
         return denied === null
           ? tryOne(parts, paths, caller, question, instance)
-          : { instance, step: stepOf(instance, denied), channel: null }
+          : { instance, step: stepOf(instance, denied), channel: null, authority: '' }
       }),
     )
     const [works] = tries.filter(({ channel }) => channel !== null)
@@ -122,7 +128,7 @@ async function tryAll(
     const asked =
       works?.channel === null || works === undefined
         ? []
-        : [await requested(parts, works.channel, works.instance, question, isHttp)]
+        : [await requested(parts, { ...works, channel: works.channel }, question, isHttp)]
     return [...steps, ...more, ...asked]
   } finally {
     paths.close()
@@ -134,6 +140,7 @@ interface Try {
   readonly step: WhyStep
   /** Open, or null. */
   readonly channel: Channel | null
+  readonly authority: string
 }
 
 async function tryOne(
@@ -150,13 +157,13 @@ async function tryOne(
     case 'open': {
       const finding = `takes connections (${opened.way}, ${tookMs} ms)`
       const step = stepOf(instance, { verdict: 'ok', finding, cause: '', fix: '' })
-      return { instance, step, channel: opened.channel }
+      return { instance, step, channel: opened.channel, authority: opened.authority }
     }
     case 'refused': {
       const { reason, detail } = opened
       const fix = remedyOf(reason, whither(question, instance))
       const step = stepOf(instance, { verdict: 'failed', finding: reason, cause: detail, fix })
-      return { instance, step, channel: null }
+      return { instance, step, channel: null, authority: '' }
     }
   }
 }
@@ -179,8 +186,7 @@ function judgedHere(
 
 async function requested(
   { clock }: WalkParts,
-  channel: Channel,
-  instance: InstanceReport,
+  { channel, instance, authority }: Try & { readonly channel: Channel },
   question: Question,
   isHttp: boolean,
 ): Promise<WhyStep> {
@@ -193,7 +199,8 @@ async function requested(
   }
   const { method, path } = request
   const what = `${method} ${path} to ${instance.host}`
-  const answer = await askHttp({ channel, clock }, { method, path, host: `${service}.mesh` })
+  const host = authority === '' ? `${service}.mesh` : authority
+  const answer = await askHttp({ channel, clock }, { method, path, host })
   const name = 'request'
   switch (answer.kind) {
     case 'silent': {

@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander'
 import { check } from '#cli/check.ts'
+import { external } from '#cli/external.ts'
 import { generations } from '#cli/generations.ts'
 import { schema } from '#cli/schema.ts'
 import { services } from '#cli/services.ts'
@@ -24,6 +25,11 @@ export function addLookVerbs(program: Command, context: Context): void {
   verb(program, 'services', 'services this host can call, and where they are').action(() =>
     context.done(services(context.local())),
   )
+  verb(
+    program,
+    'external [service]',
+    'services outside the mesh, and where they are called',
+  ).action((service?: string) => context.done(external(context.local(), service)))
   verb(program, 'check', 'everything that is wrong here, with cause and fix')
     .option('--wait', 'until nothing fails any more', false)
     .option('--timeout <time>', 'how long to wait at most', time, 60_000)

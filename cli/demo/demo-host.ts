@@ -27,6 +27,8 @@ export interface DemoHostSettings {
   readonly agent: string
   /** Keys of the agent's config that differ from the demo's. */
   readonly agentConfig?: Readonly<Record<string, unknown>>
+  /** What stands before the agent's command, for an agent that runs in a room of its own. */
+  readonly agentIn?: readonly string[]
 }
 
 /** An access line of a worker, as far as the demo reads it. */
@@ -95,9 +97,10 @@ export class DemoHost {
   /** Starts the agent, with the token it joins with where it has not joined yet. */
   startAgent(token?: string): Child {
     if (token !== undefined) writeFileSync(this.path('join-token'), token, { mode: 0o600 })
-    const { agent } = this.#settings
+    const { agent, agentIn = [] } = this.#settings
     const words = [agent, 'supervise', '--config', this.path('agent.json')]
-    this.#agent = this.start('agent', [this.#machine.node, ...words])
+    const [first = '', ...rest] = [...agentIn, this.#machine.node, ...words]
+    this.#agent = this.start('agent', [first, ...rest])
     return this.#agent
   }
 

@@ -30,6 +30,8 @@ export interface WorldSettings {
   readonly hosts?: number
   /** Keys of the agents' configs that differ from the demo's. */
   readonly agentConfig?: Readonly<Record<string, unknown>>
+  /** What stands before the agents' commands. */
+  readonly agentIn?: readonly string[]
   /** Whether the files stay for a look. @default false */
   readonly keepFiles?: boolean
 }
@@ -62,6 +64,7 @@ export class World {
           controller: `${this.#places.controller}:${apiPort}`,
           agent: join(settings.root, 'agent/main.ts'),
           ...(settings.agentConfig === undefined ? {} : { agentConfig: settings.agentConfig }),
+          ...(settings.agentIn === undefined ? {} : { agentIn: settings.agentIn }),
         },
       )
     this.hosts = [host(alpha), host(beta), ...others.map(host)]

@@ -212,6 +212,12 @@ export const agentMetrics = {
     help: 'Attempts of a service to reach what the mesh does not know, while egress is registry-only.',
     labels: ['service'],
   },
+  externalAddresses: {
+    name: 'mesh_external_addresses',
+    kind: 'gauge',
+    help: 'Addresses at which an external service is called; 0 while its names lead nowhere.',
+    labels: ['service'],
+  },
   healthChanges: {
     name: 'mesh_health_changes_total',
     kind: 'counter',

@@ -110,6 +110,24 @@ export interface CallerReport {
   readonly inbound: 'off' | 'permissive' | 'strict'
 }
 
+/** `GET /v1/external`: a service outside the mesh that a manifest of this host names. */
+export interface ExternalReport {
+  readonly service: string
+  readonly file: string
+  readonly protocol: string
+  /** As the manifest says. */
+  readonly addresses: readonly string[]
+  readonly port: number
+  /** `originate`: the agent speaks TLS to it; `pass`: bytes go on as they come. */
+  readonly tls: 'pass' | 'originate'
+  /** Addresses of the world that lead to it through the mesh. */
+  readonly intercept: readonly string[]
+  /** Where it is called now. */
+  readonly endpoints: readonly { readonly address: string; readonly said: string }[]
+  /** Names that do not resolve, roots that cannot be read; what was known last counts meanwhile. */
+  readonly problems: readonly string[]
+}
+
 /** Where the manifests are read. */
 export interface ManifestDirectoryReport {
   readonly path: string
@@ -206,6 +224,8 @@ export interface ServiceReport {
     readonly addresses: readonly string[]
   }[]
   readonly instances: readonly InstanceReport[]
+  /** A manifest of this host says where it is outside the mesh. */
+  readonly outside?: true
 }
 
 /** One instance of a service. */
@@ -368,6 +388,7 @@ export type AuthzAnswer =
 export interface AgentFacts {
   readonly status: StatusReport
   readonly services: readonly ServiceReport[]
+  readonly external: readonly ExternalReport[]
   readonly manifests: readonly ManifestReport[]
   readonly certificates: readonly CertificateReport[]
   readonly policies: PoliciesReport

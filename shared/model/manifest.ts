@@ -5,6 +5,7 @@
 
 import type { HealthCheck } from './health-check.ts'
 import type { InstanceLabels } from './instance-labels.ts'
+import type { External } from './external.ts'
 import type { DeclaredProtocol } from './finding.ts'
 import type { Port, PortName, ServiceName } from './names.ts'
 import type { Policy } from './policy.ts'
@@ -71,6 +72,8 @@ export interface Manifest extends InstanceLabels {
   /** Addresses, `ip:port` or `name:port`, that lead to the service through the mesh. */
   readonly intercept: readonly string[]
   readonly onAgentDown: AgentDownStance
+  /** Where it is outside the mesh; such a service has no port of this host. */
+  readonly external?: External
   /** How long open connections may live on after the manifest is gone. */
   readonly drainMs: number
 }

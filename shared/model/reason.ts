@@ -32,6 +32,7 @@ export type Reason =
   | 'instance-aborted' // closed before a whole response
   | 'bad-response' // response was not strict HTTP/1.1
   | 'response-timeout'
+  | 'external-failed' // a service outside took no connection, or did not prove to be the one named
 
 /** Which side of the proxied exchange a reason accuses. */
 export type Blame = 'none' | 'caller' | 'mesh' | 'service'

@@ -3,6 +3,7 @@
  * readonly data: printable, cloneable, cacheable on disk. A new one replaces the old one whole.
  */
 
+import type { ExternalView } from './external.ts'
 import type { InstanceLabels } from './instance-labels.ts'
 import type { HostName, InstanceId, Port, PortName, ServiceName, TrustDomain } from './names.ts'
 import type { ServicePolicy } from './policy.ts'
@@ -79,6 +80,8 @@ export interface Snapshot {
   readonly hosts: Readonly<Record<string, HostView>>
   readonly local: readonly LocalInstance[]
   readonly listeners: readonly ListenerView[]
+  /** Services outside the mesh that manifests of this host name. @default none */
+  readonly external?: readonly ExternalView[]
   /** Who may call this host's services; one that is not in it has the default of every service. */
   readonly policies: Readonly<Record<string, ServicePolicy>>
 }

@@ -55,6 +55,14 @@ export function serviceId(trustDomain: TrustDomain, name: ServiceName): SpiffeId
   return `spiffe://${trustDomain}/service/${name}` as SpiffeId
 }
 
+/**
+ * What a service outside the mesh goes by in records and metrics. No certificate is ever for it, and
+ * `splitSpiffeId` refuses it.
+ */
+export function externalId(trustDomain: TrustDomain, name: ServiceName): SpiffeId {
+  return `spiffe://${trustDomain}/external/${name}` as SpiffeId
+}
+
 /** The id of a host's own agent. */
 export function hostId(trustDomain: TrustDomain, name: HostName): SpiffeId {
   return `spiffe://${trustDomain}/host/${name}` as SpiffeId

@@ -16,6 +16,7 @@ import { healthSchema, readHealth } from './health.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
 import { joinPointer, type JsonValue } from './json-reader.ts'
 import { captureFacts, captureKeys } from './manifest-capture.ts'
+import { externalConflicts, externalFacts, externalKey } from './manifest-external.ts'
 import { portFacts, portKeys, portSchema, type PortFacts } from './manifest-ports.ts'
 import { manifestPolicy, manifestPolicyKeys } from './policy.ts'
 import type { Problem, Report } from './problem.ts'
@@ -46,6 +47,7 @@ export const manifestSchema = Type.Object(
       }),
     ),
     protocol: portKeys.protocol,
+    ...externalKey,
     weight: Type.Optional(
       Type.Integer({
         minimum: 1,
@@ -178,7 +180,11 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
   const upstreams = upstreamsOf(raw, service, served, report)
   const requires = requiresOf(raw, service, report)
   const tags = tagsOf(raw, report)
-  if (!isServed(document)) reportUnserved(document, report)
+  const isExternal = document.has('/external')
+  const external = externalFacts(raw.external, report)
+  if (isExternal)
+    reportUnused(document, localKeys, 'in the manifest of an external service', report)
+  else if (!isServed(document)) reportUnused(document, servingKeys, 'without a port', report)
   const address = raw.address ?? '127.0.0.1'
   if (isIP(address) === 0) {
     report('/address', {
@@ -196,17 +202,22 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
   const health = readHealth(raw.health, { document, ...served }, report)
   if (service === null) return null
   const policy = manifestPolicy(document, service, raw, report)
+  const capture = captureFacts(document, raw, report)
+  if (external !== null) externalConflicts(external, capture.intercept, report)
   return {
     file: document.file,
     service,
     ...served,
+    // Nobody asks the world outside how it speaks.
+    ...(isExternal && raw.protocol === undefined ? { protocol: 'tcp' as const } : {}),
+    ...(external === null ? {} : { external }),
     address,
     weight: raw.weight ?? 100,
     warningWeight: raw.warningWeight ?? raw.weight ?? 100,
     health,
     upstreams,
     requires,
-    ...captureFacts(document, raw, report),
+    ...capture,
     ...labelsOf({ ...raw, tags }),
     ...(policy === null ? {} : { policy }),
     ...(raw.maxConcurrent === undefined ? {} : { maxConcurrent: raw.maxConcurrent }),
@@ -235,13 +246,38 @@ const servingKeys = [
   'drainMs',
 ] as const
 
-function reportUnserved(document: JsonDocument, report: Report): void {
-  for (const key of servingKeys) {
+/** Keys about a service of this host, and so nothing to one outside. */
+const localKeys = [
+  'port',
+  'ports',
+  'address',
+  'weight',
+  'warningWeight',
+  'health',
+  'upstreams',
+  'requires',
+  'version',
+  'tags',
+  'metadata',
+  'zone',
+  'run',
+  'inbound',
+  'maxConcurrent',
+  'drainMs',
+] as const
+
+function reportUnused(
+  document: JsonDocument,
+  keys: readonly string[],
+  where: string,
+  report: Report,
+): void {
+  for (const key of keys) {
     if (!document.has(`/${key}`)) continue
     report(`/${key}`, {
       rule: 'unused-key',
-      message: `${key} has no effect without a port`,
-      hint: 'add "port": 8080, or remove it',
+      message: `${key} has no effect ${where}`,
+      hint: where === 'without a port' ? 'add "port": 8080, or remove it' : 'remove it',
       at: 'key',
     })
   }
@@ -257,7 +293,7 @@ function asksForNothing(document: JsonDocument): boolean {
     readonly upstreams?: JsonValue
     readonly requires?: JsonValue
   }
-  const isNobody = !isServed(document) && !document.has('/run')
+  const isNobody = ['port', 'ports', 'run', 'external'].every((key) => !document.has(`/${key}`))
   return isNobody && show(upstreams) === '{}' && show(requires) === '[]'
 }
 

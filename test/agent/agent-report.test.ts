@@ -131,6 +131,7 @@ function makeReport(
         counts: async () => ({ plaintext: new Map(), egressRefused: new Map() }),
         explain: async () => ({ kind: 'direct', why: 'nothing is captured' }),
       },
+      externals: { report: () => [] },
       lifts: { whole: null, bypasses: [] },
       locals: { services: [] },
       hub: {

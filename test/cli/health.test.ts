@@ -22,6 +22,7 @@ async function agentOf(t: Test) {
         status: () => healthyFacts.status,
         services: () => [],
         manifests: () => [],
+        external: () => [],
         certificates: () => [],
         policies: () => healthyFacts.policies,
         machine: () => healthyFacts.machine,

@@ -21,6 +21,7 @@ async function agentOf(t: Test) {
       source: {
         status: () => ({ ...healthyFacts.status, maintenance: wishes.length > 0 ? host : null }),
         services: () => [],
+        external: () => [],
         manifests: () => {
           looks += 1
           const rotation = looks < 3 ? 'leaving' : 'out'

@@ -48,6 +48,7 @@ async function agentWith(
   const source = {
     status: () => now().status,
     services: () => now().services,
+    external: () => now().external,
     manifests: () => now().manifests,
     certificates: () => now().certificates,
     policies: () => now().policies,

@@ -69,6 +69,7 @@ export const healthyFacts: AgentFacts = {
       },
     ],
   },
+  external: [],
   services: [
     {
       name: 'orders',

@@ -9,6 +9,7 @@ import {
   parseServiceName,
   parseTrustDomain,
 } from '#shared/model/names.ts'
+import type { ExternalView } from '#shared/model/external.ts'
 import type { NamedPort, Protocol } from '#shared/model/records.ts'
 import { portsTogether } from '#shared/model/service-targets.ts'
 import type { Policy } from '#shared/model/policy.ts'
@@ -108,5 +109,29 @@ function localOf(wish: InstanceWish): LocalInstance {
     ...namedPorts(wish.ports),
     draining,
     drainMs: 1000,
+  }
+}
+
+/** A service outside the mesh, at these addresses. */
+export function externalOf(
+  service: string,
+  addresses: readonly string[],
+  more: Partial<ExternalView> = {},
+): ExternalView {
+  return {
+    name: must(parseServiceName(service)),
+    protocol: 'tcp',
+    port: must(parsePort(443)),
+    endpoints: addresses.map((address) => ({
+      id: must(parseInstanceId(`at-${address.replaceAll(/[^0-9a-z]/g, '-')}`)),
+      address,
+      said: address,
+    })),
+    tls: null,
+    authority: `${service}.example.com`,
+    connectTimeoutMs: 3000,
+    intercept: [],
+    onAgentDown: 'direct',
+    ...more,
   }
 }

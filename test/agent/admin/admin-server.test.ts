@@ -14,6 +14,7 @@ const source = {
   status: () => healthyFacts.status,
   services: () => healthyFacts.services,
   manifests: () => healthyFacts.manifests,
+  external: () => healthyFacts.external,
   certificates: () => healthyFacts.certificates,
   policies: () => healthyFacts.policies,
   machine: () => healthyFacts.machine,

@@ -53,6 +53,22 @@ function withCapture(change: Partial<CaptureReport>): AgentFacts {
   return withStatus({ capture: { ...healthyFacts.status.capture, ...change } })
 }
 
+/** An external service in trouble, with what is known of where it is. */
+function withExternal(addresses: readonly string[]): AgentFacts {
+  const report = {
+    service: 'api',
+    file: 'api.json',
+    protocol: 'tcp',
+    addresses: ['api.example.com'],
+    port: 443,
+    tls: 'pass',
+    intercept: [],
+    endpoints: addresses.map((address) => ({ address, said: 'api.example.com' })),
+    problems: ['api.example.com does not resolve: ENOTFOUND'],
+  } as const
+  return { ...healthyFacts, external: [report] }
+}
+
 const away = { kind: 'down', sinceMs: now - 5000, reason: 'connection refused' } as const
 const { snapshot, controller } = healthyFacts.status
 
@@ -134,6 +150,8 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['callers-known', 'warning', withCapture({ callers: [{ ...unknown, problem: 'root' }] })],
   ['capture', 'warning', withCapture({ kind: 'lifted', reason: 'switched off by ann: a test' })],
   ['egress', 'failed', withCapture({ egress: 'registry-only', kind: 'off', reason: 'no nft' })],
+  ['external', 'warning', withExternal(['203.0.113.5'])],
+  ['external', 'failed', withExternal([])],
   [
     'bypasses',
     'warning',

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { planCapture, type LocalService, type PlanFacts } from '#agent/interception/plan.ts'
 import { must, parsePort, parseServiceName } from '#shared/model/names.ts'
-import { snapshotOf } from '#test/support/snapshots.ts'
+import { externalOf, snapshotOf } from '#test/support/snapshots.ts'
 
 const name = (text: string) => must(parseServiceName(text))
 const local = (service: string, more: Partial<LocalService> = {}): LocalService => ({
@@ -202,5 +202,41 @@ t.test(
       bypassed: new Set(['db']),
     })
     t.notOk(now.has('127.0.0.1 9001'), 'a service that bypasses the mesh is left alone')
+  },
+)
+
+t.test(
+  'an external service has virtual IPs, and what leads to it is the agent’s way out',
+  async (t) => {
+    const api = externalOf('web', ['203.0.113.5'], {
+      intercept: ['203.0.113.5:80', '203.0.113.6:80'],
+      onAgentDown: 'deny',
+    })
+    const { names, state, serviceAt, problems } = plan({
+      snapshot: { ...far, external: [api] },
+      isConfined: true,
+    })
+    t.same(names.get('web')?.ports, [80, 443])
+    const real = state.destinations.filter(({ address }) => address.startsWith('203.'))
+    t.match(real, [
+      { address: '203.0.113.5', port: 80, virtual: '240.240.0.2', denied: true },
+      { address: '203.0.113.6', port: 80, virtual: '240.240.0.2', denied: true },
+    ])
+    const way = state.dialled.map(({ address, port }) => `${address}:${port}`)
+    t.same(way, ['203.0.113.5:443', '203.0.113.5:80', '203.0.113.6:80'])
+    t.ok(
+      real.every(({ address, port }) => way.includes(`${address}:${port}`)),
+      'or it went in circles',
+    )
+    t.same(
+      state.registered.map(({ address }) => address),
+      ['203.0.113.5', '203.0.113.6'],
+    )
+    t.same(problems, [])
+
+    const both = { ...far, external: [externalOf('db', [])] }
+    const clash = plan({ snapshot: both })
+    t.match(clash.problems, [/db is outside the mesh, says a manifest of this host, and a service/])
+    t.equal(serviceAt.get('203.0.113.5 80'), 'web')
   },
 )

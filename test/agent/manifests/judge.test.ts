@@ -254,9 +254,11 @@ t.test('a user is one service’s, and a local user says nothing of others', asy
     candidate('a', 1, { port: 8080, run: { user: 'shop' } }),
     candidate('b', 2, { port: 8081, run: { user: 'shop' } }),
     candidate('alice/alice', 3, { port: 8082, run: { user: 'bob' }, intercept: ['10.0.0.5:80'] }),
+    candidate('alice/api', 4, { external: { addresses: ['203.0.113.5'], port: 443 } }),
   )
   t.match(judgements, [
     { verdict: 'accepted' },
+    { problems: [{ rule: 'not-yours' }, { rule: 'not-yours' }] },
     { problems: [{ rule: 'not-yours' }, { rule: 'not-yours' }] },
     { problems: [{ rule: 'already-claimed', message: /user "shop" is taken by \/m\/a\.json/ }] },
   ])

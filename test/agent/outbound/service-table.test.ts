@@ -10,7 +10,7 @@ import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { MeshEndpoint, PooledUpstream } from '#agent/outbound/mesh-endpoint.ts'
 import { ServiceTable, type CallableService } from '#agent/outbound/service-table.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
-import { self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
+import { externalOf, self, snapshotOf, trustDomain } from '#test/support/snapshots.ts'
 
 const caller = hostId(trustDomain, self)
 const name = (text: string): ServiceName => must(parseServiceName(text))
@@ -228,3 +228,28 @@ t.test('a named port is a target of its own, with the identity of its service', 
   t.equal(find('orders').picker.endpoints.length, 3)
   t.equal(table.find('other.orders' as typeof target.service), null)
 })
+
+t.test(
+  'what this host says is outside is nobody’s in the mesh, and lives through changes',
+  async (t) => {
+    const inside = snapshotOf([{ service: 'api', host: 'beta' }])
+    const outside = (...addresses: readonly string[]) => ({
+      ...inside,
+      external: [externalOf('api', addresses)],
+    })
+    const { table, find, endpoints } = makeTable(inside, outside('203.0.113.5', '203.0.113.6'))
+    t.equal(find('api').id, 'spiffe://mesh.internal/external/api')
+    t.same(
+      endpoints('api').map(({ place }) => place.kind === 'external' && place.endpoint.address),
+      ['203.0.113.5', '203.0.113.6'],
+    )
+    const [first, second] = endpoints('api')
+    second?.upstreamFor(caller)
+    const upstream = second?.upstreamFor(caller) as FakeUpstream
+    table.apply(outside('203.0.113.5', '203.0.113.7'))
+    t.equal(endpoints('api')[0], first, 'an address that stays keeps its luck')
+    t.ok(upstream.isClosed, 'and one that is gone its idle channels no longer')
+    table.apply({ ...outside('203.0.113.5'), external: [] })
+    t.equal(find('api').id, 'spiffe://mesh.internal/service/api', 'the name is the mesh’s again')
+  },
+)

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import t from 'tap'
 import { changesBetween, withChanges } from '#agent/workers/snapshot-changes.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import { snapshotOf } from '#test/support/snapshots.ts'
+import { externalOf, snapshotOf } from '#test/support/snapshots.ts'
 
 const [serviceNames, hostNames] = [
   ['orders', 'users', 'constructor', 'tostring'],
@@ -68,5 +68,18 @@ t.test('changes of another snapshot are not taken', (t) => {
   const [first, second, third] = [1, 2, 3].map((sequence) => snapshotAt(sequence, []))
   if (first === undefined || second === undefined || third === undefined) throw new TypeError()
   t.equal(withChanges(first, changesBetween(second, third)), null)
+  t.end()
+})
+
+t.test('external services are told when they change, and when they are gone', (t) => {
+  const [first, second, third] = [1, 2, 3].map((sequence) => snapshotAt(sequence, []))
+  if (first === undefined || second === undefined || third === undefined) throw new TypeError()
+  const external = [externalOf('api', ['203.0.113.5'])]
+  const there = { ...second, external }
+  const told = withChanges(first, wired(changesBetween(first, there)))
+  t.strictSame(told?.external, external)
+  const same = changesBetween(there, { ...third, external })
+  t.notOk('external' in same)
+  t.strictSame(withChanges(there, wired(changesBetween(there, third)))?.external, [])
   t.end()
 })
