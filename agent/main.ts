@@ -240,9 +240,11 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
     case 'guard': {
       const { CaptureGuard } = await import('./interception/guard.ts')
       const { kernelCommands } = await import('./interception/commands.ts')
-      const { capture, paths } = config
+      const { forgetMesh } = await import('./dns/forget-mesh.ts')
+      const { capture, paths, systemDns } = config
+      const isOurs = systemDns === 'resolv-conf' || systemDns === 'auto'
       return new CaptureGuard(
-        { ...parts, commands: kernelCommands() },
+        { ...parts, commands: kernelCommands(), ...(isOurs ? { onGone: () => forgetMesh() } : {}) },
         {
           owner: paths.run,
           firstPort: capture.firstPort,

@@ -19,10 +19,19 @@ function killGroup(pid: number): void {
   }
 }
 
+/** The user's number where the user database does not know it, as in containers. */
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return String(process.geteuid?.() ?? '')
+  }
+}
+
 try {
   await runProgram(process.argv, {
     streams,
-    user: userInfo().username,
+    user: userName(),
     isRoot: process.getuid?.() === 0,
     killGroup,
     exit: (code) => void (process.exitCode = code),

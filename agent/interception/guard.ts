@@ -23,6 +23,8 @@ export interface CaptureGuardParts {
   readonly commands: KernelCommands
   /** @default asks the kernel */
   readonly sockets?: KernelSockets
+  /** Takes back what else leads programs to an agent that is gone. @default nothing does */
+  readonly onGone?: () => Promise<void>
 }
 
 /** Settings of a guard. */
@@ -111,6 +113,7 @@ export class CaptureGuard {
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (this.#silent < 2) return false
       const isDone = await this.#liftOrRemove(await sockets.hasConnection(ports))
+      await this.#parts.onGone?.()
       this.#problem = ''
       return isDone
     } catch (error) {

@@ -5,7 +5,7 @@
  */
 
 import { lstat, readdir } from 'node:fs/promises'
-import { userInfo } from 'node:os'
+import { ownUser } from '#shared/lifecycle/own-user.ts'
 import { isManifestName } from '#shared/model/manifest-name.ts'
 
 /** A directory of manifests that can be read. */
@@ -38,7 +38,7 @@ export async function lookAround(
   directory: string,
   uidOf: (user: string) => Promise<number | null>,
 ): Promise<Places> {
-  const trusted = [root, userInfo().uid]
+  const trusted = [root, ownUser()]
   const problems: string[] = []
   const blind = new Set<string>()
   try {

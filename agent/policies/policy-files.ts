@@ -7,7 +7,7 @@
 
 import { lstat, readdir, readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { userInfo } from 'node:os'
+import { ownUser } from '#shared/lifecycle/own-user.ts'
 import { DirectoryMirror, type DirectoryMirrorParts } from '#agent/manifests/directory-mirror.ts'
 import { DirectoryWatch } from '#agent/manifests/directory-watch.ts'
 import { lookAtFile } from '#agent/manifests/manifest-file.ts'
@@ -58,7 +58,7 @@ export class PolicyFiles {
   readonly #watch: DirectoryWatch
   readonly #mirror: DirectoryMirror
   readonly #known = new Map<string, Known>()
-  readonly #owners = new Set([0, userInfo().uid])
+  readonly #owners = new Set([0, ownUser()])
   readonly #listeners = new Set<() => void>()
   #verdicts: readonly PolicyVerdict[] = []
   #problem = ''

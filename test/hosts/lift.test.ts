@@ -6,7 +6,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
@@ -65,6 +65,18 @@ class Held {
   }
 }
 
+/** As an administrator wrote it; nobody is there. */
+const resolvers = '# of the site\nsearch example.test\nnameserver 10.204.0.99\noptions timeout:1\n'
+/** The agent finds a resolver file of its own at the usual place: that beside its config. */
+const ownResolvers = [
+  'unshare',
+  '--mount',
+  'sh',
+  '-c',
+  'for last; do :; done; mount --bind "${last%/*}/resolv.conf" /etc/resolv.conf && exec "$@"',
+  'sh',
+]
+
 /** Everything that capture might change on a host. */
 async function stateOf(host: DemoHost): Promise<string> {
   // Counters, and what lets workers hand connections on: that is no matter of capture.
@@ -77,7 +89,7 @@ async function stateOf(host: DemoHost): Promise<string> {
     `${sysctls}; true`,
   ]
   const said = await Promise.all(looks.map((look) => asUser(host, 0, 'sh', '-c', look)))
-  return [...said, readFileSync('/etc/resolv.conf', 'utf8')].join('\n---\n')
+  return [...said, readFileSync(host.path('resolv.conf'), 'utf8')].join('\n---\n')
 }
 
 /** A map of our table as it stands, all on one line. */
@@ -90,7 +102,12 @@ async function raise(t: Test) {
   let clean = ''
   const mesh = await MeshWorld.raise(t, {
     places: 'namespaces',
-    beforeAgents: async ({ beta }) => void (clean = await stateOf(beta)),
+    agentIn: ownResolvers,
+    agentConfig: { systemDns: 'resolv-conf' },
+    beforeAgents: async ({ world, beta }) => {
+      for (const host of world.hosts) writeFileSync(host.path('resolv.conf'), resolvers)
+      clean = await stateOf(beta)
+    },
   })
   const { alpha, beta } = mesh
   const start = (host: DemoHost, user: number, kind: string, name: string, port: number) =>
@@ -125,6 +142,10 @@ async function raise(t: Test) {
     })
   await captures(beta, 10)
   await captures(alpha, 10)
+  const asked = `nameserver 127.0.0.1\n# hostmesh: end\n${resolvers}`
+  await mesh.until('programs of beta ask the agent first', () =>
+    readFileSync(beta.path('resolv.conf'), 'utf8').endsWith(asked),
+  )
   return { mesh, alpha, beta, real, clean, captures }
 }
 
@@ -172,6 +193,10 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
   t.match(await curlAs(beta, stranger, secret), /failed (?:7|56)/, 'its own host stays locked')
   t.match(await curlAs(beta, stranger, `http://${virtual}/`), /failed/, 'virtual IPs lead nowhere')
   t.not(await stateOf(beta), clean, 'rules wait for the connections')
+  await mesh.until(
+    'resolver files are as they were',
+    () => readFileSync(beta.path('resolv.conf'), 'utf8') === resolvers,
+  )
 
   // A restart of the control process changes nothing about it.
   const { control } = await mesh.pids(beta)
