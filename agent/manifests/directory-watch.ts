@@ -2,6 +2,7 @@
  * Owns the hints that something changed in a directory. Hints only: the kernel's watch ends with the
  * directory it was put on, may be refused, and may miss things, so whoever listens also looks by
  * itself now and then. The parent is watched too, for a directory that is removed and made again.
+ * A hint may name the file it is about; the kernel drops hints silently when there are too many.
  */
 
 import { statSync, watch, type FSWatcher } from 'node:fs'
@@ -24,12 +25,16 @@ export interface DirectoryWatchSettings {
 export class DirectoryWatch {
   readonly #directory: string
   readonly #withParent: boolean
-  readonly #onHint: () => void
+  readonly #onHint: (name: string | null) => void
   #own: Watched | null = null
   #parent: Watched | null = null
   #problem = ''
 
-  constructor(parts: { readonly onHint: () => void }, settings: DirectoryWatchSettings) {
+  /** `onHint` is told the name in the directory; null: it may be any, or the directory itself. */
+  constructor(
+    parts: { readonly onHint: (name: string | null) => void },
+    settings: DirectoryWatchSettings,
+  ) {
     this.#onHint = parts.onHint
     this.#directory = settings.directory
     this.#withParent = settings.withParent ?? true
@@ -43,10 +48,13 @@ export class DirectoryWatch {
     const name = basename(this.#directory)
     if (this.#withParent) {
       this.#parent = this.#renewed(this.#parent, dirname(this.#directory), (changed) => {
-        if (changed === null || changed === name) this.#onHint()
+        if (changed === null || changed === name) this.#onHint(null)
       })
     }
-    this.#own = this.#renewed(this.#own, this.#directory, () => this.#onHint())
+    // What happens to the directory itself comes under its own name.
+    this.#own = this.#renewed(this.#own, this.#directory, (changed) =>
+      this.#onHint(changed === name ? null : changed),
+    )
     return this.#own === null ? this.#problem : ''
   }
 

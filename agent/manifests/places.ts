@@ -4,6 +4,7 @@
  * is not read: what was in force of it stays. It opens no manifest.
  */
 
+import type { Stats } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { ownUser } from '#shared/lifecycle/own-user.ts'
 import { isManifestName } from '#shared/model/manifest-name.ts'
@@ -17,6 +18,8 @@ export interface Place {
   readonly owners: ReadonlySet<number>
   /** The names of the files, sorted. */
   readonly names: readonly string[]
+  /** Changes when the directory is another one, or belongs or opens to others than when it was judged. */
+  readonly stamp: string
 }
 
 /** What looking around answers. */
@@ -42,7 +45,8 @@ export async function lookAround(
   const problems: string[] = []
   const blind = new Set<string>()
   try {
-    const { uid, mode } = await lstat(directory)
+    const stats = await lstat(directory)
+    const { uid, mode } = stats
     if (isOpenToAll(mode)) {
       return { places: [], isBlind: () => true, problem: 'anybody may write to it (chmod o-w)' }
     }
@@ -53,6 +57,7 @@ export async function lookAround(
       user: null,
       owners: new Set([...trusted, uid]),
       names: atMost(most.files, names, 'files', problems),
+      stamp: stampOf(stats),
     }
     const users = entries
       .filter((entry) => entry.isDirectory() && !/^\.|\.json$/.test(entry.name))
@@ -93,7 +98,22 @@ async function placeOf(
     return 'is not read: others may write to it (chmod go-w)'
   }
   const names = (await readdir(directory)).filter(isManifestName)
-  return { directory, user, owners: new Set([root, uid]), names }
+  return { directory, user, owners: new Set([root, uid]), names, stamp: stampOf(stats) }
+}
+
+/** Whether a place is still what it was when it was looked around; what is in it may have changed. */
+export async function stillStands({ directory, stamp }: Place): Promise<boolean> {
+  const stats = await lstat(directory).catch(() => null)
+  return stats !== null && stampOf(stats) === stamp
+}
+
+/** Whether one more file than it had can be a manifest of this place. */
+export function hasRoom({ user, names }: Place, more: number): boolean {
+  return names.length + more <= (user === null ? most.files : most.filesOfUser)
+}
+
+function stampOf({ dev, ino, uid, mode }: Stats): string {
+  return `${dev}:${ino}:${uid}:${mode}`
 }
 
 function isOpenToAll(mode: number): boolean {

@@ -1,25 +1,26 @@
 /**
- * Owns the manifests of this host: looks at their directories when something changes and every so often,
- * has all files judged together, and tells what is in force. A bad file changes nothing but its own
+ * Owns the manifests of this host: looks at the files that hints name, and every so often at all of
+ * them, has them judged together, and tells what is in force. A bad file changes nothing but its own
  * verdict. It registers nothing and opens no port.
  */
 
-import { dirname } from 'node:path'
+import { lstat } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
 import { sleep, type Clock } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
-import { renderProblem } from '#shared/schema/problem.ts'
-import { isLocalAddress } from '#shared/http/local-address.ts'
+import { isManifestName } from '#shared/model/manifest-name.ts'
 import { DirectoryWatch } from './directory-watch.ts'
 import { FileRecord, settleMs } from './file-record.ts'
 import type { GoodVersion, GoodVersions } from './good-versions.ts'
-import { judge } from './judge.ts'
+import { Hints } from './hints.ts'
 import type { OwnPlace } from './own-places.ts'
 import { LocalUsers } from './local-users.ts'
-import { lookAt } from './manifest-file.ts'
-import { lookAround, type Place, type Places } from './places.ts'
+import { isUnchanged, lookAt } from './manifest-file.ts'
+import { hasRoom, lookAround, stillStands, type Place, type Places } from './places.ts'
 import type { Verdict } from './receipt.ts'
 import type { UserServices } from './user-rules.ts'
+import { Verdicts } from './verdicts.ts'
 
 /** Collaborators of a watcher. */
 export interface ManifestWatcherParts {
@@ -35,7 +36,7 @@ export interface ManifestWatcherParts {
 /** Settings of a watcher. */
 export interface ManifestWatcherSettings {
   readonly directory: string
-  /** From one unprompted look to the next. @default 2000 */
+  /** From one look at all files to the next. @default 2000 */
   readonly rescanMs?: number
   /** Changes within this long of each other are looked at together. @default 20 */
   readonly gatherMs?: number
@@ -47,6 +48,8 @@ export interface ManifestWatcherSettings {
 
 /** Files read at the same time. */
 const readersAtOnce = 16
+/** Files looked at in one step of a sweep: a hint that comes meanwhile waits for no more. */
+const sweptAtOnce = 128
 
 /** See the header. */
 export class ManifestWatcher {
@@ -56,10 +59,20 @@ export class ManifestWatcher {
   readonly #watch: DirectoryWatch
   readonly #userWatches = new Map<string, DirectoryWatch>()
   readonly #uidOf: (user: string) => Promise<number | null>
+  readonly #verdicts: Verdicts
   readonly #records = new Map<string, FileRecord>()
   readonly #listeners = new Set<() => void>()
-  #verdicts: readonly Verdict[] = []
-  #manifests: readonly Manifest[] = []
+  readonly #hints = new Hints()
+  /** Files whose last look left it open what they are. */
+  readonly #inDoubt = new Set<string>()
+  /** By directory, as they were looked around last. */
+  #places: ReadonlyMap<string, Place> = new Map()
+  #isBlind: Places['isBlind'] = () => true
+  /** Files that have come since. */
+  #newFiles = 0
+  /** What is left of the sweep under way; null between two. */
+  #sweep: Iterator<readonly [path: string, place: Place | null]> | null = null
+  #nextSweepAt = 0
   #earlier: ReadonlyMap<string, GoodVersion> = new Map()
   #directoryProblem = ''
   #stopping = new AbortController()
@@ -70,20 +83,21 @@ export class ManifestWatcher {
     this.#parts = parts
     this.#settings = settings
     this.#userServices = settings.userServices ?? {}
-    const { directory } = settings
-    this.#watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, { directory })
+    const { directory, own = [] } = settings
+    this.#verdicts = new Verdicts(parts, { own })
+    this.#watch = new DirectoryWatch({ onHint: (name) => this.#hint(directory, name) }, { directory })
     const users = new LocalUsers(parts)
     this.#uidOf = parts.uidOf ?? ((user) => users.uidOf(user))
   }
 
   /** What is in force, by path. Frozen; another array after every change. */
   get manifests(): readonly Manifest[] {
-    return this.#manifests
+    return this.#verdicts.manifests
   }
 
   /** The verdict on every file, by path. Frozen; another array after every change. */
   get verdicts(): readonly Verdict[] {
-    return this.#verdicts
+    return this.#verdicts.all
   }
 
   /** Why the directory, or one of a user in it, cannot be read; empty while all can. */
@@ -108,8 +122,10 @@ export class ManifestWatcher {
     if (this.#running !== null) return
     this.#stopping = new AbortController()
     this.#earlier = await this.#parts.goodVersions.load(this.#settings.directory)
-    const inDoubt = await this.#scan()
-    this.#running = this.#run(inDoubt)
+    await this.#beginSweep()
+    while (this.#sweep !== null) await this.#sweepOn(this.#sweep)
+    this.#judge()
+    this.#running = this.#run()
   }
 
   /** Stops looking. What is in force stays so. */
@@ -121,42 +137,145 @@ export class ManifestWatcher {
     this.#running = null
   }
 
-  async #run(inDoubtAtFirst: boolean): Promise<void> {
+  /** Without a name nobody knows what changed. */
+  #hint(directory: string, name: string | null): void {
+    this.#hints.add(name === null ? null : `${directory}/${name}`)
+    this.#wake.abort()
+  }
+
+  async #run(): Promise<void> {
     const { clock } = this.#parts
-    const { rescanMs = 2000, gatherMs = 20 } = this.#settings
-    let inDoubt = inDoubtAtFirst
-    let tookMs = 0
+    const { gatherMs = 20 } = this.#settings
+    let restUntil = 0
     while (!this.#stopping.signal.aborted) {
-      await sleep(clock, inDoubt ? settleMs / 2 : rescanMs, this.#wake.signal)
-      // Never busy for more than a fifth of the time, however fast the directory changes.
-      if (this.#wake.signal.aborted) {
-        await sleep(clock, Math.max(gatherMs, 4 * tookMs), this.#stopping.signal)
-      }
+      if (this.#hints.isEmpty) await sleep(clock, this.#idleMs(), this.#wake.signal)
+      const restMs = restUntil - clock.elapsed()
+      const waitMs = this.#hints.isEmpty ? restMs : Math.max(gatherMs, restMs)
+      if (waitMs > 0) await sleep(clock, waitMs, this.#stopping.signal)
       if (this.#stopping.signal.aborted) return
       const startedAt = clock.elapsed()
-      inDoubt = await this.#scan()
-      tookMs = clock.elapsed() - startedAt
+      await this.#step()
+      const endedAt = clock.elapsed()
+      // Never busy for more than a fifth of the time, however fast the directory changes.
+      restUntil = endedAt + 4 * (endedAt - startedAt)
     }
   }
 
-  /** Looks at everything; answers whether something is in doubt and wants another look soon. */
-  async #scan(): Promise<boolean> {
-    this.#wake = new AbortController()
+  /** How long there is nothing to do unless a hint comes. */
+  #idleMs(): number {
+    if (this.#sweep !== null) return 0
+    const untilSweep = Math.max(0, this.#nextSweepAt - this.#parts.clock.elapsed())
+    return this.#inDoubt.size === 0 ? untilSweep : Math.min(untilSweep, settleMs / 2)
+  }
+
+  /** Looks at what hints name, at what is in doubt, and at a piece of all the rest when it is time. */
+  async #step(): Promise<void> {
+    if (this.#wake.signal.aborted) this.#wake = new AbortController()
+    const { all, paths } = this.#hints.take()
+    const hasChanged = await this.#lookAtNamed(paths)
+    if (all) this.#nextSweepAt = 0
+    // One under way may have been where something has changed since: another follows it.
+    if (this.#sweep === null && this.#nextSweepAt <= this.#parts.clock.elapsed()) {
+      await this.#beginSweep()
+    }
+    const isSwept = this.#sweep !== null && (await this.#sweepOn(this.#sweep))
+    // Also where no file has changed: an address may have come to this host.
+    if (hasChanged || isSwept) this.#judge()
+  }
+
+  /** Looks around for what there is to look at. */
+  async #beginSweep(): Promise<void> {
+    const { directory, rescanMs = 2000 } = this.#settings
+    this.#nextSweepAt = this.#parts.clock.elapsed() + rescanMs
     const unwatched = this.#watch.renew()
     for (const watch of this.#userWatches.values()) watch.renew()
-    const around = await lookAround(this.#settings.directory, this.#uidOf)
-    const isNew = this.#watchUsers(around)
+    let around = await lookAround(directory, this.#uidOf)
+    // What changed before the watch began comes with no hint.
+    if (this.#watchUsers(around)) around = await lookAround(directory, this.#uidOf)
     if (this.#stopping.signal.aborted) this.#stopWatching()
     this.#complain(around.problem)
     if (unwatched !== '') {
-      const { directory } = this.#settings
       const fields = { directory, reason: unwatched }
       this.#parts.logger.debug(fields, 'directory not watched, only polled')
     }
     this.#remember(around)
-    const inDoubt = await this.#lookAtAll(around)
-    this.#judge()
-    return inDoubt || isNew
+    this.#places = new Map(around.places.map((place) => [place.directory, place]))
+    this.#isBlind = around.isBlind
+    this.#newFiles = 0
+    this.#sweep = this.#everything(around)
+  }
+
+  /** All that can be looked at: files of which nothing can be known now stay what they are. */
+  *#everything({
+    places,
+    isBlind,
+  }: Places): Generator<readonly [path: string, place: Place | null], void> {
+    const there = new Set<string>()
+    // What comes while the sweep lasts is found by its hint.
+    const known = [...this.#records.keys()]
+    for (const place of places) {
+      for (const name of place.names) {
+        const path = `${place.directory}/${name}`
+        there.add(path)
+        yield [path, place]
+      }
+    }
+    for (const path of known) {
+      if (!there.has(path) && !isBlind(dirname(path))) yield [path, null]
+    }
+  }
+
+  /** The next piece of a sweep; answers whether it was the last. */
+  async #sweepOn(sweep: NonNullable<typeof this.#sweep>): Promise<boolean> {
+    const now = this.#parts.clock.now()
+    const different: (readonly [string, Place | null])[] = []
+    for (let looked = 0; looked < sweptAtOnce; looked += 1) {
+      const next = sweep.next()
+      if (next.done === true) {
+        this.#sweep = null
+        break
+      }
+      const [path, place] = next.value
+      const stamp = this.#records.get(path)?.stamp ?? ''
+      if (place === null || !isUnchanged(path, stamp, now)) different.push(next.value)
+    }
+    await this.#lookAtAll(different)
+    return this.#sweep === null
+  }
+
+  /** Looks at what hints name and what is in doubt; answers whether something has changed. */
+  async #lookAtNamed(hinted: ReadonlySet<string>): Promise<boolean> {
+    const files: (readonly [string, Place | null])[] = []
+    const standing = new Map<string, Promise<boolean>>()
+    for (const path of new Set([...hinted, ...this.#inDoubt])) {
+      const place = this.#places.get(dirname(path))
+      const isKnown = this.#records.has(path)
+      if (place === undefined) {
+        if (isKnown && !this.#isBlind(dirname(path))) files.push([path, null])
+        else this.#inDoubt.delete(path)
+      } else if (!isManifestName(basename(path))) {
+        if (place.user === null && (await this.#isOfUser(path))) this.#nextSweepAt = 0
+      } else if (!isKnown && !hasRoom(place, this.#newFiles + 1)) {
+        this.#nextSweepAt = 0
+      } else {
+        let stands = standing.get(place.directory)
+        if (stands === undefined) standing.set(place.directory, (stands = stillStands(place)))
+        if (!(await stands)) this.#nextSweepAt = 0
+        else {
+          if (!isKnown) this.#newFiles += 1
+          files.push([path, place])
+        }
+      }
+    }
+    return this.#lookAtAll(files)
+  }
+
+  /** Whether a name in the directory is, or was, the directory of a user. */
+  async #isOfUser(path: string): Promise<boolean> {
+    if (this.#userWatches.has(path)) return true
+    if (basename(path).startsWith('.')) return false
+    const stats = await lstat(path).catch(() => null)
+    return stats?.isDirectory() === true
   }
 
   /** Watches what users have, and nothing else; answers whether a directory has just been found. */
@@ -169,7 +288,8 @@ export class ManifestWatcher {
     }
     for (const directory of found) {
       const settings = { directory, withParent: false }
-      const watch = new DirectoryWatch({ onHint: () => this.#wake.abort() }, settings)
+      const onHint = (name: string | null): void => this.#hint(directory, name)
+      const watch = new DirectoryWatch({ onHint }, settings)
       watch.renew()
       this.#userWatches.set(directory, watch)
     }
@@ -184,17 +304,21 @@ export class ManifestWatcher {
 
   /** Makes a record for every file, and for those an earlier run knew that cannot be seen now. */
   #remember({ places, isBlind }: Places): void {
-    const add = (path: string, user: string | null): void => {
-      if (this.#records.has(path)) return
-      this.#records.set(path, new FileRecord(this.#earlier.get(path) ?? null, user))
-    }
     for (const { directory, user, names } of places) {
-      for (const name of names) add(`${directory}/${name}`, user)
+      for (const name of names) this.#recordOf(`${directory}/${name}`, user)
     }
     for (const [path, { manifest }] of this.#earlier) {
-      if (isBlind(dirname(path))) add(path, manifest.owner ?? null)
+      if (isBlind(dirname(path))) this.#recordOf(path, manifest.owner ?? null)
     }
     if (!isBlind(this.#settings.directory)) this.#earlier = new Map()
+  }
+
+  #recordOf(path: string, user: string | null): FileRecord {
+    const known = this.#records.get(path)
+    if (known !== undefined) return known
+    const record = new FileRecord(this.#earlier.get(path) ?? null, user)
+    this.#records.set(path, record)
+    return record
   }
 
   #complain(problem: string): void {
@@ -205,94 +329,34 @@ export class ManifestWatcher {
     else this.#parts.logger.warn({ directory, problem }, 'manifest directory')
   }
 
-  async #lookAtAll({ places, isBlind }: Places): Promise<boolean> {
+  /** Looks at files, those of no place being gone; answers whether one of them has changed. */
+  async #lookAtAll(files: readonly (readonly [string, Place | null])[]): Promise<boolean> {
     const { clock } = this.#parts
-    const placeOf = new Map<string, Place>()
-    for (const place of places) {
-      for (const name of place.names) placeOf.set(`${place.directory}/${name}`, place)
-    }
-    let inDoubt = false
-    const waiting = this.#records.entries()
+    let hasChanged = false
+    const waiting = files.values()
     const reader = async (): Promise<void> => {
-      for (const [path, record] of waiting) {
-        const place = placeOf.get(path)
-        if (place === undefined && isBlind(dirname(path))) continue
+      for (const [path, place] of waiting) {
+        const record = this.#recordOf(path, place?.user ?? null)
         // Taken before the look: a slow one must not make fresh content seem to have come to rest.
         const [now, elapsed] = [clock.now(), clock.elapsed()]
         const look =
-          place === undefined
+          place === null
             ? ({ kind: 'gone' } as const)
             : await lookAt(path, record.stamp, now, place)
+        const before = record.version
         const answer = record.see(look, now, elapsed)
-        if (answer === 'again') inDoubt = true
+        if (answer === 'again') this.#inDoubt.add(path)
+        else this.#inDoubt.delete(path)
         if (answer === 'forget') this.#records.delete(path)
+        if (answer === 'forget' || record.version !== before) hasChanged = true
       }
     }
-    await Promise.all(Array.from({ length: readersAtOnce }, reader))
-    return inDoubt
+    await Promise.all(Array.from({ length: Math.min(readersAtOnce, files.length) }, reader))
+    return hasChanged
   }
 
   #judge(): void {
-    const candidates = [...this.#records].flatMap(([path, record]) => {
-      const { version, lastManifest, user } = record
-      if (version === null && lastManifest === null) return []
-      // While its first version is in doubt, a file stands for what an earlier run accepted of it.
-      const reading = version?.reading ?? { ok: false as const, problems: [] }
-      return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
-    })
-    const { isLocal = isLocalAddress } = this.#parts
-    const { own = [] } = this.#settings
-    const judgements = judge(candidates, { isLocal, userServices: this.#userServices, own })
-    const before = new Map(this.#verdicts.map((verdict) => [verdict.path, verdict]))
-    let changed = before.size !== judgements.length
-    const verdicts = judgements.map((judgement): Verdict => {
-      const record = this.#records.get(judgement.path)
-      const verdict = Object.freeze({ ...judgement, hash: record?.version?.hash ?? '' })
-      if (judgement.verdict === 'accepted' && record?.version?.reading.ok === true) {
-        const { text, reading } = record.version
-        record.lastGood = { manifest: reading.manifest, text }
-      }
-      const known = before.get(verdict.path)
-      before.delete(verdict.path)
-      if (known !== undefined && sameVerdict(known, verdict)) return known
-      changed = true
-      this.#log(verdict)
-      return verdict
-    })
-    for (const { path } of before.values())
-      this.#parts.logger.info({ file: path }, 'manifest removed')
-    if (!changed && before.size === 0) return
-    this.#verdicts = Object.freeze(verdicts)
-    this.#manifests = Object.freeze(verdicts.flatMap(({ manifest }) => manifest ?? []))
-    this.#keepGoodVersions()
+    if (!this.#verdicts.judge(this.#records, this.#userServices)) return
     for (const listener of this.#listeners) listener()
   }
-
-  #keepGoodVersions(): void {
-    const good = new Map<string, GoodVersion>()
-    for (const [path, { lastGood }] of this.#records)
-      if (lastGood !== null) good.set(path, lastGood)
-    this.#parts.goodVersions.keep(good)
-  }
-
-  #log({ path, verdict, manifest, problems }: Verdict): void {
-    const { logger } = this.#parts
-    const service = manifest?.service ?? null
-    if (verdict === 'accepted') logger.info({ file: path, service }, 'manifest accepted')
-    else if (problems.length > 0) {
-      const inForce = manifest === null ? 'nothing' : 'its last good version'
-      const lines = problems.map(renderProblem)
-      const rules = problems.map(({ rule }) => rule)
-      logger.warn({ file: path, service, inForce, problems: lines, rules }, 'manifest rejected')
-    }
-  }
-}
-
-function sameVerdict(a: Verdict, b: Verdict): boolean {
-  return (
-    a.hash === b.hash &&
-    a.verdict === b.verdict &&
-    a.manifest === b.manifest &&
-    a.problems.map(renderProblem).join('\n') === b.problems.map(renderProblem).join('\n')
-  )
 }

@@ -1,4 +1,17 @@
-import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import t, { type Test } from 'tap'
 import { GoodVersions } from '#agent/manifests/good-versions.ts'
 import { ManifestWatcher } from '#agent/manifests/watcher.ts'
@@ -250,4 +263,64 @@ t.test('what users had is remembered over a restart while it cannot be read', as
   chmodSync(`${first.directory}/alice`, 0o777)
   const second = await watching(t, {}, { root: first.root })
   t.equal(second.services(), 'alice:2')
+})
+
+/** Opens a file so that what is written to it gives its directory no hint: by a name it had elsewhere. */
+function silently(t: Test, path: string, elsewhere: string): (content: object) => void {
+  linkSync(path, elsewhere)
+  const file = openSync(elsewhere, 'r+')
+  unlinkSync(elsewhere)
+  t.teardown(() => closeSync(file))
+  return (content) => {
+    ftruncateSync(file)
+    writeSync(file, JSON.stringify(content), 0)
+  }
+}
+
+t.test('a change of which no hint tells is found all the same', async (t) => {
+  const { root, directory, services } = await watching(
+    t,
+    { 'a.json': '{"port": 1}', 'b.json': '{"port": 2}' },
+    { rescanMs: 50 },
+  )
+  const write = silently(t, `${directory}/a.json`, `${root}/elsewhere`)
+  write({ port: 3 })
+  await until('the change is in force', () => services() === 'a:3 b:2')
+})
+
+t.test('a hint has the file looked at that it names, and no other', async (t) => {
+  const { root, directory, drop, services } = await watching(t, { 'a.json': '{"port": 1}' })
+  silently(t, `${directory}/a.json`, `${root}/elsewhere`)({ port: 2 })
+  drop('b.json', { port: 3 })
+  await until('b is there', () => services().includes('b:3'))
+  t.equal(services(), 'a:1 b:3')
+})
+
+t.test('more hints than can be kept lose no file', async (t) => {
+  const { watcher, drop, services } = await watching(t, { 'a.json': '{"port": 1}' })
+  const count = 1200
+  for (let i = 0; i < count; i += 1) drop(`b${i}.json`, { port: 10_000 + i })
+  await until('all are in force', () => watcher.manifests.length === count + 1, {
+    withinMs: 60_000,
+  })
+  drop('a.json', { port: 2 })
+  await until('hints are followed as before', () => services().includes('a:2'))
+})
+
+t.test('what comes while all files are looked at is in force after it', async (t) => {
+  const files = Object.fromEntries(
+    Array.from({ length: 600 }, (_, i) => [`m${i}.json`, `{"port": ${10_000 + i}}`]),
+  )
+  const { directory, watcher, drop } = await watching(t, files, { rescanMs: 1 })
+  for (let i = 0; i < 50; i += 1) {
+    drop(`.n${i}`, { port: 20_000 + i })
+    renameSync(`${directory}/.n${i}`, `${directory}/n${i}.json`)
+    rmSync(`${directory}/m${i}.json`)
+    await new Promise(setImmediate)
+  }
+  const services = (): readonly string[] => watcher.manifests.map(({ service }) => service)
+  await until('what came and went is known', () => {
+    const now = services()
+    return now.length === 600 && now.filter((name) => name.startsWith('n')).length === 50
+  })
 })
