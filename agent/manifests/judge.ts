@@ -151,8 +151,19 @@ function ownFaults(manifest: Manifest, own: readonly OwnPlace[]): readonly UserF
   })
 }
 
+/** A manifest never changes, and is judged again whenever any other one does. */
+const claims = new WeakMap<Manifest, readonly Claim[]>()
+
 function claimsOf(manifest: Manifest | null): readonly Claim[] {
   if (manifest === null) return []
+  const known = claims.get(manifest)
+  if (known !== undefined) return known
+  const made = claimsIn(manifest)
+  claims.set(manifest, made)
+  return made
+}
+
+function claimsIn(manifest: Manifest): readonly Claim[] {
   const { service, address, upstreams, run } = manifest
   const name: Claim = {
     key: `service ${service}`,

@@ -47,22 +47,35 @@ export interface Publication {
   /** The instances offered, as published. */
   readonly offered: readonly InstanceRecord[]
   readonly withheld: ReadonlyMap<ServiceName, Withheld>
+  /** What was made for each key, for the next publication: most of it says the same again. */
+  readonly made: ReadonlyMap<string, MadeRecord>
+}
+
+/** A record with its texts. */
+export interface MadeRecord {
+  readonly record: InstanceRecord
+  /** In the order of its members, which is always the same; the other two are in the store's order. */
+  readonly plain: string
+  readonly text: string
+  readonly farewell: string
 }
 
 /**
  * Decides what to publish. Without a presence (no worker takes tunnels yet) nothing is: other hosts
- * could not come.
+ * could not come. A record that says what the one of `before` said is the same object.
  */
 export function publicationOf(
   host: HostName,
   presence: HostPresence | null,
   manifests: readonly (Manifest & { readonly port: NonNullable<Manifest['port']> })[],
   fitnessOf: (manifest: Manifest) => Fitness,
+  before: Pick<Publication, 'made'> | null = null,
 ): Publication {
   const desired = new Map<string, string>()
   const farewells = new Map<string, string>()
   const offered: InstanceRecord[] = []
   const withheld = new Map<ServiceName, Withheld>()
+  const made = new Map<string, MadeRecord>()
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
   for (const manifest of manifests) {
     const { service, port, intercept, onAgentDown } = manifest
@@ -91,11 +104,20 @@ export function publicationOf(
       }),
     }
     const key = instanceKey(service, host, onlyInstance)
-    offered.push(record)
-    desired.set(key, encodeRecord(record))
-    farewells.set(key, encodeRecord({ ...record, state: 'left' }))
+    const one = madeOf(record, before?.made.get(key))
+    made.set(key, one)
+    offered.push(one.record)
+    desired.set(key, one.text)
+    farewells.set(key, one.farewell)
   }
-  return { desired, farewells, offered, withheld }
+  return { desired, farewells, offered, withheld, made }
+}
+
+function madeOf(record: InstanceRecord, before: MadeRecord | undefined): MadeRecord {
+  const plain = JSON.stringify(record)
+  if (before?.plain === plain) return before
+  const farewell = encodeRecord({ ...record, state: 'left' })
+  return { record, plain, text: encodeRecord(record), farewell }
 }
 
 /** The named ports, those that are not to be called now marked. */

@@ -53,7 +53,8 @@ export class Registrar {
   #publication: Publication | null = null
   #offer: LocalOffer = { presence: null, offered: [], local: [] }
   #offered: ReadonlyMap<ServiceName, InstanceRecord> = new Map()
-  #shown = ''
+  /** Manifests as they are carried, each with what was known when it was made so. */
+  readonly #carried = new WeakMap<Manifest, { readonly known: string; readonly as: Manifest }>()
   #timer: Timer | null = null
   #stopped = false
 
@@ -127,31 +128,20 @@ export class Registrar {
     const { host, address, zone, version } = this.#settings
     const tunnelPort = this.#tunnelPort
     const facts = this.#facts === null ? {} : { facts: this.#facts }
-    const presence =
-      tunnelPort === null ? null : { host, address, tunnelPort, zone, version, ...facts }
+    const presence = this.#sameAsBefore(
+      tunnelPort === null ? null : { host, address, tunnelPort, zone, version, ...facts },
+    )
     const now = clock.elapsed()
     const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
     this.#roster.apply(
-      inRotation.map((manifest) => {
-        const { protocol, finding, ports = [] } = fitnessOf(manifest)
-        const carried = new Map(ports.map((one) => [one.name, one.protocol]))
-        return {
-          ...manifest,
-          ...labelsOf({ keepAliveMs: finding?.keepAliveMs }),
-          protocol: protocol ?? manifest.protocol,
-          ports: manifest.ports.map((one) => ({
-            ...one,
-            protocol: carried.get(one.name) ?? one.protocol,
-          })),
-        }
-      }),
+      inRotation.map((manifest) => this.#asCarried(manifest)),
       now,
     )
     const view = this.#roster.at(now)
     this.#wakeFor(view)
     this.#lastCalls?.watch(view.leaving)
-    const publication = publicationOf(host, presence, view.present, fitnessOf)
     const before = this.#publication
+    const publication = publicationOf(host, presence, view.present, fitnessOf, before)
     this.#publication = publication
     this.#log(before, publication)
     if (before === null || !isSame(before.desired, publication.desired)) {
@@ -159,9 +149,7 @@ export class Registrar {
     }
     const { offered } = publication
     const offer = { presence, offered, local: view.local }
-    const shown = JSON.stringify(offer)
-    if (shown === this.#shown) return
-    this.#shown = shown
+    if (isSameOffer(this.#offer, offer)) return
     this.#offer = offer
     this.#offered = new Map(offered.map((record) => [record.service, record]))
     for (const listener of this.#listeners) listener(offer)
@@ -172,6 +160,32 @@ export class Registrar {
     this.#stopped = true
     this.#timer?.stop()
     this.#lastCalls?.stop()
+  }
+
+  /** With what was found of how it speaks; the same object until something else is found. */
+  #asCarried(manifest: Manifest): Manifest {
+    const { protocol, finding, ports = [] } = this.#parts.fitnessOf(manifest)
+    const found = ports.map(({ name, protocol: one }) => `${name} ${one}`).join()
+    const known = `${protocol} ${finding?.keepAliveMs} ${found}`
+    const before = this.#carried.get(manifest)
+    if (before?.known === known) return before.as
+    const carried = new Map(ports.map((one) => [one.name, one.protocol]))
+    const as = {
+      ...manifest,
+      ...labelsOf({ keepAliveMs: finding?.keepAliveMs }),
+      protocol: protocol ?? manifest.protocol,
+      ports: manifest.ports.map((one) => ({
+        ...one,
+        protocol: carried.get(one.name) ?? one.protocol,
+      })),
+    }
+    this.#carried.set(manifest, { known, as })
+    return as
+  }
+
+  #sameAsBefore(presence: HostPresence | null): HostPresence | null {
+    const before = this.#offer.presence
+    return JSON.stringify(before) === JSON.stringify(presence) ? before : presence
   }
 
   #isWithdrawn(service: ServiceName): boolean {
@@ -199,4 +213,15 @@ export class Registrar {
 
 function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
   return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value)
+}
+
+/** Whether nothing has changed: what says the same is the same object. */
+function isSameOffer(a: LocalOffer, b: LocalOffer): boolean {
+  return (
+    a.presence === b.presence && isSameList(a.offered, b.offered) && isSameList(a.local, b.local)
+  )
+}
+
+function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index])
 }

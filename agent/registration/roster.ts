@@ -21,6 +21,8 @@ interface Entry {
   readonly manifest: Serving
   /** When its manifest went; null while it is in force. */
   readonly leftAt: number | null
+  /** As it was last answered: the same object for as long as it says the same. */
+  instance: LocalInstance | null
 }
 
 /** The instances at one time. */
@@ -44,11 +46,14 @@ export class Roster {
     const serving = new Map(manifests.filter(isServing).map((one) => [one.service, one]))
     for (const [service, { manifest, leftAt }] of this.#entries) {
       if (leftAt === null && !serving.has(service)) {
-        this.#entries.set(service, { manifest, leftAt: now })
+        this.#entries.set(service, { manifest, leftAt: now, instance: null })
       }
     }
-    for (const [service, manifest] of serving)
-      this.#entries.set(service, { manifest, leftAt: null })
+    for (const [service, manifest] of serving) {
+      const known = this.#entries.get(service)
+      if (known?.manifest === manifest && known.leftAt === null) continue
+      this.#entries.set(service, { manifest, leftAt: null, instance: null })
+    }
   }
 
   /** Nothing reaches an instance that has left: it goes before its time. */
@@ -63,10 +68,11 @@ export class Roster {
     const local: LocalInstance[] = []
     const leaving = new Map<ServiceName, { readonly takesNew: boolean }>()
     let changesInMs: number | null = null
-    for (const [service, { manifest, leftAt }] of this.#entries) {
+    for (const [service, entry] of this.#entries) {
+      const { manifest, leftAt } = entry
       if (leftAt === null) {
         present.push(manifest)
-        local.push(localInstance(manifest, false))
+        local.push(localOf(entry, false))
         continue
       }
       const age = now - leftAt
@@ -75,13 +81,20 @@ export class Roster {
         this.#entries.delete(service)
         continue
       }
-      local.push(localInstance(manifest, age >= handover))
+      local.push(localOf(entry, age >= handover))
       leaving.set(service, { takesNew: age < handover })
       const next = (age < handover ? handover : manifest.drainMs) - age
       changesInMs = Math.min(changesInMs ?? next, next)
     }
     return { present, local, leaving, changesInMs }
   }
+}
+
+function localOf(entry: Entry, draining: boolean): LocalInstance {
+  if (entry.instance?.draining !== draining) {
+    entry.instance = localInstance(entry.manifest, draining)
+  }
+  return entry.instance
 }
 
 function isServing(manifest: Manifest): manifest is Serving {

@@ -24,3 +24,29 @@ t.test('what is asked for within a moment is done once, at its end', async (t) =
   t.equal(done, 2)
   t.equal(clock.pending, 0)
 })
+
+t.test('work that can wait rests after a run for as many times as long as that took', async (t) => {
+  const fake = new FakeClock()
+  let [done, busyMs] = [0, 0]
+  const clock = {
+    ...{ now: () => fake.now(), every: fake.every.bind(fake), after: fake.after.bind(fake) },
+    elapsed: () => fake.elapsed() + busyMs,
+  }
+  const run = (): void => {
+    done += 1
+    busyMs += 10
+  }
+  const gathering = new Gathering({ clock, run }, { gatherMs: 5, restShare: 4 })
+  gathering.ask()
+  await fake.advance(5)
+  t.equal(done, 1)
+  gathering.ask()
+  await fake.advance(39)
+  t.equal(done, 1, 'it rests')
+  await fake.advance(1)
+  t.equal(done, 2)
+  await fake.advance(100)
+  gathering.ask()
+  await fake.advance(5)
+  t.equal(done, 3, 'a rest that is over delays nothing')
+})
