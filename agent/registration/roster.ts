@@ -52,7 +52,8 @@ export class Roster {
     for (const [service, manifest] of serving) {
       const known = this.#entries.get(service)
       if (known?.manifest === manifest && known.leftAt === null) continue
-      this.#entries.set(service, { manifest, leftAt: null, instance: null })
+      const instance = sameAs(known?.instance ?? null, localInstance(manifest, false))
+      this.#entries.set(service, { manifest, leftAt: null, instance })
     }
   }
 
@@ -88,6 +89,10 @@ export class Roster {
     }
     return { present, local, leaving, changesInMs }
   }
+}
+
+function sameAs(before: LocalInstance | null, after: LocalInstance): LocalInstance {
+  return before !== null && JSON.stringify(before) === JSON.stringify(after) ? before : after
 }
 
 function localOf(entry: Entry, draining: boolean): LocalInstance {
