@@ -114,7 +114,7 @@ export class App {
     this.#fitnessChanged = new Gathering({ clock, run: () => this.#onFitness() }, { gatherMs: 2 })
     this.#receiptsChanged = new Gathering(
       { clock, run: () => this.#showReceipts() },
-      { gatherMs: 10, restShare: 4 },
+      { gatherMs: 20, restShare: 9 },
     )
     this.#records = new OwnRecords({ host })
     this.#hub = new WorkerHub(

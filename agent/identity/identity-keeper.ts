@@ -510,8 +510,15 @@ function open(
   }
 }
 
+/** Made once for each: a host may hold a thousand, and is asked for all of them at every change. */
+const messages = new WeakMap<HeldCredential, CredentialMessage>()
+
 /** A worker needs no more of it. */
 function messageOfHeld(held: HeldCredential): CredentialMessage {
+  const known = messages.get(held)
+  if (known !== undefined) return known
   const { id, chainPem, keyPem, notAfterMs, serial } = held
-  return { id, chainPem, keyPem, notAfterMs, serial }
+  const message = { id, chainPem, keyPem, notAfterMs, serial }
+  messages.set(held, message)
+  return message
 }

@@ -51,11 +51,13 @@ export interface Publication {
   readonly made: ReadonlyMap<string, MadeRecord>
 }
 
-/** A record with its texts. */
+type Served = Manifest & { readonly port: NonNullable<Manifest['port']> }
+
+/** A record with what it was made of, and its texts. */
 export interface MadeRecord {
+  readonly manifest: Manifest
+  readonly fitness: Fitness
   readonly record: InstanceRecord
-  /** In the order of its members, which is always the same; the other two are in the store's order. */
-  readonly plain: string
   readonly text: string
   readonly farewell: string
 }
@@ -67,7 +69,7 @@ export interface MadeRecord {
 export function publicationOf(
   host: HostName,
   presence: HostPresence | null,
-  manifests: readonly (Manifest & { readonly port: NonNullable<Manifest['port']> })[],
+  manifests: readonly Served[],
   fitnessOf: (manifest: Manifest) => Fitness,
   before: Pick<Publication, 'made'> | null = null,
 ): Publication {
@@ -78,33 +80,17 @@ export function publicationOf(
   const made = new Map<string, MadeRecord>()
   if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
   for (const manifest of manifests) {
-    const { service, port, intercept, onAgentDown } = manifest
+    const { service } = manifest
     const fitness = fitnessOf(manifest)
-    const protocol = fitness.protocol ?? manifest.protocol
     const reason = withholding(fitness, presence)
     if (reason !== null) {
       withheld.set(service, reason)
       continue
     }
-    const record: InstanceRecord = {
-      service,
-      host,
-      id: onlyInstance,
-      protocol,
-      port,
-      ...named(manifest, fitness),
-      weight: fitness.warning === true ? manifest.warningWeight : manifest.weight,
-      state: 'up',
-      ...(intercept.length === 0 ? {} : { intercept }),
-      ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
-      ...labelsOf({
-        ...manifest,
-        application: applicationOf(manifest.declared),
-        ...fitness.finding,
-      }),
-    }
     const key = instanceKey(service, host, onlyInstance)
-    const one = madeOf(record, before?.made.get(key))
+    const known = before?.made.get(key)
+    const isSame = known?.manifest === manifest && isSameFitness(known.fitness, fitness)
+    const one = isSame ? known : make(host, manifest, fitness, known)
     made.set(key, one)
     offered.push(one.record)
     desired.set(key, one.text)
@@ -113,11 +99,50 @@ export function publicationOf(
   return { desired, farewells, offered, withheld, made }
 }
 
-function madeOf(record: InstanceRecord, before: MadeRecord | undefined): MadeRecord {
-  const plain = JSON.stringify(record)
-  if (before?.plain === plain) return before
+/** The record of an instance; the one there was before if that says the same. */
+function make(
+  host: HostName,
+  manifest: Served,
+  fitness: Fitness,
+  before: MadeRecord | undefined,
+): MadeRecord {
+  const { service, port, intercept, onAgentDown } = manifest
+  const record: InstanceRecord = {
+    service,
+    host,
+    id: onlyInstance,
+    protocol: fitness.protocol ?? manifest.protocol,
+    port,
+    ...named(manifest, fitness),
+    weight: fitness.warning === true ? manifest.warningWeight : manifest.weight,
+    state: 'up',
+    ...(intercept.length === 0 ? {} : { intercept }),
+    ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
+    ...labelsOf({
+      ...manifest,
+      application: applicationOf(manifest.declared),
+      ...fitness.finding,
+    }),
+  }
+  const text = encodeRecord(record)
+  if (before?.text === text) return { ...before, manifest, fitness }
   const farewell = encodeRecord({ ...record, state: 'left' })
-  return { record, plain, text: encodeRecord(record), farewell }
+  return { manifest, fitness, record, text, farewell }
+}
+
+function isSameFitness(a: Fitness, b: Fitness): boolean {
+  const { ports: some = [] } = a
+  const { ports: others = [] } = b
+  return (
+    a.warning === b.warning &&
+    a.protocol === b.protocol &&
+    a.finding === b.finding &&
+    some.length === others.length &&
+    some.every(({ name, healthy, protocol }, index) => {
+      const other = others[index]
+      return other?.name === name && other.healthy === healthy && other.protocol === protocol
+    })
+  )
 }
 
 /** The named ports, those that are not to be called now marked. */

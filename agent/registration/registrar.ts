@@ -124,8 +124,9 @@ export class Registrar {
   /** Asks for everybody's fitness again. */
   refresh(): void {
     if (this.#stopped) return
-    const { clock, publish, fitnessOf } = this.#parts
+    const { clock, publish } = this.#parts
     const { host, address, zone, version } = this.#settings
+    const fitnessOf = askedOnce(this.#parts.fitnessOf)
     const tunnelPort = this.#tunnelPort
     const facts = this.#facts === null ? {} : { facts: this.#facts }
     const presence = this.#sameAsBefore(
@@ -134,7 +135,7 @@ export class Registrar {
     const now = clock.elapsed()
     const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
     this.#roster.apply(
-      inRotation.map((manifest) => this.#asCarried(manifest)),
+      inRotation.map((manifest) => this.#asCarried(manifest, fitnessOf(manifest))),
       now,
     )
     const view = this.#roster.at(now)
@@ -163,8 +164,7 @@ export class Registrar {
   }
 
   /** With what was found of how it speaks; the same object until something else is found. */
-  #asCarried(manifest: Manifest): Manifest {
-    const { protocol, finding, ports = [] } = this.#parts.fitnessOf(manifest)
+  #asCarried(manifest: Manifest, { protocol, finding, ports = [] }: Fitness): Manifest {
     const found = ports.map(({ name, protocol: one }) => `${name} ${one}`).join()
     const known = `${protocol} ${finding?.keepAliveMs} ${found}`
     const before = this.#carried.get(manifest)
@@ -213,6 +213,18 @@ export class Registrar {
 
 function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
   return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value)
+}
+
+/** Asks for the fitness of each service once. */
+function askedOnce(ask: (manifest: Manifest) => Fitness): (manifest: Manifest) => Fitness {
+  const answers = new Map<ServiceName, Fitness>()
+  return (manifest) => {
+    const known = answers.get(manifest.service)
+    if (known !== undefined) return known
+    const answer = ask(manifest)
+    answers.set(manifest.service, answer)
+    return answer
+  }
 }
 
 /** Whether nothing has changed: what says the same is the same object. */

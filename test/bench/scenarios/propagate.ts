@@ -3,7 +3,7 @@
  * another host and on the service's own, while many services are known.
  */
 
-import { renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ import type { Result } from '#test/bench/result.ts'
 import { call } from '#test/support/callers.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 
-const drops = 60
+const dropCount = 60
 /** GOALS: milliseconds. */
 const goals = { far: 500, own: 300 } as const
 
@@ -56,9 +56,10 @@ export async function propagate(bench: Bench): Promise<Result[]> {
       if (tries > 300) throw new Error(`${known} services were not known within 5 minutes`)
       await sleep(1000)
     }
-    bench.settings.say(`dropping ${drops} manifests`)
+    bench.settings.say(`dropping ${dropCount} manifests twice`)
     const far = await measure(callee, caller, { port, known, kind: 'far' })
     const own = await measure(callee, callee, { port, known, kind: 'own' })
+    for (const all of [far, own]) for (const line of slowest(all, callee)) bench.settings.say(line)
     return [
       row(`p99 until answered through another host, ms, ${known} services`, far, 0.99, goals.far),
       row('median of the same, ms', far, 0.5, goals.far),
@@ -71,15 +72,23 @@ export async function propagate(bench: Bench): Promise<Result[]> {
   }
 }
 
-/** Milliseconds from each drop on `callee` to the first answer through the forward proxy of `at`. */
+/** A service that was dropped, and how long it took until it was answered. */
+interface Drop {
+  readonly name: string
+  /** Milliseconds since the epoch. */
+  readonly droppedAt: number
+  readonly tookMs: number
+}
+
+/** Each drop on `callee` until the first answer through the forward proxy of `at`. */
 async function measure(
   callee: DemoHost,
   at: DemoHost,
   settings: { readonly port: number; readonly known: number; readonly kind: string },
-): Promise<readonly number[]> {
+): Promise<readonly Drop[]> {
   const { port, known, kind } = settings
-  const times: number[] = []
-  for (let i = 0; i < drops; i++) {
+  const drops: Drop[] = []
+  for (let i = 0; i < dropCount; i++) {
     const name = `${kind}-${i}`
     const target = {
       host: at.place.local,
@@ -92,12 +101,13 @@ async function measure(
       if (performance.now() - droppedAt > 30_000) throw new Error(`${name} was never answered`)
       await sleep(2)
     }
-    times.push(performance.now() - droppedAt)
+    const tookMs = performance.now() - droppedAt
+    drops.push({ name, droppedAt: Date.now() - tookMs, tookMs })
     rmSync(callee.path('mesh.d', `${name}.json`))
     // The watcher looks at changes together; each drop is to stand for itself.
     await sleep(100 + (i % 10) * 10)
   }
-  return times
+  return drops
 }
 
 /** Every manifest has an address of its own, so that no two claim one place. */
@@ -108,8 +118,21 @@ function drop(host: DemoHost, name: string, index: number, content: object): voi
   renameSync(`${path}.tmp`, path)
 }
 
-function row(metric: string, times: readonly number[], quantile: number, goal: number): Result {
-  const sorted = times.toSorted((a, b) => a - b)
+/** The three that took longest, with what the log of their host says of them and when. */
+function slowest(drops: readonly Drop[], host: DemoHost): readonly string[] {
+  const log = readFileSync(host.path('agent.log'), 'utf8').split('\n')
+  const worst = drops.toSorted((a, b) => b.tookMs - a.tookMs).slice(0, 3)
+  return worst.map(({ name, droppedAt, tookMs }) => {
+    const said = log
+      .filter((line) => line.includes(`${name}"`) || line.includes(`${name}.json"`))
+      .map((line) => JSON.parse(line) as { readonly time: string | number; readonly msg: string })
+      .map(({ time, msg }) => `${Math.round(new Date(time).getTime() - droppedAt)} ${msg}`)
+    return `  ${name} took ${Math.round(tookMs)} ms: ${said.join('; ')}`
+  })
+}
+
+function row(metric: string, drops: readonly Drop[], quantile: number, goal: number): Result {
+  const sorted = drops.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b)
   const ours = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * quantile))] ?? 0
   return {
     name: 'propagate',
