@@ -107,3 +107,27 @@ t.test('named ports are published, those that may not be called marked', async (
   )
   t.match(declared.offered, [{ protocol: 'tcp', application: 'tls' }])
 })
+
+t.test('what says the same again is the same object, and what does not is another', async (t) => {
+  const users = manifestOf({ port: 8081, warningWeight: 5 }, 'users')
+  const before = publicationOf(host, presence, [orders, users], () => fit)
+  const same = publicationOf(host, presence, [orders, users], () => ({ ...fit }), before)
+  t.equal(same.offered[0], before.offered[0])
+  t.strictSame([same.desired, same.farewells], [before.desired, before.farewells])
+  const warned = publicationOf(
+    host,
+    presence,
+    [orders, users],
+    ({ service }) => ({ ...fit, warning: service === 'users' }),
+    same,
+  )
+  t.equal(warned.offered[0], before.offered[0])
+  t.not(warned.offered[1], before.offered[1])
+  t.not(
+    warned.desired.get('/mesh/v1/instances/users/a/1'),
+    same.desired.get('/mesh/v1/instances/users/a/1'),
+  )
+  const changed = manifestOf({ port: 8080, weight: 9, protocol: 'tcp' })
+  const later = publicationOf(host, presence, [changed], () => fit, same)
+  t.equal(later.offered[0]?.weight, 9)
+})
