@@ -29,7 +29,9 @@ t.test('work that can wait rests after a run for as many times as long as that t
   const fake = new FakeClock()
   let [done, busyMs] = [0, 0]
   const clock = {
-    ...{ now: () => fake.now(), every: fake.every.bind(fake), after: fake.after.bind(fake) },
+    now: () => fake.now(),
+    every: fake.every.bind(fake),
+    after: fake.after.bind(fake),
     elapsed: () => fake.elapsed() + busyMs,
   }
   const run = (): void => {
