@@ -39,11 +39,13 @@ export interface AgentSetupSettings {
 /** Workers of whatever generation. */
 const proxyUnits = 'mesh-proxy@*.service'
 
+const agentUnit = 'mesh-agent.service'
+
 /** Ports an agent takes. */
 export const agentPorts = [
   { unit: proxyUnits, port: 15_008 },
   { unit: proxyUnits, port: 15_002 },
-  { unit: 'mesh-agent.service', port: 15_020 },
+  { unit: agentUnit, port: 15_020 },
 ] as const
 
 /** The text of an agent's config. Null leaves a key to the agent's own judgement. */
@@ -70,7 +72,7 @@ export function agentConfig(
 export function agentUnits(): readonly string[] {
   const workers = Math.min(4, Math.ceil(availableParallelism() / 4))
   const proxies = Array.from({ length: workers }, (_, index) => `mesh-proxy@1-${index}.service`)
-  return ['mesh-guard.service', 'mesh-agent.service', 'mesh-proxy.target', ...proxies]
+  return ['mesh-guard.service', agentUnit, 'mesh-proxy.target', ...proxies]
 }
 
 /** Starts the agent and waits until it serves. @throws MeshError `unit-failed`, `not-ready` */
@@ -101,12 +103,22 @@ function tokenFileIn(directory: string): string {
   return `${directory}/join-token`
 }
 
-async function ready({ agent, clock }: AgentSetupParts, patienceMs: number): Promise<StatusReport> {
+async function ready(
+  { agent, clock, units }: AgentSetupParts,
+  patienceMs: number,
+): Promise<StatusReport> {
   const end = clock.elapsed() + patienceMs
   let waitsFor = 'the agent to answer'
   while (clock.elapsed() < end) {
     const status = await agent.ask('status').catch(() => null)
     if (status?.ready === true) return status
+    // Refused by the controller, for one: then there is nothing to wait for.
+    if (status === null && units.isLost(agentUnit)) {
+      throw new MeshError(`the agent has ended: ${units.lastWords(agentUnit)}`, {
+        code: 'unit-failed',
+        hint: 'journalctl -n 30 -u mesh-agent tells more; mend that and call this again',
+      })
+    }
     waitsFor = status?.waitsFor ?? waitsFor
     await setTimeout(200)
   }

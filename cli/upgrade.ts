@@ -108,6 +108,9 @@ export async function upgrade(parts: UpgradeParts, settings: UpgradeSettings): P
       units.restart(agentUnit)
       await until('the control process', async () => {
         const status = await agent.ask('status').catch(() => null)
+        if (status === null && units.isLost(agentUnit)) {
+          throw new MeshError(`${agentUnit} has ended`, { code: 'unit-failed' })
+        }
         if (status?.ready !== true) return false
         const back = new Set(status.workers.map(({ generation }) => generation))
         return (

@@ -11,6 +11,8 @@ export interface ServiceUnits {
   has(unit: string): boolean
   /** Also of a pattern: whether one of its units is. */
   isActive(unit: string): boolean
+  /** Whether its program has ended for good, or ends again each time it is started over. */
+  isLost(unit: string): boolean
   /** What a unit's programs said last; may be empty. */
   lastWords(unit: string): string
   /** Starts units until the next boot. @throws MeshError `unit-failed` */
@@ -30,6 +32,11 @@ export const systemdUnits: ServiceUnits = {
   },
   has: (unit) => systemctl(['cat', unit]).status === 0,
   isActive: (unit) => systemctl(['is-active', '--quiet', unit]).status === 0,
+  isLost(unit) {
+    const { stdout } = systemctl(['show', '--property=ActiveState,NRestarts', unit])
+    const restarts = Number(/^NRestarts=(\d+)$/m.exec(stdout)?.[1])
+    return /^ActiveState=failed$/m.test(stdout) || restarts >= hopelessRestarts
+  },
   lastWords(unit) {
     const words = ['--unit', unit, '--output=cat', '--lines=200', '--no-pager', '--quiet']
     const { stdout } = spawnSync('journalctl', words, { encoding: 'utf8' })
@@ -46,6 +53,9 @@ export const systemdUnits: ServiceUnits = {
   },
 }
 
+/** A program that was started over so often, and not by anybody, starts over because it cannot run. */
+const hopelessRestarts = 3
+
 function mustStart(verb: readonly string[], units: readonly string[]): void {
   const { status, stderr } = systemctl([...verb, ...units])
   if (status === 0) return
@@ -55,7 +65,11 @@ function mustStart(verb: readonly string[], units: readonly string[]): void {
   })
 }
 
-function systemctl(words: readonly string[]): { readonly status: number; readonly stderr: string } {
-  const { status, stderr, error } = spawnSync('systemctl', words, { encoding: 'utf8' })
-  return { status: status ?? 1, stderr: error?.message ?? stderr }
+function systemctl(words: readonly string[]): {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+} {
+  const { status, stdout, stderr, error } = spawnSync('systemctl', words, { encoding: 'utf8' })
+  return { status: status ?? 1, stdout: stdout ?? '', stderr: error?.message ?? stderr }
 }

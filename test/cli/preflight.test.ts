@@ -15,6 +15,7 @@ const units: ServiceUnits = {
   running: true,
   has: (unit) => unit !== 'absent.service',
   isActive: () => false,
+  isLost: () => false,
   lastWords: () => '',
   enable: () => {},
   start: () => {},

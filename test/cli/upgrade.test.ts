@@ -21,9 +21,14 @@ function generation(number: number, phase: GenerationReport['phase'], open = 0):
 }
 
 /** A host whose units do what `starts` says, with an agent that hears of it. */
-function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 'never-ready') {
+function hostWith(
+  before: readonly GenerationReport[],
+  starts: 'well' | 'not' | 'never-ready',
+  control: 'comes back' | 'ends' = 'comes back',
+) {
   let generations = before
   let comesBack = (): void => {}
+  let isLost = false
   const done: string[] = []
   const active = new Set(before.map(({ generation: number }) => number))
   const units: ServiceUnits = {
@@ -33,6 +38,7 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
       const number = /^mesh-proxy@(\d+)-/.exec(unit)?.[1]
       return number === undefined || active.has(Number(number))
     },
+    isLost: (unit) => isLost && unit === 'mesh-agent.service',
     lastWords: (unit) => `${unit} said why`,
     enable: () => {},
     start(names) {
@@ -48,6 +54,7 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
     },
     restart(unit) {
       done.push(`restart ${unit}`)
+      isLost = control === 'ends'
       // Workers of the former generation come back to a new control process a moment later.
       const all = generations
       generations = all.slice(0, 1)
@@ -57,6 +64,7 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
   }
   const agent: Pick<AdminSocket, 'ask'> = {
     ask: async <K extends keyof AdminAnswers>(what: K) => {
+      if (isLost) throw new MeshError('nobody answers', { code: 'agent-unreachable' })
       if (what === 'generations') return generations as unknown as AdminAnswers[K]
       const [worker] = healthyFacts.status.workers
       const workers = generations.map((one) => ({ ...worker, generation: one.generation }))
@@ -67,8 +75,8 @@ function hostWith(before: readonly GenerationReport[], starts: 'well' | 'not' | 
   let said = ''
   const streams = { out: (text: string) => void (said += text), err: () => {} }
   const printer = new Printer({ streams }, { json: false })
-  const run = (isRoot = true): Promise<number> =>
-    upgrade({ agent, units, printer, clock: systemClock }, { isRoot, patienceMs: 500 })
+  const run = (isRoot = true, patienceMs = 500): Promise<number> =>
+    upgrade({ agent, units, printer, clock: systemClock }, { isRoot, patienceMs })
   /** As after a start of the control process: workers come later than somebody asks. */
   const hearLate = (): void => {
     const all = generations
@@ -92,6 +100,15 @@ t.test('upgrade takes back what does not start, and tells who serves', async (t)
     await t.rejects(run(), { code: 'not-upgraded', message: why })
     t.same(done, ['start mesh-proxy@2-0.service', 'stop mesh-proxy@2-0.service'])
   }
+})
+
+t.test('upgrade waits no longer once the new control process has ended for good', async (t) => {
+  const { run } = hostWith([generation(1, 'live')], 'well', 'ends')
+  const anHourMs = 3_600_000
+  await t.rejects(run(true, anHourMs), {
+    code: 'not-upgraded',
+    message: /control process .* does not get ready: mesh-agent\.service said why/,
+  })
 })
 
 t.test('upgrade refuses a fourth generation, naming who holds the oldest', async (t) => {
