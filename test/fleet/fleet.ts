@@ -127,6 +127,8 @@ EOF
           mesh_packages: packages,
           mesh_services: services,
           mesh_agent_settings: { accessLog: 'errors' },
+          // A new root takes a third of it.
+          mesh_controller_settings: { leafTtlSeconds: 180 },
         },
         hosts: Object.fromEntries(
           this.machines.map(({ name, address, init }) => [
