@@ -45,6 +45,7 @@ import type {
   StatusReport,
 } from '#shared/model/admin.ts'
 import type { ExternalView } from '#shared/model/external.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { InstanceRecord } from '#shared/model/records.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
@@ -269,6 +270,7 @@ export class AgentReport implements AdminSource, MetricsSource {
             targetName(service, portName),
           ) ?? [],
         requires: manifest?.requires ?? [],
+        unit: manifest === null ? '' : unitOf(manifest),
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
         published: publication?.ok === true,
@@ -545,6 +547,11 @@ export class AgentReport implements AdminSource, MetricsSource {
       ),
     ]
   }
+}
+
+function unitOf({ run, health }: Manifest): string {
+  if (run?.kind === 'unit') return run.unit
+  return health.find((check) => check.kind === 'systemd')?.unit ?? ''
 }
 
 function publishedOf({ host, id, port, ports, weight }: InstanceRecord) {

@@ -9,7 +9,7 @@ import type { Withdrawals, WithdrawalTarget } from './withdrawals.ts'
 
 /** What the command leans on. */
 export interface RotationParts {
-  readonly withdrawals: Pick<Withdrawals, 'set' | 'of'>
+  readonly withdrawals: Pick<Withdrawals, 'set' | 'of' | 'ofTarget'>
   /** The services of this host. */
   readonly served: () => readonly ServiceName[]
 }
@@ -46,8 +46,13 @@ export async function setRotation(
       hint: 'meshctl manifest status lists the services',
     }
   }
-  await withdrawals.set(target, input.withdrawn, input.reason.slice(0, longestReason))
   const concerned = target.kind === 'host' ? services : [target.service]
+  const reason = input.reason.slice(0, longestReason)
+  if (!input.withdrawn && reason !== '' && withdrawals.ofTarget(target)?.reason !== reason) {
+    // Somebody else has taken it out, and will put it back; or nobody has.
+    return { kind: 'done', value: { services: [] } }
+  }
+  await withdrawals.set(target, input.withdrawn, reason)
   if (!input.withdrawn && concerned.some((service) => withdrawals.of(service) !== null)) {
     const still = concerned.filter((service) => withdrawals.of(service) !== null)
     return {

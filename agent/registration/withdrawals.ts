@@ -54,6 +54,11 @@ export class Withdrawals {
     return this.#host ?? this.#services.get(service) ?? null
   }
 
+  /** The withdrawal of exactly that; null while there is none. */
+  ofTarget(target: WithdrawalTarget): Withdrawal | null {
+    return target.kind === 'host' ? this.#host : (this.#services.get(target.service) ?? null)
+  }
+
   /** Calls back after every change; answers how to stop that. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)

@@ -13,12 +13,16 @@ export interface ServiceUnits {
   isActive(unit: string): boolean
   /** Whether its program has ended for good, or ends again each time it is started over. */
   isLost(unit: string): boolean
+  /** Units whose stop stops that one as well; null where systemd does not tell. */
+  stoppedWith(unit: string): readonly string[] | null
   /** What a unit's programs said last; may be empty. */
   lastWords(unit: string): string
   /** Starts units until the next boot. @throws MeshError `unit-failed` */
   start(units: readonly string[]): void
   /** Starts a unit over. @throws MeshError `unit-failed` */
   restart(unit: string): void
+  /** Has systemd read its files again. */
+  reload(): void
   /** Ends units and forgets that they failed. */
   stop(units: readonly string[]): void
   /** Starts units now and at every boot. @throws MeshError `unit-failed` */
@@ -37,6 +41,10 @@ export const systemdUnits: ServiceUnits = {
     const restarts = Number(/^NRestarts=(\d+)$/m.exec(stdout)?.[1])
     return /^ActiveState=failed$/m.test(stdout) || restarts >= hopelessRestarts
   },
+  stoppedWith(unit) {
+    const asked = systemctl(['show', '--property=StopPropagatedFrom', '--value', unit])
+    return asked.status === 0 ? asked.stdout.split(/\s+/).filter((name) => name !== '') : null
+  },
   lastWords(unit) {
     const words = ['--unit', unit, '--output=cat', '--lines=200', '--no-pager', '--quiet']
     const { stdout } = spawnSync('journalctl', words, { encoding: 'utf8' })
@@ -47,6 +55,7 @@ export const systemdUnits: ServiceUnits = {
   enable: (units) => mustStart(['enable', '--now', '--quiet'], units),
   start: (units) => mustStart(['start', '--quiet'], units),
   restart: (unit) => mustStart(['restart', '--quiet'], [unit]),
+  reload: () => void systemctl(['daemon-reload']),
   stop(units) {
     systemctl(['stop', ...units])
     systemctl(['reset-failed', ...units])

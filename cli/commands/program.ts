@@ -16,6 +16,7 @@ import { addManifestVerbs } from './manifest-verbs.ts'
 import { addRotationVerbs } from './rotation-verbs.ts'
 import { addSetupVerbs } from './setup-verbs.ts'
 import { addStoreVerbs } from './store-verbs.ts'
+import { addUnitVerbs } from './unit-verbs.ts'
 
 /** The tree of verbs, in the order of `meshctl --help`. */
 export function makeProgram(surroundings: Surroundings): Command {
@@ -47,6 +48,7 @@ export function makeProgram(surroundings: Surroundings): Command {
   addCaptureVerbs(program, context)
   addHealthVerbs(program, context)
   addAuthzVerbs(program, context)
+  addUnitVerbs(program, context)
   addSetupVerbs(program, context)
   addHostVerbs(program, context)
   addCaVerbs(program, context)

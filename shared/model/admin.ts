@@ -256,6 +256,8 @@ export interface ManifestReport {
   readonly upstreams: readonly string[]
   /** Services it cannot do without, beside its upstreams. */
   readonly requires: readonly string[]
+  /** The unit of systemd that `run` or a check names; empty where none does. */
+  readonly unit: string
   /** What the health check says; `none` for a pure caller. */
   readonly health: 'passing' | 'warning' | 'failing' | 'starting' | 'none'
   /** Why the check does not pass; empty otherwise. */
@@ -432,7 +434,7 @@ export interface RotationWish {
   /** Name of a service of this host, or of the host. */
   readonly target: string
   readonly withdrawn: boolean
-  /** For those who wonder later. */
+  /** For those who wonder later. Who puts back may give one: then it puts back what is out for that one. */
   readonly reason: string
 }
 

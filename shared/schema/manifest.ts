@@ -80,7 +80,7 @@ export const manifestSchema = Type.Object(
       Type.Array(Type.String({ pattern: label, maxLength: 63 }), {
         maxItems: 256,
         description:
-          'services it cannot do without, beside its upstreams; `meshctl check` tells when one has no instance',
+          'services it cannot do without, beside its upstreams; `meshctl check` tells when one has no instance, and `meshctl unit link` has its unit wait for them',
       }),
     ),
     version: Type.Optional(

@@ -39,6 +39,8 @@ const places: readonly (readonly [from: string, to: string, mode?: number])[] = 
   ['systemd/mesh-proxy.target', 'usr/lib/systemd/system/mesh-proxy.target'],
   ['systemd/mesh-guard.service', 'usr/lib/systemd/system/mesh-guard.service'],
   ['systemd/mesh-controller.service', 'usr/lib/systemd/system/mesh-controller.service'],
+  ['systemd/mesh-wait@.service', 'usr/lib/systemd/system/mesh-wait@.service'],
+  ['systemd/mesh-rotation@.service', 'usr/lib/systemd/system/mesh-rotation@.service'],
   ['systemd/debian/hostmesh.sysusers', 'usr/lib/sysusers.d/hostmesh.conf'],
   ['systemd/debian/hostmesh.sysctl', 'usr/lib/sysctl.d/60-hostmesh.conf'],
   ['systemd/debian/hostmesh.tmpfiles', 'usr/lib/tmpfiles.d/hostmesh.conf'],

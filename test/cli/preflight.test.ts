@@ -16,6 +16,8 @@ const units: ServiceUnits = {
   has: (unit) => unit !== 'absent.service',
   isActive: () => false,
   isLost: () => false,
+  stoppedWith: () => [],
+  reload: () => {},
   lastWords: () => '',
   enable: () => {},
   start: () => {},

@@ -39,6 +39,8 @@ function hostWith(
       return number === undefined || active.has(Number(number))
     },
     isLost: (unit) => isLost && unit === 'mesh-agent.service',
+    stoppedWith: () => [],
+    reload: () => {},
     lastWords: (unit) => `${unit} said why`,
     enable: () => {},
     start(names) {

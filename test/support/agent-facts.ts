@@ -86,6 +86,7 @@ export const healthyFacts: AgentFacts = {
       verdict: 'accepted',
       problems: [],
       requires: [],
+      unit: '',
       upstreams: ['orders'],
       health: 'passing',
       healthDetail: '',

@@ -55,6 +55,24 @@ t.test('the host stands for everything on it, and neither hides the other', asyn
   t.match(await tell('orders', false), { kind: 'done' })
 })
 
+t.test('who puts back for a reason puts back only what is out for that one', async (t) => {
+  const { withdrawals, tell, changes } = await withdrawalsIn(t.testdir({}))
+  await tell('orders', true, 'new disk')
+  t.match(await tell('orders', false, 'its unit stops'), { kind: 'done', value: { services: [] } })
+  t.match(withdrawals.of(orders), { reason: 'new disk' })
+  // Whoever took it out first counts.
+  await tell('orders', true, 'its unit stops')
+  await tell('orders', false, 'its unit stops')
+  t.match(withdrawals.of(orders), { reason: 'new disk' })
+  await tell('orders', false)
+  await tell('orders', true, 'its unit stops')
+  const before = changes()
+  await tell('orders', false, 'its unit stops')
+  t.equal(withdrawals.of(orders), null)
+  t.equal(changes(), before + 1)
+  t.match(await tell('orders', false, 'its unit stops'), { value: { services: [] } })
+})
+
 t.test('what is neither served here nor this host is refused', async (t) => {
   const { tell, changes } = await withdrawalsIn(t.testdir({}))
   for (const target of ['billing', 'beta', '', '../x', '__proto__']) {
