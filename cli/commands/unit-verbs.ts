@@ -13,21 +13,21 @@ interface LinkOptions {
   readonly strict: boolean
 }
 
+/** What linked units have done by themselves. */
 const turns = {
   wait: {
     run: unitWait,
-    description:
-      'wait until everything that it requires can be called; a linked unit does so itself',
+    description: 'wait until everything that it requires can be called',
     timeoutMs: 300_000,
   },
   enter: {
     run: unitEnter,
-    description: 'put it back into rotation, where its unit took it out; as above',
+    description: 'put it back into rotation, where its unit took it out',
     timeoutMs: 300_000,
   },
   leave: {
     run: unitLeave,
-    description: 'drain it, while its unit runs; as above',
+    description: 'drain it, where its unit still runs',
     timeoutMs: 120_000,
   },
 } as const

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import type { ManifestReport } from '#shared/model/admin.ts'
 import { bootMachines, type Machine } from '#test/support/machine-room.ts'
 import { lacks } from '#test/support/needs.ts'
 import { otherPackage, type OtherVersion } from '#test/support/other-package.ts'
@@ -19,6 +20,8 @@ const units = [
   'mesh-proxy@1-0.service',
   'mesh-controller.service',
   'mesh-guard.service',
+  'mesh-wait@shop.service',
+  'mesh-rotation@shop.service',
 ] as const
 const patience = { withinMs: 60_000 }
 const out = '.package/test'
@@ -50,6 +53,29 @@ function installOther(machine: Machine, other: OtherVersion): void {
   const deb = readdirSync(join(root, out)).find((name) => /^hostmesh_.*64\.deb$/.test(name)) ?? ''
   const made = otherPackage(join(root, out, deb), other)
   machine.shell(`dpkg --install --force-downgrade /checkout/${out}/${made.split('/').at(-1)} 2>&1`)
+}
+
+const shopManifest = JSON.stringify({
+  port: 8070,
+  run: { unit: 'shop.service' },
+  requires: ['stock'],
+})
+/** Answers at once, but for /slow: then when /tmp/shop.go is there. */
+const shopProgram = `
+import http.server, os, time
+class Shop(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/slow":
+            open("/tmp/shop.asked", "w").close()
+            while not os.path.exists("/tmp/shop.go"): time.sleep(0.05)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"served to the end")
+http.server.ThreadingHTTPServer(("127.0.0.1", 8070), Shop).serve_forever()
+`
+
+function stateOf(machine: Machine, unit: string): string {
+  return machine.try('systemctl', 'is-active', unit).stdout.trim()
 }
 
 /** The status of a call through the forward proxy. */
@@ -112,6 +138,15 @@ t.test('from bare machines to a mesh of two, and back', { skip }, async (t) => {
     t.match(first.run('meshctl', 'init'), /host first serves/)
     const other = first.try('meshctl', 'init', '--trust-domain', 'other.example')
     t.match(other, { code: 1, stderr: /controller\.json is there already/ })
+  })
+
+  await t.test('meshctl join tells at once that the controller refuses it', async (t) => {
+    const token = first.run('meshctl', 'token', 'create', 'other', '--service', '*').trim()
+    const line = `printf %s '${token}' | meshctl join ${first.address} --token-file -`
+    const refused = second.try('sh', '-c', line)
+    t.equal(refused.code, 3)
+    t.match(refused.stderr, /the agent has ended: /)
+    t.equal(stateOf(second, 'mesh-agent.service'), 'failed')
   })
 
   await t.test('meshctl join brings the next host in, and the token is gone', async (t) => {
@@ -234,6 +269,73 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 8090), Echo).serve_forever()'
       t.equal(second.shell('systemctl is-active mesh-agent.service').trim(), 'active')
     },
   )
+
+  await t.test('a linked unit starts once what it requires is there', async (t) => {
+    second.shell(`printf '%s' '${shopProgram}' > /tmp/shop.py
+      printf '[Service]\\nExecStart=python3 /tmp/shop.py\\nRestart=always\\n' > /etc/systemd/system/shop.service
+      systemctl daemon-reload
+      echo '${shopManifest}' > /etc/mesh.d/shop.json`)
+    await until(
+      'the agent has read it',
+      () => second.run('meshctl', '--json', 'manifest', 'status').includes('"shop"'),
+      patience,
+    )
+    t.match(second.run('meshctl', 'unit', 'link', 'shop'), /shop\.service waits for what shop/)
+    t.match(second.run('meshctl', 'unit', 'link', 'shop'), /shop\.service is linked already/)
+    t.match(second.run('meshctl', 'unit', 'list'), /shop\.service +shop +yes/)
+    second.shell('systemctl start --no-block shop.service')
+    const waits = (): boolean =>
+      second.shell('journalctl -o cat -u mesh-wait@shop').includes('waiting: stock: no instance')
+    await until('it says what it waits for', waits, patience)
+    t.equal(stateOf(second, 'shop.service'), 'inactive')
+    first.shell(`systemd-run --unit=stock python3 -m http.server 8071 --bind 127.0.0.1
+      echo '{ "port": 8071 }' > /etc/mesh.d/stock.json`)
+    await until('it runs', () => stateOf(second, 'shop.service') === 'active', patience)
+    await reaches(first, 'shop')
+  })
+
+  await t.test('a linked unit stops once it is drained, and no request is lost', async (t) => {
+    const way = '--proxy http://127.0.0.1:15002 http://shop.mesh/slow'
+    first.shell(`systemd-run --unit=caller curl --silent --output /tmp/slow ${way}`)
+    const isAsked = (): boolean => second.try('test', '-e', '/tmp/shop.asked').code === 0
+    await until('the service has the request', isAsked, patience)
+    second.shell('systemctl stop --no-block shop.service')
+    const waits = (): boolean =>
+      /waiting for shop \(1 request/.test(second.shell('journalctl -o cat -u mesh-rotation@shop'))
+    await until('it says what it waits for', waits, patience)
+    t.equal(stateOf(second, 'shop.service'), 'active')
+    second.shell('touch /tmp/shop.go')
+    await until('it has stopped', () => stateOf(second, 'shop.service') === 'inactive', patience)
+    await until('it is answered', () => stateOf(first, 'caller') === 'inactive', patience)
+    t.equal(first.shell('cat /tmp/slow'), 'served to the end')
+    second.shell('systemctl start shop.service')
+    await reaches(first, 'shop')
+  })
+
+  await t.test('a linked unit that falls over is not drained, nor put back', async (t) => {
+    const pid = (): string => second.shell('systemctl show -P MainPID shop.service').trim()
+    const former = pid()
+    second.run('meshctl', 'drain', 'shop', '--reason', 'new disk', '--wait')
+    second.shell(`kill -KILL ${former}`)
+    await until('it runs again', () => !['0', former].includes(pid()), patience)
+    const isOver = (): boolean => stateOf(second, 'mesh-rotation@shop.service') === 'active'
+    await until('its turn is over', isOver, patience)
+    t.match(
+      second.shell('journalctl -o cat -u mesh-rotation@shop'),
+      /does not run: nothing to drain/,
+    )
+    const said = second.run('meshctl', '--json', 'manifest', 'status')
+    const shop = (JSON.parse(said) as readonly ManifestReport[]).find(
+      ({ service }) => service === 'shop',
+    )
+    t.equal(shop?.rotation, 'out', 'whoever drained it puts it back')
+    t.match(second.run('meshctl', 'unit', 'unlink', 'shop'), /no unit is linked to shop any more/)
+    t.equal(stateOf(second, 'shop.service'), 'active')
+    t.equal(second.try('test', '-e', '/etc/systemd/system/shop.service.d').code, 1)
+    // Removing the package takes it away, too.
+    second.run('meshctl', 'unit', 'link', 'shop', '--strict')
+    second.shell('systemctl stop shop.service; rm /etc/systemd/system/shop.service')
+  })
 
   await t.test('purging leaves nothing behind', async (t) => {
     second.shell('dpkg --purge hostmesh')
