@@ -35,7 +35,7 @@ export interface LoadLine {
 export interface Stretch {
   readonly requests: number
   readonly failed: number
-  /** The first few, with the calling host. */
+  /** The first few, each with its time in the stretch and the calling host. */
   readonly failures: readonly string[]
   /** When the last of them ended, milliseconds since the epoch; 0: there was none. */
   readonly lastFailureMs: number
@@ -123,7 +123,9 @@ export class SoakLoad {
       return {
         requests: now[0] - requests,
         failed: untilMs === Infinity ? now[1] - failed : found.length,
-        failures: found.slice(0, 10).map(({ what }) => what),
+        failures: found.slice(0, 10).map(({ atMs, what }) => {
+          return `${((atMs - sinceMs) / 1000).toFixed(1)} s in, ${what}`
+        }),
         lastFailureMs: Math.max(0, ...found.map(({ atMs }) => atMs)),
       }
     }

@@ -116,7 +116,10 @@ async function upgrade(
       await batch.close()
     }
   }
+  const began = performance.now()
   for (let time = 0; time < times; time++) {
+    const sinceS = ((performance.now() - began) / 1000).toFixed(1)
+    if (times > 5) mesh.say(`  upgrade ${time + 1} of ${times}, ${sinceS} s in`)
     await open()
     protocols = Math.max(protocols, await upgradeOnce(mesh, versions, host))
     if (held.length === 2) {
