@@ -32,25 +32,41 @@ export interface NamesSetupSettings {
 const usual = { host: '127.0.0.1', port: 15_053 }
 const resolvedUnit = 'systemd-resolved.service'
 
+/** How programs of a host find names. */
+export type NamesState =
+  /** Names lead to virtual IPs, and those nowhere while nothing is captured. */
+  | { readonly kind: 'off' }
+  /** Not by systemd-resolved: that is somebody else's to arrange. */
+  | { readonly kind: 'elsewhere'; readonly resolvConf: string }
+  | { readonly kind: 'told'; readonly dropIn: string }
+  /** systemd-resolved is asked, and does not know of the mesh's DNS. */
+  | { readonly kind: 'untold'; readonly dropIn: string; readonly text: string }
+
+/** Looks, and changes nothing. Throws what reading the config throws. */
+export function namesState(
+  capture: Pick<CaptureReport, 'kind'>,
+  settings: NamesSetupSettings,
+): NamesState {
+  if (capture.kind === 'off') return { kind: 'off' }
+  const { resolvConf = '/etc/resolv.conf', dropIn = resolvedDropInPath } = settings
+  if (!asksResolved(resolvConf)) return { kind: 'elsewhere', resolvConf }
+  const { host: address, port } = listensAt(settings.configPath)
+  const text = resolvedDropIn({ address, port })
+  const isTold = existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text
+  return isTold ? { kind: 'told', dropIn } : { kind: 'untold', dropIn, text }
+}
+
 /** Never fails: calls work without, by the forward proxy and by `upstreams`. */
 export async function setUpNames(
   { units, note }: NamesSetupParts,
   capture: Pick<CaptureReport, 'kind'>,
   settings: NamesSetupSettings,
 ): Promise<void> {
-  // Names lead to virtual IPs, and those nowhere while nothing is captured.
-  if (capture.kind === 'off') return
-  const { resolvConf = '/etc/resolv.conf', dropIn = resolvedDropInPath } = settings
-  if (!asksResolved(resolvConf)) {
-    note(
-      `programs do not find names as orders.mesh yet: ${resolvConf} does not lead to systemd-resolved; docs/interception.md, "Names", tells what else there is`,
-    )
-    return
-  }
   try {
-    const { host: address, port } = listensAt(settings.configPath)
-    const text = resolvedDropIn({ address, port })
-    if (existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text) return
+    const state = namesState(capture, settings)
+    if (state.kind === 'elsewhere') note(elsewhere(state.resolvConf))
+    if (state.kind !== 'untold') return
+    const { dropIn, text } = state
     mkdirSync(dirname(dropIn), { recursive: true, mode: 0o755 })
     await writeFileAtomic(dropIn, text, { mode: 0o644 })
     units.restart(resolvedUnit)
@@ -58,6 +74,11 @@ export async function setUpNames(
   } catch (error) {
     note(`programs do not find names as orders.mesh yet: ${messageOf(error)}`)
   }
+}
+
+/** What to do where systemd-resolved is not asked. */
+export function elsewhere(resolvConf: string): string {
+  return `programs do not find names as orders.mesh yet: ${resolvConf} does not lead to systemd-resolved; docs/interception.md, "Names", tells what else there is`
 }
 
 function asksResolved(resolvConf: string): boolean {

@@ -5,6 +5,7 @@ import { systemdUnits } from '#cli/client/service-units.ts'
 import { init } from '#cli/init.ts'
 import { join } from '#cli/join.ts'
 import { machineFacts } from '#cli/machine-fitness.ts'
+import { names } from '#cli/names.ts'
 import { reload } from '#cli/reload.ts'
 import { upgrade } from '#cli/upgrade.ts'
 import type { Context } from './context.ts'
@@ -20,6 +21,11 @@ interface JoinOptions {
   readonly tokenFile: string
   readonly host?: string
   readonly address?: string
+}
+
+interface NamesOptions {
+  readonly setUp: boolean
+  readonly config: string
 }
 
 /** See the header. */
@@ -47,6 +53,13 @@ export function addSetupVerbs(program: Command, context: Context): void {
       const { tokenFile, host = null, address = null } = options
       const parts = { ...context.local(), units: systemdUnits, machine: machineFacts }
       return context.done(join(parts, { isRoot, controller, tokenFile, host, address }))
+    })
+  verb(program, 'names', 'whether programs here find names as orders.mesh')
+    .option('--set-up', 'tell systemd-resolved of them, as init and join do', false)
+    .option('--config <file>', 'config of the agent', '/etc/mesh/agent.json')
+    .action(({ setUp, config: configPath }: NamesOptions) => {
+      const parts = { ...context.local(), units: systemdUnits }
+      return context.done(names(parts, { isRoot, setUp, configPath }))
     })
   verb(
     program,

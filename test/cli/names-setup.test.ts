@@ -1,8 +1,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import type { AdminAnswers } from '#cli/client/admin-socket.ts'
+import { names } from '#cli/names.ts'
 import { setUpNames } from '#cli/names-setup.ts'
+import { Printer } from '#cli/output/printer.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { CaptureReport } from '#shared/model/admin.ts'
+import { healthyFacts } from '#test/support/agent-facts.ts'
 
 const on = { kind: 'on' } as const
 
@@ -28,6 +33,22 @@ function host(t: Test, files: { readonly resolvConf: string; readonly config?: o
   }
 }
 
+/** Parts of `meshctl names` where this is captured; what it prints is JSON. */
+function namesParts(kind: CaptureReport['kind'], restarted: string[]) {
+  const status = {
+    ...healthyFacts.status,
+    capture: { ...healthyFacts.status.capture, kind },
+  }
+  const agent = {
+    ask: async <K extends keyof AdminAnswers>() => status as unknown as AdminAnswers[K],
+  }
+  let said = ''
+  const streams = { out: (text: string) => void (said = text), err: () => {} }
+  const units = { restart: (unit: string) => void restarted.push(unit) }
+  const printer = new Printer({ streams }, { json: true })
+  return { parts: { agent, units, printer }, out: () => said }
+}
+
 t.test('setUpNames tells systemd-resolved where programs ask it, once', async (t) => {
   const resolvConf = '# stub\nnameserver 127.0.0.53\nsearch example.org\n'
   const { parts, settings, restarted, notes } = host(t, { resolvConf })
@@ -40,6 +61,25 @@ t.test('setUpNames tells systemd-resolved where programs ask it, once', async (t
   await setUpNames(parts, on, settings)
   t.match(readFileSync(settings.dropIn, 'utf8'), /^DNS=\[::1\]:5353$/m)
   t.equal(restarted.length, 2)
+})
+
+t.test('names tells whether programs find them, and sees to it where it is told to', async (t) => {
+  const { settings, restarted } = host(t, { resolvConf: 'nameserver 127.0.0.53\n' })
+  const { parts, out } = namesParts('on', restarted)
+  const asked = { ...settings, setUp: false, isRoot: false }
+  t.equal(await names(parts, asked), 1)
+  t.match(out(), /"state": ?"untold"/)
+  await t.rejects(names(parts, { ...asked, setUp: true }), { message: /needs root/ })
+  t.equal(await names(parts, { ...asked, setUp: true, isRoot: true }), 0)
+  t.match(out(), /"state": ?"told"/)
+  t.equal(await names(parts, asked), 0)
+  t.same(restarted, ['systemd-resolved.service'])
+  const elsewhere = host(t, { resolvConf: 'nameserver 192.0.2.1\n' })
+  t.equal(await names(parts, { ...asked, ...elsewhere.settings, setUp: true, isRoot: true }), 1)
+  t.match(out(), /"state": ?"elsewhere"/)
+  const off = namesParts('off', restarted)
+  t.equal(await names(off.parts, asked), 0)
+  t.match(off.out(), /"state": ?"off"/)
 })
 
 t.test('setUpNames leaves other resolvers alone, and says so', async (t) => {
