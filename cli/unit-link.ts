@@ -6,7 +6,7 @@
 import { existsSync, globSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import {
   readUnitDropInName,
@@ -20,10 +20,11 @@ import type { ServiceUnits } from './client/service-units.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
 import { clean, table } from './output/table.ts'
+import { putBack } from './unit-turn.ts'
 
 /** Collaborators. */
 export interface UnitLinkParts {
-  readonly agent: Pick<AdminSocket, 'ask'>
+  readonly agent: Pick<AdminSocket, 'ask' | 'tell'>
   readonly units: Pick<ServiceUnits, 'has' | 'isActive' | 'start' | 'stop' | 'reload'>
   readonly printer: Printer
 }
@@ -57,11 +58,9 @@ export async function unitLink(
   const { service, strict, directory = unitDirectory } = settings
   demandRoot(settings)
   const unit = settings.unit ?? (await namedUnit(parts, service))
-  if (!/^[A-Za-z0-9_:.@\\-]+[.]service$/.test(unit) || !units.has(unit)) {
-    throw notLinked(
-      `there is no unit ${JSON.stringify(unit)}`,
-      'systemctl list-unit-files --type=service',
-    )
+  if (!/^(?!mesh-)[A-Za-z0-9_:.@\\-]+[.]service$/.test(unit) || !units.has(unit)) {
+    const hint = 'systemctl list-unit-files --type=service; units of the mesh itself do not count'
+    throw notLinked(`there is no unit ${JSON.stringify(unit)} of a service`, hint)
   }
   const path = join(directory, unitDropInName(unit, service))
   const text = unitDropIn(service, { strict })
@@ -84,10 +83,11 @@ export async function unitLink(
 }
 
 /** Takes a link away; where there is none, that is well. @throws MeshError `not-linked` */
-export function unitUnlink(
-  { units, printer }: Pick<UnitLinkParts, 'units' | 'printer'>,
+export async function unitUnlink(
+  parts: UnitLinkParts,
   settings: UnitLinkSettings & { readonly service: ServiceName },
-): number {
+): Promise<number> {
+  const { units, printer } = parts
   const { service, directory = unitDirectory } = settings
   demandRoot(settings)
   const links = linksIn(directory).filter((link) => link.service === service)
@@ -96,6 +96,8 @@ export function unitUnlink(
     units.reload()
     // Nothing ties it to the unit any more, so it drains nothing.
     units.stop([rotationUnit(service)])
+    // Whoever starts it from now on does not put it back.
+    await putBack(parts, service).catch((error: unknown) => printer.note(clean(messageOf(error))))
   }
   printer.result({ service, changed: links.length > 0 }, () =>
     links.length > 0

@@ -135,7 +135,14 @@ async function lackOf(
   return `${service}: ${finding}${cause === '' ? '' : ` (${cause})`}`
 }
 
-async function putBack({ agent, printer }: UnitTurnParts, service: ServiceName): Promise<void> {
+/** Puts the service back where its unit took it out. @throws MeshError where nobody can be asked */
+export async function putBack(
+  {
+    agent,
+    printer,
+  }: Pick<UnitTurnParts, 'printer'> & { readonly agent: Pick<AdminSocket, 'tell'> },
+  service: ServiceName,
+): Promise<void> {
   try {
     await agent.tell('rotation', { target: service, withdrawn: false, reason })
   } catch (error) {

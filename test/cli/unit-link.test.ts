@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import type { AdminAnswers, AdminSocket } from '#cli/client/admin-socket.ts'
+import type { AdminAnswers, AdminCommands, AdminSocket } from '#cli/client/admin-socket.ts'
 import { Printer } from '#cli/output/printer.ts'
 import { unitLink, unitList, unitUnlink } from '#cli/unit-link.ts'
 import type { ManifestReport } from '#shared/model/admin.ts'
@@ -26,8 +26,12 @@ function hostOf(t: Test, unit = 'shop.service', active: readonly string[] = []) 
     service: 'shop',
     unit,
   }))
-  const agent: Pick<AdminSocket, 'ask'> = {
+  const agent: Pick<AdminSocket, 'ask' | 'tell'> = {
     ask: async <K extends keyof AdminAnswers>() => manifests as unknown as AdminAnswers[K],
+    tell: async <K extends keyof AdminCommands>(what: K, input: AdminCommands[K]['input']) => {
+      done.push(`${what} ${JSON.stringify(input)}`)
+      return { services: [] } as unknown as AdminCommands[K]['answer']
+    },
   }
   const out: string[] = []
   const streams = { out: (text: string) => void out.push(text), err: () => {} }
@@ -35,7 +39,7 @@ function hostOf(t: Test, unit = 'shop.service', active: readonly string[] = []) 
   const settings = { isRoot: true, directory, service: shop }
   const link = (given: { readonly unit?: string; readonly strict?: boolean } = {}) =>
     unitLink(parts, { ...settings, unit: given.unit ?? null, strict: given.strict ?? false })
-  const unlink = () => unitUnlink(parts, settings)
+  const unlink = (isRoot = true) => unitUnlink(parts, { ...settings, isRoot })
   const list = () => unitList(parts, { directory })
   const file = (name = 'shop.service') => join(directory, `${name}.d/hostmesh-shop.conf`)
   return { link, unlink, list, file, done, directory, out: () => out.splice(0).join('') }
@@ -73,33 +77,31 @@ t.test('link follows a service to another unit, and counts for one that runs', a
 
 t.test('unlink takes away its own file only, and where there is none it is well', async (t) => {
   const { link, unlink, file, done, list, out } = hostOf(t)
-  t.equal(unlink(), 0)
+  t.equal(await unlink(), 0)
   t.same(done, [])
   await link()
   const other = join(file(), '../own.conf')
   writeFileSync(other, '[Unit]\n')
   done.splice(0)
-  t.equal(unlink(), 0)
+  t.equal(await unlink(), 0)
   t.notOk(existsSync(file()))
   t.ok(existsSync(other))
-  t.same(done, ['reload', 'stop mesh-rotation@shop.service'])
+  t.same(done, [
+    'reload',
+    'stop mesh-rotation@shop.service',
+    'rotation {"target":"shop","withdrawn":false,"reason":"its unit stops"}',
+  ])
   out()
   list()
   t.match(out(), /no unit is linked/)
 })
 
 t.test('link refuses what it cannot link, in one line, and changes nothing', async (t) => {
-  const { link, done, directory } = hostOf(t, '')
+  const { link, unlink, done } = hostOf(t, '')
   await t.rejects(link(), { code: 'not-linked', hint: /--unit/ })
-  for (const unit of ['nowhere.service', '../x.service', 'shop.socket', '']) {
+  for (const unit of ['nowhere.service', 'mesh-agent.service', '../x.service', 'shop.socket', '']) {
     await t.rejects(link({ unit }), { message: /there is no unit/ })
   }
-  const parts = {
-    units: { has: () => true, isActive: () => false, start() {}, stop() {}, reload() {} },
-  }
-  const printer = new Printer({ streams: { out() {}, err() {} } }, { json: false })
-  t.throws(() => unitUnlink({ ...parts, printer }, { isRoot: false, directory, service: shop }), {
-    message: /needs root/,
-  })
+  await t.rejects(unlink(false), { message: /needs root/ })
   t.same(done, [])
 })
