@@ -93,10 +93,23 @@ export async function setUpAgent(
   }
   await writeMissing({ [`${directory}/agent.json`]: config })
   parts.note('starting mesh-agent and its workers')
-  parts.units.enable(agentUnits())
+  try {
+    parts.units.enable(agentUnits())
+  } catch (error) {
+    throw endedIn(parts.units) ?? error
+  }
   const status = await ready(parts, settings.patienceMs ?? 60_000)
   rmSync(tokenFile, { force: true })
   return status
+}
+
+/** Why the agent does not run any more, the controller's refusal for one; null where it may yet get ready. */
+function endedIn(units: ServiceUnits): MeshError | null {
+  if (!units.isLost(agentUnit)) return null
+  return new MeshError(`the agent has ended: ${units.lastWords(agentUnit)}`, {
+    code: 'unit-failed',
+    hint: 'mend that and call this again; journalctl -n 30 -u mesh-agent tells more',
+  })
 }
 
 function tokenFileIn(directory: string): string {
@@ -112,13 +125,8 @@ async function ready(
   while (clock.elapsed() < end) {
     const status = await agent.ask('status').catch(() => null)
     if (status?.ready === true) return status
-    // Refused by the controller, for one: then there is nothing to wait for.
-    if (status === null && units.isLost(agentUnit)) {
-      throw new MeshError(`the agent has ended: ${units.lastWords(agentUnit)}`, {
-        code: 'unit-failed',
-        hint: 'journalctl -n 30 -u mesh-agent tells more; mend that and call this again',
-      })
-    }
+    const ended = status === null ? endedIn(units) : null
+    if (ended !== null) throw ended
     waitsFor = status?.waitsFor ?? waitsFor
     await setTimeout(200)
   }
