@@ -23,6 +23,8 @@ export interface FleetSettings {
   readonly machines: readonly string[]
   /** The first machines form an etcd, so many; 0 for the embedded store. */
   readonly storeNodes: number
+  /** Lifetime of certificates. */
+  readonly leafTtlSeconds: number
   /** Directory of the fleet's own files; exists, empty. */
   readonly directory: string
   /** Where packages are. */
@@ -111,7 +113,7 @@ EOF
   }
 
   #inventory(): object {
-    const { packages, storeNodes } = this.#settings
+    const { packages, storeNodes, leafTtlSeconds } = this.#settings
     const names = this.machines.map(({ name }) => [name, {}] as const)
     const group = (count: number): object => ({ hosts: Object.fromEntries(names.slice(0, count)) })
     const services = {
@@ -127,8 +129,7 @@ EOF
           mesh_packages: packages,
           mesh_services: services,
           mesh_agent_settings: { accessLog: 'errors' },
-          // A new root takes a third of it.
-          mesh_controller_settings: { leafTtlSeconds: 180 },
+          mesh_controller_settings: { leafTtlSeconds },
         },
         hosts: Object.fromEntries(
           this.machines.map(({ name, address, init }) => [
