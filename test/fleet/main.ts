@@ -1,6 +1,6 @@
 /**
- * Owns the command line of the fleet: `npm run fleet [-- --brief] [--json]`. Four machines, or two, from
- * nothing to a mesh and back; root only.
+ * Owns the command line of the fleet: `npm run fleet [-- --brief] [--rotate] [--json]`. Four machines, or
+ * two, from nothing to a mesh and back, on the way to another root with `--rotate`; root only.
  */
 
 import { parseArgs } from 'node:util'
@@ -12,6 +12,7 @@ const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     brief: { type: 'boolean', default: false },
+    rotate: { type: 'boolean', default: false },
   },
 })
 const lacking = lacks('machines', 'ansible-playbook')
@@ -35,6 +36,7 @@ let failed = false
 try {
   await fleetStory(parts, {
     size: values.brief ? 'brief' : 'full',
+    rotates: values.rotate,
     onRow(row) {
       rows.push(row)
       process.stdout.write(`${values.json ? JSON.stringify(row) : renderResult(row)}\n`)

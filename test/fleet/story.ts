@@ -19,6 +19,8 @@ import { anotherVersion, Fleet, packageIn, ports, type Played } from './fleet.ts
 export interface StorySettings {
   /** `full` as docs/operations.md says, `brief` for the test command. */
   readonly size: 'full' | 'brief'
+  /** Whether the root is replaced as well. @default false */
+  readonly rotates?: boolean
   /** Takes each row as soon as it is known. */
   readonly onRow: (row: Result) => void
 }
@@ -32,9 +34,6 @@ const sizes = {
     // All machines share the cores: a load that leaves them none slows down what is watched, not the mesh.
     pauseMs: 100,
     patienceMs: 2000,
-    // A new root takes a third of it; and no control process may be away for half of it.
-    leafTtlSeconds: 900,
-    isRotated: true,
   },
   // Fewer requests still, deadlines three times as long.
   brief: {
@@ -44,8 +43,6 @@ const sizes = {
     streams: 10,
     pauseMs: 150,
     patienceMs: 6000,
-    leafTtlSeconds: 86_400,
-    isRotated: false,
   },
 } as const
 const versions = { next: '99.0.0', broken: '99.0.1' } as const
@@ -97,7 +94,13 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
 
   const packages = makePackages(directory)
   const { storeNodes } = size
-  const fleet = await Fleet.boot(t, { ...size, directory, packages })
+  const fleet = await Fleet.boot(t, {
+    ...size,
+    // A new root takes a third of it; and no control process may be away for half of it.
+    leafTtlSeconds: settings.rotates === true ? 1800 : 86_400,
+    directory,
+    packages,
+  })
   const { machines } = fleet
   const before = machines.map((machine) => fleet.traces(machine))
   const { version: first } = packageIn(packages)
@@ -135,7 +138,7 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
   const next = { ...now, mesh_version: versions.next }
   ended('upgrade.yml', await fleet.play('upgrade', next), 'well')
   atMost('hosts not at the next version after upgrade.yml', lag(machines, versions.next), 0)
-  if (size.isRotated) await replaceRoot()
+  if (settings.rotates === true) await replaceRoot()
   await until('enough requests', () => callers.requests >= size.requests, {
     withinMs: settings.size === 'full' ? 1_800_000 : 600_000,
   })
