@@ -30,7 +30,7 @@ function hostOf(t: Test, unit = 'shop.service', active: readonly string[] = []) 
     ask: async <K extends keyof AdminAnswers>() => manifests as unknown as AdminAnswers[K],
     tell: async <K extends keyof AdminCommands>(what: K, input: AdminCommands[K]['input']) => {
       done.push(`${what} ${JSON.stringify(input)}`)
-      return { services: [] } as unknown as AdminCommands[K]['answer']
+      return { services: [] } as AdminCommands[K]['answer']
     },
   }
   const out: string[] = []
