@@ -28,7 +28,6 @@ export class LineSocket<Incoming extends { readonly kind: string }, Outgoing> {
     this.#socket = socket
     this.#settings = settings
     socket.on('data', (chunk: Buffer) => this.#read(chunk))
-    socket.on('drain', () => this.#onDrain())
     socket.on('error', (error) => {
       this.#problem ||= error.message
     })
@@ -53,7 +52,12 @@ export class LineSocket<Incoming extends { readonly kind: string }, Outgoing> {
 
   /** Sends one value that was encoded before, so that many workers share the work. */
   sendText(line: string): void {
-    if (!this.#socket.destroyed) this.#socket.write(line)
+    if (!this.#socket.destroyed) this.#socket.write(line, () => this.#taken())
+  }
+
+  /** Not the event `drain`: that comes only after a write beyond the high-water mark. */
+  #taken(): void {
+    if (!this.#socket.destroyed && this.backlog === 0) this.#onDrain()
   }
 
   /** A value as a line. */

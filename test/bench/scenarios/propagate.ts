@@ -98,7 +98,11 @@ async function measure(
     const droppedAt = performance.now()
     drop(callee, name, known + i, { port })
     while ((await call(target)).status !== 200) {
-      if (performance.now() - droppedAt > 30_000) throw new Error(`${name} was never answered`)
+      const tookMs = performance.now() - droppedAt
+      if (tookMs > 30_000) {
+        const story = slowest([{ name, droppedAt: Date.now() - tookMs, tookMs }], callee)
+        throw new Error(`never answered: ${story.join()}`)
+      }
       await sleep(2)
     }
     const tookMs = performance.now() - droppedAt
