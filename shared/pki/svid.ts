@@ -34,6 +34,13 @@ const oids = {
   clientAuth: '2b06010505070302',
 } as const
 
+/** The extensions whose meaning is read here. */
+const read: ReadonlySet<string> = new Set([
+  oids.keyUsage,
+  oids.subjectAltName,
+  oids.basicConstraints,
+  oids.extendedKeyUsage,
+])
 const version = 0xa0
 const extensionBlock = 0xa3
 const dnsNameTag = 0x82
@@ -85,6 +92,7 @@ function refuse(why: string): { readonly ok: false; readonly problem: string } {
 function readLeaf(der: Buffer): Parsed<Svid> {
   const fields = readFields(der)
   const problem =
+    findUnread(fields.extensions) ??
     readBasicConstraints(fields.extensions) ??
     readKeyUsage(fields.extensions) ??
     readExtendedKeyUsage(fields.extensions)
@@ -101,26 +109,32 @@ function readLeaf(der: Buffer): Parsed<Svid> {
 /** RFC 5280 §4.1: the positions of TBSCertificate's fields. */
 function readFields(der: Buffer): Fields {
   const certificate = childrenOf(expectTag(readDer(der), tags.sequence, 'the certificate'))
+  if (certificate.length !== 3) throw new DerError('a certificate has three parts')
   const toBeSigned = expectTag(certificate[0], tags.sequence, 'the signed part')
-  const [versionField, serial, , , validity, , , ...optional] = childrenOf(toBeSigned)
+  const [versionField, serial, , , validity, , , block, ...more] = childrenOf(toBeSigned)
   const [v3] = childrenOf(expectTag(versionField, version, 'the version'))
   if (expectTag(v3, tags.integer, 'the version').content.toString('hex') !== '02') {
     throw new DerError('it is not of version 3')
   }
   const [notBefore, notAfter] = childrenOf(expectTag(validity, tags.sequence, 'the validity'))
-  const [last] = optional.slice(-1)
+  // Unique identifiers (§4.1.2.8) would stand before the extensions; no CA may use them.
+  const extensions = readExtensions(expectTag(block, extensionBlock, 'the extension block'))
+  if (more.length > 0) throw new DerError('bytes follow the extension block')
   return {
     serial: readSerial(expectTag(serial, tags.integer, 'the serial number').content),
     notBeforeMs: readTime(notBefore),
     notAfterMs: readTime(notAfter),
-    extensions: readExtensions(expectTag(last, extensionBlock, 'the extension block')),
+    extensions,
   }
 }
 
 function readSerial(content: Buffer): string {
-  const [first] = content
+  const [first, second] = content
   if (first === undefined || first >= 0x80 || content.length > 20) {
     throw new DerError('the serial number is empty, negative or too long')
+  }
+  if (first === 0 && second !== undefined && second < 0x80) {
+    throw new DerError('the serial number is not written in its shortest form')
   }
   return content.toString('hex').replace(/^0+(?=.)/, '')
 }
@@ -135,7 +149,13 @@ function readTime(element: DerElement | undefined): number {
   const [month = 0, day = 0, hour = 0, minute = 0, second = 0] = rest.map(Number)
   const number = Number(yearText)
   const year = yearText.length === 4 ? number : number + (number < 50 ? 2000 : 1900)
-  return Date.UTC(year, month - 1, day, hour, minute, second)
+  const ms = Date.UTC(year, month - 1, day, hour, minute, second)
+  // What no calendar has would be taken for another day.
+  const said = `${year}-${rest.slice(0, 2).join('-')}T${rest.slice(2).join(':')}.000Z`
+  if (Number.isNaN(ms) || new Date(ms).toISOString() !== said) {
+    throw new DerError('a time is in no calendar')
+  }
+  return ms
 }
 
 function readExtensions(block: DerElement): Extensions {
@@ -151,11 +171,20 @@ function readExtensions(block: DerElement): Extensions {
     if (fourth !== undefined) throw new DerError('bytes follow an extension')
     const critical =
       flag !== undefined && readBoolean(expectTag(flag, tags.boolean, 'a critical flag'))
+    if (flag !== undefined && !critical) throw new DerError('a default is written out')
     const oid = oidHex(name)
     if (extensions.has(oid)) throw new DerError('an extension stands there twice')
     extensions.set(oid, { critical, value: value.content })
   }
   return extensions
+}
+
+/** RFC 5280 §4.2: what is critical and not understood makes a certificate worth nothing. */
+function findUnread(extensions: Extensions): string | null {
+  for (const [oid, { critical }] of extensions) {
+    if (critical && !read.has(oid)) return `has a critical extension that is not read here (${oid})`
+  }
+  return null
 }
 
 function readBasicConstraints(extensions: Extensions): string | null {

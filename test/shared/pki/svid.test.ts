@@ -3,6 +3,7 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 import { must, parseTrustDomain } from '#shared/model/names.ts'
+import { childrenOf, readDer, tags } from '#shared/pki/der.ts'
 import { readAnySvid, readSvid } from '#shared/pki/svid.ts'
 import { x509 } from '#shared/pki/x509.ts'
 import { der, makeTestCa } from '#test/support/certs.ts'
@@ -58,6 +59,66 @@ t.test('readSvid refuses every other certificate and says why', async (t) => {
     const leaf = await ca.issue({ id: good, ...settings })
     const svid = readSvid(leaf.der, domain)
     t.match(svid, { ok: false, problem }, what)
+  }
+})
+
+/** A certificate put together anew, with other parts; nobody has signed that. */
+function rebuilt(
+  whole: Buffer,
+  change: (parts: { signed: Buffer[]; outer: Buffer[] }) => void,
+): Buffer {
+  const [signed, ...rest] = childrenOf(readDer(whole))
+  if (signed === undefined) throw new TypeError('no certificate')
+  const parts = {
+    signed: childrenOf(signed).map(({ raw }) => raw),
+    outer: rest.map(({ raw }) => raw),
+  }
+  change(parts)
+  return der(tags.sequence, der(tags.sequence, ...parts.signed), ...parts.outer)
+}
+
+t.test('readSvid takes nothing that RFC 5280 and DER leave no room for', async (t) => {
+  const { der: whole } = await ca.issue({ id: good })
+  t.equal(
+    readSvid(
+      rebuilt(whole, () => {}),
+      domain,
+    ).ok,
+    true,
+  )
+  /** Version, serial number, algorithm, issuer, validity, subject, key, extensions. */
+  const [serialAt, validityAt, blockAt] = [1, 4, 7]
+  const time = (text: string): Buffer =>
+    der(tags.sequence, der(tags.utcTime, text), der(tags.utcTime, '490101000000Z'))
+  const list = (parts: readonly Buffer[]): readonly Buffer[] => {
+    const [all] = childrenOf(readDer(parts[blockAt] ?? Buffer.alloc(0)))
+    return all === undefined ? [] : childrenOf(all).map(({ raw }) => raw)
+  }
+  const extension = (...parts: readonly Buffer[]): Buffer =>
+    der(tags.sequence, der(tags.oid, Buffer.of(0x2a, 3)), ...parts, der(tags.octetString, 'x'))
+  const [yes, no] = [der(tags.boolean, Buffer.of(0xff)), der(tags.boolean, Buffer.of(0))]
+  const withMore =
+    (more: Buffer) =>
+    ({ signed }: { signed: Buffer[] }): void =>
+      void (signed[blockAt] = der(0xa3, der(tags.sequence, ...list(signed), more)))
+  t.equal(readSvid(rebuilt(whole, withMore(extension())), domain).ok, true, 'what is not critical')
+  const cases: readonly (readonly [string, Parameters<typeof rebuilt>[1], RegExp])[] = [
+    ['a fourth part', ({ outer }) => outer.push(der(5, '')), /three parts/],
+    ['no signature', ({ outer }) => outer.pop(), /three parts/],
+    ['a unique identifier', ({ signed }) => signed.splice(blockAt, 0, der(0x81, '\0x')), /missing/],
+    [
+      'two extension blocks',
+      ({ signed }) => signed.push(signed[blockAt] ?? Buffer.alloc(0)),
+      /follow the extension block/,
+    ],
+    ['a padded serial number', ({ signed }) => (signed[serialAt] = der(2, '\0\x01')), /shortest/],
+    ['a day of no month', ({ signed }) => (signed[validityAt] = time('260231000000Z')), /calendar/],
+    ['an hour of no day', ({ signed }) => (signed[validityAt] = time('260201250000Z')), /calendar/],
+    ['a critical extension nobody reads', withMore(extension(yes)), /critical .*\(2a03\)/],
+    ['a flag that is the default', withMore(extension(no)), /default/],
+  ]
+  for (const [what, change, problem] of cases) {
+    t.match(readSvid(rebuilt(whole, change), domain), { ok: false, problem }, what)
   }
 })
 
