@@ -67,7 +67,8 @@ async function follow(parts: CaParts, first: RotationStatus): Promise<RotationSt
   let status = first
   let said = ''
   let heardAt = clock.elapsed()
-  while (status.phase !== 'steady') {
+  // At the end the old root is gone from the bundle, but not yet from every host that trusts it.
+  while (status.phase !== 'steady' || status.hostsReady < status.hostsLive) {
     const line = progress(status)
     if (line !== said) printer.note((said = line))
     await sleep(clock, lookMs)
@@ -82,7 +83,10 @@ async function follow(parts: CaParts, first: RotationStatus): Promise<RotationSt
   return status
 }
 
-function progress({ phase, waitsFor }: RotationStatus): string {
+function progress({ phase, waitsFor, hostsReady, hostsLive }: RotationStatus): string {
+  if (phase === 'steady') {
+    return `steady: ${hostsLive - hostsReady} of ${hostsLive} live hosts trust the old root still`
+  }
   if (waitsFor.length === 0) return `${phase}: nothing to wait for`
   const named = waitsFor.slice(0, mostNamed).map(({ host, why }) => `${host} (${why})`)
   const more = waitsFor.length > mostNamed ? ` and ${waitsFor.length - mostNamed} more` : ''

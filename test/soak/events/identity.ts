@@ -94,6 +94,9 @@ async function rotateRoot(mesh: SoakMesh): Promise<void> {
   const stolen = readCredential(mesh)
   const end = mesh.load.stretch()
   await mesh.meshctl('ca', 'rotate')
+  await mesh.until('every host acts on the new root alone', async () => {
+    return /, in force on (\d+) of \1 /.test(await mesh.meshctl('ca', 'rotate', '--status'))
+  })
   await mesh.more()
   mesh.noneFailed('identity-root', 'a root replaced', end())
   const trusted = before.bundlePem === rootOf(mesh) ? 1 : 0
