@@ -100,6 +100,9 @@ const once = {
     run({ signal: new AbortController().signal }),
 } as unknown as Policy
 
+/** How long a call to etcd's administration may take, milliseconds. */
+const administerMs = 30_000
+
 /** See the header. Nothing is connected until the first call. */
 export class Etcd3Rpc implements EtcdRpc {
   readonly #clock: Clock
@@ -223,9 +226,12 @@ export class Etcd3Rpc implements EtcdRpc {
     }
   }
 
-  /** Calls to etcd's user and role administration, for `etcd-auth.ts`. */
+  /**
+   * Calls to etcd's user and role administration, for `etcd-auth.ts`. An etcd hashes passwords slowly
+   * on purpose, and a crowded machine is slower still: nobody's lease waits for these.
+   */
   administer<T>(run: (auth: Etcd3['auth'], options: CallDeadline) => Promise<T>): Promise<T> {
-    const { timeoutMs = 5000 } = this.#settings
+    const timeoutMs = Math.max(administerMs, this.#settings.timeoutMs ?? 0)
     return this.#unary((client) => run(client.auth, this.#deadline({ timeoutMs })))
   }
 
