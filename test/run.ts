@@ -43,6 +43,16 @@ const debianParts = [
   'zsh',
 ]
 
+/** What failed, in a few words. */
+interface Problem {
+  readonly where: string
+  readonly why: string
+}
+
+const longestLine = 300
+/** How long a test file may take that says nothing of it: no machine is that slow, a hang is for ever. */
+const fileSeconds = 300
+
 function testFiles(filters: readonly string[]): string[] {
   return globSync('test/**/*.test.ts', { cwd: root })
     .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)))
@@ -77,6 +87,19 @@ function printSkipped(tests: readonly TestResult[]): void {
   }
 }
 
+/**
+ * Names everything that failed once more, a line each: who keeps only the end of what was printed
+ * still knows what it was.
+ */
+function printNames(problems: readonly Problem[]): void {
+  if (problems.length === 0) return
+  console.log('\nfailed:')
+  for (const { where, why } of problems) {
+    const line = `  ${where}: ${why.replaceAll(/\s+/g, ' ').trim()}`
+    console.log(line.length > longestLine ? `${line.slice(0, longestLine)}…` : line)
+  }
+}
+
 /** Runs the files, two at a time; answers every test, and how the runner itself ended. */
 async function runFiles(files: readonly string[]): Promise<{ tests: TestResult[]; code: number }> {
   const tests: TestResult[] = []
@@ -85,7 +108,13 @@ async function runFiles(files: readonly string[]): Promise<{ tests: TestResult[]
     tests.push(...result.tests)
   })
   const runner = join(root, 'node_modules/tap/dist/esm/run.mjs')
-  const words = ['--disable-coverage', '--reporter=tap', '--jobs=2', '--timeout=120', ...files]
+  const words = [
+    '--disable-coverage',
+    '--reporter=tap',
+    '--jobs=2',
+    `--timeout=${fileSeconds}`,
+    ...files,
+  ]
   const child = spawn(process.execPath, [runner, ...words], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -107,10 +136,13 @@ async function main(filters: readonly string[]): Promise<number> {
     const problem = installPackages(debianParts, (line) => console.log(line))
     if (problem !== '') console.log(`${problem}\ntests that need it will be left out`)
   }
+  const problems: Problem[] = []
   if (filters.length === 0) {
     const results = await runChecks()
     failed += printChecks(results)
     passed += results.length - failed
+    for (const { ok, name, output } of results)
+      if (!ok) problems.push({ where: `check ${name}`, why: output })
   }
   const { tests, code } = await runFiles(files)
   printSkipped(tests)
@@ -119,15 +151,19 @@ async function main(filters: readonly string[]): Promise<number> {
     tests.filter((test) => test.verdict === verdict).length
   passed += count('passed')
   failed += count('failed')
+  for (const { file, name, verdict, detail } of tests)
+    if (verdict === 'failed')
+      problems.push({ where: name === file ? file : `${file} › ${name}`, why: detail[0] ?? '' })
   const ran = new Set(tests.map((test) => test.file))
   for (const file of files.filter((file) => !ran.has(file))) {
     failed += 1
-    console.log(`\nFAIL  ${file}\n      the runner ended without a word about it`)
+    problems.push({ where: file, why: 'the runner ended without a word about it' })
   }
   if (code !== 0 && failed === 0) {
     failed = 1
-    console.log(`\nFAIL  the test runner ended with code ${code} though every test passed`)
+    problems.push({ where: 'the test runner', why: `ended with ${code} though every test passed` })
   }
+  printNames(problems)
   console.log(`\n${passed} passed, ${failed} failed, ${count('skipped')} skipped`)
   return failed === 0 && passed > 0 ? 0 : 1
 }
