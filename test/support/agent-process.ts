@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { bound } from './bound.ts'
 import { root } from './sources.ts'
 
 /** Where an agent of a test keeps and opens things. */
@@ -56,7 +57,7 @@ export function placeAgent(directory: string, more: Readonly<Record<string, unkn
 
 /** Runs the program with these arguments. */
 export function runAgent(words: readonly string[]): AgentProcess {
-  const child = spawn(process.execPath, [join(root, 'agent/main.ts'), ...words], {
+  const child = spawn(...bound(process.execPath, [join(root, 'agent/main.ts'), ...words]), {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let [output, stderr] = ['', '']

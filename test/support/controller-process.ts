@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { bound } from './bound.ts'
 
 const main = new URL('../../controller/main.ts', import.meta.url).pathname
 
@@ -37,7 +38,7 @@ export function runController(
       ...overrides,
     }),
   )
-  const child = spawn(process.execPath, [main, '--config', file, ...args], {
+  const child = spawn(...bound(process.execPath, [main, '--config', file, ...args]), {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stderr = ''

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
+import { bound } from './bound.ts'
 import { EtcdProgram, etcdWords } from './etcd-program.ts'
 
 const program = '/usr/bin/etcd'
@@ -59,7 +60,7 @@ export class TestEtcd extends EtcdProgram {
       '--log-level=info',
       ...this.#options,
     ]
-    const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn(...bound(program, words), { stdio: ['ignore', 'ignore', 'pipe'] })
     this.runs(child)
     const lines = createInterface({ input: child.stderr })
     await new Promise<void>((resolve, reject) => {

@@ -8,6 +8,7 @@ import { hash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { bound } from './bound.ts'
 import { until } from './until.ts'
 
 /** The part of a test that machines use. */
@@ -170,7 +171,7 @@ function boot(name: string, space: string): ChildProcess {
     '--link-journal=no',
     `--bind-ro=${join(import.meta.dirname, '../..')}:/checkout`,
   ]
-  return spawn('systemd-nspawn', words, { stdio: 'ignore' })
+  return spawn(...bound('systemd-nspawn', words, 'TERM'), { stdio: 'ignore' })
 }
 
 /** The machine's first process, as this machine numbers it; 0 while there is none. */
