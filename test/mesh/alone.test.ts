@@ -16,7 +16,7 @@ import { until as untilWithin } from '#test/support/until.ts'
 t.setTimeout(300_000)
 
 const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
-  untilWithin(what, ask, { withinMs: 60_000 })
+  untilWithin(what, ask, { withinMs: 120_000 })
 
 /** A host that has not joined any mesh: enough to see how its programs live and die. */
 function place(t: Test): AgentPlace & { readonly run: string; readonly admin: AdminSocket } {

@@ -92,6 +92,8 @@ t.test('a service moves to another port under load', async (t) => {
           ?.instances.find((instance) => instance.host === 'beta')?.port
       return of('orders') === 8090 && of('solo') === 8091
     })
+    // Nothing is under way to the old ones once callers have got on after that.
+    for (const host of [alpha, beta]) await mesh.acts(host)
     await more('beta')
     await solo.stop(0)
     await more('beta')

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
-import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { ports } from '#cli/demo/demo-host.ts'
@@ -70,10 +69,19 @@ await mesh.until('alpha listens for its callers', async () => {
 /** Sends bytes as they are, and answers all that comes until the mesh ends the connection. */
 async function say(port: number, bytes: string): Promise<string> {
   const socket = connect({ host: local, port })
-  socket.on('error', () => {})
   socket.setTimeout(patienceMs, () => socket.destroy(new Error('no end')))
   socket.write(bytes, 'latin1')
-  return text(socket).catch((error: unknown) => String(error))
+  return heardBy(socket)
+}
+
+/** All that comes until the connection is gone, however it goes. */
+function heardBy(socket: Socket): Promise<string> {
+  let heard = ''
+  socket.setEncoding('utf8').on('data', (chunk: string) => (heard += chunk))
+  return new Promise((resolve) => {
+    socket.on('error', (error) => heard === '' && resolve(String(error)))
+    socket.on('close', () => resolve(heard))
+  })
 }
 
 const second = 'GET /smuggled HTTP/1.1\r\nHost: orders.mesh\r\n\r\n'
@@ -183,8 +191,9 @@ t.test('what a service is told of its caller comes from the agents alone', async
     const head = `POST /lies HTTP/1.1\r\nHost: orders.mesh\r\n${lies}\r\n${chunked}\r\n`
     t.match(await say(port, `${head}1\r\nx\r\n0\r\n${trailers}\r\n`), /orders has \/lies$/m)
   }
-  t.equal(understood.length, 2)
-  for (const request of understood) {
+  const called = understood.filter(isCalled)
+  t.equal(called.length, 2)
+  for (const request of called) {
     const { rawHeaders, headers, rawTrailers } = request
     const names = rawHeaders.filter((_, at) => at % 2 === 0).map((name) => name.toLowerCase())
     t.equal(headers['x-mesh-source'], source)
@@ -235,9 +244,8 @@ t.test('callers that dawdle are cut, and cost the others nothing', async (t) => 
   const stop = new AbortController()
   const dawdle = (first: string, drop: string): void => {
     const socket = connect({ host: local, port: upstream.orders })
-    socket.on('error', () => {})
     socket.write(first)
-    dawdlers.push(text(socket).catch(() => 'reset'))
+    dawdlers.push(heardBy(socket))
     void trickle(socket, drop, stop.signal)
   }
   for (let i = 0; i < 50; i++) {

@@ -88,6 +88,19 @@ async function metric(at: DemoHost, name: string, labels: Record<string, string>
   return Number(line?.split(' ').at(-1) ?? 0)
 }
 
+/** Waits until a series has come to a value: an end is counted after the last byte is out. */
+async function counts(
+  t: Test,
+  at: DemoHost,
+  name: string,
+  labels: Record<string, string>,
+  value: number,
+): Promise<void> {
+  const what = `${at.name} counts ${value} in ${name}`
+  await mesh.until(what, async () => (await metric(at, name, labels)) >= value)
+  t.equal(await metric(at, name, labels), value, what)
+}
+
 /** Opens a connection, says something, half-closes, and answers all that came. */
 async function converse(port: number, words: string): Promise<string> {
   const socket = connect({ host: alpha.place.local, port, allowHalfOpen: true })
@@ -127,8 +140,8 @@ t.test('the metrics of both hosts name caller and service, and agree', async (t)
   ] as const) {
     const all = { ...labels, direction }
     const requests = { ...all, status: '200', reason: 'ok' }
-    t.equal(await metric(at, 'mesh_requests_total', requests), before + 10)
-    t.equal(await metric(at, 'mesh_request_duration_seconds_count', all), before + 10)
+    await counts(t, at, 'mesh_requests_total', requests, before + 10)
+    await counts(t, at, 'mesh_request_duration_seconds_count', all, before + 10)
     t.ok((await metric(at, 'mesh_request_duration_seconds_sum', all)) > 0)
     t.ok((await metric(at, 'mesh_request_bytes_total', all)) > 0)
     t.ok((await metric(at, 'mesh_response_bytes_total', all)) > 0)
@@ -141,8 +154,8 @@ t.test('raw connections keep their half-close across hosts', async (t) => {
   const long = 'x'.repeat(3_000_000)
   t.equal(await converse(upstream.echo, long), `${long}goodbye from beta`)
   const labels = { source: host, destination: 'spiffe://mesh.internal/service/echo' }
-  t.equal(await metric(alpha, 'mesh_connections_total', { ...labels, reason: 'ok' }), 2)
-  t.equal(await metric(beta, 'mesh_connections_total', { ...labels, reason: 'ok' }), 2)
+  for (const at of [alpha, beta])
+    await counts(t, at, 'mesh_connections_total', { ...labels, reason: 'ok' }, 2)
 })
 
 t.test('services that speak first are heard at once, here and there', async (t) => {

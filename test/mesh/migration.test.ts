@@ -6,7 +6,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { underLoad } from '#test/support/under-load.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 t.test(
   'a mesh moves to an etcd that knows everybody, and no request notices',

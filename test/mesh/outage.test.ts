@@ -133,7 +133,12 @@ t.test('with both away, an instance that dies is left alone by its callers', asy
   services.solo.kill()
   await services.solo.ended
   const reason = { status: 503, headers: { 'x-mesh-reason': /^(instance-refused|no-instances)$/ } }
-  await mesh.ready(beta)
+  await mesh.until('another worker takes calls', async () => {
+    const [another] = (await beta.admin.ask('status')).workers
+    const open = another?.listeners.find(({ port }) => port === upstreams.solo)?.problem === ''
+    return another?.pid !== worker && open
+  })
+  await mesh.acts(beta)
   t.match(await call({ host: beta.place.local, port: upstreams.solo }), reason)
 })
 

@@ -52,6 +52,7 @@ t.test('only whom the manifest allows may call, from afar and on the same host',
   t.equal(refused.headers['x-mesh-reason'], 'policy-denied')
   const file = beta.path('mesh.d/orders.json')
   t.match(refused.body, `default deny (${file}:1): no rule allows this to`)
+  await mesh.until('it is recorded', () => beta.accessLines(50).at(-1)?.reason === 'policy-denied')
   t.match(beta.accessLines(50).at(-1), { reason: 'policy-denied', rule: { file, line: 1 } })
 })
 
@@ -69,11 +70,9 @@ t.test('a policy file judges requests, and the far agent names its rule', async 
   t.equal(odd.headers['x-mesh-reason'], 'ambiguous-request')
   t.equal((await ask(alpha, '/orders')).status, 200)
   const target = { host: beta.place.address, port: ports.metrics, path: '/metrics' }
-  const { body } = await call(target)
-  t.match(
-    body,
-    /mesh_policy_denials_total\{.*rule="no-admin",file=".*admin\.json",mode="enforce"\} \d/,
-  )
+  const counted =
+    /mesh_policy_denials_total\{.*rule="no-admin",file=".*admin\.json",mode="enforce"\} \d/
+  await mesh.until('it is counted', async () => counted.test((await call(target)).body))
 })
 
 t.test('meshctl authz explain gets the same verdict from the callee’s agent', async (t) => {
@@ -160,5 +159,6 @@ t.test('a service that can be reached past its policy is not in the mesh', async
   })
   beta.dropManifest('open', { ...manifest, policyMode: 'audit' })
   await mesh.sees(alpha, 'open', ['beta'])
+  await mesh.until('the receipt follows', () => JSON.stringify(receipt()).includes('"accepted"'))
   t.match(receipt(), { verdict: 'accepted', inForce: 'this version' })
 })

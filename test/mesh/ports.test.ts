@@ -31,7 +31,11 @@ t.test('each port of a service is called by its name, between hosts and within o
   })
   beta.dropManifest('orders', orders({ port: 8090, allow: ['host/alpha'] }))
   alpha.dropManifest('web', { upstreams: { 'admin.orders': 9001, 'raw.orders': 9002 } })
-  await mesh.sees(alpha, 'orders', ['beta'])
+  for (const host of [alpha, beta]) await mesh.sees(host, 'orders', ['beta'])
+  await mesh.until('alpha knows each port', async () => {
+    const found = (await alpha.admin.ask('services')).find(({ name }) => name === 'orders')
+    return found?.ports.length === 3
+  })
   await mesh.until('alpha listens for its callers', async () => {
     const [worker] = (await alpha.admin.ask('status')).workers
     return worker?.listeners.filter(({ problem }) => problem === '').length === 3
@@ -43,6 +47,11 @@ t.test('each port of a service is called by its name, between hosts and within o
     return status === 200 ? name : `${status} ${String(headers['x-mesh-reason'])}`
   }
 
+  // Each port has checks of its own, and is there once they have passed.
+  for (const name of ['http', 'admin'])
+    await mesh.until(`${name} answers`, async () => {
+      return !(await said(`http://${name}.orders.mesh/`)).startsWith('5')
+    })
   t.equal(await said('http://orders.mesh/'), 'main')
   t.equal(await said('http://http.orders.mesh/'), 'main')
   t.equal(await said('http://admin.orders.mesh/'), 'admin')
@@ -53,10 +62,8 @@ t.test('each port of a service is called by its name, between hosts and within o
   const listener = await call({ host: alpha.place.local, port: 9001 })
   t.equal(listener.host, 'admin')
   t.match(listener.body, '"x-mesh-source":"spiffe://mesh.internal/host/alpha"')
-  const raw = connect(9002, alpha.place.local)
-  await once(raw, 'connect')
-  raw.end('hello ')
-  t.equal(await text(raw), 'hello goodbye from raw')
+  await mesh.until('the raw port answers', async () => (await raw()) !== '')
+  t.equal(await raw(), 'hello goodbye from raw')
 
   const services = await alpha.admin.ask('services')
   t.match(services, [
@@ -90,4 +97,11 @@ t.test('each port of a service is called by its name, between hosts and within o
     async () => (await said('http://admin.orders.mesh/')) === '503 no-instances',
   )
   t.equal(await said('http://orders.mesh/'), 'main')
+
+  async function raw(): Promise<string> {
+    const socket = connect(9002, alpha.place.local)
+    await once(socket, 'connect')
+    socket.end('hello ')
+    return text(socket)
+  }
 })

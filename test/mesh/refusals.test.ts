@@ -23,7 +23,7 @@ import { until as untilWithin } from '#test/support/until.ts'
 t.setTimeout(300_000)
 
 const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
-  untilWithin(what, ask, { withinMs: 60_000 })
+  untilWithin(what, ask, { withinMs: 120_000 })
 
 const home = mkdtempSync(join(tmpdir(), 'hm-'))
 const controllers: ControllerProcess[] = []
@@ -74,10 +74,13 @@ function place(t: Test, more: Readonly<Record<string, unknown>> = {}): AgentPlac
 }
 
 const supervise = (at: AgentPlace): readonly string[] => ['supervise', '--config', at.configPath]
-const sockets = (at: AgentPlace): readonly string[] =>
-  readdirSync(join(at.directory, 'run'), { encoding: 'utf8', recursive: true }).filter((name) =>
+const sockets = (at: AgentPlace): readonly string[] => {
+  const directory = join(at.directory, 'run')
+  if (!existsSync(directory)) return []
+  return readdirSync(directory, { encoding: 'utf8', recursive: true }).filter((name) =>
     name.endsWith('.sock'),
   )
+}
 
 t.test('a command line that makes no sense is answered with the usage', async (t) => {
   for (const words of [[], ['serve'], ['proxy', '--bogus'], ['proxy', '--worker', 'x']]) {
@@ -180,9 +183,7 @@ t.test('a second agent on one run directory is refused, and the first goes on', 
     first.child.kill('SIGKILL')
     await first.ended
   })
-  await until('its socket is there', () =>
-    existsSync(join(at.directory, 'run/workers/control.sock')),
-  )
+  await until('its sockets are there', () => sockets(at).length === 3)
   await refused(t, ['control', '--config', at.configPath], {
     code: 69,
     line: /another agent answers/,
@@ -218,6 +219,8 @@ t.test('a bad manifest is told once, and nothing else suffers', async (t) => {
     agent
       .output()
       .split('\n')
+      // What follows the last line break is no whole line yet.
+      .slice(0, -1)
       .filter((line) => line.includes(`"${msg}"`))
       .map((line) => JSON.parse(line) as Line)
   const receipt = (name: string): Readonly<Record<string, unknown>> => {
@@ -233,6 +236,12 @@ t.test('a bad manifest is told once, and nothing else suffers', async (t) => {
   await until('both are told', () => lines('manifest rejected').length === 2)
   drop('last', '{"port": 8082}')
   await until('a later one is accepted', () => receipt('last')['verdict'] === 'accepted')
+  for (const [name, verdict] of [
+    ['orders', 'rejected'],
+    ['broken', 'rejected'],
+    ['files', 'accepted'],
+  ] as const)
+    await until(`${name} has its receipt`, () => receipt(name)['verdict'] === verdict)
   const told = lines('manifest rejected')
   t.equal(told.length, 2, 'each once')
   const [orders] = told.filter(({ file }) => file?.endsWith('orders.json'))

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net'
 import t from 'tap'
 import { ports } from '#cli/demo/demo-host.ts'
 import { call, type CallTarget } from '#test/support/callers.ts'
+import { closed } from '#test/support/closed.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { underLoad } from '#test/support/under-load.ts'
@@ -32,7 +33,7 @@ async function keep(): Promise<{ readonly socket: Socket; ask: () => Promise<boo
     socket.write('GET / HTTP/1.1\r\nHost: orders.mesh\r\n\r\n')
     const answer = await Promise.race([
       once(socket, 'data').then(([chunk]) => String(chunk)),
-      once(socket, 'close').then(() => ''),
+      closed(socket).then(() => ''),
     ])
     return answer.startsWith('HTTP/1.1 200')
   }
@@ -52,15 +53,14 @@ t.test('every worker serves, and metrics add their counts up', async (t) => {
       return lines.length >= 40 && (workers === 2 || direction === 'inbound')
     })
     const target = { host: host.place.address, port: ports.metrics, path: '/metrics' }
+    const sum = (page: string): number =>
+      page
+        .split('\n')
+        .filter((line) => line.startsWith('mesh_requests_total{') && line.includes(direction))
+        .reduce((total, line) => total + Number(line.split(' ').at(-1)), 0)
+    await mesh.until('all are counted', async () => sum((await call(target)).body) >= 40)
     const { body } = await call(target)
-    const counts = body
-      .split('\n')
-      .filter((line) => line.startsWith('mesh_requests_total{') && line.includes(direction))
-      .map((line) => Number(line.split(' ').at(-1)))
-    t.equal(
-      counts.reduce((sum, count) => sum + count, 0),
-      40,
-    )
+    t.equal(sum(body), 40)
     t.match(body, /^mesh_workers_connected 2$/m)
     t.match(body, /^mesh_worker_crashes_total 0$/m)
   }
@@ -69,6 +69,7 @@ t.test('every worker serves, and metrics add their counts up', async (t) => {
 t.test('kill -9 of a worker cuts its own connections alone; another takes its place', async (t) => {
   const kept = await Promise.all(Array.from({ length: 24 }, () => keep()))
   for (const { ask } of kept) t.ok(await ask())
+  await bothWorkersOf(alpha)
   const [doomed = 0, other = 0] = await mesh.workerPids(alpha)
   const control = (await alpha.admin.ask('status')).pid
   process.kill(doomed, 'SIGKILL')
@@ -98,7 +99,15 @@ t.test('kill -9 of a worker cuts its own connections alone; another takes its pl
   )
 })
 
+/** Waits until both workers of a host are there. */
+function bothWorkersOf(host: typeof alpha): Promise<void> {
+  return mesh.until('both workers are there', async () => {
+    return (await mesh.workerPids(host)).length === 2
+  })
+}
+
 t.test('kill -9 of a worker: its host serves again within a second', async (t) => {
+  await bothWorkersOf(beta)
   const [doomed = 0] = await mesh.workerPids(beta)
   process.kill(doomed, 'SIGKILL')
   const killedAt = performance.now()
@@ -112,11 +121,12 @@ t.test('kill -9 of a worker: its host serves again within a second', async (t) =
   })
 })
 
-t.test('kill -9 of all workers: others take their places, and are found', async (t) => {
+t.test('kill -9 of all workers: others take their places, and are found', async () => {
   const before = await mesh.workerPids(beta)
   for (const pid of before) process.kill(pid, 'SIGKILL')
   await mesh.until('beta serves again', async () => (await call(orders)).status === 200)
-  await mesh.until('both are back', async () => (await mesh.workerPids(beta)).length === 2)
-  const after = await mesh.workerPids(beta)
-  t.notOk(after.some((pid) => before.includes(pid)))
+  await mesh.until('both are back, and others', async () => {
+    const after = await mesh.workerPids(beta)
+    return after.length === 2 && !after.some((pid) => before.includes(pid))
+  })
 })

@@ -29,7 +29,8 @@ export interface CallAnswer {
   readonly problem: string
 }
 
-const patienceMs = 5000
+/** Only a broken mesh takes longer. */
+const patienceMs = 15_000
 const pauseMs = 5
 
 /** Sends one request. Never rejects. */

@@ -29,7 +29,7 @@ export type MeshWorldSettings = Partial<WorldSettings> & {
 }
 
 /** How long anything may take that only a broken mesh does not do. */
-const patience = { withinMs: 60_000 }
+const patience = { withinMs: 120_000 }
 const service = join(import.meta.dirname, 'service-program.ts')
 
 /** See the header. */
@@ -82,7 +82,10 @@ export class MeshWorld {
     return host.start(name, [thisMachine.node, ...words])
   }
 
-  /** Waits until `host` sees instances of a service on exactly these hosts. */
+  /**
+   * Waits until `host` sees instances of a service on exactly these hosts, and until the workers of
+   * all of them act on it: control processes know first.
+   */
   async sees(host: DemoHost, name: string, hosts: readonly string[]): Promise<void> {
     const wanted = [...hosts].sort().join()
     await this.until(`${host.name} sees ${name} on ${wanted}`, async () => {
@@ -94,6 +97,19 @@ export class MeshWorld {
           .sort()
           .join() === wanted
       )
+    })
+    for (const one of this.world.hosts) {
+      const isConcerned = one === host || hosts.includes(one.name)
+      if (isConcerned && one.agent !== null) await this.acts(one)
+    }
+  }
+
+  /** Waits until every serving worker of `host` acts on what its control process knows by now. */
+  async acts(host: DemoHost): Promise<void> {
+    await this.until(`the workers of ${host.name} act on what is known`, async () => {
+      const { workers, snapshot } = await host.admin.ask('status')
+      const serving = workers.filter(({ phase }) => phase !== 'retiring')
+      return serving.length > 0 && serving.every(({ applied }) => applied >= snapshot.sequence)
     })
   }
 

@@ -56,7 +56,7 @@ export class RigUpstream implements Upstream {
     this.#port = settings.port
     this.#changes = settings.changes
     this.pool = new ChannelPool({ clock })
-    this.#dialler = new LocalDialler({ clock }, { source: '127.0.0.1', timeoutMs: 1000 })
+    this.#dialler = new LocalDialler({ clock }, { source: '127.0.0.1', timeoutMs: 30_000 })
   }
 
   takeIdle(): Channel | null {

@@ -11,7 +11,7 @@ export async function until<T>(
   ask: () => T | Promise<T>,
   settings: { readonly withinMs?: number } = {},
 ): Promise<NonNullable<T>> {
-  const end = performance.now() + (settings.withinMs ?? 10_000)
+  const end = performance.now() + (settings.withinMs ?? 60_000)
   for (;;) {
     const answer = await ask()
     if (answer !== null && answer !== undefined && answer !== false) return answer
