@@ -5,7 +5,7 @@ import { lacks } from '#test/support/needs.ts'
 import { fleetStory } from './story.ts'
 
 // Machines boot and packages are made here.
-t.setTimeout(1_200_000)
+t.setTimeout(2_700_000)
 
 t.test(
   'two machines go from nothing to a mesh, to its next version under load, and back',

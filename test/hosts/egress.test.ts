@@ -67,9 +67,9 @@ t.test('a confined service reaches what the mesh knows, and nothing else', async
   t.match(await explain(excluded, web), { kind: 'direct' })
   t.match(await explain(unknown, stranger), { kind: 'direct' })
   t.equal((await alpha.admin.ask('status')).capture.egress, 'registry-only')
-  t.match(
-    await curlAs(alpha, 0, `${own}/metrics`),
-    /^mesh_egress_refused_total\{service="web"\} [2-9]$/m,
+  const counted = /^mesh_egress_refused_total\{service="web"\} [2-9]$/m
+  await mesh.until('it is counted', async () =>
+    counted.test(await curlAs(alpha, 0, `${own}/metrics`)),
   )
   await mesh.until('the log tells', () =>
     readFileSync(alpha.path('agent.log'), 'utf8').includes('connections out of the mesh refused'),

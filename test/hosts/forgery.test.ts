@@ -56,19 +56,14 @@ t.test('a forged attempt gets nothing', async (t) => {
   }
   const services = await alpha.admin.ask('services')
   const [v4 = '', v6 = ''] = services.find(({ name }) => name === 'orders')?.addresses ?? []
-  const callers = (
-    await run('nsenter', [
-      ...alpha.place.enter([]).slice(1),
-      'nft',
-      '-n',
-      'list',
-      'map',
-      'inet',
-      'hostmesh',
-      'callers',
-    ])
-  ).stdout
-  const port = Number(new RegExp(`${web} : (\\d+)`).exec(callers)?.[1])
+  let port = 0
+  await mesh.until('the kernel leads web to its port', async () => {
+    const map = ['nft', '-n', 'list', 'map', 'inet', 'hostmesh', 'callers']
+    const [first = '', ...rest] = alpha.place.enter(map)
+    const callers = (await run(first, rest)).stdout
+    port = Number(new RegExp(`${web} : (\\d+)`).exec(callers)?.[1])
+    return port > 0
+  })
   t.match(
     await curlAs(alpha, web, `http://${v4}/`),
     '"x-mesh-source":"spiffe://mesh.internal/service/web"',

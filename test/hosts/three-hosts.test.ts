@@ -12,7 +12,7 @@ import { lacks } from '#test/support/needs.ts'
 import { postgresUser, preparePostgres } from '#test/support/postgres-program.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 const users = { web: 3001, billing: 3002, orders: 3003, reports: 3006, cache: 'redis' } as const
 const service = join(import.meta.dirname, '../support/service-program.ts')

@@ -4,7 +4,7 @@ import t from 'tap'
 import { identity } from './events/identity.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 t.test('certificates, the root and a host go, and nobody else notices', async (t) => {
   await identity({

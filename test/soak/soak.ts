@@ -202,6 +202,16 @@ export class SoakMesh {
         })
       })
     }
+    for (const host of hosts) {
+      await this.until(`the workers of ${host.name} act on it, and listen`, async () => {
+        const { workers, snapshot } = await host.admin.ask('status')
+        return workers.every(({ applied, listeners }) => {
+          const isOpen = (port: number): boolean =>
+            listeners.some((one) => one.port === port && one.problem === '')
+          return applied >= snapshot.sequence && Object.values(ports).every(isOpen)
+        })
+      })
+    }
     // GOALS: 64 keep-alive and 16 new-connection clients over four hosts.
     const full = this.#settings.size === 'full'
     const pauseMs = full ? 50 : 100

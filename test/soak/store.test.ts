@@ -5,7 +5,7 @@ import { needs } from '#test/support/needs.ts'
 import { store } from './events/store.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(600_000)
+t.setTimeout(1_200_000)
 
 t.test('a real etcd loses nodes, cables and its memory, and nobody notices', async (t) => {
   if (!needs(t, 'netns', 'nft', 'etcd', 'etcdctl', 'setpriv')) return

@@ -4,7 +4,7 @@ import t from 'tap'
 import { upgrades } from './events/upgrades.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(240_000)
+t.setTimeout(900_000)
 
 t.test('an agent is restarted and upgraded, and nobody notices', async (t) => {
   await upgrades({

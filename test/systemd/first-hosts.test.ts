@@ -12,7 +12,7 @@ import { root } from '#test/support/sources.ts'
 import { until } from '#test/support/until.ts'
 
 // Machines boot and packages are made here.
-t.setTimeout(600_000)
+t.setTimeout(1_800_000)
 
 const skip = lacks('machines') || false
 const units = [
@@ -26,10 +26,10 @@ const units = [
 const patience = { withinMs: 60_000 }
 const out = '.package/test'
 
-/** Every file, user and unit of a machine, its own logs and caches apart. */
+/** Every file, user and unit of a machine, its own logs, caches and books of timers apart. */
 function traces(machine: Machine): string {
   return machine.shell(
-    `find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /checkout -o -path /root \\) -prune -o -print | sort; ls -d /run/mesh /var/cache/mesh 2>&1; cut -d: -f1 /etc/passwd /etc/group; systemctl list-unit-files --no-legend | cut -d' ' -f1; nft list ruleset; ip route`,
+    `find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /checkout -o -path /root \\) -prune -o -print | sort; ls -d /run/mesh /var/cache/mesh 2>&1; cut -d: -f1 /etc/passwd /etc/group; systemctl list-unit-files --no-legend | cut -d' ' -f1; nft list ruleset; ip route`,
   )
 }
 

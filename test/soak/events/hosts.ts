@@ -4,10 +4,10 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import type { DemoHost } from '#cli/demo/demo-host.ts'
 import { seenBy } from '#test/soak/membership-watch.ts'
 import { SoakMesh, type SoakSettings } from '#test/soak/soak.ts'
+import { lostAt } from '#test/support/far-hosts.ts'
 
 /** GOALS: how long a lost host may be in rotation, milliseconds. */
 const lossGoalMs = 2000
@@ -75,6 +75,8 @@ class HostSoak {
       })
       for (const host of mesh.world.hosts.filter((host) => host !== lost)) {
         await this.#calls(host, lost)
+        // Cut off as it was, it thinks the others lost.
+        await this.#calls(lost, host)
       }
       if (this.#full) await mesh.more(rest)
       const end = after()
@@ -123,19 +125,6 @@ class HostSoak {
       await this.#mesh.until(`${what} on ${host.name}`, async () => holds(await seenBy(host)))
     }
   }
-}
-
-/** Since when a host has had another one out of rotation, by its log; null where it calls it. */
-function lostAt(host: DemoHost, lost: DemoHost): number | null {
-  const lines = readFileSync(host.path('agent.log'), 'utf8').split('\n')
-  for (const line of lines.toReversed()) {
-    if (!line.includes('far host: ')) continue
-    const told = JSON.parse(line) as { time: string | number; host: string; msg: string }
-    if (told.host !== lost.name) continue
-    if (!told.msg.endsWith('-> lost')) return null
-    return typeof told.time === 'number' ? told.time : Date.parse(told.time)
-  }
-  return null
 }
 
 function sleep(ms: number): Promise<void> {
