@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -119,7 +120,9 @@ t.test('manifest apply takes the user’s own directory where the other is not h
   await until('it is there', () => readdirSync(`${root}/mesh.d/me`).length > 0)
   t.strictSame(readdirSync(`${root}/mesh.d`), ['me'])
   const status = `${root}/run/status/me/orders.json`
-  writeFileSync(status, JSON.stringify({ ...receipt, verdict: 'accepted' }))
+  // Whole at once, as the agent does: somebody else reads it.
+  writeFileSync(`${status}.new`, JSON.stringify({ ...receipt, verdict: 'accepted' }))
+  renameSync(`${status}.new`, status)
   const { stdout } = await applied
   t.match(stdout, /me\/orders\.json: orders is in force/)
 })

@@ -52,9 +52,10 @@ type Command =
 
 const histories = Number(process.env['HOSTMESH_FUZZ_CASES'] ?? 50)
 const seed = Number(process.env['HOSTMESH_FUZZ_SEED'] ?? 20_260_101)
-const call = { timeoutMs: 5000 }
+/** A late answer would be another one than that of the other. */
+const call = { timeoutMs: 30_000 }
 
-t.setTimeout(120_000 + histories * 1000)
+t.setTimeout(300_000 + histories * 1000)
 
 const key = fc
   .constantFrom(

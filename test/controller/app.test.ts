@@ -46,16 +46,16 @@ t.test('an enrolled host reads its record in the embedded store, and no token', 
   const { certificate, mesh, keyPem } = await enrol(controller)
   const { endpoints, serverName } = mesh.store
   const { chainPem } = certificate
-  const open = (name: string): ReturnType<typeof openEtcd> => {
+  const open = (name: string, timeoutMs: number): ReturnType<typeof openEtcd> => {
     const tls = { rootPem: mesh.trustBundlePem, chainPem, keyPem, serverName: name }
-    return openEtcd({ clock, random }, { endpoints, tls, timeoutMs: 3000 })
+    return openEtcd({ clock, random }, { endpoints, tls, timeoutMs })
   }
-  const store = open(serverName)
+  const store = open(serverName, 30_000)
   t.match((await store.get(hostKey(host))).entry, { value: /h1/ })
   await t.rejects(store.list(tokensPrefix), { code: 'store-denied' })
   await t.rejects(store.put(hostKey(host), '{}'), { code: 'store-denied' })
   store.close()
-  const elsewhere = open('c2.controller.mesh.internal')
+  const elsewhere = open('c2.controller.mesh.internal', 3000)
   await t.rejects(elsewhere.get(hostKey(host)), { code: /store-(unavailable|timeout)/ })
   elsewhere.close()
 })

@@ -11,7 +11,7 @@ import { startController } from '#test/support/controller.ts'
 import { runController } from '#test/support/controller-process.ts'
 
 // Eight processes are started here; on a busy machine each takes seconds.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** Refused: exit code 1, one line that says why, and nothing of a state directory. */
 async function refused(

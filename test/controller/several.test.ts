@@ -21,7 +21,7 @@ import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { until } from '#test/support/until.ts'
 
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 const [h1, h2] = [must(parseHostName('h1')), must(parseHostName('h2'))]
 const web = must(parseServiceName('web'))

@@ -10,7 +10,7 @@ async function listening(t: Test, server: Server): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-const check = (kind: 'tcp' | 'http', port: number, address = '127.0.0.1', ms = 5000) =>
+const check = (kind: 'tcp' | 'http', port: number, address = '127.0.0.1', ms = 60_000) =>
   probe(
     { address, port, check: kind === 'tcp' ? { kind } : { kind, path: '/up' } },
     AbortSignal.timeout(ms),
@@ -55,7 +55,7 @@ t.test('no check leaves this host', async (t) => {
     { kind: 'grpc', grpcService: '' },
   ] as const) {
     const target = { address: '192.0.2.1', port: 80, check }
-    t.match(await probe(target, AbortSignal.timeout(5000)), {
+    t.match(await probe(target, AbortSignal.timeout(60_000)), {
       outcome: 'fail',
       detail: /not an address of this host/,
     })
@@ -93,7 +93,7 @@ t.test('a grpc check asks grpc.health.v1 and passes while it says SERVING', asyn
     )
   })
   t.teardown(() => server.forceShutdown())
-  const ask = (grpcService: string, ms = 5000) =>
+  const ask = (grpcService: string, ms = 60_000) =>
     probe(
       { address: '127.0.0.1', port, check: { kind: 'grpc', grpcService } },
       AbortSignal.timeout(ms),
@@ -129,7 +129,7 @@ t.test('a grpc check is not taken in by something else', async (t) => {
     createServer((_, response) => response.end('SERVING')),
   )
   const check = { kind: 'grpc', grpcService: '' } as const
-  t.match(await probe({ address: '127.0.0.1', port, check }, AbortSignal.timeout(5000)), {
+  t.match(await probe({ address: '127.0.0.1', port, check }, AbortSignal.timeout(60_000)), {
     outcome: 'fail',
   })
 })

@@ -28,7 +28,7 @@ async function refuseAll(t: Test, protocol: RefusedCall['protocol']) {
       outcomes: { record: (outcome) => void outcomes.push(outcome) },
       counters: { tally: (_, labels) => void tallies.push(labels) },
     },
-    { maxConnections: 7, lingerMs: 50 },
+    { maxConnections: 7, lingerMs: 500 },
   )
   const server = createServer({ allowHalfOpen: true }, (socket) =>
     refused.refuse(socket, { ...nobody, protocol }),

@@ -5,6 +5,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { TunnelListener } from '#agent/tunnel/tunnel-listener.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
+import { closed } from '#test/support/closed.ts'
 import { until } from '#test/support/until.ts'
 import { makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
 import {
@@ -94,7 +95,7 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
     socket.write(Buffer.concat([preface, frame(types.settings, 0, 0), ...pairs.flat()]))
     const chunks: Buffer[] = []
     socket.on('data', (chunk: Buffer) => chunks.push(chunk))
-    await once(socket, 'close')
+    await closed(socket)
     const { frames } = parseFrames(Buffer.concat(chunks))
     return frames.find(({ type }) => type === types.goaway)?.payload.readUInt32BE(4)
   }
@@ -110,7 +111,7 @@ t.test('TunnelListener outlives bytes that are no TLS, and callers that say noth
     socket.on('error', () => {})
     socket.write(bytes, 'latin1')
     socket.resume()
-    await once(socket, 'close')
+    await closed(socket)
   }
   t.same(pair.handshakes.accepted, ['failed', 'failed', 'failed', 'failed'])
   const opens = async (): Promise<boolean> => (await pair.open()).kind === 'open'

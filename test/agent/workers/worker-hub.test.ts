@@ -1,8 +1,8 @@
 import { connect } from 'node:net'
-import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import t from 'tap'
+import { closed } from '#test/support/closed.ts'
 import { shortDir } from '#test/support/short-dir.ts'
 import { until } from '#test/support/until.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
@@ -56,7 +56,7 @@ const snapshot: Snapshot = {
 function startHub(path: string): { hub: WorkerHub; ready: Promise<void> } {
   const hub = new WorkerHub(
     { clock, logger },
-    { socketPath: path, worker, live, retireMs: 5000, collectMs: 200 },
+    { socketPath: path, worker, live, retireMs: 5000, collectMs: 1500 },
   )
   return { hub, ready: hub.start() }
 }
@@ -224,7 +224,7 @@ t.test('WorkerHub refuses a worker with no common protocol version', async (t) =
   const hello = { kind: 'hello', newest: 99, oldest: 98, generation: 9, index: 0, pid: 1 }
   socket.write(`${JSON.stringify(hello)}\n`)
   socket.resume()
-  await once(socket, 'close')
+  await closed(socket)
   t.same(hub.workers, [])
   await hub.stop()
 })
@@ -240,7 +240,7 @@ t.test(
     const socket = connect(path)
     socket.write('GET / HTTP/1.1\r\n\r\n')
     socket.resume()
-    await once(socket, 'close')
+    await closed(socket)
     t.equal(hub.workers.length, 1)
     link.stop({ series: [] })
     await hub.stop()
@@ -403,7 +403,7 @@ t.test('WorkerHub drops a line that is JSON but no message', async (t) => {
     const socket = connect(path)
     socket.resume()
     socket.write(`${line}\n`)
-    await once(socket, 'close')
+    await closed(socket)
     t.pass(line)
   }
   await hub.stop()

@@ -9,7 +9,7 @@ import { hostsPrefix, tokensPrefix } from '#shared/store/keys.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { startController } from '#test/support/controller.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 t.test('an operator asks how the store is, backs it up, and the backup restores', async (t) => {
   const directory = t.testdir()

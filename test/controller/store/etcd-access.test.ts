@@ -25,7 +25,7 @@ import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { findProgram } from '#cli/find-program.ts'
 import { until } from '#test/support/until.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const [h1, h2] = [must(parseHostName('h1')), must(parseHostName('h2'))]
 const [web, orders] = [must(parseServiceName('web')), must(parseServiceName('orders'))]

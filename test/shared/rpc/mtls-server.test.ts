@@ -25,7 +25,7 @@ function clientWith(server: TestServer, leaf: TestLeaf | null): ControllerClient
       credential: { ...leaf, bundlePem: ca.bundlePem },
       expected: { kind: 'controller', trustDomain: ca.trustDomain },
     },
-    { address: server.address, deadlineMs: 3000 },
+    { address: server.address, deadlineMs: 30_000 },
   )
 }
 

@@ -270,7 +270,10 @@ t.test(
     second.publish(new Map([[mine, 'a1']]))
     second.start()
     await connected(second)
-    await store.revokeLease(lease)
+    // On a crowded machine it may have lapsed by itself.
+    await store.revokeLease(lease).catch((error: unknown) => {
+      t.match(error, { code: 'store-lease-not-found' })
+    })
     t.equal((await store.get(mine)).entry?.value, 'a1', 'the old lease no longer holds it')
   },
 )
