@@ -92,6 +92,14 @@ async function stateOf(host: DemoHost): Promise<string> {
   return [...said, readFileSync(host.path('resolv.conf'), 'utf8')].join('\n---\n')
 }
 
+/** Whether the kernel has given a new cable its IPv6 address, which brings routes along. */
+async function hasSettled(host: DemoHost): Promise<boolean> {
+  const off = 'cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6 2>/dev/null || echo 1'
+  if ((await asUser(host, 0, 'sh', '-c', off)).trim() === '1') return true
+  const addresses = await asUser(host, 0, 'ip', '-6', 'address', 'show', 'dev', 'eth0')
+  return addresses.includes('inet6') && !addresses.includes('tentative')
+}
+
 /** A map of our table as it stands, all on one line. */
 async function maps(host: DemoHost, name: string): Promise<string> {
   const words = ['nft', '-n', 'list', 'map', 'inet', 'hostmesh', name]
@@ -104,9 +112,10 @@ async function raise(t: Test) {
     places: 'namespaces',
     agentIn: ownResolvers,
     agentConfig: { systemDns: 'resolv-conf' },
-    beforeAgents: async ({ world, beta }) => {
-      for (const host of world.hosts) writeFileSync(host.path('resolv.conf'), resolvers)
-      clean = await stateOf(beta)
+    beforeAgents: async (mesh) => {
+      for (const host of mesh.world.hosts) writeFileSync(host.path('resolv.conf'), resolvers)
+      await mesh.until('beta has its own addresses', () => hasSettled(mesh.beta))
+      clean = await stateOf(mesh.beta)
     },
   })
   const { alpha, beta } = mesh
