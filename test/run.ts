@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { canInstall, installPackages } from '#cli/debian.mjs'
 import { printChecks, runChecks } from './check.ts'
+import { namesOf, type Problem } from './support/failed-names.ts'
 import { type FileResult, TapReport, type TestResult } from './support/tap-report.ts'
 
 const root = dirname(import.meta.dirname)
@@ -43,13 +44,6 @@ const debianParts = [
   'zsh',
 ]
 
-/** What failed, in a few words. */
-interface Problem {
-  readonly where: string
-  readonly why: string
-}
-
-const longestLine = 300
 /** How long a test file may take that says nothing of it: no machine is that slow, a hang is for ever. */
 const fileSeconds = 300
 
@@ -84,19 +78,6 @@ function printSkipped(tests: readonly TestResult[]): void {
   for (const [reason, group] of Map.groupBy(skipped, (test) => test.reason)) {
     console.log(`\nleft out, ${reason}:`)
     for (const { file, name } of group) console.log(`  ${file}  ${name === file ? '' : name}`)
-  }
-}
-
-/**
- * Names everything that failed once more, a line each: who keeps only the end of what was printed
- * still knows what it was.
- */
-function printNames(problems: readonly Problem[]): void {
-  if (problems.length === 0) return
-  console.log('\nfailed:')
-  for (const { where, why } of problems) {
-    const line = `  ${where}: ${why.replaceAll(/\s+/g, ' ').trim()}`
-    console.log(line.length > longestLine ? `${line.slice(0, longestLine)}…` : line)
   }
 }
 
@@ -163,7 +144,7 @@ async function main(filters: readonly string[]): Promise<number> {
     failed = 1
     problems.push({ where: 'the test runner', why: `ended with ${code} though every test passed` })
   }
-  printNames(problems)
+  for (const line of namesOf(problems)) console.log(line)
   console.log(`\n${passed} passed, ${failed} failed, ${count('skipped')} skipped`)
   return failed === 0 && passed > 0 ? 0 : 1
 }
