@@ -137,6 +137,11 @@ export function wrongLeaves(good: string): readonly WrongLeaf[] {
       { extraExtensions: [raw('2.5.29.17', names(uri(`${td}/service/another`)))] },
       /twice/,
     ],
+    [
+      'a critical extension that nobody reads',
+      { extraExtensions: [raw('1.3.6.1.4.1.99999.1', Buffer.of(5, 0), true)] },
+      /critical extension/,
+    ],
     ['CA:true', { ca: true }, /CA/],
     ['no basic constraints', { ca: null }, /basic constraints/],
     [
