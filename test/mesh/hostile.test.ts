@@ -10,7 +10,8 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 // Programs start here; on a busy machine each takes seconds.
 t.setTimeout(300_000)
 
-const limits = { headMs: 1000, bodyIdleMs: 1000 }
+// Short, but longer than a crowded machine keeps a program from reading what is there.
+const limits = { headMs: 3000, bodyIdleMs: 3000 }
 const mesh = await MeshWorld.raise(t, { agentConfig: { limits } })
 const { alpha, beta } = mesh
 const { local } = alpha.place
