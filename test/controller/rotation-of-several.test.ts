@@ -22,6 +22,7 @@ import { bundleKey, presenceKey, rotationPrefix, trustReportKey } from '#shared/
 import type { ControllerProcess } from '#test/support/controller-process.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { inTheEnd } from '#test/support/in-the-end.ts'
 import { until } from '#test/support/until.ts'
 
 t.setTimeout(400_000)
@@ -81,18 +82,6 @@ t.test(
         client.close()
       }
     }
-    /** For what may be asked twice. */
-    const asOperatorInTheEnd = async <T extends object>(
-      name: Name,
-      ask: (client: ControllerClient) => Promise<T>,
-    ): Promise<T> => {
-      let answer: T | null = null
-      await patiently(`${name} answers`, async () => {
-        answer = await asOperator(name, ask)
-        return true
-      })
-      return answer as unknown as T
-    }
     const rotate = (name: Name, action: string): Promise<RotationStatus> =>
       asOperator(name, (client) => client.call('Operations', 'RotateRoot', { action }))
     const brought = (name: Name, action: string, phase: string) => async (): Promise<boolean> =>
@@ -111,8 +100,8 @@ t.test(
       const main = [program, '--config', config]
       const pem = execFileSync(process.execPath, [...main, 'request-ca'], { encoding: 'utf8' })
       const csr = Buffer.from(pem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64')
-      const { certificatesPem } = await asOperatorInTheEnd('c1', (client) =>
-        client.call('Controllers', 'Admit', { name, csr }),
+      const { certificatesPem } = await inTheEnd(`${name} is admitted`, () =>
+        asOperator('c1', (client) => client.call('Controllers', 'Admit', { name, csr })),
       )
       const answer = join(directory, `${name}.pem`)
       writeFileSync(answer, certificatesPem)

@@ -23,6 +23,7 @@ import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { findProgram } from '#cli/find-program.ts'
+import { inTheEnd } from '#test/support/in-the-end.ts'
 import { until } from '#test/support/until.ts'
 
 t.setTimeout(300_000)
@@ -46,14 +47,18 @@ async function joinMesh(
   services: string[],
 ): Promise<Host> {
   const { address } = controller
-  const token = await controller.token({ host, services })
   const { bundlePem } = await readOperatorFile(controller.operatorFile)
   const first = new ControllerClient(
     { clock, credential: { bundlePem }, expected: { kind: 'first-controller' } },
     { address },
   )
   const key = await generateKey()
-  const enrolled = await first.call('Enrolment', 'Enrol', { token, csr: await makeCsr(key), host })
+  const csr = await makeCsr(key)
+  // Users of etcd are made on the way, and a crowded machine may drop its connection.
+  const enrolled = await inTheEnd(`${host} has joined`, async () => {
+    const token = await controller.token({ host, services })
+    return first.call('Enrolment', 'Enrol', { token, csr, host })
+  })
   first.close()
   const { chainPem } = enrolled.certificate
   const keyPem = keyToPem(key)
@@ -75,8 +80,11 @@ async function joinMesh(
     store: own,
     enrolled,
     async certify(service) {
-      const csr = await makeCsr(await generateKey())
-      return (await client.call('Certificates', 'IssueService', { service, csr })).chainPem
+      const own = await makeCsr(await generateKey())
+      const issued = await inTheEnd(`${service} is certified`, () =>
+        client.call('Certificates', 'IssueService', { service, csr: own }),
+      )
+      return issued.chainPem
     },
     close() {
       own.close()
