@@ -31,6 +31,13 @@ export interface ControllerClientSettings {
   readonly deadlineMs?: number
 }
 
+/** What goes through the whole store takes as long as there are keys and hosts. */
+const slow: ReadonlySet<string> = new Set<MethodKey<'StoreOperations'>>([
+  'InitStore',
+  'MigrateStore',
+])
+const slowMs = 600_000
+
 const serverName = 'mesh-controller'
 
 /** One channel to one controller. Cheap to make; close it. */
@@ -85,7 +92,7 @@ export class ControllerClient {
         definition.responseDeserialize,
         request,
         new grpc.Metadata(),
-        { deadline: this.#clock.now() + this.#deadlineMs },
+        { deadline: this.#clock.now() + (slow.has(method) ? slowMs : this.#deadlineMs) },
         (error, reply) => {
           this.#pending.delete(call)
           if (error !== null) reject(this.#failure(error))

@@ -13,7 +13,7 @@ import { thisMachine } from '#test/support/this-machine.ts'
 import { until as untilWithin } from '#test/support/until.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
   untilWithin(what, ask, { withinMs: 120_000 })

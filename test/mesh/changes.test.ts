@@ -12,7 +12,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { underLoad, type More } from '#test/support/under-load.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 // The shortest life a certificate may have: a new one every ten seconds or less.
 const mesh = await MeshWorld.raise(t, { leafTtlSeconds: 20 })

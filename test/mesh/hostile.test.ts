@@ -8,7 +8,7 @@ import { call } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 // Short, but longer than a crowded machine keeps a program from reading what is there.
 const limits = { headMs: 3000, bodyIdleMs: 3000 }

@@ -11,7 +11,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { lacks } from '#test/support/needs.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh

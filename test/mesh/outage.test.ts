@@ -7,7 +7,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { underLoad, type More } from '#test/support/under-load.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t)
 const { world, alpha, beta } = mesh

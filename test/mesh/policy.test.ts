@@ -9,7 +9,7 @@ import { freePort } from '#test/support/free-port.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh

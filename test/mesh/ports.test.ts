@@ -9,7 +9,7 @@ import { MeshWorld } from '#test/support/mesh-world.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const service = `${import.meta.dirname}/../support/service-program.ts`
 

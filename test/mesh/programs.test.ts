@@ -12,7 +12,7 @@ import { prepareNginx } from '#test/support/nginx-program.ts'
 import { preparePostgres } from '#test/support/postgres-program.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t)
 const { alpha, beta } = mesh

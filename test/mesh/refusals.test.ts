@@ -20,7 +20,7 @@ import { runController, type ControllerProcess } from '#test/support/controller-
 import { shortDir } from '#test/support/short-dir.ts'
 import { until as untilWithin } from '#test/support/until.ts'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const until = (what: string, ask: () => boolean | Promise<boolean>): Promise<boolean> =>
   untilWithin(what, ask, { withinMs: 120_000 })

@@ -4,7 +4,7 @@ import { call } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t, { agentConfig: { accessLog: 'off' } })
 const { alpha } = mesh

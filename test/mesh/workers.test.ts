@@ -9,7 +9,7 @@ import { thisMachine } from '#test/support/this-machine.ts'
 import { underLoad } from '#test/support/under-load.ts'
 
 // Programs start here; on a busy machine each takes seconds.
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const mesh = await MeshWorld.raise(t, { agentConfig: { workers: 2, accessLog: 'on' } })
 const { alpha, beta } = mesh

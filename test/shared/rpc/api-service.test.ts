@@ -79,3 +79,50 @@ t.test(
     await pending
   },
 )
+
+t.test('a call that goes through the whole store is given the time that takes', async (t) => {
+  const server = new MtlsServer(
+    { clock, logger },
+    { trustDomain: ca.trustDomain, listen: { host: '127.0.0.1', port: 0 }, anonymous: false },
+  )
+  const done = Promise.withResolvers<void>()
+  const late = async () => {
+    await done.promise
+    return refuse('denied', 'not-now', 'too late')
+  }
+  addApiService(
+    server.identified,
+    'StoreOperations',
+    {
+      async InitStore() {
+        await done.promise
+        return { admins: [], hosts: 7, ranges: 0 }
+      },
+      DescribeStore: late,
+      IssueStoreNode: late,
+      MigrateStore: late,
+      UndoMigration: late,
+    },
+    { logger, identify: (call) => server.identify(call), onAnswer() {} },
+  )
+  const own = await ca.issue({ id: 'spiffe://mesh.internal/controller/c1' })
+  server.setCredential({ ...own, bundlePem: ca.bundlePem })
+  const { port } = await server.listen()
+  t.teardown(() => server.stop(100))
+  const operator = await ca.issue({ id: 'spiffe://mesh.internal/operator/admin' })
+  const client = new ControllerClient(
+    {
+      clock,
+      credential: { ...operator, bundlePem: ca.bundlePem },
+      expected: { kind: 'controller', trustDomain: ca.trustDomain },
+    },
+    { address: `127.0.0.1:${port}`, deadlineMs: 500 },
+  )
+  t.teardown(() => client.close())
+  const slow = client.call('StoreOperations', 'InitStore', { endpoints: [] })
+  await t.rejects(client.call('StoreOperations', 'DescribeStore', {}), {
+    code: 'controller-timeout',
+  })
+  done.resolve()
+  t.match(await slow, { hosts: 7 })
+})
