@@ -96,7 +96,7 @@ t.test('a call that goes through the whole store is given the time that takes', 
     {
       async InitStore() {
         await done.promise
-        return { admins: [], hosts: 7, ranges: 0 }
+        return { ok: true, value: { admins: [], hosts: 7, ranges: 0 } }
       },
       DescribeStore: late,
       IssueStoreNode: late,
