@@ -3,7 +3,7 @@
  * the collection of this project to reach them. What becomes of them is the test's own matter.
  */
 
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { bootMachines, type Machine, type MachineTest } from '#test/support/machine-room.ts'
@@ -44,6 +44,7 @@ export class Fleet {
   readonly machines: readonly Machine[]
   readonly #settings: FleetSettings
   readonly #environment: NodeJS.ProcessEnv
+  #playing: ChildProcess | null = null
 
   private constructor(settings: FleetSettings, machines: readonly Machine[]) {
     this.#settings = settings
@@ -63,7 +64,9 @@ ExecStart=${machineNode} /checkout/test/fleet/service-program.ts ${ports.service
 EOF
         systemctl daemon-reload; systemctl start orders`)
     }
-    return new Fleet(settings, machines)
+    const fleet = new Fleet(settings, machines)
+    t.teardown(() => fleet.#stop())
+    return fleet
   }
 
   /** Runs a playbook of the collection. */
@@ -80,6 +83,7 @@ EOF
       env: this.#environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
+    this.#playing = child
     let output = ''
     // When each task began is said beside it: whoever reads the log sees what takes so long.
     const began = performance.now()
@@ -95,6 +99,7 @@ EOF
     const code = await new Promise<number>((resolve) => {
       child.once('close', (status) => resolve(status ?? 1))
     })
+    this.#playing = null
     const recap = output.matchAll(/^(\S+)\s+: ok=\d+\s+changed=(\d+)/gm)
     const changed = Object.fromEntries([...recap].map(([, host, count]) => [host, Number(count)]))
     return { code, output, changed, seconds: (performance.now() - began) / 1000 }
@@ -110,6 +115,15 @@ EOF
       systemctl list-unit-files --no-legend --no-pager
       systemctl list-units --no-legend --no-pager --plain 'mesh-*' 'etcd*'
       nft list ruleset; ip rule; ip route show table all; ip -6 route show table all`)
+  }
+
+  /** Breaks off what is played: it writes into the directory that is about to go. */
+  async #stop(): Promise<void> {
+    const child = this.#playing
+    if (child === null) return
+    const ended = new Promise((resolve) => child.once('close', resolve))
+    child.kill('SIGTERM')
+    await ended
   }
 
   #inventory(): object {
