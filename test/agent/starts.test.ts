@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import { flagsOf } from '#agent/roles.ts'
 import { placeAgent } from '#test/support/agent-process.ts'
 import { root } from '#test/support/sources.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
-const place = placeAgent(t.testdir(), { controller: '127.0.0.1:9' })
+const place = placeAgent(testDirectory(t), { controller: '127.0.0.1:9' })
 
 /** Starts a worker that finds no control process; answers its command line once it says so. */
 async function startWorker(cache: string): Promise<readonly string[]> {
@@ -46,7 +47,7 @@ t.test('a worker goes on without what it took to start', async (t) => {
 })
 
 t.test('a worker with a bad config says so and ends', async (t) => {
-  const bad = placeAgent(t.testdir(), { controller: '127.0.0.1:9', drainMs: 'long' })
+  const bad = placeAgent(testDirectory(t), { controller: '127.0.0.1:9', drainMs: 'long' })
   const words = [join(root, 'agent/main.ts'), 'proxy', '--config', bad.configPath]
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''

@@ -5,12 +5,13 @@ import { openEtcd } from '#shared/store/etcd.ts'
 import { openThinStore } from '#test/bench/thin-store.ts'
 import { Seen } from '#test/contract/key-value.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 t.test(
   'the thin store says of keys and revisions what the real client does',
   { skip: noEtcd ?? false },
   async (t) => {
-    const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+    const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
     const real = openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [etcd.url] })
     const thin = openThinStore(etcd.url)
     t.teardown(async () => {

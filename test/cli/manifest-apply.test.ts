@@ -20,6 +20,7 @@ import { manifestApply, type ManifestApplySettings } from '#cli/manifest-apply.t
 import { Printer } from '#cli/output/printer.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { Receipt } from '#shared/model/receipt.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const good = '{"port": 8080}\n'
@@ -36,7 +37,7 @@ const publication = { detail: 'its health check does not pass', revision: 0, ins
 
 /** A host without an agent that answers: receipts are written by the test. */
 function hostOf(t: Test) {
-  const root = t.testdir({
+  const root = testDirectory(t, {
     'orders.json': good,
     'bad.json': '{\n  "prot": 80}',
     '.hidden.json': good,

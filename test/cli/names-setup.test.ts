@@ -8,11 +8,12 @@ import { Printer } from '#cli/output/printer.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { CaptureReport } from '#shared/model/admin.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const on = { kind: 'on' } as const
 
 function host(t: Test, files: { readonly resolvConf: string; readonly config?: object }) {
-  const directory = t.testdir({
+  const directory = testDirectory(t, {
     'resolv.conf': files.resolvConf,
     'agent.json': JSON.stringify(files.config ?? {}),
   })

@@ -10,6 +10,7 @@ import { machineProblems, type MachineFacts } from '#cli/machine-fitness.ts'
 import { holdsAll, preflight, writeMissing } from '#cli/preflight.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { freePort } from '#test/support/free-port.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const units: ServiceUnits = {
   running: true,
@@ -39,7 +40,7 @@ t.test('preflight finds everything that is in the way, at once', async (t) => {
   await new Promise<void>((resolve) => server.listen(0, resolve))
   t.teardown(() => server.close())
   const { port } = server.address() as AddressInfo
-  const file = join(t.testdir({ 'agent.json': '{"controller": "else:1"}' }), 'agent.json')
+  const file = join(testDirectory(t, { 'agent.json': '{"controller": "else:1"}' }), 'agent.json')
   const found = await preflight(
     { units, machine },
     {
@@ -108,7 +109,7 @@ t.test('holdsAll lets a config set more than it must, and nothing else', async (
 })
 
 t.test('writeMissing keeps what is there', async (t) => {
-  const dir = t.testdir({ 'a.json': 'mine' })
+  const dir = testDirectory(t, { 'a.json': 'mine' })
   const [there, missing] = [join(dir, 'a.json'), join(dir, 'b.json')]
   await writeMissing({ [there]: 'theirs', [missing]: 'new' })
   t.equal(readFileSync(there, 'utf8'), 'mine')

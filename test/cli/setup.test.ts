@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { root } from '#test/support/sources.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 interface Checkout {
   readonly dir: string
@@ -21,7 +22,7 @@ interface Run {
 
 /** A fresh checkout whose npm is a script of ours; `path` follows its directory in `PATH`. */
 function checkout(t: Test, npm: string, path = ':/usr/bin:/bin'): Checkout {
-  const dir = t.testdir({
+  const dir = testDirectory(t, {
     'package.json': '{}',
     'package-lock.json': '{}',
     '.taprc': '',

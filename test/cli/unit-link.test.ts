@@ -7,12 +7,13 @@ import { unitLink, unitList, unitUnlink } from '#cli/unit-link.ts'
 import type { ManifestReport } from '#shared/model/admin.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const shop = must(parseServiceName('shop'))
 
 /** A host whose manifest of `shop` names this unit. */
 function hostOf(t: Test, unit = 'shop.service', active: readonly string[] = []) {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   const done: string[] = []
   const units = {
     has: (name: string) => name !== 'nowhere.service',

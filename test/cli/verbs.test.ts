@@ -20,6 +20,7 @@ import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { healthyFacts, withStatus } from '#test/support/agent-facts.ts'
 import { shortDir } from '#test/support/short-dir.ts'
 import { root } from '#test/support/sources.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const once = { waitMs: 0 }
 const clock = systemClock
@@ -179,7 +180,7 @@ t.test('no name of a file and no word of an agent steers the terminal', async (t
   const { printer, out } = paper(false)
   await manifestStatus({ agent, printer })
   await check({ agent, printer, clock }, once)
-  const dir = t.testdir({
+  const dir = testDirectory(t, {
     [`${evil}.json`]: '{"port": 0}',
     [`${evil}good.json`]: '{"name": "a", "port": 1}',
   })
@@ -192,7 +193,7 @@ t.test('no name of a file and no word of an agent steers the terminal', async (t
 })
 
 t.test('manifest validate needs no agent and names the place of each fault', async (t) => {
-  const dir = t.testdir({ 'orders.json': '{"port": 8080}', 'bad.json': '{"port": 0}' })
+  const dir = testDirectory(t, { 'orders.json': '{"port": 8080}', 'bad.json': '{"port": 0}' })
   const good = paper(false)
   const files = [join(dir, 'orders.json')]
   t.equal(manifestValidate({ printer: good.printer }, { files }), 0)

@@ -7,6 +7,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { openStore, serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { keyValueContract } from './key-value.ts'
 
 function client(url: string): KeyValue {
@@ -14,19 +15,19 @@ function client(url: string): KeyValue {
 }
 
 t.test('the embedded store, called directly', async (t) => {
-  const store = openStore(join(t.testdir(), 'store.db'))
+  const store = openStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => store.stop())
   await keyValueContract(t, () => store.keyValue)
 })
 
 t.test('the embedded store, over gRPC', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   await keyValueContract(t, () => client(served.url))
 })
 
 t.test('a real etcd', { skip: noEtcd ?? false }, async (t) => {
-  const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+  const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
   t.teardown(() => etcd.kill())
   await keyValueContract(t, () => client(etcd.url))
 })

@@ -14,6 +14,7 @@ import { hostKey, tokensPrefix } from '#shared/store/keys.ts'
 import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
 import { TestEtcd, noEtcd } from '#test/support/etcd.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const host = must(parseHostName('h1'))
@@ -41,7 +42,7 @@ async function enrol(
 }
 
 t.test('an enrolled host reads its record in the embedded store, and no token', async (t) => {
-  const controller = await startController(t.testdir())
+  const controller = await startController(testDirectory(t))
   t.teardown(() => controller.stop())
   const { certificate, mesh, keyPem } = await enrol(controller)
   const { endpoints, serverName } = mesh.store
@@ -61,7 +62,7 @@ t.test('an enrolled host reads its record in the embedded store, and no token', 
 })
 
 t.test('stopping is prompt while a host watches the store', async (t) => {
-  const controller = await startController(t.testdir())
+  const controller = await startController(testDirectory(t))
   const { certificate, mesh, keyPem } = await enrol(controller)
   const { endpoints, serverName } = mesh.store
   const { chainPem } = certificate
@@ -81,7 +82,7 @@ t.test(
   'with a real etcd the same enrolment works and the mesh is told its URLs',
   { skip: noEtcd ?? false },
   async (t) => {
-    const directory = t.testdir({})
+    const directory = testDirectory(t, {})
     const etcd = await TestEtcd.start(`${directory}/etcd`)
     t.teardown(() => etcd.kill())
     const store = { kind: 'etcd', endpoints: [etcd.url] } as const
@@ -99,7 +100,7 @@ t.test(
 t.test('a controller whose store is away is not ready, says why, and goes on asking', async (t) => {
   // Nobody listens on port 1 of loopback.
   const store = { kind: 'etcd', endpoints: ['http://127.0.0.1:1'] } as const
-  const controller = await startController(t.testdir(), { store })
+  const controller = await startController(testDirectory(t), { store })
   t.teardown(() => controller.stop())
   const reply = await fetch(`http://127.0.0.1:${controller.ports.metrics}/readyz`)
   t.equal(reply.status, 503)
@@ -112,7 +113,7 @@ t.test('a controller whose store is away is not ready, says why, and goes on ask
 t.test(
   'a controller that advertises a name of loopback says that no host can reach it',
   async (t) => {
-    const controller = await startController(t.testdir(), { advertise: 'localhost' })
+    const controller = await startController(testDirectory(t), { advertise: 'localhost' })
     t.teardown(() => controller.stop())
     await until('it is said', () =>
       controller.lines.some(({ msg }) => /localhost leads only to/.test(String(msg))),

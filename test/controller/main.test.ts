@@ -9,6 +9,7 @@ import { systemClock as clock } from '#shared/lifecycle/clock.ts'
 import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import { startController } from '#test/support/controller.ts'
 import { runController } from '#test/support/controller-process.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 // Eight processes are started here; on a busy machine each takes seconds.
 t.setTimeout(300_000)
@@ -29,7 +30,7 @@ async function refused(
 t.test(
   'it starts, answers an operator, stops on SIGTERM, and starts again as the same CA',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const file = `${directory}/state/operator.json`
     const bundles: string[] = []
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -55,7 +56,7 @@ t.test('a port in use is one clear line', async (t) => {
   t.teardown(() => holder.close())
   const { port } = holder.address() as AddressInfo
   const [free, taken] = ['127.0.0.1:0', `127.0.0.1:${port}`]
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const run = runController(directory, { listen: { api: taken, store: free, metrics: free } })
   await refused(t, run, new RegExp(`cannot listen on ${taken}`))
   for (const name of ['store', 'metrics']) {
@@ -72,7 +73,7 @@ t.test('a port in use is one clear line', async (t) => {
 })
 
 t.test('bad config and bad arguments are said together and start nothing', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const { code, stderr } = await runController(directory, { name: 'A B', state: 'x', prot: 1 })
     .ended
   t.equal(code, 1)
@@ -88,7 +89,7 @@ t.test('bad config and bad arguments are said together and start nothing', async
 })
 
 t.test('a data directory of a newer version is refused and stays as it is', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const facts = JSON.stringify({ format: 99 })
   mkdirSync(`${directory}/state/ca`, { recursive: true })
   writeFileSync(`${directory}/state/ca/ca.json`, facts)
@@ -100,7 +101,7 @@ t.test('a data directory of a newer version is refused and stays as it is', asyn
 t.test(
   'two controllers never share a data directory, and a killed one leaves it free',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const first = runController(directory)
     t.teardown(() => first.child.kill('SIGKILL'))
     await first.ready

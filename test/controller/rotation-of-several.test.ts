@@ -23,6 +23,7 @@ import type { ControllerProcess } from '#test/support/controller-process.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { inTheEnd } from '#test/support/in-the-end.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 t.setTimeout(400_000)
@@ -53,7 +54,7 @@ t.test(
   'three controllers go to the next root together, though the leader is killed on the way',
   { skip: noEtcd ?? false },
   async (t) => {
-    const directory = t.testdir({ c1: {}, c2: {}, c3: {} })
+    const directory = testDirectory(t, { c1: {}, c2: {}, c3: {} })
     const etcd = await TestEtcd.start(join(directory, 'etcd'))
     t.teardown(() => etcd.kill())
     const store = openEtcd({ clock, random }, { endpoints: [etcd.url] })

@@ -19,6 +19,7 @@ import type { ControllerClient } from '#shared/rpc/controller-client.ts'
 import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 t.setTimeout(400_000)
@@ -32,7 +33,7 @@ t.test(
   'a second controller takes over after the first was killed: enrolment and signing go on',
   { skip: noEtcd ?? false },
   async (t) => {
-    const directory = t.testdir({ c1: {}, c2: {} })
+    const directory = testDirectory(t, { c1: {}, c2: {} })
     const etcd = await TestEtcd.start(join(directory, 'etcd'))
     t.teardown(() => etcd.kill())
     const one = runController(join(directory, 'c1'), { store: etcd.url })

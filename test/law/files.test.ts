@@ -70,3 +70,14 @@ t.test('no file names a package registry or the place it was written in', async 
   })
   t.same(found, [])
 })
+
+t.test('directories of tests outlive what their test began', async (t) => {
+  const owner = 'test/support/test-directory.ts'
+  const byItself = /\bt\.testdir\(/
+  const found = sources().filter(({ path, text }) => path !== owner && byItself.test(text))
+  t.same(
+    found.map(({ path }) => path).filter((path) => path !== 'test/law/files.test.ts'),
+    [],
+    `see ${owner}`,
+  )
+})

@@ -8,6 +8,7 @@ import { generateKey, keyToPem } from '#shared/pki/keys.ts'
 import { call } from '#test/support/callers.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { Secrets } from '#test/support/secrets.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 // Programs start here; on a busy machine each takes seconds.
 t.setTimeout(400_000)
@@ -35,7 +36,7 @@ t.test('the search finds a key in every form', async (t) => {
 })
 
 t.test('no private key is in a log, metric, dump, report or file that others read', async (t) => {
-  const reports = t.testdir()
+  const reports = testDirectory(t)
   const mesh = await MeshWorld.raise(t, {
     // Longer than a controller takes to start again, on a crowded machine too.
     leafTtlSeconds: 60,

@@ -11,6 +11,7 @@ import { StoreLink } from '#shared/store/link.ts'
 import { openStore } from '#test/support/embedded-store.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { manifestOf } from '#test/support/manifests.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -66,7 +67,7 @@ const hostsOf = (discovery: Discovery): string =>
 t.test(
   'what one host registers another discovers, and keeps while the store is away',
   async (t) => {
-    const root = t.testdir({ state: {} })
+    const root = testDirectory(t, { state: {} })
     let store = openStore(`${root}/store.db`)
     let isDown = false
     const connect = async (): Promise<KeyValue> => {

@@ -2,6 +2,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { DiskCache } from '#agent/discovery/disk-cache.ts'
 import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const settings = {
   host: must(parseHostName('a')),
@@ -14,7 +15,7 @@ const view = {
 }
 
 t.test('what was saved is loaded', async (t) => {
-  const cache = new DiskCache({ ...settings, stateDirectory: `${t.testdir({})}/state` })
+  const cache = new DiskCache({ ...settings, stateDirectory: `${testDirectory(t, {})}/state` })
   t.match(await cache.load(), { kind: 'none', reason: 'there is none' })
   await cache.save(view)
   t.strictSame(await cache.load(), { kind: 'loaded', view })
@@ -22,7 +23,7 @@ t.test('what was saved is loaded', async (t) => {
 })
 
 t.test('a file cut short or changed anywhere is not used', async (t) => {
-  const cache = new DiskCache({ ...settings, stateDirectory: t.testdir({}) })
+  const cache = new DiskCache({ ...settings, stateDirectory: testDirectory(t, {}) })
   await cache.save(view)
   const whole = readFileSync(cache.path)
   for (let length = 0; length < whole.length; length += 1) {
@@ -38,7 +39,7 @@ t.test('a file cut short or changed anywhere is not used', async (t) => {
 })
 
 t.test('a view of another host or mesh is not used', async (t) => {
-  const stateDirectory = t.testdir({})
+  const stateDirectory = testDirectory(t, {})
   await new DiskCache({ ...settings, stateDirectory }).save(view)
   const others = [
     { ...settings, host: must(parseHostName('b')) },

@@ -4,6 +4,7 @@ import t from 'tap'
 import { SystemDns, type SystemDnsSettings } from '#agent/dns/system-dns.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const usual = 'search example.org\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n'
@@ -33,7 +34,7 @@ function rig(directory: string, settings: Partial<SystemDnsSettings> = {}) {
 const read = (path: string): string => readFileSync(path, 'utf8')
 
 t.test('SystemDns stands first in resolv.conf, and leaves it as it was', async (t) => {
-  const { resolvConf, dns } = rig(t.testdir({ 'resolv.conf': usual }))
+  const { resolvConf, dns } = rig(testDirectory(t, { 'resolv.conf': usual }))
   await dns.start()
   t.match(read(resolvConf), /^#[^\n]*\nnameserver 127\.0\.0\.58\n/)
   t.same(dns.servers, ['192.0.2.1', '192.0.2.2'])
@@ -44,7 +45,7 @@ t.test('SystemDns stands first in resolv.conf, and leaves it as it was', async (
 })
 
 t.test('SystemDns comes back where another program wrote resolv.conf anew', async (t) => {
-  const { resolvConf, dns, clock } = rig(t.testdir({ 'resolv.conf': usual }))
+  const { resolvConf, dns, clock } = rig(testDirectory(t, { 'resolv.conf': usual }))
   await dns.start()
   writeFileSync(resolvConf, 'nameserver 192.0.2.7\n')
   await clock.advance(2000)
@@ -55,7 +56,7 @@ t.test('SystemDns comes back where another program wrote resolv.conf anew', asyn
 })
 
 t.test('SystemDns writes through a link and keeps it', async (t) => {
-  const directory = t.testdir({ real: usual })
+  const directory = testDirectory(t, { real: usual })
   const { resolvConf, dns } = rig(directory)
   symlinkSync(join(directory, 'real'), resolvConf)
   await dns.start()
@@ -68,7 +69,7 @@ t.test('SystemDns writes through a link and keeps it', async (t) => {
 t.test('SystemDns has systemd-resolved send it `mesh` alone where programs ask that', async (t) => {
   const stub = 'nameserver 127.0.0.53\noptions edns0 trust-ad\n'
   const { resolvConf, dropIn, dns, clock, reloads } = rig(
-    t.testdir({ 'resolv.conf': stub, 'resolved-servers': usual }),
+    testDirectory(t, { 'resolv.conf': stub, 'resolved-servers': usual }),
   )
   await dns.start()
   t.equal(read(resolvConf), stub)
@@ -83,7 +84,7 @@ t.test('SystemDns has systemd-resolved send it `mesh` alone where programs ask t
 })
 
 t.test('SystemDns off reads the resolvers and writes nothing', async (t) => {
-  const { resolvConf, dns } = rig(t.testdir({ 'resolv.conf': usual }), { mode: 'off' })
+  const { resolvConf, dns } = rig(testDirectory(t, { 'resolv.conf': usual }), { mode: 'off' })
   await dns.start()
   t.same(dns.servers, ['192.0.2.1', '192.0.2.2'])
   t.equal(read(resolvConf), usual)
@@ -91,7 +92,7 @@ t.test('SystemDns off reads the resolvers and writes nothing', async (t) => {
 })
 
 t.test('SystemDns says once what it may not do, and goes on trying', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   mkdirSync(join(directory, 'resolv.conf'))
   const { dns, clock, lines } = rig(directory)
   await dns.start()
@@ -100,7 +101,7 @@ t.test('SystemDns says once what it may not do, and goes on trying', async (t) =
   t.equal(lines.length, 1)
   t.match(lines, [{ hint: /systemDns/ }])
   await dns.stop()
-  const unprivileged = rig(t.testdir({ 'resolv.conf': usual }), { stubAddress: null })
+  const unprivileged = rig(testDirectory(t, { 'resolv.conf': usual }), { stubAddress: null })
   await unprivileged.dns.start()
   t.match(unprivileged.dns.state, { kind: 'failed', problem: /port 53/ })
   t.equal(read(unprivileged.resolvConf), usual)

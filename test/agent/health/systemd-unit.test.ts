@@ -1,10 +1,11 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { systemdUnit } from '#agent/health/systemd-unit.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 /** A systemctl that answers what a test wants, where systemd seems to run. */
 function machine(t: Test, script: string) {
-  const directory = t.testdir({ mark: '' })
+  const directory = testDirectory(t, { mark: '' })
   const program = `${directory}/systemctl`
   writeFileSync(program, `#!/bin/sh\necho "$@" >> ${directory}/asked\n${script}\n`)
   chmodSync(program, 0o755)
@@ -47,7 +48,7 @@ t.test('a systemctl that fails, hangs or talks without end fails the check', asy
 })
 
 t.test('without systemd the check says so', async (t) => {
-  const settings = { mark: `${t.testdir({})}/none`, program: '/nowhere' }
+  const settings = { mark: `${testDirectory(t, {})}/none`, program: '/nowhere' }
   t.match(await systemdUnit('a.service', AbortSignal.timeout(1000), settings), {
     outcome: 'fail',
     detail: 'systemd does not run on this host',

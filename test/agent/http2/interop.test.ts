@@ -19,6 +19,7 @@ import { findProgram } from '#cli/find-program.ts'
 import { lacks } from '#test/support/needs.ts'
 import { RecordedSink } from '#test/support/recorded-channel.ts'
 import { startH2specServer } from '#test/conformance/h2spec-server.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const quiet: ConnectionOwner = {
   onStream() {},
@@ -215,7 +216,7 @@ t.test('h2load loads our server without one failure', { skip: lacks('h2load') },
 
 t.test('our client fetches a file from nghttpd', { skip: lacks('nghttpd') }, async (t) => {
   const content = Buffer.alloc(3 * megabyte, 'nghttp2 ')
-  const dir = t.testdir({})
+  const dir = testDirectory(t, {})
   writeFileSync(`${dir}/file`, content)
   const probe = createTcpServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')

@@ -32,6 +32,7 @@ import { generateKey, keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
 import type { Issued, MeshDescription } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const host = must(parseHostName('h1'))
 const service = (name: string): ServiceName => must(parseServiceName(name))
@@ -143,7 +144,7 @@ const codes = (keeper: IdentityKeeper): string[] => keeper.problems.map(({ code 
 t.test(
   'a host enrols with a token, gets services, and starts again without a controller',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const running = await startController(directory)
     t.teardown(() => running.stop())
     const controller = new GrpcControllerPort(
@@ -186,7 +187,7 @@ t.test(
 )
 
 t.test('a service the record does not allow is a problem of its own', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const running = await startController(directory)
   t.teardown(() => running.stop())
   const controller = new GrpcControllerPort(
@@ -203,7 +204,7 @@ t.test('a service the record does not allow is a problem of its own', async (t) 
 })
 
 t.test('a new token widens what an enrolled host may speak for', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const running = await startController(directory)
   t.teardown(() => running.stop())
   const controller = new GrpcControllerPort(
@@ -247,7 +248,7 @@ t.test('a new token widens what an enrolled host may speak for', async (t) => {
 })
 
 t.test('the token is looked at, and the controller asked, about once a minute', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const { clock } = controller
   const tokenOf = (seed: number): string =>
@@ -291,7 +292,7 @@ t.test('the token is looked at, and the controller asked, about once a minute', 
 })
 
 t.test('a token for another host, and one of another mesh, are problems that say so', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const [own, other] = [
     await startController(`${directory}/own`),
     await startController(`${directory}/other`),
@@ -314,7 +315,7 @@ t.test('a token for another host, and one of another mesh, are problems that say
 })
 
 t.test('each credential is renewed at half its life, with a new key', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const { clock } = controller
   const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
@@ -346,7 +347,7 @@ t.test('each credential is renewed at half its life, with a new key', async (t) 
 t.test(
   'while the controller is away the old credentials serve to their end, then are named',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const controller = await makeLocal(directory, 600_000)
     const { clock } = controller
     const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
@@ -371,7 +372,7 @@ t.test(
 )
 
 t.test('an ended host certificate needs a new token, and says so', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory, 60_000)
   const { clock } = controller
   const settings = { controller, clock, state: `${directory}/agent` }
@@ -395,7 +396,7 @@ t.test('an ended host certificate needs a new token, and says so', async (t) => 
 })
 
 t.test('damaged files: a service is asked for again, a host says what to do', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const { clock } = controller
   const settings = { controller, clock, state: `${directory}/agent` }
@@ -462,7 +463,7 @@ t.test('damaged files: a service is asked for again, a host says what to do', as
 })
 
 t.test('the files of one host are of no use to another', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const settings = { controller, clock: controller.clock, state: `${directory}/agent` }
   const first = makeKeeper({ ...settings, token: 't' })
@@ -477,7 +478,7 @@ t.test('the files of one host are of no use to another', async (t) => {
 })
 
 t.test('a service that is wanted again soon needs no new certificate', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const { clock } = controller
   const state = `${directory}/agent`
@@ -503,7 +504,7 @@ t.test('a service that is wanted again soon needs no new certificate', async (t)
 })
 
 t.test('a changed description of the mesh is told and kept on disk', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await makeLocal(directory)
   const settings = { controller, clock: controller.clock, state: `${directory}/agent` }
   const first = makeKeeper({ ...settings, token: 't' })
@@ -536,7 +537,7 @@ t.test('a changed description of the mesh is told and kept on disk', async (t) =
 t.test(
   'an answer for another identity, another key or no certificate at all is not taken',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const controller = await makeLocal(directory)
     const { clock } = controller
     const otherCsr = await makeCsr(await generateKey())
@@ -577,7 +578,7 @@ t.test(
 )
 
 t.test('stop ends a call under way', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const running = await startController(directory)
   const token = await running.token()
   await running.stop()

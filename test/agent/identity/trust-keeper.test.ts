@@ -15,6 +15,7 @@ import type { TrustRecord } from '#shared/rpc/mesh-api.ts'
 import { encodeTrust } from '#shared/schema/trust.ts'
 import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import { activate, retire } from '#test/support/root-steps.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -32,7 +33,7 @@ interface Bench {
 }
 
 async function setUp(t: Test): Promise<Bench> {
-  const state = t.testdir()
+  const state = testDirectory(t)
   const authority = await Authority.open(
     { clock, random, logger },
     { stateDirectory: `${state}/ca`, trustDomain, leafTtlMs: 60_000 },

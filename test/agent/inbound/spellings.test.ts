@@ -28,6 +28,7 @@ import {
   pathSpellings,
   type Spelling,
 } from '#test/support/spellings.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const orders = must(parseServiceName('orders'))
@@ -159,7 +160,7 @@ t.test(
 )
 
 async function startNginx(t: Test): Promise<number> {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const port = await freePort()
   mkdirSync(`${directory}/logs`)
   writeFileSync(

@@ -3,13 +3,14 @@ import { CaptureLifts } from '#agent/interception/lifts.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { silentLogger as logger } from '#test/support/silent-logger.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const orders = must(parseServiceName('orders'))
 const wish = { by: 'ann', reason: 'a test' }
 
 t.test('CaptureLifts keeps what operators lifted over a restart, and no longer', async (t) => {
   const clock = new FakeClock()
-  const settings = { stateDirectory: t.testdir() }
+  const settings = { stateDirectory: testDirectory(t) }
   const first = new CaptureLifts({ clock, logger }, settings)
   await first.load()
   await first.setWhole(wish, 'ann')
@@ -38,7 +39,9 @@ t.test('CaptureLifts keeps what operators lifted over a restart, and no longer',
 })
 
 t.test('CaptureLifts starts without a damaged file', async (t) => {
-  const stateDirectory = t.testdir({ 'capture-lifts.json': '{"whole": {"by": 3}, "bypasses": [1' })
+  const stateDirectory = testDirectory(t, {
+    'capture-lifts.json': '{"whole": {"by": 3}, "bypasses": [1',
+  })
   const lifts = new CaptureLifts({ clock: new FakeClock(), logger }, { stateDirectory })
   await lifts.load()
   t.equal(lifts.whole, null)

@@ -12,6 +12,7 @@ import { DirectoryMirror } from '#agent/manifests/directory-mirror.ts'
 import { systemRandom } from '#shared/lifecycle/clock.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const byName = (a: string, b: string): number => (a < b ? -1 : 1)
 
@@ -34,7 +35,7 @@ const shown = (directory: string) =>
 
 for (const durable of [false, true]) {
   t.test(`a mirror shows its map${durable ? ', durably' : ''}`, async (t) => {
-    const directory = `${t.testdir({})}/deep/status`
+    const directory = `${testDirectory(t, {})}/deep/status`
     const { mirror } = mirrorOf(directory, durable)
     mirror.show(
       new Map([
@@ -62,7 +63,12 @@ for (const durable of [false, true]) {
 t.test(
   'what an earlier run left is replaced or removed; foreign files are left alone',
   async (t) => {
-    const directory = t.testdir({ 'a.json': 'old', 'b.json': 'old', '.x.tmp': 'half', notes: 'n' })
+    const directory = testDirectory(t, {
+      'a.json': 'old',
+      'b.json': 'old',
+      '.x.tmp': 'half',
+      notes: 'n',
+    })
     mkdirSync(`${directory}/d.json`)
     const { mirror } = mirrorOf(directory)
     mirror.show(new Map([['a.json', 'new']]))
@@ -73,7 +79,7 @@ t.test(
 )
 
 t.test('a failure is logged once, tried again, and holds up nothing else', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   const { clock, lines, mirror } = mirrorOf(directory)
   const long = `${'x'.repeat(300)}.json`
   mirror.show(
@@ -97,7 +103,7 @@ t.test('a failure is logged once, tried again, and holds up nothing else', async
 })
 
 t.test('a directory taken away is made again', async (t) => {
-  const parent = t.testdir({ status: { 'a.json': '0' } })
+  const parent = testDirectory(t, { status: { 'a.json': '0' } })
   const { clock, mirror } = mirrorOf(`${parent}/status`)
   mirror.show(new Map([['a.json', '1']]))
   await mirror.settled()
@@ -110,7 +116,10 @@ t.test('a directory taken away is made again', async (t) => {
 })
 
 t.test('files below come and go with their directory; foreign ones keep it', async (t) => {
-  const directory = t.testdir({ alice: { 'old.json': 'x' }, bob: { 'old.json': 'x', notes: 'n' } })
+  const directory = testDirectory(t, {
+    alice: { 'old.json': 'x' },
+    bob: { 'old.json': 'x', notes: 'n' },
+  })
   const { mirror } = mirrorOf(directory)
   mirror.show(new Map([['carol/a.json', '1']]))
   await mirror.settled()
@@ -127,7 +136,7 @@ t.test('files below come and go with their directory; foreign ones keep it', asy
 })
 
 t.test('stop ends the tries', async (t) => {
-  const file = `${t.testdir({ file: '' })}/file`
+  const file = `${testDirectory(t, { file: '' })}/file`
   const { clock, mirror } = mirrorOf(`${file}/below`)
   mirror.show(new Map([['a.json', '1']]))
   await mirror.stop()

@@ -9,6 +9,7 @@ import { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 // Files are looked at many times here, and a busy machine takes its time for each.
@@ -88,7 +89,11 @@ function nasty(directory: string): Readonly<Record<string, string>> {
 t.test(
   '10,000 mutated manifests: each bad one reported once, the good ones unharmed',
   async (t) => {
-    const root = t.testdir({ 'mesh.d': { 'steady.json': '{"port": 7000}' }, state: {}, run: {} })
+    const root = testDirectory(t, {
+      'mesh.d': { 'steady.json': '{"port": 7000}' },
+      state: {},
+      run: {},
+    })
     const directory = `${root}/mesh.d`
     const expected = nasty(directory)
     const { logger, lines } = logLines()

@@ -10,6 +10,7 @@ import {
 } from 'node:fs'
 import t from 'tap'
 import { lookAt as lookAtWith, standsAt } from '#agent/manifests/manifest-file.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const rules = { user: null, owners: new Set([process.getuid?.() ?? 0]) }
 const lookAt = (path: string, stamp: string, now: number) => lookAtWith(path, stamp, now, rules)
@@ -17,7 +18,7 @@ const lookAt = (path: string, stamp: string, now: number) => lookAtWith(path, st
 const good = '{"port": 8080}'
 
 t.test('lookAt reads a plain file', async (t) => {
-  const path = `${t.testdir({ 'orders.json': good })}/orders.json`
+  const path = `${testDirectory(t, { 'orders.json': good })}/orders.json`
   const look = await lookAt(path, '', Date.now())
   t.match(look, {
     kind: 'read',
@@ -31,7 +32,7 @@ t.test('lookAt reads a plain file', async (t) => {
 })
 
 t.test('what is not a plain file of its own is refused without waiting for it', async (t) => {
-  const directory = t.testdir({ 'real.json': good, 'twice.json': good, 'folder.json': {} })
+  const directory = testDirectory(t, { 'real.json': good, 'twice.json': good, 'folder.json': {} })
   symlinkSync(`${directory}/real.json`, `${directory}/link.json`)
   linkSync(`${directory}/twice.json`, `${directory}/twin`)
   execFileSync('mkfifo', [`${directory}/pipe.json`])
@@ -49,7 +50,7 @@ t.test('what is not a plain file of its own is refused without waiting for it', 
 })
 
 t.test('a huge file costs one bounded read', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   execFileSync('truncate', ['-s', '10G', `${directory}/huge.json`])
   t.match(await lookAt(`${directory}/huge.json`, '', Date.now()), {
     version: { text: '', reading: { ok: false, problems: [{ rule: 'too-large' }] } },
@@ -57,7 +58,7 @@ t.test('a huge file costs one bounded read', async (t) => {
 })
 
 t.test('a file nobody may read is refused by name', async (t) => {
-  const path = `${t.testdir({ 'secret.json': good })}/secret.json`
+  const path = `${testDirectory(t, { 'secret.json': good })}/secret.json`
   chmodSync(path, 0)
   const look = await lookAt(path, '', Date.now())
   if (process.getuid?.() === 0) t.match(look, { version: { reading: { ok: true } } })
@@ -65,7 +66,7 @@ t.test('a file nobody may read is refused by name', async (t) => {
 })
 
 t.test('a stamp saves reading again, but not while the file is fresh', async (t) => {
-  const path = `${t.testdir({ 'orders.json': good })}/orders.json`
+  const path = `${testDirectory(t, { 'orders.json': good })}/orders.json`
   const fresh = await lookAt(path, '', Date.now())
   t.equal(fresh.kind === 'read' && fresh.version.stamp, '')
   const later = Date.now() + 60_000
@@ -85,7 +86,7 @@ t.test('a stamp saves reading again, but not while the file is fresh', async (t)
 })
 
 t.test('a file of somebody else, or that anybody may write to, is refused', async (t) => {
-  const directory = t.testdir({ 'orders.json': good, 'open.json': good })
+  const directory = testDirectory(t, { 'orders.json': good, 'open.json': good })
   const foreign = { user: 'alice', owners: new Set([4711]) }
   t.match(await lookAtWith(`${directory}/orders.json`, '', Date.now(), foreign), {
     version: {
@@ -99,7 +100,7 @@ t.test('a file of somebody else, or that anybody may write to, is refused', asyn
 })
 
 t.test('a manifest in a user’s directory knows whose it is', async (t) => {
-  const path = `${t.testdir({ 'orders.json': good })}/orders.json`
+  const path = `${testDirectory(t, { 'orders.json': good })}/orders.json`
   const look = await lookAtWith(path, '', Date.now(), { ...rules, user: 'alice' })
   t.match(look, { version: { reading: { ok: true, manifest: { owner: 'alice' } } } })
   t.equal(standsAt(path, 'alice'), 'alice/orders.json')

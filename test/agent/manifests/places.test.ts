@@ -2,13 +2,14 @@ import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import t from 'tap'
 import { lookAround } from '#agent/manifests/places.ts'
 import { needs } from '#test/support/needs.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const own = process.getuid?.() ?? 0
 const uidOf = async (user: string) => (user === 'nobody-here' ? null : own)
 const files = () => ({ 'b.json': '', 'a.json': '', '.x.json': '', 'a.json~': '' })
 
 t.test('lookAround finds the administrator’s files and those of each user', async (t) => {
-  const directory = t.testdir({
+  const directory = testDirectory(t, {
     ...files(),
     alice: files(),
     bob: {},
@@ -26,7 +27,7 @@ t.test('lookAround finds the administrator’s files and those of each user', as
 })
 
 t.test('lookAround reads no directory that others may write to', async (t) => {
-  const directory = t.testdir({ ...files(), alice: files() })
+  const directory = testDirectory(t, { ...files(), alice: files() })
   chmodSync(`${directory}/alice`, 0o775)
   const user = await lookAround(directory, uidOf)
   t.equal(user.places.length, 1)
@@ -39,7 +40,7 @@ t.test('lookAround reads no directory that others may write to', async (t) => {
 })
 
 t.test('lookAround leaves links and directories of nobody aside', async (t) => {
-  const directory = t.testdir({ 'nobody-here': files(), elsewhere: { mesh: {} } })
+  const directory = testDirectory(t, { 'nobody-here': files(), elsewhere: { mesh: {} } })
   symlinkSync(`${directory}/elsewhere`, `${directory}/bob`)
   const { places, problem } = await lookAround(directory, uidOf)
   t.strictSame(
@@ -51,7 +52,7 @@ t.test('lookAround leaves links and directories of nobody aside', async (t) => {
 
 t.test('lookAround reads a user’s directory only if it is his', async (t) => {
   if (!needs(t, 'root')) return
-  const directory = t.testdir({ alice: files() })
+  const directory = testDirectory(t, { alice: files() })
   chownSync(`${directory}/alice`, 4711, 4711)
   const foreign = await lookAround(directory, async () => 4712)
   t.match(foreign.problem, /alice\/ is not read: it belongs to user 4711, not to alice/)
@@ -60,7 +61,7 @@ t.test('lookAround reads a user’s directory only if it is his', async (t) => {
 })
 
 t.test('lookAround tells a directory that is gone from one that cannot be read', async (t) => {
-  const directory = `${t.testdir({})}/mesh.d`
+  const directory = `${testDirectory(t, {})}/mesh.d`
   const gone = await lookAround(directory, uidOf)
   t.match(gone, { places: [], problem: 'cannot be read (it does not exist)' })
   t.notOk(gone.isBlind(directory))

@@ -6,6 +6,7 @@ import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { manifestOf } from '#test/support/manifests.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const orders = manifestOf({ port: 8080 })
 const accepted: Verdict = {
@@ -22,7 +23,7 @@ const problems = bad.ok ? [] : bad.problems
 const parts = { clock: systemClock, random: systemRandom, logger: logLines().logger }
 
 t.test('each manifest has a receipt that says what became of it', async (t) => {
-  const runDirectory = t.testdir({ status: { 'old.json': '{}' } })
+  const runDirectory = testDirectory(t, { status: { 'old.json': '{}' } })
   const receipts = new Receipts(parts, { runDirectory })
   const show = async (verdicts: readonly Verdict[], facts: ReceiptFacts = {}) => {
     receipts.show(verdicts, () => facts)
@@ -86,7 +87,7 @@ t.test('each manifest has a receipt that says what became of it', async (t) => {
 t.test('a user’s receipts stand in a directory of their own, for everybody to read', async (t) => {
   const before = process.umask(0o077)
   t.teardown(() => process.umask(before))
-  const runDirectory = t.testdir({})
+  const runDirectory = testDirectory(t, {})
   const receipts = new Receipts(parts, { runDirectory })
   const path = '/etc/mesh.d/alice/orders.json'
   receipts.show([accepted, { ...accepted, path, user: 'alice' }], () => ({}))

@@ -17,6 +17,7 @@ import { GoodVersions } from '#agent/manifests/good-versions.ts'
 import { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import { type Clock, systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const byName = (a: string, b: string): number => (a < b ? -1 : 1)
@@ -45,7 +46,9 @@ async function watching(
   const tree = { 'mesh.d': files, state: { manifests: settings.kept ?? {} } }
   const root =
     settings.root ??
-    (settings.later === undefined ? t.testdir(tree) : `${t.testdir({})}/${settings.later}`)
+    (settings.later === undefined
+      ? testDirectory(t, tree)
+      : `${testDirectory(t, {})}/${settings.later}`)
   const directory = `${root}/mesh.d`
   const { logger, lines } = logLines()
   const parts = { clock: settings.clock ?? systemClock, random: systemRandom, logger }

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { PolicyFiles } from '#agent/policies/policy-files.ts'
 import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 import { until } from '#test/support/until.ts'
 
@@ -10,7 +11,7 @@ const good = (from: string): string =>
   JSON.stringify({ services: ['orders'], deny: [{ from: [from] }] })
 
 function place(t: Test) {
-  const root = t.testdir({ 'policies.d': {}, state: {} })
+  const root = testDirectory(t, { 'policies.d': {}, state: {} })
   const directory = `${root}/policies.d`
   chmodSync(directory, 0o755)
   const put = (name: string, text: string): void => writeFileSync(`${directory}/${name}`, text)

@@ -5,6 +5,7 @@ import { Withdrawals } from '#agent/registration/withdrawals.ts'
 import { must, parseHostName, parseServiceName } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const orders = must(parseServiceName('orders'))
 const users = must(parseServiceName('users'))
@@ -24,7 +25,7 @@ async function withdrawalsIn(stateDirectory: string) {
 }
 
 t.test('what is taken out of rotation stays so over a restart, until it is put back', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   const first = await withdrawalsIn(directory)
   t.equal(first.withdrawals.of(orders), null)
   t.match(await first.tell('orders', true, 'new disk'), {
@@ -40,7 +41,7 @@ t.test('what is taken out of rotation stays so over a restart, until it is put b
 })
 
 t.test('the host stands for everything on it, and neither hides the other', async (t) => {
-  const { withdrawals, tell } = await withdrawalsIn(t.testdir({}))
+  const { withdrawals, tell } = await withdrawalsIn(testDirectory(t, {}))
   await tell('orders', true)
   t.match(await tell('alpha', true, 'move'), { value: { services: ['orders', 'users'] } })
   t.match(withdrawals.of(users), { reason: 'move' })
@@ -56,7 +57,7 @@ t.test('the host stands for everything on it, and neither hides the other', asyn
 })
 
 t.test('who puts back for a reason puts back only what is out for that one', async (t) => {
-  const { withdrawals, tell, changes } = await withdrawalsIn(t.testdir({}))
+  const { withdrawals, tell, changes } = await withdrawalsIn(testDirectory(t, {}))
   await tell('orders', true, 'new disk')
   t.match(await tell('orders', false, 'its unit stops'), { kind: 'done', value: { services: [] } })
   t.match(withdrawals.of(orders), { reason: 'new disk' })
@@ -74,7 +75,7 @@ t.test('who puts back for a reason puts back only what is out for that one', asy
 })
 
 t.test('what is neither served here nor this host is refused', async (t) => {
-  const { tell, changes } = await withdrawalsIn(t.testdir({}))
+  const { tell, changes } = await withdrawalsIn(testDirectory(t, {}))
   for (const target of ['billing', 'beta', '', '../x', '__proto__']) {
     t.match(await tell(target, true), { kind: 'refused', code: 'not-here' }, target)
   }
@@ -89,7 +90,7 @@ t.test('what is neither served here nor this host is refused', async (t) => {
 })
 
 t.test('a damaged file is told and left aside', async (t) => {
-  const directory = t.testdir({ 'withdrawn.json': '{"services": {"orders": {"since' })
+  const directory = testDirectory(t, { 'withdrawn.json': '{"services": {"orders": {"since' })
   const damaged = await withdrawalsIn(directory)
   t.equal(damaged.withdrawals.of(orders), null)
   t.match(damaged.lines, [{ level: 'error', msg: /cannot be read/ }])

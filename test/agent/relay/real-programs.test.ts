@@ -7,6 +7,7 @@ import t from 'tap'
 import { findProgram } from '#cli/find-program.ts'
 import { lacks } from '#test/support/needs.ts'
 import { RelayRig } from '#test/support/relay-rig.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const run = promisify(execFile)
@@ -71,7 +72,9 @@ http {
 }
 
 t.test('curl and nginx understand each other', { skip: lacks('nginx', 'curl') }, async (t) => {
-  const rig = await RelayRig.start(t, { upstreams: [{ port: await startNginx(t, t.testdir({})) }] })
+  const rig = await RelayRig.start(t, {
+    upstreams: [{ port: await startNginx(t, testDirectory(t, {})) }],
+  })
   const base = `http://127.0.0.1:${rig.port}`
   const curl = async (...args: string[]): Promise<string> => {
     const { stdout } = await run('curl', ['-sS', '--max-time', '20', ...args], {
@@ -165,7 +168,7 @@ t.test('a server of HTTP/1.0 serves callers of HTTP/1.1', { skip: lacks('python3
     '--bind',
     '127.0.0.1',
     '-d',
-    t.testdir({ a: 'text' }),
+    testDirectory(t, { a: 'text' }),
     String(port),
   ])
   await until('the server answers', () => answers(port))

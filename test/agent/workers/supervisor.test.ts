@@ -5,6 +5,7 @@ import { systemClock as clock } from '#shared/lifecycle/clock.ts'
 import { Supervisor, type Program, type SupervisorSettings } from '#agent/workers/supervisor.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 /** Shortest waits between two starts. */
@@ -54,7 +55,7 @@ const linesOf = (log: string): readonly string[] =>
   existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []
 
 t.test('Supervisor starts what ends again, later and later', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   const { restarts } = supervise(t, [shell('a', `echo a >> ${log}; exit 3`)])
   await until('it has started four times', () => linesOf(log).length >= 4)
   const waits = restarts('a').map((line) => line['waitMs'])
@@ -63,7 +64,7 @@ t.test('Supervisor starts what ends again, later and later', async (t) => {
 })
 
 t.test('Supervisor begins anew with its patience after a run that lasted', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   const { restarts } = supervise(t, [shell('a', `echo a >> ${log}; exit 3`)], { steadyMs: 0 })
   await until('it has started four times', () => linesOf(log).length >= 4)
   t.same(
@@ -75,7 +76,7 @@ t.test('Supervisor begins anew with its patience after a run that lasted', async
 })
 
 t.test('Supervisor ends with everything when no restart can help at the start', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   const { ended, restarts } = supervise(t, [
     shell('a', staying(log, 'a')),
     shell('b', `while ! [ -e ${log} ]; do sleep 0.02; done; exit 78`),
@@ -86,7 +87,7 @@ t.test('Supervisor ends with everything when no restart can help at the start', 
 })
 
 t.test('Supervisor ends also when that took a program long to find out', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   const { ended } = supervise(
     t,
     [
@@ -100,7 +101,7 @@ t.test('Supervisor ends also when that took a program long to find out', async (
 })
 
 t.test('Supervisor keeps what serves when another program cannot start any more', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const [log, flag] = [join(directory, 'log'), join(directory, 'flag')]
   const { restarts, supervisor, ended } = supervise(
     t,
@@ -122,7 +123,7 @@ t.test('Supervisor keeps what serves when another program cannot start any more'
 t.test(
   'Supervisor stops its programs one after the other, in the order they started',
   async (t) => {
-    const log = join(t.testdir(), 'log')
+    const log = join(testDirectory(t), 'log')
     const slow = `trap 'sleep 0.2; echo a ends >> ${log}; exit 0' INT; echo a >> ${log}; while :; do sleep 0.02; done`
     const { supervisor, ended } = supervise(t, [
       shell('a', slow, 'SIGINT'),
@@ -136,7 +137,7 @@ t.test(
 )
 
 t.test('Supervisor stops those of one stage together', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   // Each ends only once both were asked to.
   const waiting = (name: string): string =>
     `trap 'echo ${name} asked >> ${log}; until [ $(grep -c asked ${log}) = 2 ]; do sleep 0.02; done; exit 0' TERM; ` +
@@ -151,7 +152,7 @@ t.test('Supervisor stops those of one stage together', async (t) => {
 })
 
 t.test('Supervisor kills what will not end', async (t) => {
-  const log = join(t.testdir(), 'log')
+  const log = join(testDirectory(t), 'log')
   const { supervisor, ended } = supervise(
     t,
     [shell('a', `trap '' TERM; echo a >> ${log}; while :; do sleep 0.02; done`)],
@@ -179,7 +180,7 @@ t.test('Supervisor outlives a missing program, and starts nothing once it stops'
 })
 
 t.test('Supervisor starts more beside what serves, and lets go of what is done', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const log = join(directory, 'log')
   const { supervisor, restarts } = supervise(t, [shell('a', staying(log, 'a'))])
   await until('it serves', () => linesOf(log).length === 1)

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { Child } from '#cli/demo/child.ts'
 import { waitFor } from '#cli/demo/wait-for.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { thisMachine as machine } from '#test/support/this-machine.ts'
 
 const here = {
@@ -14,7 +15,7 @@ const here = {
 const parts = { place: here, machine }
 
 t.test('Child keeps its output in a file and tells how it ended', async (t) => {
-  const logFile = join(t.testdir(), 'log')
+  const logFile = join(testDirectory(t), 'log')
   const child = new Child(parts, {
     name: 'x',
     command: ['/bin/sh', '-c', 'echo one; echo two >&2; exit 5'],
@@ -30,7 +31,7 @@ t.test('Child hands out lines instead when asked', async (t) => {
   const child = new Child(parts, {
     name: 'x',
     command: ['/bin/sh', '-c', 'echo one; echo two'],
-    logFile: join(t.testdir(), 'log'),
+    logFile: join(testDirectory(t), 'log'),
     onLine: (line) => lines.push(line),
   })
   await child.ended
@@ -42,7 +43,7 @@ t.test('Child.stop ends what the program started, also when it will not listen',
   const child = new Child(parts, {
     name: 'stubborn',
     command: ['/bin/sh', '-c', 'trap "" TERM; sleep 1000 & echo $!; echo $$; wait; wait'],
-    logFile: join(t.testdir(), 'log'),
+    logFile: join(testDirectory(t), 'log'),
     onLine: (line) => pids.push(Number(line)),
   })
   await waitFor('it has started', () => pids.length === 2, { deadlineMs: 10_000 })
@@ -55,7 +56,7 @@ t.test('Child.stop ends what the program started, also when it will not listen',
 t.test('Child says so when its program cannot be started', async (t) => {
   const child = new Child(
     { place: { ...here, enter: () => ['/no/such/program'] }, machine },
-    { name: 'x', command: ['x'], logFile: join(t.testdir(), 'log') },
+    { name: 'x', command: ['x'], logFile: join(testDirectory(t), 'log') },
   )
   t.match(await child.ended, { code: null, signal: /ENOENT/ })
   child.kill()

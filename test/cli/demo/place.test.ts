@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import t from 'tap'
 import { makePlaces } from '#cli/demo/place.ts'
 import { needs } from '#test/support/needs.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
 
 t.test('makePlaces gives loopback addresses of their own without root', async (t) => {
@@ -56,7 +57,7 @@ t.test('makePlaces sweeps namespaces of a demo that was killed', async (t) => {
 
 t.test('makePlaces falls back to loopback where namespaces cannot be made', async (t) => {
   const said: string[] = []
-  const machine = { ...thisMachine, isRoot: true, environment: { PATH: t.testdir() } }
+  const machine = { ...thisMachine, isRoot: true, environment: { PATH: testDirectory(t) } }
   t.equal(makePlaces({ machine, say: (line) => said.push(line) }).kind, 'loopback')
   t.match(said, [/no network namespaces here \(.*ip.*\)/])
 })

@@ -13,6 +13,7 @@ import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import type { EnrolReply } from '#shared/rpc/mesh-api.ts'
 import { badCsrs } from '#test/support/bad-csrs.ts'
 import { startController, type RunningController } from '#test/support/controller.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const key = await generateKey()
@@ -28,7 +29,7 @@ interface Bench {
 
 /** A controller for each test: enrolments from one address are limited. */
 async function setUp(t: Test): Promise<Bench> {
-  const controller = await startController(t.testdir(), { leafTtlMs: 60_000 })
+  const controller = await startController(testDirectory(t), { leafTtlMs: 60_000 })
   t.teardown(() => controller.stop())
   const { bundlePem } = JSON.parse(readFileSync(controller.operatorFile, 'utf8')) as {
     bundlePem: string

@@ -15,13 +15,14 @@ import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import type { ExpectedPeer } from '#shared/rpc/peer-check.ts'
 import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const expected: ExpectedPeer = { kind: 'controller', trustDomain }
 const key = await generateKey()
 const csr = await makeCsr(key)
 
-const controller = await startController(t.testdir(), { leafTtlMs: 60_000 })
+const controller = await startController(testDirectory(t), { leafTtlMs: 60_000 })
 t.teardown(() => controller.stop())
 const { bundlePem } = JSON.parse(readFileSync(controller.operatorFile, 'utf8')) as {
   bundlePem: string

@@ -8,11 +8,12 @@ import { storeBackup, storeStatus } from '#cli/store.ts'
 import { hostsPrefix, tokensPrefix } from '#shared/store/keys.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { startController } from '#test/support/controller.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 t.setTimeout(300_000)
 
 t.test('an operator asks how the store is, backs it up, and the backup restores', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const controller = await startController(directory)
   const operator = await controller.operator()
   const texts: string[] = []
@@ -57,7 +58,7 @@ t.test('an operator asks how the store is, backs it up, and the backup restores'
 })
 
 t.test('a command that is none ends the program with a line and its usage', async (t) => {
-  const { code, stderr } = await runController(t.testdir(), {}, ['restore']).ended
+  const { code, stderr } = await runController(testDirectory(t), {}, ['restore']).ended
   t.equal(code, 1)
   t.match(
     stderr,

@@ -22,6 +22,7 @@ import { generateKey } from '#shared/pki/keys.ts'
 import { readSvid } from '#shared/pki/svid.ts'
 import { splitPem } from '#shared/pki/trust.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -42,7 +43,7 @@ function open(
 }
 
 t.test('what the CA issues passes OpenSSL in strict mode, and our own reading', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const authority = await open(`${directory}/state`)
   const orderly = [
     [await authority.issueHost(host, publicKey), 'host/h1', 'h1.host.mesh.internal', 'CN=host/h1'],
@@ -89,7 +90,7 @@ t.test('what the CA issues passes OpenSSL in strict mode, and our own reading', 
 
 t.test('serials differ, lifetimes are as configured and never beyond the issuer', async (t) => {
   const clock = new FakeClock({ epoch: Date.now() })
-  const authority = await open(t.testdir(), { leafTtlMs: 20_000 }, clock)
+  const authority = await open(testDirectory(t), { leafTtlMs: 20_000 }, clock)
   const [one, two] = [
     await authority.issueHost(host, publicKey),
     await authority.issueHost(host, publicKey),
@@ -103,7 +104,7 @@ t.test('serials differ, lifetimes are as configured and never beyond the issuer'
 t.test(
   'the issuing certificate is renewed at half its life, and old leaves stay good',
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const clock = new FakeClock({ epoch: Date.now() })
     const authority = await open(directory, {}, clock)
     const before = authority.ends.issuing
@@ -123,7 +124,7 @@ t.test(
 )
 
 t.test('the CA stays the same over a restart, in files for its owner alone', async (t) => {
-  const state = `${t.testdir()}/deep/state`
+  const state = `${testDirectory(t)}/deep/state`
   const [one, two] = [await open(state), await open(state)]
   t.equal(one.bundlePem, two.bundlePem)
   t.same(one.rootHash, two.rootHash)
@@ -134,7 +135,7 @@ t.test('the CA stays the same over a restart, in files for its owner alone', asy
 })
 
 t.test('what a crash left of a creation is never used', async (t) => {
-  const whole = t.testdir()
+  const whole = testDirectory(t)
   await open(`${whole}/state`)
   // Every prefix of the work: so many files, the last of them cut short.
   const names = ['ca.json', '1.root.pem', '1.issuing.pem']
@@ -152,7 +153,7 @@ t.test('what a crash left of a creation is never used', async (t) => {
 })
 
 t.test('a damaged directory is refused and left as it is', async (t) => {
-  const whole = t.testdir()
+  const whole = testDirectory(t)
   await open(`${whole}/state`)
   const damages: readonly (readonly [string, (directory: string) => void])[] = [
     ['no facts', (d) => execFileSync('rm', [`${d}/ca/ca.json`])],
@@ -190,7 +191,7 @@ function replaceIn(path: string, from: string, to: string): void {
 }
 
 t.test('a newer format and another trust domain are refused, nothing written', async (t) => {
-  const state = t.testdir()
+  const state = testDirectory(t)
   await open(state)
   const other = must(parseTrustDomain('other.internal'))
   await t.rejects(open(state, { trustDomain: other }), {
@@ -205,13 +206,13 @@ t.test('a newer format and another trust domain are refused, nothing written', a
 })
 
 t.test('a directory that cannot be written is a clear error', async (t) => {
-  const directory = t.testdir({ file: '' })
+  const directory = testDirectory(t, { file: '' })
   await t.rejects(open(`${directory}/file/state`), { code: /state-/ })
   t.notOk(existsSync(`${directory}/file/state`))
 })
 
 t.test('the root says whose it is and that it is a CA', async (t) => {
-  const root = new X509Certificate((await open(t.testdir())).bundlePem)
+  const root = new X509Certificate((await open(testDirectory(t))).bundlePem)
   t.equal(root.ca, true)
   t.equal(root.subjectAltName, 'URI:spiffe://mesh.internal')
   t.ok(root.validToDate.getTime() - Date.now() > 9 * year)

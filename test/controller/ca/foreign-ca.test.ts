@@ -13,6 +13,7 @@ import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/
 import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
 import { generateKey } from '#shared/pki/keys.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const host = must(parseHostName('h1'))
@@ -24,7 +25,7 @@ class World {
   readonly directory: string
 
   constructor(t: Test) {
-    this.directory = t.testdir()
+    this.directory = testDirectory(t)
   }
 
   path(name: string): string {

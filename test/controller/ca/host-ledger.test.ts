@@ -15,6 +15,7 @@ import { encodeRecord } from '#shared/schema/records.ts'
 import { hostKey, hostsPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { activate, retire } from '#test/support/root-steps.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -36,7 +37,7 @@ function openStore(t: Test, file: string): KeyValue {
 }
 
 async function setUp(t: Test): Promise<Bench> {
-  const state = t.testdir({ two: {} })
+  const state = testDirectory(t, { two: {} })
   const authority = await Authority.open(
     { clock, random, logger },
     { stateDirectory: state, trustDomain, leafTtlMs: 60_000 },

@@ -8,6 +8,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import { openStore } from '#test/support/embedded-store.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const controller = must(parseHostName('c1'))
 const all = { host: '', ended: true, limit: 1000 }
@@ -16,7 +17,7 @@ const day = 86_400_000
 t.test(
   'what was issued is remembered until a week after its end, the first to end first',
   async (t) => {
-    const store = openStore(join(t.testdir(), 'store.db'))
+    const store = openStore(join(testDirectory(t), 'store.db'))
     t.teardown(() => store.stop())
     const clock = new FakeClock()
     const { logger } = logLines()
@@ -41,7 +42,7 @@ t.test(
 )
 
 t.test('it keeps so many and no more, those that end last', async (t) => {
-  const store = openStore(join(t.testdir(), 'store.db'))
+  const store = openStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => store.stop())
   const clock = new FakeClock()
   const { logger } = logLines()
@@ -59,7 +60,7 @@ t.test('it keeps so many and no more, those that end last', async (t) => {
 })
 
 t.test('a store that takes nothing delays the journal, never the issuing', async (t) => {
-  const store = openStore(join(t.testdir(), 'store.db'))
+  const store = openStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => store.stop())
   const clock = new FakeClock()
   const { logger, lines } = logLines()

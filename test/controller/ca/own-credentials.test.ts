@@ -10,6 +10,7 @@ import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
 import { splitPem } from '#shared/pki/trust.ts'
 import type { ServerCredential } from '#shared/rpc/mtls-server.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
@@ -50,7 +51,7 @@ async function setUp(stateDirectory: string): Promise<Bench> {
 t.test(
   'the server certificate is renewed at half its life, with a new key and the root along',
   async (t) => {
-    const { own, authority, given, clock } = await setUp(t.testdir())
+    const { own, authority, given, clock } = await setUp(testDirectory(t))
     t.teardown(() => own.stop())
     await own.start()
     const begin = clock.now()
@@ -67,7 +68,7 @@ t.test(
 )
 
 t.test("the operator's file is renewed, and a failure to write it is tried again", async (t) => {
-  const state = t.testdir()
+  const state = testDirectory(t)
   const { own, turnUntil, clock } = await setUp(state)
   t.teardown(() => own.stop())
   await own.start()

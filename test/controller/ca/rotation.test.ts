@@ -18,6 +18,7 @@ import { systemClock as clock, systemRandom as random } from '#shared/lifecycle/
 import { createLogger } from '#shared/logging/logger.ts'
 import { must, parseTrustDomain } from '#shared/model/names.ts'
 import { abort, activate, retire } from '#test/support/root-steps.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const trustDomain = must(parseTrustDomain('mesh.internal'))
@@ -124,7 +125,7 @@ function* crashes(before: Files, after: Files): Generator<Files> {
 }
 
 t.test('a crash at any byte of a step leaves the CA before or after it', async (t) => {
-  const root = t.testdir()
+  const root = testDirectory(t)
   const open = (state: string): Promise<Authority> =>
     Authority.open(
       { clock, random, logger },
@@ -170,7 +171,7 @@ t.test('a crash at any byte of a step leaves the CA before or after it', async (
 })
 
 t.test('a directory of the first format is taken over, at any byte of a crash', async (t) => {
-  const root = t.testdir()
+  const root = testDirectory(t)
   const settings = { trustDomain, leafTtlMs: 60_000 }
   const open = (state: string): Promise<Authority> =>
     Authority.open({ clock, random, logger }, { stateDirectory: state, ...settings })

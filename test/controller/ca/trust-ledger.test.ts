@@ -15,6 +15,7 @@ import { splitRecord } from '#shared/pki/signed-record.ts'
 import { decodeBans, decodeBundle } from '#shared/schema/trust.ts'
 import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 import { activate, retire } from '#test/support/root-steps.ts'
 
@@ -48,7 +49,7 @@ interface Bench {
 }
 
 async function setUp(t: Test): Promise<Bench> {
-  const state = t.testdir()
+  const state = testDirectory(t)
   const authority = await Authority.open(
     { clock, random, logger },
     { stateDirectory: state, trustDomain, leafTtlMs: 60_000 },

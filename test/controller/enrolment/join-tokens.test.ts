@@ -15,6 +15,7 @@ import { decodeHost } from '#shared/schema/records.ts'
 import { hostKey, tokensPrefix } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 const host = must(parseHostName('h1'))
@@ -40,7 +41,7 @@ async function setUp(
   settings: { readonly maxWaiting?: number } = {},
 ): Promise<Bench> {
   const clock = new FakeClock({ epoch: Date.now() })
-  const state = t.testdir()
+  const state = testDirectory(t)
   const embedded = EmbeddedStore.open({ clock, random, logger }, { file: `${state}/s.sqlite` })
   t.teardown(() => embedded.stop())
   const store = embedded.keyValue

@@ -9,6 +9,7 @@ import { controllersPrefix, leaderKey } from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { openStore } from '#test/support/embedded-store.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 import { logLines } from '#test/support/log-lines.ts'
 
@@ -25,7 +26,7 @@ interface World {
 
 function raise(t: Test): World {
   const clock = new FakeClock()
-  const embedded = openStore(join(t.testdir(), 'store.db'), { clock })
+  const embedded = openStore(join(testDirectory(t), 'store.db'), { clock })
   const { logger, lines } = logLines()
   t.teardown(() => embedded.stop())
   const store = embedded.keyValue

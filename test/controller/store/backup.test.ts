@@ -23,6 +23,7 @@ import { openStore, serveStore } from '#test/support/embedded-store.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { needs } from '#test/support/needs.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const parts = { random: systemRandom }
 
@@ -63,7 +64,7 @@ async function contentOf(file: string): Promise<string> {
 }
 
 t.test('a backup restores what was there, and what it replaced is kept', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   const backup = join(directory, 'backup')
   await fill(file, 500)
@@ -85,7 +86,7 @@ t.test('a backup restores what was there, and what it replaced is kept', async (
 })
 
 t.test('a backup taken while writes go on is of one moment', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   await fill(file, 2000)
   const served = await serveStore(file)
@@ -118,7 +119,7 @@ t.test('a backup taken while writes go on is of one moment', async (t) => {
 })
 
 t.test('a damaged, cut or foreign backup is refused and nothing is touched', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   const backup = join(directory, 'backup')
   await fill(file, 200)
@@ -153,7 +154,7 @@ t.test('a damaged, cut or foreign backup is refused and nothing is touched', asy
 })
 
 t.test('a restore that was interrupted is told, and can be run again', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   const backup = join(directory, 'backup')
   await fill(file, 20)
@@ -166,7 +167,7 @@ t.test('a restore that was interrupted is told, and can be run again', async (t)
 })
 
 t.test('a store cut at any length is refused, never opened as less', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   await fill(file, 300)
   const { size } = statSync(file)
@@ -180,7 +181,7 @@ t.test('a store cut at any length is refused, never opened as less', async (t) =
 })
 
 t.test('a store with a page of garbage is refused, or is what it was', async (t) => {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.sqlite')
   await fill(file, 300)
   const good = readFileSync(file)
@@ -208,7 +209,7 @@ t.test(
   async (t) => {
     const { logger, lines } = logLines()
     const clock = new FakeClock()
-    const store = openStore(join(t.testdir(), 'store.sqlite'), {
+    const store = openStore(join(testDirectory(t), 'store.sqlite'), {
       clock,
       logger,
       maxBytes: 400 * 1024,
@@ -243,7 +244,7 @@ t.test(
 
 t.test('a full disk costs no key, and no lease ends because of it', async (t) => {
   if (!needs(t, 'root')) return
-  const mounted = join(t.testdir(), 'disk')
+  const mounted = join(testDirectory(t), 'disk')
   mkdirSync(mounted)
   try {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', mounted], { stdio: 'pipe' })

@@ -12,9 +12,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import { openStore } from '#test/support/embedded-store.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 t.test('a store opened again has its keys, revisions, history and leases', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const first = openStore(file)
   const { lease } = await first.keyValue.grantLease(60_000)
   const old = await first.keyValue.put('a', '1', { lease })
@@ -36,7 +37,7 @@ t.test('a store opened again has its keys, revisions, history and leases', async
 })
 
 t.test('the file and what stands beside it are for the controller alone', async (t) => {
-  const dir = t.testdir()
+  const dir = testDirectory(t)
   const store = openStore(join(dir, 'store.db'))
   t.teardown(() => store.stop())
   await store.keyValue.put('a', '1')
@@ -46,7 +47,7 @@ t.test('the file and what stands beside it are for the controller alone', async 
 })
 
 t.test('a file from a newer version is refused and left as it was', async (t) => {
-  const dir = t.testdir()
+  const dir = testDirectory(t)
   const file = join(dir, 'store.db')
   const store = openStore(file)
   await store.keyValue.put('a', '1')
@@ -66,7 +67,7 @@ t.test('a file from a newer version is refused and left as it was', async (t) =>
 })
 
 t.test('a file that is no store, or is damaged, is refused in one line', async (t) => {
-  const dir = t.testdir({
+  const dir = testDirectory(t, {
     'text.db': 'this is not a database, whatever its name says\n'.repeat(10),
   })
   t.throws(() => openStore(join(dir, 'text.db')), { code: 'store-unreadable' })
@@ -84,7 +85,7 @@ t.test('a file that is no store, or is damaged, is refused in one line', async (
 })
 
 t.test('a file that another controller uses is refused', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const store = openStore(file)
   t.throws(() => openStore(file), { code: 'store-locked' })
   await store.stop()
@@ -94,7 +95,7 @@ t.test('a file that another controller uses is refused', async (t) => {
 })
 
 t.test('what was answered survives the death of the process at any moment', async (t) => {
-  const dir = t.testdir()
+  const dir = testDirectory(t)
   const file = join(dir, 'store.db')
   const store = openStore(file)
   t.teardown(() => store.stop())
@@ -111,7 +112,7 @@ t.test('what was answered survives the death of the process at any moment', asyn
 })
 
 t.test('leases are armed in full when a store opens', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const clock = new FakeClock()
   const first = openStore(file, { clock })
   const { lease } = await first.keyValue.grantLease(15_000)
@@ -128,7 +129,7 @@ t.test('leases are armed in full when a store opens', async (t) => {
 })
 
 t.test('history is bounded by itself', async (t) => {
-  const store = openStore(join(t.testdir(), 'store.db'), { keepRevisions: 20 })
+  const store = openStore(join(testDirectory(t), 'store.db'), { keepRevisions: 20 })
   t.teardown(() => store.stop())
   const first = await store.keyValue.put('kept', 'old but live')
   let revision = 0
@@ -142,7 +143,7 @@ t.test('history is bounded by itself', async (t) => {
 })
 
 t.test('writes sent together are committed together, each with its revision', async (t) => {
-  const store = openStore(join(t.testdir(), 'store.db'))
+  const store = openStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => store.stop())
   const puts = Array.from({ length: 100 }, (_, at) => store.keyValue.put(`k${at}`, ''))
   const refused = store.keyValue.put('', 'x')
@@ -157,7 +158,7 @@ t.test('writes sent together are committed together, each with its revision', as
 })
 
 t.test('a stopped store refuses, and stopping commits what was queued', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const store = openStore(file)
   const put = store.keyValue.put('a', '1')
   await store.stop()

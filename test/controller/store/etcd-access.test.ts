@@ -24,6 +24,7 @@ import type { RunningController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { findProgram } from '#cli/find-program.ts'
 import { inTheEnd } from '#test/support/in-the-end.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 t.setTimeout(300_000)
@@ -97,7 +98,7 @@ t.test(
   'an etcd with certificates of the mesh holds every host to its own keys',
   { skip: noEtcd ?? false },
   async (t) => {
-    const directory = t.testdir()
+    const directory = testDirectory(t)
     const tls = join(directory, 'tls')
     const texts: string[] = []
     const streams = { out: (text: string) => void texts.push(text), err: () => {} }

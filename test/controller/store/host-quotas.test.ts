@@ -6,6 +6,7 @@ import { must, parseHostName } from '#shared/model/names.ts'
 import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const host = must(parseHostName('a'))
 const other = must(parseHostName('b'))
@@ -59,7 +60,7 @@ t.test('all records of a host together have their limit, in bytes', async (t) =>
 
 t.test('a served store holds hosts to their share, and nobody else', async (t) => {
   let caller = must(parseSpiffeId('spiffe://mesh.internal/host/a'))
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const served = await serveStore(file, { identify: () => caller })
   const parts = { clock: systemClock, random: systemRandom }
   const client = openEtcd(parts, { endpoints: [served.url] })

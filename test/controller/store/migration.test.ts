@@ -11,6 +11,7 @@ import { openStore } from '#test/support/embedded-store.ts'
 import type { EmbeddedStore } from '#controller/store/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const to = 'http://127.0.0.1:2379'
 const { logger } = logLines()
@@ -19,7 +20,7 @@ const skip = noEtcd ?? false
 async function sides(
   t: Test,
 ): Promise<{ readonly file: string; readonly source: EmbeddedStore; readonly target: KeyValue }> {
-  const directory = t.testdir()
+  const directory = testDirectory(t)
   const file = join(directory, 'store.db')
   const source = openStore(file)
   const etcd = await TestEtcd.start(join(directory, 'etcd'))

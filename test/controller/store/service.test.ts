@@ -15,6 +15,7 @@ import { Seen } from '#test/contract/key-value.ts'
 import type { ServedStore } from '#test/support/embedded-store.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const run = promisify(execFile)
 const denied = { code: 'store-denied', message: /permission denied/ }
@@ -27,7 +28,7 @@ function open(served: ServedStore): KeyValue {
 
 t.test('a host is held to its own keys, leases and the mesh', async (t) => {
   let caller: SpiffeId | null = hostA
-  const served = await serveStore(join(t.testdir(), 'store.db'), { identify: () => caller })
+  const served = await serveStore(join(testDirectory(t), 'store.db'), { identify: () => caller })
   const client = open(served)
   t.teardown(async () => {
     client.close()
@@ -61,7 +62,7 @@ t.test('a host is held to its own keys, leases and the mesh', async (t) => {
 })
 
 t.test('a denied watch is told so, and does no harm to the next', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'), { identify: () => hostA })
+  const served = await serveStore(join(testDirectory(t), 'store.db'), { identify: () => hostA })
   const client = open(served)
   t.teardown(async () => {
     client.close()
@@ -79,7 +80,7 @@ t.test('a denied watch is told so, and does no harm to the next', async (t) => {
 })
 
 t.test('an identity that cannot be told is no identity', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'), {
+  const served = await serveStore(join(testDirectory(t), 'store.db'), {
     identify: () => {
       throw new Error('no such connection')
     },
@@ -120,7 +121,7 @@ async function tryEtcdctl(t: Test, store: KeyValue, port: number): Promise<void>
     /granted with TTL\(60s\), remaining\((?:60|[1-5]\d)s\)/,
   )
   t.match(await ctl('endpoint', 'status', '-w', 'json'), /"version":"3\.4\.\d+"/)
-  const file = join(t.testdir(), 'snapshot')
+  const file = join(testDirectory(t), 'snapshot')
   t.match(await ctl('snapshot', 'save', file), /Snapshot saved at /)
   t.ok(statSync(file).size > 4096)
 }
@@ -131,7 +132,7 @@ async function etcdctlOn(port: number, ...args: readonly string[]): Promise<stri
 }
 
 t.test('etcdctl works against the embedded store', { skip }, async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   await t.test('as against etcd', (t) => tryEtcdctl(t, served.store.keyValue, served.port))
   await t.rejects(etcdctlOn(served.port, 'member', 'list'), /Unimplemented/)
@@ -139,7 +140,7 @@ t.test('etcdctl works against the embedded store', { skip }, async (t) => {
 })
 
 t.test('etcdctl works against a real etcd', { skip: skip || (noEtcd ?? false) }, async (t) => {
-  const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+  const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
   const parts = { clock: systemClock, random: systemRandom }
   const client = openEtcd(parts, { endpoints: [etcd.url] })
   t.teardown(async () => {
@@ -151,7 +152,7 @@ t.test('etcdctl works against a real etcd', { skip: skip || (noEtcd ?? false) },
 
 t.test('only controllers and operators take snapshots, list leases and compact', async (t) => {
   let caller: SpiffeId | null = hostA
-  const served = await serveStore(join(t.testdir(), 'store.db'), { identify: () => caller })
+  const served = await serveStore(join(testDirectory(t), 'store.db'), { identify: () => caller })
   const parts = { clock: systemClock, random: systemRandom }
   const rpc = new Etcd3Rpc(parts, { endpoints: [served.url] })
   t.teardown(async () => {

@@ -9,11 +9,12 @@ import { Engine } from '#controller/store/engine.ts'
 import { Mvcc } from '#controller/store/mvcc.ts'
 import { Snapshots } from '#controller/store/snapshots.ts'
 import type { HubWatch } from '#controller/store/watch-hub.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const everything = { key: Buffer.from('\0'), range_end: Buffer.from('\0') }
 
 function makeEngine(t: Test): Engine {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   const database = openDatabase({ random: systemRandom }, file)
   const engine = new Engine(
     {

@@ -3,9 +3,10 @@
 import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { writeFileAtomic, writeFileSynced } from '#shared/lifecycle/atomic-file.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 t.test('writeFileAtomic replaces a file whole, for its owner alone', async (t) => {
-  const directory = t.testdir({ file: 'a longer old content' })
+  const directory = testDirectory(t, { file: 'a longer old content' })
   await writeFileAtomic(`${directory}/file`, 'new')
   t.equal(readFileSync(`${directory}/file`, 'utf8'), 'new')
   t.equal(statSync(`${directory}/file`).mode & 0o777, 0o600)
@@ -15,7 +16,7 @@ t.test('writeFileAtomic replaces a file whole, for its owner alone', async (t) =
 })
 
 t.test('a write that fails leaves what was there and no temporary file', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   mkdirSync(`${directory}/taken`)
   writeFileSync(`${directory}/taken/inside`, 'x')
   await t.rejects(writeFileAtomic(`${directory}/taken`, 'new'))
@@ -24,7 +25,7 @@ t.test('a write that fails leaves what was there and no temporary file', async (
 })
 
 t.test('writers at the same time leave one whole content', async (t) => {
-  const directory = t.testdir({})
+  const directory = testDirectory(t, {})
   const contents = Array.from({ length: 20 }, (_, index) => String(index).repeat(10_000))
   await Promise.all(contents.map((content) => writeFileAtomic(`${directory}/file`, content)))
   t.ok(contents.includes(readFileSync(`${directory}/file`, 'utf8')))
@@ -32,7 +33,7 @@ t.test('writers at the same time leave one whole content', async (t) => {
 })
 
 t.test('writeFileSynced never replaces a file', async (t) => {
-  const directory = t.testdir({ file: 'old' })
+  const directory = testDirectory(t, { file: 'old' })
   await t.rejects(writeFileSynced(`${directory}/file`, 'new'), { code: 'EEXIST' })
   t.equal(readFileSync(`${directory}/file`, 'utf8'), 'old')
 })

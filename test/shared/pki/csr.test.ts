@@ -7,6 +7,7 @@ import { checkCsr, makeCsr } from '#shared/pki/csr.ts'
 import { keyToPem, publicKeyDer } from '#shared/pki/keys.ts'
 import { badCsrs, ed, ed25519, good, makeByHand, p256 } from '#test/support/bad-csrs.ts'
 import { der } from '#test/support/certs.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 t.test('checkCsr accepts what makeCsr makes, and answers its key', async (t) => {
   const checked = checkCsr(await makeCsr(p256))
@@ -26,7 +27,7 @@ t.test('checkCsr accepts Ed25519, other digests, and requests by openssl', async
   t.equal(checkCsr(byEd).ok, true)
   const sha512 = der(0x30, der(0x06, Buffer.from('2a8648ce3d040304', 'hex')))
   t.equal(checkCsr(makeByHand({ algorithm: sha512, digest: 'sha512' })).ok, true)
-  const directory = t.testdir({ 'key.pem': keyToPem(p256) })
+  const directory = testDirectory(t, { 'key.pem': keyToPem(p256) })
   const key = `${directory}/key.pem`
   const args = ['req', '-new', '-key', key, '-subj', '/CN=anybody', '-outform', 'DER']
   const byOpenssl = execFileSync('openssl', args)

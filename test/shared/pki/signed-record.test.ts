@@ -11,12 +11,13 @@ import { nameRoots, rootName, rootOfChain } from '#shared/pki/root-name.ts'
 import { openRecord, signRecord, splitRecord } from '#shared/pki/signed-record.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { activate, retire } from '#test/support/root-steps.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const trustDomain = must(parseTrustDomain('mesh.internal'))
 const logger = createLogger({ name: 'test', level: 'silent' })
 const makeAuthority = (stateDirectory: string): Promise<Authority> =>
   Authority.open({ clock, random, logger }, { stateDirectory, trustDomain, leafTtlMs: 60_000 })
-const directory = t.testdir()
+const directory = testDirectory(t)
 const authority = await makeAuthority(`${directory}/a`)
 const trust = {
   roots: authority.roots.map((pem) => new X509Certificate(pem)),

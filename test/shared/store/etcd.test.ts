@@ -15,6 +15,7 @@ import type { KeyValue } from '#shared/store/key-value.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import type { TestCa } from '#test/support/certs.ts'
 import { openStore, serveStore } from '#test/support/embedded-store.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const name = must(parseHostName('one'))
 const host = must(parseHostName('a'))
@@ -36,7 +37,7 @@ async function serveWithTls(t: Test, ca: TestCa): Promise<number> {
       anonymous: false,
     },
   )
-  const store = openStore(join(t.testdir(), 'store.db'))
+  const store = openStore(join(testDirectory(t), 'store.db'))
   store.serve(
     server.identified,
     (call) => server.identify(call),
@@ -95,7 +96,7 @@ t.test('over TLS, a store that is not the one asked for is refused', async (t) =
 })
 
 t.test('of several endpoints, the next is used after one failed', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const client = openEtcd(
     { clock: systemClock, random: { ...systemRandom, fraction: () => 0 } },
@@ -108,7 +109,7 @@ t.test('of several endpoints, the next is used after one failed', async (t) => {
 })
 
 t.test('a closed client refuses calls and watches', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const client = open(t, { endpoints: [served.url] })
   client.close()

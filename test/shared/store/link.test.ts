@@ -12,6 +12,7 @@ import type { StoreChange } from '#shared/store/view.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { waitFor } from '#test/support/wait-for.ts'
 
 const prefix = '/mesh/v1/'
@@ -54,7 +55,7 @@ const connected = (link: StoreLink): Promise<void> =>
 const away = (link: StoreLink): Promise<void> => until(link, () => link.state.kind === 'away')
 
 t.test('a link lists, follows, and publishes under a lease', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const store = served.store.keyValue
   await store.put(theirs, 'b1')
@@ -87,7 +88,7 @@ t.test('a link lists, follows, and publishes under a lease', async (t) => {
 })
 
 t.test('a withdrawn key says farewell before it goes, and the change carries it', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const link = makeLink(t, () => open(served.url))
   const watcher = makeLink(t, () => open(served.url))
@@ -116,7 +117,7 @@ t.test('a withdrawn key says farewell before it goes, and the change carries it'
 })
 
 t.test('the view is kept while the store is away, and caught up when it is back', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   let served = await serveStore(file)
   t.teardown(() => served.stop())
   const { port, url } = served
@@ -153,7 +154,7 @@ t.test('the view is kept while the store is away, and caught up when it is back'
 })
 
 t.test('a key withdrawn while the store was away is gone when it is back', async (t) => {
-  const file = join(t.testdir(), 'store.db')
+  const file = join(testDirectory(t), 'store.db')
   let served = await serveStore(file)
   t.teardown(() => served.stop())
   const { port, url } = served
@@ -176,7 +177,7 @@ t.test('a key withdrawn while the store was away is gone when it is back', async
 })
 
 t.test('an absence began with its first failure', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const link = makeLink(t, () => open(served.url))
   link.start()
@@ -191,7 +192,7 @@ t.test('an absence began with its first failure', async (t) => {
 })
 
 t.test('a store that lost its data gets back what this host owns', async (t) => {
-  const dir = t.testdir()
+  const dir = testDirectory(t)
   let served = await serveStore(join(dir, 'one.db'))
   t.teardown(() => served.stop())
   const { port, url } = served
@@ -211,7 +212,7 @@ t.test('a store that lost its data gets back what this host owns', async (t) => 
 })
 
 t.test('a lost lease starts a new session that puts everything again', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const store = served.store.keyValue
   const link = makeLink(t, () => open(served.url))
@@ -235,7 +236,7 @@ t.test('a lost lease starts a new session that puts everything again', async (t)
 })
 
 t.test('an own key that somebody deleted is put back in the same session', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const store = served.store.keyValue
   let sessions = 0
@@ -255,7 +256,7 @@ t.test('an own key that somebody deleted is put back in the same session', async
 t.test(
   'a restart leaves its keys to the lease, and the next process takes them over',
   async (t) => {
-    const served = await serveStore(join(t.testdir(), 'store.db'))
+    const served = await serveStore(join(testDirectory(t), 'store.db'))
     t.teardown(() => served.stop())
     const store = served.store.keyValue
     const first = makeLink(t, () => open(served.url))
@@ -279,7 +280,7 @@ t.test(
 )
 
 t.test('a planned stop withdraws every own key and gives the lease back', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const store = served.store.keyValue
   const watcher = makeLink(t, () => open(served.url))
@@ -311,7 +312,7 @@ t.test('a planned stop withdraws every own key and gives the lease back', async 
 t.test('a key the store refuses holds up no other key, and is tried again', async (t) => {
   const identities = ['spiffe://mesh.internal/host/a', 'spiffe://mesh.internal/controller/one']
   let identity = identities[0] ?? ''
-  const served = await serveStore(join(t.testdir(), 'store.db'), {
+  const served = await serveStore(join(testDirectory(t), 'store.db'), {
     identify: () => must(parseSpiffeId(identity)),
   })
   t.teardown(() => served.stop())
@@ -334,7 +335,7 @@ t.test('a key the store refuses holds up no other key, and is tried again', asyn
 })
 
 t.test('a renewed credential makes a new session with a new client', async (t) => {
-  const served = await serveStore(join(t.testdir(), 'store.db'))
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
   const { logger, lines } = logLines()
   let sessions = 0
@@ -366,7 +367,7 @@ t.test('a renewed credential makes a new session with a new client', async (t) =
 t.test(
   'a client that cannot be made leaves the link away, with the reason, and trying',
   async (t) => {
-    const served = await serveStore(join(t.testdir(), 'store.db'))
+    const served = await serveStore(join(testDirectory(t), 'store.db'))
     t.teardown(() => served.stop())
     let tries = 0
     const link = makeLink(t, () => {
@@ -394,7 +395,7 @@ t.test('a link without a server stops at once', async (t) => {
 })
 
 t.test('with a real etcd', { skip: noEtcd ?? false }, async (t) => {
-  const etcd = await TestEtcd.start(join(t.testdir(), 'etcd'))
+  const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
   t.teardown(() => etcd.kill())
   const link = makeLink(t, () => open(etcd.url))
   const store = open(etcd.url)

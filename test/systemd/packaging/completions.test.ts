@@ -5,11 +5,12 @@ import t from 'tap'
 import { completions } from '#systemd/packaging/completions.ts'
 import { verbTree } from '#systemd/packaging/verb-tree.ts'
 import { lacks } from '#test/support/needs.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const { bash, zsh, fish } = completions(verbTree())
 
 t.test('bash completes verbs, verbs below verbs, options and values', async (t) => {
-  const file = join(t.testdir({}), 'meshctl')
+  const file = join(testDirectory(t, {}), 'meshctl')
   writeFileSync(file, bash)
   const complete = (...words: readonly string[]): string[] => {
     const line = ['meshctl', ...words].map((word) => `'${word}'`).join(' ')
@@ -26,7 +27,7 @@ t.test('bash completes verbs, verbs below verbs, options and values', async (t) 
 })
 
 t.test('fish completes the same', { skip: lacks('fish') || false }, async (t) => {
-  const file = join(t.testdir({}), 'meshctl.fish')
+  const file = join(testDirectory(t, {}), 'meshctl.fish')
   writeFileSync(file, fish)
   const complete = (line: string): string[] => {
     const script = `source ${file}; complete -C '${line}'`
@@ -41,7 +42,7 @@ t.test('fish completes the same', { skip: lacks('fish') || false }, async (t) =>
 })
 
 t.test('zsh reads its own', { skip: lacks('zsh') || false }, async (t) => {
-  const file = join(t.testdir({}), '_meshctl')
+  const file = join(testDirectory(t, {}), '_meshctl')
   writeFileSync(file, zsh)
   execFileSync('zsh', ['-n', file])
   const script = `compdef() {}; _describe() { print -rl -- \${(P)2} }; _files() { print files }
