@@ -281,12 +281,14 @@ export class IdentityKeeper {
     const opened = open(this.#parts.controller, this.#fileOf(held, mesh))
     this.#session = opened.ok ? opened.session : null
     let ended: unknown = opened.ok ? null : opened.error
-    for (const { slot, run } of this.#steps(hostDue, services, mesh)) {
+    const steps = this.#steps(hostDue, services, mesh)
+    for (const { slot, run } of steps) {
       if (this.#stopped) break
       try {
         if (ended !== null || !opened.ok) throw ended
         await run(opened.session)
         slot.succeed()
+        if (this.#contact.state.kind === 'down') this.#tryAgain(steps.map((step) => step.slot))
         this.#contact.heard(null)
       } catch (error) {
         if (opened.ok && !this.#stopped) this.#contact.heard(error)
@@ -297,6 +299,17 @@ export class IdentityKeeper {
     this.#session?.close()
     this.#session = null
     this.#changed()
+  }
+
+  /**
+   * The controller is back: whoever found it away need not wait any longer, least of all with a
+   * certificate that has ended meanwhile. Who is under way has its turn; its pace is its own.
+   */
+  #tryAgain(underWay: readonly IdentitySlot[]): void {
+    for (const slot of [this.#hostSlot, ...this.#services.values()]) {
+      const wasAway = slot.problem?.code === 'controller-unavailable'
+      if (wasAway && !underWay.includes(slot)) slot.again()
+    }
   }
 
   #steps(

@@ -371,6 +371,30 @@ t.test(
   },
 )
 
+t.test(
+  'whoever found the controller away tries at once when another call reaches it',
+  async (t) => {
+    const directory = testDirectory(t)
+    const controller = await makeLocal(directory)
+    const { clock } = controller
+    const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
+    t.teardown(() => keeper.stop())
+    await keeper.start()
+    await until(keeper, () => keeper.credentials.length === 1)
+    controller.failure = new MeshError('away', { code: 'controller-unavailable', retry: true })
+    keeper.want(new Set([orders]))
+    const end = clock.now() + 600_000
+    // Tries are two minutes apart by then, those of a description one.
+    await turnUntil(clock, 5000, () => clock.now() >= end)
+    controller.failure = null
+    controller.calls.length = 0
+    await turnUntil(clock, 1000, () => controller.calls.includes('describe'))
+    const back = clock.now()
+    await turnUntil(clock, 1000, () => keeper.credentials.length === 2)
+    t.ok(clock.now() - back <= 3000, `${clock.now() - back} ms after the controller was heard`)
+  },
+)
+
 t.test('an ended host certificate needs a new token, and says so', async (t) => {
   const directory = testDirectory(t)
   const controller = await makeLocal(directory, 60_000)
