@@ -23,7 +23,6 @@ import { HealthBoard } from './health/health-board.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
 import { callerPortRange } from './interception/caller-ports.ts'
-import { isOwnAddress } from './interception/own-address.ts'
 import { HostCapture } from './interception/host-capture.ts'
 import { NameTargets } from './interception/name-targets.ts'
 import { carriageNotes } from './manifests/carriage-notes.ts'
@@ -45,6 +44,7 @@ import { applicationSocketPath, workerSocketPath } from './workers/socket-path.t
 import { reloadCommand, type ReloadCommandParts } from './reload-command.ts'
 import { whyCommand } from './why-command.ts'
 import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
+import { isLocalAddress } from '#shared/http/local-address.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -164,7 +164,7 @@ export class App {
       clock,
       logger,
       names: this.#externalNames,
-      isHere: (address) => isOwnAddress(address) || this.#capture.isVirtual(address),
+      isHere: (address) => isLocalAddress(address) || this.#capture.isVirtual(address),
       onChange: () => this.#onOffer(),
     })
     this.#policies = new HostPolicies(

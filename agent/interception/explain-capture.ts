@@ -4,6 +4,7 @@
  */
 
 import { BlockList, isIP } from 'node:net'
+import { isLocalAddress } from '#shared/http/local-address.ts'
 import type { CaptureExplanation } from '#shared/model/admin.ts'
 import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
 import { unknownCaller } from './caller-ports.ts'
@@ -11,7 +12,6 @@ import { virtualRange4, type Endpoint, type TableShape } from './capture-state.t
 import type { Elements } from './elements.ts'
 import { exemptionsOf } from './exemptions.ts'
 import { fateOf } from './fate.ts'
-import { isOwnAddress } from './own-address.ts'
 import type { Plan } from './plan.ts'
 import { unitGroups, unitUser } from './units.ts'
 import { userNumber } from './users.ts'
@@ -53,7 +53,7 @@ export async function explainCapture(
     { address, port, user, unit: group },
     {
       ...table,
-      isLocal: isOwnAddress,
+      isLocal: isLocalAddress,
       isVirtual: (one) => ranges(table.shape).check(one, familyOf(one)),
       isLeftAlone: (at) => isLeftAlone(table.shape, at),
     },
