@@ -1,16 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import t, { type Test } from 'tap'
 import { ConnectedWorker } from '#agent/workers/connected-worker.ts'
 import { LineSocket } from '#agent/workers/line-socket.ts'
+import { shortDir } from '#test/support/short-dir.ts'
 import { until } from '#test/support/until.ts'
 
 /** Both ends of a unix socket. */
 async function ends(t: Test): Promise<{ readonly near: Socket; readonly far: Socket }> {
-  // A test's own directory is too deep for the path of a socket.
-  const directory = mkdtempSync(`${tmpdir()}/line-`)
-  const path = `${directory}/socket`
+  const path = `${shortDir(t)}/socket`
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(path, resolve))
   const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve))
@@ -20,7 +17,6 @@ async function ends(t: Test): Promise<{ readonly near: Socket; readonly far: Soc
     near.destroy()
     far.destroy()
     server.close()
-    rmSync(directory, { recursive: true })
   })
   return { near, far }
 }
