@@ -51,6 +51,7 @@ import { Membership } from './leader/membership.ts'
 import { JoinTokens } from './enrolment/join-tokens.ts'
 import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
 import { movedWords, storeSeries } from './store/report.ts'
+import { EtcdNodes } from './store/etcd-nodes.ts'
 import { ExternalStores, isSecure } from './store/external-stores.ts'
 import { FirstAnswer } from './store/first-answer.ts'
 import type { HostAccess } from './store/host-access.ts'
@@ -216,6 +217,7 @@ export class Controller {
       { name: config.name, stateDirectory: config.state },
     )
     const { leafTtlMs } = config
+    const endpoints = config.store.kind === 'etcd' ? config.store.endpoints : []
     const rotator = new Rotator(
       {
         authority,
@@ -229,6 +231,7 @@ export class Controller {
           { authority, store, clock, logger, refused },
           { controller: config.name },
         ),
+        storeNodes: new EtcdNodes({ authority, clock }, { controller: config.name, endpoints }),
         onStep: () => own.renew(),
       },
       { controller: config.name, leafTtlMs },

@@ -126,9 +126,14 @@ export class Authority {
     return rootName(derOf(this.#slot(slot)))
   }
 
+  /** A slot's root, PEM. */
+  rootPemOf(slot: SlotId): string {
+    return certificateToPem(derOf(this.#slot(slot)))
+  }
+
   /** The root that the controller's own certificate chains to, PEM. */
   get anchorPem(): string {
-    return certificateToPem(derOf(this.#current))
+    return this.rootPemOf(this.#state.phase.current)
   }
 
   /** SHA-256 of that root, which join tokens pin. */
@@ -224,11 +229,15 @@ export class Authority {
     return this.#issue(serviceOrder(this.trustDomain, service, host, { publicKey, ttlMs }), host)
   }
 
-  /** Under the root that every host trusts, whatever the phase. */
-  issueController(name: HostName, publicKey: KeyObject): Promise<Issued> {
+  /** Under the root that every host trusts, whatever the phase, unless another slot is named. */
+  issueController(
+    name: HostName,
+    publicKey: KeyObject,
+    slot: SlotId = this.#state.phase.current,
+  ): Promise<Issued> {
     const { leafTtlMs: ttlMs } = this.#settings
     const order = controllerOrder(this.trustDomain, name, { publicKey, ttlMs })
-    return this.#issue(order, '', this.#current)
+    return this.#issue(order, '', this.#slot(slot))
   }
 
   issueOperator(name: HostName, publicKey: KeyObject, ttlMs: number): Promise<Issued> {
@@ -237,13 +246,13 @@ export class Authority {
 
   /**
    * For a node of a store that runs for itself. It names nobody of the mesh, so that no member takes
-   * it for another, and stands under the root that every host trusts.
+   * it for another, and stands under the root that stays: it lives for longer than any rotation.
    */
   async issueStoreNode(
     node: string,
     order: Pick<LeafOrder, 'dnsName' | 'addresses' | 'publicKey' | 'ttlMs'>,
   ): Promise<Issued> {
-    const { issuing } = this.#current
+    const { issuing } = this.#slot(issuingSlot(this.#state.phase))
     const { random, clock } = this.#parts
     const leaf = await makeLeaf({ random, issuing }, { ...order, id: null }, clock.now())
     if (readSvid(leaf, this.trustDomain).ok) throw new TypeError('a store’s node has an identity')

@@ -56,6 +56,16 @@ export interface ControllerFacts {
   readonly bundleEpoch: number
 }
 
+/** How a node of an etcd fares, as a handshake with it tells. */
+export interface StoreNodeFacts {
+  /** `host:port`. */
+  readonly node: string
+  /** Whether nothing could be learned of it. */
+  readonly isAway: boolean
+  /** What it lacks to go on with the root that stays; empty where it has all. */
+  readonly problem: string
+}
+
 /** What the rules look at. */
 export interface RotationFacts {
   /** Epoch of the trust bundle that tells of this phase. */
@@ -63,6 +73,8 @@ export interface RotationFacts {
   readonly hosts: readonly HostFacts[]
   /** Every other controller that is there. */
   readonly controllers: readonly ControllerFacts[]
+  /** Every node of an etcd that asks for certificates; none where the store is embedded. */
+  readonly storeNodes: readonly StoreNodeFacts[]
   /** How long a root must go unused before it is retired. */
   readonly quietMs: number
   /** No certificate outlives this. */
@@ -170,16 +182,22 @@ export function nextStep(phase: Phase, facts: RotationFacts, nowMs: number): Nex
       const live = facts.hosts.filter((host) => host.live)
       const laggards = [
         ...controllersBehind(facts),
+        ...storeNodesBehind(facts.storeNodes),
         ...live.flatMap((host) => notAcknowledged(host, facts.bundleEpoch)),
       ]
       return laggards.length > 0 ? { kind: 'wait', for: laggards } : { kind: 'activate' }
     }
     case 'reissuing': {
-      const controllers = controllersBehind(facts)
-      if (controllers.length > 0) return { kind: 'wait', for: controllers }
-      // Whatever was issued under the root that goes has ended by now.
+      // A node's certificate outlives every host's, so that it is waited for as long as it is seen.
+      const seen = facts.storeNodes.filter(({ isAway }) => !isAway)
+      const lasting = [...controllersBehind(facts), ...storeNodesBehind(seen)]
+      if (lasting.length > 0) return { kind: 'wait', for: lasting }
+      // Whatever was issued to hosts under the root that goes has ended by now.
       if (nowMs - phase.sinceMs > facts.leafTtlMs + facts.quietMs) return { kind: 'retire' }
-      const laggards = facts.hosts.flatMap((host) => notRenewed(host, facts))
+      const laggards = [
+        ...storeNodesBehind(facts.storeNodes),
+        ...facts.hosts.flatMap((host) => notRenewed(host, facts)),
+      ]
       return laggards.length > 0 ? { kind: 'wait', for: laggards } : { kind: 'retire' }
     }
   }
@@ -190,6 +208,13 @@ function controllersBehind({ controllers, bundleEpoch }: RotationFacts): readonl
   return controllers
     .filter((controller) => controller.bundleEpoch < bundleEpoch)
     .map(({ name }) => ({ host: `controller ${name}`, why: 'it does not follow yet' }))
+}
+
+/** A node that does not know the root that stays refuses everybody who does; nobody knows one of the other. */
+function storeNodesBehind(nodes: readonly StoreNodeFacts[]): readonly Laggard[] {
+  return nodes
+    .filter(({ problem }) => problem !== '')
+    .map(({ node, problem }) => ({ host: `etcd ${node}`, why: problem }))
 }
 
 function notAcknowledged(facts: HostFacts, bundleEpoch: number): readonly Laggard[] {

@@ -20,7 +20,7 @@ import type { KnownHost } from './host-facts.ts'
 import { readHosts, RootUse } from './host-facts.ts'
 import type { HostLedger } from './host-ledger.ts'
 import type { Intermediates } from './intermediates.ts'
-import type { ControllerFacts, Laggard, NextStep, Phase } from './rotation.ts'
+import type { Laggard, NextStep, Phase, RotationFacts, StoreNodeFacts } from './rotation.ts'
 import { aborted, activated, leavingSlot, nextStep, retired } from './rotation.ts'
 import type { TrustLedger } from './trust-ledger.ts'
 
@@ -34,6 +34,8 @@ export interface RotatorParts {
   readonly logger: Logger
   readonly membership: Pick<Membership, 'isLeader' | 'controllers'>
   readonly intermediates: Intermediates
+  /** How the nodes of an etcd follow; nobody where the store is embedded. */
+  readonly storeNodes: { look(): Promise<readonly StoreNodeFacts[]> }
   /** The roots, or what is issued under which, have changed. */
   readonly onStep: () => Promise<void>
 }
@@ -124,7 +126,7 @@ export class Rotator {
     const hosts = await this.#hosts(store)
     const { phase } = authority
     const { bundle } = ledger.epochs
-    const step = this.#next(hosts, await this.#controllers())
+    const step = await this.#next(hosts)
     const live = hosts.filter((host) => host.live)
     const waitsFor = step.kind === 'wait' ? step.for : []
     const isBack = phase.kind === 'reissuing' && phase.direction === 'back'
@@ -171,7 +173,7 @@ export class Rotator {
     const names = new Set(membership.controllers.map(({ name }) => name))
     if (isHolder) await intermediates.answer(next, names)
     if (!isHolder && !membership.isLeader) return
-    const step = this.#next(await this.#hosts(store), await this.#controllers())
+    const step = await this.#next(await this.#hosts(store))
     switch (step.kind) {
       case 'nothing':
         return
@@ -231,14 +233,16 @@ export class Rotator {
     await this.#parts.onStep()
   }
 
-  #next(hosts: readonly KnownHost[], controllers: readonly ControllerFacts[]): NextStep {
-    const { authority, ledger, clock } = this.#parts
+  async #next(hosts: readonly KnownHost[]): Promise<NextStep> {
+    const { authority, ledger, clock, storeNodes: nodes } = this.#parts
     const { leafTtlMs } = this.#settings
+    const [controllers, storeNodes] = await Promise.all([this.#controllers(), nodes.look()])
     const leaving = leavingSlot(authority.phase)
     const facts = {
       bundleEpoch: ledger.epochs.bundle,
       hosts: this.#use.follow(hosts, leaving === null ? null : authority.rootNameOf(leaving)),
       controllers,
+      storeNodes,
       quietMs: Math.min(bounds.mostQuietMs, Math.max(bounds.leastQuietMs, leafTtlMs / 10)),
       leafTtlMs,
     }
@@ -246,7 +250,7 @@ export class Rotator {
   }
 
   /** The others that are there now; one that is away follows when it is back. */
-  async #controllers(): Promise<readonly ControllerFacts[]> {
+  async #controllers(): Promise<RotationFacts['controllers']> {
     const { authority, membership, intermediates } = this.#parts
     const others = membership.controllers.filter(({ name }) => name !== this.#settings.controller)
     if (others.length === 0 || authority.phase.kind === 'steady') return []

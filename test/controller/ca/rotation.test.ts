@@ -61,9 +61,33 @@ const facts = (hosts: readonly HostFacts[]): RotationFacts => ({
   bundleEpoch: 7,
   hosts,
   controllers: [],
+  storeNodes: [],
   quietMs: 5000,
   leafTtlMs: 60_000,
 })
+
+t.test(
+  'nodes of an etcd are waited for, those that are away for no longer than hosts',
+  async (t) => {
+    const node = (isAway: boolean, problem: string): RotationFacts => ({
+      ...facts([good]),
+      storeNodes: [
+        { node: '10.0.0.1:2379', isAway, problem },
+        { node: '10.0.0.2:2379', isAway: false, problem: '' },
+      ],
+    })
+    const waits = { kind: 'wait', for: [{ host: 'etcd 10.0.0.1:2379', why: 'it is old' }] }
+    for (const phase of [distributing, forward, back]) {
+      t.same(nextStep(phase, node(false, 'it is old'), 3000), waits, phase.kind)
+      t.same(nextStep(phase, node(true, 'it is old'), 3000), waits, `${phase.kind}, away`)
+    }
+    t.same(nextStep(distributing, node(false, ''), 3000), { kind: 'activate' })
+    t.same(nextStep(forward, node(false, ''), 3000), { kind: 'retire' })
+    const late = 1_000_000_000
+    t.same(nextStep(forward, node(false, 'it is old'), late), waits, 'its certificate lives on')
+    t.same(nextStep(forward, node(true, 'it is old'), late), { kind: 'retire' }, 'it may be gone')
+  },
+)
 
 t.test('the next root is used once every live host trusts it', async (t) => {
   const step = (...hosts: HostFacts[]) => nextStep(distributing, facts(hosts), 3000)

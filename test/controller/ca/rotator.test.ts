@@ -84,6 +84,7 @@ async function setUp(t: Test): Promise<Bench> {
       { authority, store, clock, logger, refused },
       { controller: c1 },
     ),
+    storeNodes: { look: async () => [] },
     onStep,
   }
   const rotator = new Rotator(rotatorParts, { controller: c1, leafTtlMs })
