@@ -97,7 +97,7 @@ export async function fleetStory(t: MachineTest, settings: StorySettings): Promi
   const fleet = await Fleet.boot(t, {
     ...size,
     // A new root takes a third of it; and no control process may be away for half of it.
-    leafTtlSeconds: settings.rotates === true ? 1800 : 86_400,
+    leafTtlSeconds: settings.rotates === true ? 1200 : 86_400,
     directory,
     packages,
   })
