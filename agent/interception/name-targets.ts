@@ -1,6 +1,6 @@
 /**
  * Owns the addresses behind the names that manifests intercept: looked up when first asked for and
- * every so often, the last good answer kept while none comes.
+ * every so often, few at a time, the last good answer kept while none comes.
  */
 
 import { ADDRCONFIG } from 'node:dns'
@@ -27,15 +27,28 @@ export interface NameTargetsParts {
 
 /** More names than this are not looked up. */
 const mostNames = 1000
+/** Whoever answers for a name outside may say what he likes; this many addresses of it count. */
+const mostAddresses = 64
+/** Each holds a thread of the pool that reads files too, for as long as a resolver is silent. */
+const mostAtOnce = 2
+
+/** A name that was asked for. */
+interface Known {
+  addresses: readonly string[]
+  /** Why the last look found nothing. */
+  problem: string
+  hasLooked: boolean
+  /** Whether anybody has asked for it since the last round began. */
+  isWanted: boolean
+}
 
 /** See the header. */
 export class NameTargets {
   readonly #parts: NameTargetsParts
   readonly #settings: NameTargetsSettings
-  readonly #addresses = new Map<string, readonly string[]>()
-  readonly #asked = new Set<string>()
-  /** Why the last look at a name found nothing. */
-  readonly #problems = new Map<string, string>()
+  readonly #names = new Map<string, Known>()
+  /** To be looked at. */
+  readonly #waiting = new Set<string>()
   #looking = 0
   #timer: Timer | null = null
   #stopped = false
@@ -51,38 +64,61 @@ export class NameTargets {
     if (target === null) return []
     const { host, isName, port } = target
     if (!isName) return [{ address: host, port }]
-    if (!this.#asked.has(host) && this.#asked.size < mostNames) {
-      this.#asked.add(host)
-      void this.#look(host)
-      this.#again()
+    const known = this.#names.get(host)
+    if (known !== undefined) {
+      known.isWanted = true
+      return known.addresses.map((address) => ({ address, port }))
     }
-    return (this.#addresses.get(host) ?? []).map((address) => ({ address, port }))
+    if (this.#names.size < mostNames && !this.#stopped) {
+      this.#names.set(host, { addresses: [], problem: '', hasLooked: false, isWanted: true })
+      this.#waiting.add(host)
+      this.#next()
+      this.#timer ??= this.#parts.clock.every(this.#settings.everyMs ?? 30_000, () => this.#round())
+    }
+    return []
   }
 
   /** Why the last look at a name found nothing; empty where it did. */
   problemOf(name: string): string {
-    return this.#problems.get(name) ?? ''
+    const known = this.#names.get(name)
+    if (known !== undefined) return known.problem
+    const isTooMany = this.#names.size >= mostNames && parseInterceptTarget(`${name}:1`)?.isName
+    return isTooMany === true ? `more than ${mostNames} names are looked up already` : ''
   }
 
-  /** Whether an answer is still to come. */
+  /** Whether the first answer of a name is still to come. */
   get isLooking(): boolean {
-    return this.#looking > 0
+    return this.#names.values().some(({ hasLooked }) => !hasLooked)
   }
 
   /** Looks nothing up any more. */
   stop(): void {
     this.#stopped = true
+    this.#waiting.clear()
     this.#timer?.stop()
   }
 
-  #again(): void {
-    this.#timer ??= this.#parts.clock.every(this.#settings.everyMs ?? 30_000, () => {
-      for (const name of this.#asked) void this.#look(name)
-    })
+  /** Looks at all anew, once the last round is over; whom nobody has asked for since is forgotten. */
+  #round(): void {
+    if (this.#looking > 0) return
+    for (const [name, known] of this.#names) {
+      if (known.isWanted) this.#waiting.add(name)
+      else this.#names.delete(name)
+      known.isWanted = false
+    }
+    this.#next()
+  }
+
+  #next(): void {
+    for (const name of this.#waiting) {
+      if (this.#looking >= mostAtOnce) return
+      this.#waiting.delete(name)
+      this.#looking++
+      void this.#look(name)
+    }
   }
 
   async #look(name: string): Promise<void> {
-    this.#looking++
     // A name that does not resolve keeps its last good answer; one that never did leads nowhere.
     let problem = ''
     const answer = await (this.#parts.lookup ?? systemLookup)(name).catch((error: unknown) => {
@@ -90,14 +126,16 @@ export class NameTargets {
       return []
     })
     this.#looking--
-    if (this.#stopped) return
-    const had = this.problemOf(name)
-    if (problem === '') this.#problems.delete(name)
-    else this.#problems.set(name, problem)
-    const found = answer.toSorted((a, b) => (a < b ? -1 : 1))
-    const isNews = found.length > 0 && found.join() !== this.#addresses.get(name)?.join()
-    if (isNews) this.#addresses.set(name, found)
-    if (isNews || problem !== had || this.#looking === 0) this.#parts.onChange()
+    const known = this.#names.get(name)
+    if (this.#stopped || known === undefined) return
+    const found = answer.toSorted((a, b) => (a < b ? -1 : 1)).slice(0, mostAddresses)
+    const isNews = found.length > 0 && found.join() !== known.addresses.join()
+    const isOther = isNews || problem !== known.problem || !known.hasLooked
+    if (isNews) known.addresses = found
+    known.problem = problem
+    known.hasLooked = true
+    this.#next()
+    if (isOther || this.#looking === 0) this.#parts.onChange()
   }
 }
 
