@@ -1,7 +1,7 @@
 /** Owns what is never captured: SSH, the mesh's own ports, and what the operator excludes. */
 
 import { BlockList, isIP } from 'node:net'
-import type { Exemptions } from './plan.ts'
+import type { Exemptions } from './claims.ts'
 
 /** Whoever locks themselves out of a host cannot mend it. */
 const sshPort = 22

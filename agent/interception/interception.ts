@@ -7,6 +7,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { KernelSockets } from '#agent/kernel/sockets.ts'
+import { isLocalAddress } from '#shared/http/local-address.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -15,6 +16,7 @@ import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { callerBook, callerIndex, callerPortRange } from './caller-ports.ts'
+import type { Exemptions } from './claims.ts'
 import { nothing, type CaptureStatus, type LeftAlone } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { EgressWatch } from './egress-watch.ts'
@@ -29,7 +31,7 @@ import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { CaptureLifts } from './lifts.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
-import { planCapture, type Exemptions, type Plan } from './plan.ts'
+import { planCapture, type Plan } from './plan.ts'
 import { Repairs } from './repairs.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 
@@ -334,6 +336,7 @@ export class Interception {
       callerOf: (service) => this.#callers.indexOf(service, now),
       virtualRange6: this.#range6(snapshot),
       resolve: (target) => this.#names.resolve(target),
+      isHere: isLocalAddress,
       agentUser,
       tellsUnits: this.#tellsUnits,
       explicitAddress,

@@ -5,7 +5,8 @@
 
 import type { ServiceName } from '#shared/model/names.ts'
 import { counterOf, egressCounterOf } from './elements.ts'
-import { placesOf, type LocalService } from './plan.ts'
+import { placesOf } from './claims.ts'
+import type { LocalService } from './plan.ts'
 
 /** What it leans on. */
 export interface KernelCountsParts {

@@ -4,14 +4,13 @@
  * be captured is named with its reason and changes nothing else.
  */
 
-import type { AgentDownStance, InboundMode } from '#shared/model/manifest.ts'
 import type { ExternalView } from '#shared/model/external.ts'
 import type { InstanceId, ServiceName } from '#shared/model/names.ts'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
-import type { InstanceView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
-import { agentTarget, reservedNames, targetName, type TargetName } from '#shared/model/target.ts'
+import { agentTarget, reservedNames, type TargetName } from '#shared/model/target.ts'
 import type { CaptureView } from '#agent/workers/messages.ts'
 import { unknownCaller } from './caller-ports.ts'
+import { claimsOf, placesOf, type Claim, type ClaimFacts, type ClaimingService } from './claims.ts'
 import type { UnitGroup } from './units.ts'
 import type {
   CallerMark,
@@ -23,8 +22,7 @@ import type {
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
-export interface LocalService {
-  readonly service: ServiceName
+export interface LocalService extends ClaimingService {
   /**
    * Who may answer for it and, unless it is known by a unit, whose connections are the service's; null
    * where nobody knows.
@@ -32,15 +30,6 @@ export interface LocalService {
   readonly user: number | null
   /** The unit it is known by. @default it is known by its user */
   readonly unit?: KnownUnit
-  /** Where it listens at its main port; null for a pure caller. */
-  readonly at: Endpoint | null
-  /** Where else it listens: its other ports. @default nowhere */
-  readonly also?: readonly Endpoint[]
-  /** Whether the ports are the service's to lock: a local user's claim counts while they listen at all of them. */
-  readonly holdsPort: boolean
-  readonly inbound: InboundMode
-  readonly intercept: readonly string[]
-  readonly onAgentDown: AgentDownStance
 }
 
 /** A unit that is a service; its group is null while it does not run. */
@@ -50,41 +39,21 @@ export interface KnownUnit {
 }
 
 /** Everything a plan depends on. */
-export interface PlanFacts {
+export interface PlanFacts extends ClaimFacts {
   readonly locals: readonly LocalService[]
-  readonly snapshot: Pick<Snapshot, 'services' | 'hosts' | 'host' | 'listeners' | 'external'>
-  /** Where explicit listeners listen. */
-  readonly explicitAddress: string
   /** Numbers of services' virtual IPs and of callers' ports; null where all are taken. */
   readonly addressOf: (service: string) => number | null
   readonly callerOf: (service: string) => number | null
   readonly virtualRange6: string | null
-  /** The addresses a target stands for now; of a name that does not resolve, none. */
-  readonly resolve: (target: string) => readonly Endpoint[]
   readonly agentUser: number
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
   /** Whether callers reach nothing outside but what the registry knows. @default they do */
   readonly isConfined?: boolean
-  readonly exempt: Exemptions
   /** Users whose connections are left alone. */
   readonly exemptUsers: readonly number[]
   /** Services that bypass the mesh: their addresses lead nowhere else, and nothing is locked. */
   readonly bypassed: ReadonlySet<string>
-}
-
-/** What is never captured. */
-export interface Exemptions {
-  readonly ports: ReadonlySet<number>
-  /** Whether an address is left alone. */
-  readonly hasAddress: (address: string) => boolean
-}
-
-/** An address of the world that leads to a service, and where it stands. */
-interface Claim extends Endpoint {
-  readonly service: TargetName
-  readonly said: string
-  readonly denied: boolean
 }
 
 /** A target with its virtual IPs and the ports it answers on there. */
@@ -246,14 +215,6 @@ function wayOut(external: readonly ExternalView[], claimed: readonly Claim[]): r
   ]
 }
 
-/** Everywhere a local service listens. */
-export function placesOf({
-  at,
-  also = [],
-}: Pick<LocalService, 'at' | 'also'>): readonly Endpoint[] {
-  return at === null ? [] : [at, ...also]
-}
-
 function virtualIps({ v4, v6 }: VirtualAddress): readonly string[] {
   return v6 === null ? [v4] : [v4, v6]
 }
@@ -280,85 +241,6 @@ function callersOf(facts: PlanFacts, problems: string[]): CaptureView['callers']
     return []
   })
   return [{ index: unknownCaller, service: null }, ...known]
-}
-
-/** Real addresses that lead to services: this host's manifests first, then what others publish. */
-function claimsOf(facts: PlanFacts, problems: string[]): readonly Claim[] {
-  const { snapshot, exempt } = facts
-  const own = facts.locals.flatMap((local) => {
-    const { service, inbound, holdsPort } = local
-    const denied = local.onAgentDown === 'deny'
-    const said = local.intercept.flatMap((target) => claims(facts, service, target, denied))
-    // Whoever dials a locked service directly is led into the mesh, where it is known and asked.
-    if (inbound !== 'strict' || !holdsPort) return said
-    const targets = facts.snapshot.services
-    const view = Object.hasOwn(targets, service) ? targets[service] : undefined
-    const own = placesOf(local).map((at): Claim => {
-      const meant = at === local.at ? undefined : targetAt(view, facts.snapshot.host, at.port)
-      return { service: meant ?? service, ...at, said: `${at.address}:${at.port}`, denied: true }
-    })
-    return [...said, ...own]
-  })
-  const others = Object.values(snapshot.services).flatMap(({ name, instances }) =>
-    instances.flatMap(({ host, intercept = [], onAgentDown = 'direct' }) => {
-      if (host === snapshot.host) return []
-      const address = Object.hasOwn(snapshot.hosts, host)
-        ? snapshot.hosts[host]?.address
-        : undefined
-      return intercept.flatMap((target) =>
-        claims(facts, name, target, onAgentDown === 'deny').filter((claim) => {
-          // A host may draw to itself only what would go to it anyway.
-          const isOwn = claim.address === address
-          if (!isOwn) problems.push(`${target} of ${name} is not an address of its host ${host}`)
-          return isOwn
-        }),
-      )
-    }),
-  )
-  // Whoever dials an explicit listener is known by the kernel, too, rather than by nobody.
-  const listeners = snapshot.listeners.map(({ service, portName = null, port, file }): Claim => {
-    const at = { address: facts.explicitAddress, port }
-    return {
-      service: targetName(service, portName),
-      ...at,
-      said: `port ${port} of ${file}`,
-      denied: false,
-    }
-  })
-  const outside = (snapshot.external ?? []).flatMap(({ name, intercept, onAgentDown }) =>
-    intercept.flatMap((target) => claims(facts, name, target, onAgentDown === 'deny')),
-  )
-  return [...own, ...outside, ...listeners, ...others].filter(
-    ({ address, port, said, service }) => {
-      const why = exempt.ports.has(port)
-        ? `port ${port} is never captured`
-        : exempt.hasAddress(address)
-          ? `${address} is excluded from capture`
-          : ''
-      if (why !== '') problems.push(`${said} of ${service}: ${why}`)
-      return why === ''
-    },
-  )
-}
-
-/** The target of this host's instance that has a port; undefined where there is none. */
-function targetAt(
-  view: ServiceView | undefined,
-  host: string,
-  port: number,
-): TargetName | undefined {
-  if (view === undefined) return undefined
-  const fits = (one: InstanceView): boolean => one.host === host && one.port === port
-  return targetsOf(view).find(({ instances }) => instances.some(fits))?.target
-}
-
-function claims(
-  facts: PlanFacts,
-  service: ServiceName,
-  target: string,
-  denied: boolean,
-): readonly Claim[] {
-  return facts.resolve(target).map((at) => ({ ...at, service, said: target, denied }))
 }
 
 function virtualFor(address: string, virtual: VirtualAddress | undefined): string | null {

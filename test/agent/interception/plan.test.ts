@@ -240,3 +240,39 @@ t.test(
     t.equal(serviceAt.get('203.0.113.5 80'), 'web')
   },
 )
+
+t.test(
+  'whoever answers for a name outside draws nothing to himself that was not his',
+  async (t) => {
+    const found = ['203.0.113.5', '10.0.0.5', '127.0.0.1', '203.0.113.1', '169.254.169.254']
+    const facts = {
+      resolve: (text: string) =>
+        text === 'api.example:80'
+          ? found.map((address) => ({ address, port: 80 }))
+          : [{ address: text.slice(0, text.lastIndexOf(':')), port: 80 }],
+      isHere: (address: string) => address === '203.0.113.1',
+    }
+    const led = (endpoints: readonly string[], intercept: readonly string[]) => {
+      const external = [externalOf('web', endpoints, { intercept })]
+      const { state, problems } = plan({ ...facts, snapshot: { ...far, external } })
+      const real = state.destinations
+        .map(({ address }) => address)
+        .filter((one) => found.includes(one))
+      return { real, problems }
+    }
+    const open = led(['203.0.113.5'], ['api.example:80'])
+    t.same(open.real, ['203.0.113.5'])
+    t.equal(open.problems.length, 4)
+    t.match(open.problems, [
+      /10\.0\.0\.5, of a private network/,
+      /127\.0\.0\.1, which is not outside/,
+    ])
+    t.same(
+      led(['10.0.0.7'], ['api.example:80']).real,
+      ['203.0.113.5', '10.0.0.5'],
+      'within a network',
+    )
+    const said = led(['203.0.113.5'], ['10.0.0.5:80', '127.0.0.1:80'])
+    t.same(said.real, ['10.0.0.5', '127.0.0.1'], 'what the manifest spells out is its own word')
+  },
+)
