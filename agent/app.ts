@@ -620,6 +620,10 @@ export class App {
   }
 
   #receiptFacts({ manifest }: Verdict): ReceiptFacts {
+    if (manifest?.external !== undefined) {
+      const warnings = this.#externals.warningsOf(manifest.service)
+      return warnings.length === 0 ? {} : { warnings }
+    }
     if (manifest?.port === undefined) return {}
     const protection = this.#policies.manifests.of(manifest.service)
     const facts = this.#report.receiptFacts(manifest.service)

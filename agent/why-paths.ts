@@ -7,6 +7,7 @@ import { HeldBytes } from './http2/held-bytes.ts'
 import { Credentials } from './identity/credentials.ts'
 import type { Channel, Clock, Opener, Random } from './platform.ts'
 import { ExternalDialler } from './relay/dial-external.ts'
+import { outsideNameOf } from './relay/outside-name.ts'
 import { LocalDialler } from './relay/dial-local.ts'
 import { Tunnels } from './tunnel/tunnels.ts'
 import type { Opened, Paths } from './why/walk.ts'
@@ -58,7 +59,10 @@ export function openPaths(parts: PathParts, settings: { readonly source: string 
       if (outside !== undefined && endpoint !== undefined) {
         outwards.dial({ ...outside, endpoint }, opener)
         const over = outside.tls === null ? '' : ', over TLS'
-        return opened(`${endpoint.address}:${port}${over}`, outside.authority)
+        return opened(
+          `${endpoint.address}:${port}${over}`,
+          outsideNameOf(outside, endpoint).authority,
+        )
       }
       const host = Object.hasOwn(hosts, name) ? hosts[name] : undefined
       if (instance.local && here !== undefined) {

@@ -1,14 +1,11 @@
 /**
  * Owns the external services of this host as workers take them: from manifests, the addresses that
- * their names have now, and the roots that stand in files. What cannot be had keeps its last good state,
- * and the reason is told. It connects to nobody.
+ * their names have now, and what stands in files. What cannot be had keeps its last good state, and the
+ * reason is told. It connects to nobody.
  */
 
 import { isIPv6 } from 'node:net'
-import { readFile } from 'node:fs/promises'
-import { X509Certificate } from 'node:crypto'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
-import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ExternalReport } from '#shared/model/admin.ts'
 import {
@@ -19,6 +16,8 @@ import {
 } from '#shared/model/external.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { InstanceId } from '#shared/model/names.ts'
+import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
+import { TlsFiles } from './tls-files.ts'
 
 /** What it leans on. */
 export interface ExternalServicesParts {
@@ -35,19 +34,24 @@ export interface ExternalServicesParts {
   /** Told of every change. */
   readonly onChange: () => void
   /** @default reads the file */
-  readonly readCa?: (path: string) => Promise<string>
+  readonly read?: (path: string) => Promise<string>
 }
 
 /** Settings. */
 export interface ExternalServicesSettings {
-  /** From one look at the files of roots to the next. @default 30000 */
+  /** From one look at files, and at what this host's addresses are, to the next. @default 30000 */
   readonly everyMs?: number
 }
 
 type ExternalManifest = Manifest & { readonly external: External }
 
-/** The most that a file of roots may hold. */
-const mostCaBytes = 1_048_576
+/** What is wrong, and where in the manifest stands what it is about ("line:column"). */
+interface Trouble {
+  readonly text: string
+  readonly place: string
+}
+
+const noTrouble = { problem: '', about: null } as const
 /** A name with more addresses than this is called at the first of them. */
 const mostEndpoints = 32
 
@@ -58,14 +62,15 @@ export class ExternalServices {
   #manifests: readonly ExternalManifest[] = []
   #views: readonly ExternalView[] = []
   #shown = '[]'
-  readonly #roots = new Map<string, { readonly pem: string | null; readonly problem: string }>()
-  #reading = 0
+  readonly #files: TlsFiles
   #timer: Timer | null = null
   #told = new Map<string, string>()
+  #isStopped = false
 
   constructor(parts: ExternalServicesParts, settings: ExternalServicesSettings = {}) {
     this.#parts = parts
     this.#settings = settings
+    this.#files = new TlsFiles({ ...parts, onLooked: () => this.refresh() }, settings)
   }
 
   /** The same object until one changes. */
@@ -75,22 +80,17 @@ export class ExternalServices {
 
   /** Whether something of what was asked for last is still to come. */
   get isLooking(): boolean {
-    return this.#manifests.length > 0 && (this.#parts.names.isLooking || this.#reading > 0)
+    return this.#manifests.length > 0 && (this.#parts.names.isLooking || this.#files.isLooking)
   }
 
   /** Takes over the manifests in force. */
   setManifests(manifests: readonly Manifest[]): void {
     this.#manifests = manifests.filter((one): one is ExternalManifest => one.external !== undefined)
-    for (const { external } of this.#manifests) {
-      const file = external.tls?.caFile
-      if (file !== undefined && !this.#roots.has(file)) void this.#read(file)
-    }
+    this.#files.want(this.#manifests.flatMap(({ external }) => external.tls ?? []))
     this.#timer ??=
       this.#manifests.length === 0
         ? null
-        : this.#parts.clock.every(this.#settings.everyMs ?? 30_000, () => {
-            for (const file of this.#roots.keys()) void this.#read(file)
-          })
+        : this.#parts.clock.every(this.#settings.everyMs ?? 30_000, () => this.refresh())
     this.refresh()
   }
 
@@ -109,13 +109,23 @@ export class ExternalServices {
         tls: tls === null ? 'pass' : 'originate',
         intercept,
         endpoints: endpoints.map(({ address, said }) => ({ address, said })),
-        problems: this.#problemsOf(manifest),
+        problems: this.#problemsOf(manifest).map(({ text }) => text),
       }
     })
   }
 
+  /** What is wrong with a service now, each with its place in the manifest. */
+  warningsOf(service: string): readonly string[] {
+    const manifest = this.#manifests.find((one) => one.service === service)
+    if (manifest === undefined) return []
+    return this.#problemsOf(manifest).map(({ text, place }) =>
+      place === '' ? text : `${manifest.file}:${place}: ${text}`,
+    )
+  }
+
   /** Makes the views anew. */
   refresh(): void {
+    if (this.#isStopped) return
     const views = this.#manifests
       .map((manifest) => this.#viewOf(manifest))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
@@ -123,36 +133,31 @@ export class ExternalServices {
     const isNews = shown !== this.#shown
     if (isNews) this.#views = views
     this.#shown = shown
-    this.#tell()
-    if (isNews) this.#parts.onChange()
+    const isTold = this.#tell()
+    if (isNews || isTold) this.#parts.onChange()
   }
 
   /** Looks no more. */
   stop(): void {
     this.#timer?.stop()
+    this.#files.stop()
     this.#manifests = []
+    this.#isStopped = true
   }
 
   #viewOf({ service, protocol, external, intercept, onAgentDown }: ExternalManifest): ExternalView {
-    const { addresses, port, tls, connectTimeoutMs } = external
-    const caPem = tls?.caFile === undefined ? undefined : this.#roots.get(tls.caFile)?.pem
-    // Without the roots it was told to trust, nobody is proven: it is called at no address.
-    const isUnproven = caPem === null || (tls?.caFile !== undefined && caPem === undefined)
-    const [first = ''] = addresses
-    const name = tls?.serverName ?? (isIPv6(first) ? `[${first}]` : first)
+    const { port, tls, connectTimeoutMs } = external
+    const material = tls === null ? {} : this.#files.of(tls).material
+    const isNamed = tls?.serverName !== undefined
     return {
       name: service,
       protocol,
       port,
-      endpoints: isUnproven ? [] : this.#endpointsOf(external),
+      // Without the roots it was told to trust, nobody is proven: it is called at no address.
+      endpoints: material === null ? [] : this.#endpointsOf(external),
       tls:
-        tls === null
-          ? null
-          : {
-              ...(tls.serverName === undefined ? {} : { serverName: tls.serverName }),
-              ...(caPem === undefined || caPem === null ? {} : { caPem }),
-            },
-      authority: port === (tls === null ? 80 : 443) ? name : `${name}:${port}`,
+        tls === null ? null : { ...(isNamed ? { serverName: tls.serverName } : {}), ...material },
+      names: namesOf(external, intercept),
       connectTimeoutMs,
       intercept,
       onAgentDown,
@@ -166,63 +171,57 @@ export class ExternalServices {
       for (const { address } of this.#parts.names.resolve(target)) {
         // Whoever answers for a name outside could else have the agent call what only this host may.
         if (isNoOutside(address) || this.#parts.isHere(address) || found.has(address)) continue
-        const id = address.toLowerCase().replaceAll(/[^0-9a-z]+/g, '-')
+        const id = address.toLowerCase().replaceAll(/[^0-9a-z]/g, '-')
         found.set(address, { id: `at-${id}` as InstanceId, address, said })
       }
     }
     return [...found.values()].slice(0, mostEndpoints)
   }
 
-  #problemsOf({ external, service }: ExternalManifest): readonly string[] {
-    const { addresses, tls } = external
-    const roots = tls?.caFile === undefined ? '' : (this.#roots.get(tls.caFile)?.problem ?? '')
+  #problemsOf({ external, service }: ExternalManifest): readonly Trouble[] {
+    const { addresses, tls, places } = external
+    const { problem: files, about } = tls === null ? noTrouble : this.#files.of(tls)
     const looks = addresses.flatMap((name) => {
       const problem = this.#parts.names.problemOf(name)
-      return problem === '' ? [] : `${name} does not resolve: ${problem}`
+      const text = `${name} does not resolve: ${problem}`
+      return problem === '' ? [] : [{ text, place: places[name] ?? '' }]
     })
     const view = this.#views.find(({ name }) => name === service)
     const isNowhere = view?.endpoints.length === 0 && !this.isLooking
-    const none = 'none of its addresses is one of another machine'
-    const said = [...(roots === '' ? [] : [roots]), ...looks]
-    return said.length === 0 && isNowhere ? [none] : said
+    const text = 'none of its addresses is one of another machine'
+    const place = places[addresses[0] ?? ''] ?? ''
+    const said = [
+      ...(files === '' ? [] : [{ text: files, place: places[about ?? ''] ?? '' }]),
+      ...looks,
+    ]
+    return said.length === 0 && isNowhere ? [{ text, place }] : said
   }
 
-  /** Each problem once, and its end. */
-  #tell(): void {
+  /** Each problem once, and its end; answers whether there was any news. */
+  #tell(): boolean {
     const { logger } = this.#parts
+    const before = this.#told
     const now = new Map<string, string>()
+    let isNews = false
     for (const manifest of this.#manifests) {
       const { service } = manifest
-      const problem = this.#problemsOf(manifest).join('; ')
+      const problem = this.#problemsOf(manifest)
+        .map(({ text }) => text)
+        .join('; ')
       if (problem !== '') now.set(service, problem)
-      const before = this.#told.get(service) ?? ''
-      if (problem === before) continue
+      if (problem === (before.get(service) ?? '')) continue
+      isNews = true
       if (problem !== '') logger.warn({ service, problem }, 'external service: in trouble')
       else logger.info({ service }, 'external service: in order again')
     }
     this.#told = now
-  }
-
-  async #read(file: string): Promise<void> {
-    const before = this.#roots.get(file)
-    if (before === undefined) this.#roots.set(file, { pem: null, problem: '' })
-    this.#reading++
-    try {
-      const pem = await (this.#parts.readCa ?? readRoots)(file)
-      this.#roots.set(file, { pem, problem: '' })
-    } catch (error) {
-      const problem = `its roots cannot be read (caFile ${file}): ${messageOf(error)}`
-      this.#roots.set(file, { pem: before?.pem ?? null, problem })
-    }
-    this.#reading--
-    this.refresh()
+    return isNews
   }
 }
 
-async function readRoots(path: string): Promise<string> {
-  const pem = await readFile(path, 'latin1')
-  if (pem.length > mostCaBytes) throw new Error(`it has more than ${mostCaBytes} bytes`)
-  // Says what is wrong with the first, if anything.
-  void new X509Certificate(pem)
-  return pem
+/** Where its addresses and its certificate lead, and what programs call it by. */
+function namesOf({ addresses, tls }: External, intercept: readonly string[]): readonly string[] {
+  const said = intercept.map((text) => parseInterceptTarget(text)?.host ?? '')
+  const proven = tls?.serverName?.toLowerCase() ?? ''
+  return [...new Set([...addresses, proven, ...said])].filter((name) => name !== '')
 }

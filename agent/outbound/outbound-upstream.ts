@@ -10,6 +10,7 @@ import type { Channel, Opener } from '#agent/platform.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
 import type { Tunnels } from '#agent/tunnel/tunnels.ts'
 import type { ExternalDialler } from '#agent/relay/dial-external.ts'
+import { outsideNameOf, type OutsideName } from '#agent/relay/outside-name.ts'
 import type { LocalDialler } from '#agent/relay/dial-local.ts'
 import type { AttemptResult } from '#agent/relay/upstream.ts'
 import type { MeshEndpoint, PooledUpstream } from './mesh-endpoint.ts'
@@ -27,7 +28,7 @@ export class OutboundUpstream implements PooledUpstream {
   readonly host: HostName | null
   readonly instance: InstanceId
   readonly mtls: boolean
-  readonly outsideName?: string
+  readonly outside?: OutsideName
   readonly #parts: OutboundUpstreamParts
   readonly #endpoint: MeshEndpoint
   readonly #caller: SpiffeId
@@ -51,7 +52,7 @@ export class OutboundUpstream implements PooledUpstream {
     this.host = place.kind === 'external' ? null : instance.host
     this.instance = instance.id
     this.mtls = place.kind === 'far'
-    if (place.kind === 'external') this.outsideName = place.service.authority
+    if (place.kind === 'external') this.outside = outsideNameOf(place.service, place.endpoint)
   }
 
   takeIdle(): Channel | null {

@@ -3,6 +3,7 @@
  * on through snapshots that do not change it, with its load, its luck and its channels.
  */
 
+import { createHash } from 'node:crypto'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { ExternalView } from '#shared/model/external.ts'
 import type { InstanceView, LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
@@ -209,12 +210,25 @@ function endpointKey(target: string, id: string, port: number, place: Place): st
     case 'local':
       return `${target} local ${id} ${place.instance.address} ${place.instance.port}`
     case 'external': {
-      // Whatever else it says of itself makes it another.
-      const { protocol, tls, authority, connectTimeoutMs } = place.service
-      const how = JSON.stringify([protocol, tls, authority, connectTimeoutMs])
-      return `${target} external ${place.endpoint.address} ${port} ${place.endpoint.said} ${how}`
+      const { address, said } = place.endpoint
+      return `${target} external ${address} ${port} ${said} ${wayTo(place.service)}`
     }
     case 'far':
       return `${target} ${place.host.name} ${id} ${port} ${place.host.address} ${place.host.tunnelPort}`
   }
 }
+
+/** Whatever else an external service says of itself makes its endpoints others. */
+function wayTo(view: ExternalView): string {
+  let way = ways.get(view)
+  if (way === undefined) {
+    const { protocol, tls, names, connectTimeoutMs } = view
+    const text = JSON.stringify([protocol, tls, names, connectTimeoutMs])
+    // It may hold a megabyte of roots, and is asked of every endpoint in every snapshot.
+    way = createHash('sha256').update(text).digest('base64')
+    ways.set(view, way)
+  }
+  return way
+}
+
+const ways = new WeakMap<ExternalView, string>()

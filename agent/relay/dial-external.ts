@@ -3,7 +3,7 @@
  * one the manifest names where the agent speaks TLS itself. Every failure is named.
  */
 
-import { connect, isIP } from 'node:net'
+import { connect, isIP, type Socket } from 'node:net'
 import {
   checkServerIdentity,
   connect as connectTls,
@@ -13,7 +13,8 @@ import {
 } from 'node:tls'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Clock, Opener } from '#agent/platform.ts'
-import type { ExternalEndpoint, ExternalView } from '#shared/model/external.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { ExternalEndpoint, ExternalView, TlsMaterial } from '#shared/model/external.ts'
 import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
 
@@ -25,14 +26,17 @@ export interface ExternalTarget extends Pick<
   readonly endpoint: ExternalEndpoint
 }
 
-/** Contexts that differ in their roots only; more sets of them than this are made anew each time. */
-const mostContexts = 64
+/** A certificate may be for thousands of names, and a failure lists them. */
+const mostDetail = 300
 
 /** See the header. */
 export class ExternalDialler {
   readonly #clock: Clock
   readonly #held: HeldBytes | undefined
-  readonly #contexts = new Map<string, SecureContext>()
+  /** Making one parses all that it trusts; a service's `tls` is the same object until it changes. */
+  readonly #contexts = new WeakMap<TlsMaterial, SecureContext>()
+  /** Trusts what the system trusts, and shows nothing. */
+  #plain: SecureContext | null = null
 
   constructor(parts: {
     readonly clock: Clock
@@ -43,9 +47,49 @@ export class ExternalDialler {
     this.#held = parts.held
   }
 
-  /** Opens a connection and answers the opener exactly once. */
+  /** Opens a connection and answers the opener exactly once, never before this returns. */
   dial(target: ExternalTarget, opener: Opener): void {
-    const { name, endpoint, port, tls, protocol, connectTimeoutMs } = target
+    const { name, endpoint, port, tls, connectTimeoutMs } = target
+    const where = `${name} at ${endpoint.address}:${port}`
+    const opened = this.#connect(target)
+    if (typeof opened === 'string') {
+      this.#clock.after(0, () => opener.onOpenFailed('external-failed', `${where}: ${opened}`))
+      return
+    }
+    const socket = opened
+    const settle = (): void => {
+      timer.stop()
+      // Not all listeners: TLS frees its memory by one of its own.
+      socket.off('connect', onConnect).off('secureConnect', onReady)
+      socket.off('close', onClose).off('error', onError)
+    }
+    const fail = (detail: string): void => {
+      settle()
+      socket.on('error', () => {})
+      socket.destroy()
+      opener.onOpenFailed('external-failed', `${where} ${detail.slice(0, mostDetail)}`)
+    }
+    const onError = (error: Error): void => fail(`failed: ${error.message}`)
+    const onClose = (): void => fail('closed the connection during the TLS handshake')
+    const onReady = (): void => {
+      settle()
+      opener.onOpen(new SocketChannel(socket, nobody, this.#held))
+    }
+    const onConnect = (): void => {
+      // An address may have come to this host since it was judged, and the agent goes past its locks.
+      if (socket.localAddress === socket.remoteAddress) fail('is this host itself')
+      else if (tls === null) onReady()
+    }
+    const timer = this.#clock.after(connectTimeoutMs, () => {
+      const what = tls === null ? 'take the connection' : 'finish the TLS handshake'
+      fail(`did not ${what} within ${connectTimeoutMs} ms`)
+    })
+    socket.on('connect', onConnect).on('secureConnect', onReady)
+    socket.on('close', onClose).on('error', onError)
+  }
+
+  /** A socket that is connecting, or why none can. */
+  #connect({ endpoint, port, tls, protocol }: ExternalTarget): Socket | string {
     const to = {
       host: endpoint.address,
       port,
@@ -53,47 +97,38 @@ export class ExternalDialler {
       allowHalfOpen: true,
       highWaterMark: 262_144,
     }
-    const proves = tls?.serverName ?? endpoint.said
-    const socket =
-      tls === null
-        ? connect(to)
-        : connectTls({
-            ...to,
-            secureContext: this.#contextFor(tls.caPem),
-            // RFC 6066 §3: an address is no server name, but a certificate may be for one.
-            ...(isIP(proves) === 0 ? { servername: proves } : {}),
-            checkServerIdentity: (_name, certificate) => checkServerIdentity(proves, certificate),
-            ...(protocol === 'http' ? { ALPNProtocols: ['http/1.1'] } : {}),
-          })
-    const where = `${name} at ${endpoint.address}:${port}`
-    const fail = (detail: string): void => {
-      timer.stop()
-      socket.removeAllListeners()
-      socket.on('error', () => {})
-      socket.destroy()
-      opener.onOpenFailed('external-failed', detail)
+    if (tls === null) return connect(to)
+    const proves = tls.serverName ?? endpoint.said
+    try {
+      return connectTls({
+        ...to,
+        secureContext: this.#contextFor(tls),
+        // Whatever the environment says.
+        rejectUnauthorized: true,
+        // RFC 6066 §3: an address is no server name, but a certificate may be for one.
+        ...(isIP(proves) === 0 ? { servername: proves } : {}),
+        checkServerIdentity: (_name, certificate) => checkServerIdentity(proves, certificate),
+        ...(protocol === 'http' ? { ALPNProtocols: ['http/1.1'] } : {}),
+      })
+    } catch (error) {
+      return `TLS cannot be spoken: ${messageOf(error)}`
     }
-    const timer = this.#clock.after(connectTimeoutMs, () => {
-      const what = tls === null ? 'take the connection' : 'finish the TLS handshake'
-      fail(`${where} did not ${what} within ${connectTimeoutMs} ms`)
-    })
-    socket.once('error', (error) => fail(`${where}: ${error.message}`))
-    socket.once('close', () => fail(`${where} closed the connection during the TLS handshake`))
-    socket.once(tls === null ? 'connect' : 'secureConnect', () => {
-      timer.stop()
-      socket.removeAllListeners('error').removeAllListeners('close')
-      opener.onOpen(new SocketChannel(socket, nobody, this.#held))
-    })
   }
 
-  /** The same context for the same roots: making one parses all of them. */
-  #contextFor(caPem: string | undefined): SecureContext {
-    const key = caPem ?? ''
-    let context = this.#contexts.get(key)
+  #contextFor(tls: TlsMaterial): SecureContext {
+    const { caPem, certPem, keyPem } = tls
+    if (caPem === undefined && certPem === undefined) {
+      return (this.#plain ??= createSecureContext({ ca: systemRoots(), minVersion: 'TLSv1.2' }))
+    }
+    let context = this.#contexts.get(tls)
     if (context === undefined) {
-      context = createSecureContext({ ca: caPem ?? systemRoots(), minVersion: 'TLSv1.2' })
-      if (this.#contexts.size >= mostContexts) this.#contexts.clear()
-      this.#contexts.set(key, context)
+      context = createSecureContext({
+        ca: caPem ?? systemRoots(),
+        minVersion: 'TLSv1.2',
+        ...(certPem === undefined ? {} : { cert: certPem }),
+        ...(keyPem === undefined ? {} : { key: keyPem }),
+      })
+      this.#contexts.set(tls, context)
     }
     return context
   }

@@ -20,11 +20,11 @@ import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
-import { targetOfAuthority } from '#shared/route/mesh-name.ts'
 import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
 import { Opening, type Waiting } from './opening.ts'
 import { OwnFields } from './own-fields.ts'
+import { authorityOutside, type OutsideName } from './outside-name.ts'
 import { Parting } from './parting.ts'
 import { answers, neverReached, statusOf, writeReply } from './replies.ts'
 import { discard } from './silence.ts'
@@ -126,9 +126,13 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       this.#reply(decision.reason, decision.detail)
       return
     }
-    const { outsideName } = decision.upstream
-    if (outsideName === undefined) this.#writeHead(head)
-    else this.#writeHeadOutside(head, outsideName)
+    const { outside } = decision.upstream
+    if (outside !== undefined && authorityOutside(head.authority, outside) === null) {
+      const detail = `a request to ${decision.service} may not name ${JSON.stringify(head.authority)}: its manifest has no such name, in "addresses", "serverName" or "intercept"`
+      this.#reply('not-mesh-name', detail)
+      return
+    }
+    if (outside === undefined) this.#writeHead(head)
     this.#attempt(decision.upstream)
   }
 
@@ -142,9 +146,9 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#headText = `${this.#written}${this.#own.linesOf(head, this.#requestId)}\r\n`
   }
 
-  /** A service outside knows itself by its own name; a name of the world that was asked for stays. */
-  #writeHeadOutside(head: RequestHead, name: string): void {
-    const authority = targetOfAuthority(head.authority).ok ? name : head.authority
+  /** Written for each attempt: a service outside may have a name at each of its addresses. */
+  #writeHeadOutside(head: RequestHead, outside: OutsideName): void {
+    const authority = authorityOutside(head.authority, outside) ?? outside.authority
     const text = writeRequestHead(head, 'caller-request', authority)
     this.#headText = `${text}${this.#own.outsideLinesOf(this.#requestId)}\r\n`
   }
@@ -220,6 +224,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   #attempt(upstream: Upstream): void {
     this.#attempts++
     this.#upstream = upstream
+    if (upstream.outside !== undefined && this.#head !== null)
+      this.#writeHeadOutside(this.#head, upstream.outside)
     this.#answered = false
     upstream.started()
     // A kept channel may have failed for being old; the next attempt does not take that risk again.

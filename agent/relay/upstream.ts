@@ -9,6 +9,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
 import type { Permit } from '#shared/policy/permit.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
+import type { OutsideName } from './outside-name.ts'
 
 export type { Opener } from '#agent/platform.ts'
 
@@ -25,11 +26,8 @@ export interface Upstream {
   readonly instance: InstanceId
   /** Whether bytes to it are under mTLS. */
   readonly mtls: boolean
-  /**
-   * For a service outside the mesh, the name that takes the place of the mesh's own in requests: it knows
-   * nothing of the mesh, and is told nothing of who calls.
-   */
-  readonly outsideName?: string
+  /** For a service outside the mesh: it knows nothing of the mesh, and is told nothing of who calls. */
+  readonly outside?: OutsideName
   /** A kept-alive channel, or null. */
   takeIdle(): Channel | null
   /** Opens a new channel. */

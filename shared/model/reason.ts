@@ -18,7 +18,7 @@ export type Reason =
   | 'caller-aborted'
   // the mesh's
   | 'unknown-service'
-  | 'not-mesh-name' // forward proxy asked for something outside the mesh
+  | 'not-mesh-name' // forward proxy asked for something outside the mesh, or a service outside for a name it has not
   | 'no-instances'
   | 'policy-denied'
   | 'no-credential' // this side's certificate is missing or expired

@@ -8,6 +8,7 @@ import { Type, type Static } from 'typebox'
 import { isNoOutside, type External } from '#shared/model/external.ts'
 import type { Port } from '#shared/model/names.ts'
 import { show } from './check.ts'
+import type { JsonDocument } from './json-document.ts'
 import { parseInterceptTarget } from './manifest-capture.ts'
 import { portSchema } from './manifest-ports.ts'
 import type { Report } from './problem.ts'
@@ -35,6 +36,21 @@ const tlsSchema = Type.Union(
             maxLength: 1024,
             description:
               'PEM file of the roots that its certificate must lead to; default: those of the system',
+          }),
+        ),
+        certFile: Type.Optional(
+          Type.String({
+            pattern: '^/',
+            maxLength: 1024,
+            description:
+              'PEM file of the certificate, its chain behind it, that the agent shows; read again every 30 seconds',
+          }),
+        ),
+        keyFile: Type.Optional(
+          Type.String({
+            pattern: '^/',
+            maxLength: 1024,
+            description: 'PEM file of its key, without a passphrase, readable for the agent’s user',
           }),
         ),
       },
@@ -80,17 +96,41 @@ export const externalKey = {
 type Raw = Static<ReturnType<typeof schema>>
 const schema = () => Type.Object(externalKey)
 
+const fileKeys = ['caFile', 'certFile', 'keyFile'] as const
+
 /** Reads the key, reporting every fault; null where it is not there, or wrong. */
-export function externalFacts(raw: Raw['external'], report: Report): External | null {
+export function externalFacts(
+  document: JsonDocument,
+  raw: Raw['external'],
+  report: Report,
+): External | null {
   // What the schema found wrong was reported, and left out of what is read on.
   const { addresses, port, tls = false, connectTimeoutMs = 3000 } = raw ?? {}
   if (addresses === undefined || port === undefined) return null
+  if (typeof tls === 'object' && (tls.certFile === undefined) !== (tls.keyFile === undefined)) {
+    const [has, lacks] = tls.certFile === undefined ? ['key', 'cert'] : ['cert', 'key']
+    report(`/external/tls/${has}File`, {
+      rule: 'half-a-pair',
+      message: `${has}File proves nothing without ${lacks}File`,
+      hint: `add "${lacks}File", or remove it`,
+      at: 'key',
+    })
+  }
   const read = addresses.map((text, index) => readAddress(text, index, addresses, report))
+  const place = (pointer: string): string => {
+    const { line, column } = document.placeOf(`/external/${pointer}`)
+    return `${line}:${column}`
+  }
+  const files = fileKeys.filter((key) => typeof tls === 'object' && tls[key] !== undefined)
   return {
     addresses: read.filter((one) => one !== null),
     port: port as Port,
     tls: tls === false ? null : tls === true ? {} : tls,
     connectTimeoutMs,
+    places: Object.fromEntries([
+      ...read.map((one, index) => [one ?? '', place(`addresses/${index}`)] as const),
+      ...files.map((key) => [key, place(`tls/${key}`)] as const),
+    ]),
   }
 }
 

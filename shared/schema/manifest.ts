@@ -181,7 +181,7 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
   const requires = requiresOf(raw, service, report)
   const tags = tagsOf(raw, report)
   const isExternal = document.has('/external')
-  const external = externalFacts(raw.external, report)
+  const external = externalFacts(document, raw.external, report)
   if (isExternal)
     reportUnused(document, localKeys, 'in the manifest of an external service', report)
   else if (!isServed(document)) reportUnused(document, servingKeys, 'without a port', report)

@@ -8,6 +8,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import type { Channel, Clock, Opener } from '#agent/platform.ts'
 import { LocalDialler } from '#agent/relay/dial-local.ts'
 import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
+import type { OutsideName } from '#agent/relay/outside-name.ts'
 import { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { SocketChannel } from '#agent/relay/socket-channel.ts'
 import type { HttpSteps } from '#agent/relay/steps.ts'
@@ -41,6 +42,7 @@ export class RigUpstream implements Upstream {
   readonly host = must(parseHostName('beta'))
   readonly instance
   readonly mtls: boolean
+  readonly outside?: OutsideName
   readonly pool: ChannelPool
   readonly results: AttemptResult[] = []
   attempts = 0
@@ -53,6 +55,7 @@ export class RigUpstream implements Upstream {
   constructor(clock: Clock, settings: RigUpstreamSettings & { readonly changes: EventEmitter }) {
     this.instance = must(parseInstanceId(settings.name ?? 'i1'))
     this.mtls = settings.mtls ?? false
+    if (settings.outside !== undefined) this.outside = settings.outside
     this.#port = settings.port
     this.#changes = settings.changes
     this.pool = new ChannelPool({ clock })
@@ -89,6 +92,8 @@ export interface RigUpstreamSettings {
   readonly name?: string
   /** Whether it counts as a far agent. @default false */
   readonly mtls?: boolean
+  /** How it is named where it counts as outside the mesh. @default it is in the mesh */
+  readonly outside?: OutsideName
 }
 
 /** Settings of a rig. */

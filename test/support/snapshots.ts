@@ -128,7 +128,7 @@ export function externalOf(
       said: address,
     })),
     tls: null,
-    authority: `${service}.example.com`,
+    names: [`${service}.example.com`],
     connectTimeoutMs: 3000,
     intercept: [],
     onAgentDown: 'direct',

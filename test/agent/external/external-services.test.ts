@@ -3,10 +3,12 @@ import { ExternalServices } from '#agent/external/external-services.ts'
 import { NameTargets } from '#agent/interception/name-targets.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
+import { makeTestCa } from '#test/support/certs.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
 
 const everyMs = 30_000
+const { bundlePem } = await makeTestCa('outside.test')
 
 function manifestOf(external: object, more: object = {}): Manifest {
   const reading = readManifest('api.json', Buffer.from(JSON.stringify({ external, ...more })))
@@ -19,6 +21,7 @@ function make(
   files: Record<string, string | Error> = {},
 ) {
   const clock = new FakeClock()
+  const here = new Set(['203.0.113.1'])
   let changes = 0
   const answer = (all: typeof answers | typeof files, key: string) => {
     const found = all[key] ?? new Error('ENOTFOUND')
@@ -34,14 +37,14 @@ function make(
     clock,
     logger: silentLogger,
     names,
-    isHere: (address) => address === '203.0.113.1',
+    isHere: (address) => here.has(address),
     onChange: () => void changes++,
-    readCa: async (path) => answer(files, path) as string,
+    read: async (path) => answer(files, path) as string,
   })
   t.teardown(() => (externals.stop(), names.stop()))
   const addresses = (): readonly string[] =>
     externals.views.flatMap(({ endpoints }) => endpoints.map(({ address }) => address))
-  return { clock, externals, addresses, changes: () => changes }
+  return { clock, externals, addresses, here, changes: () => changes }
 }
 
 const api = { addresses: ['api.example.com', '203.0.113.9'], port: 443 }
@@ -55,7 +58,8 @@ t.test('names are looked up again, and the last good answer stays', async (t) =>
   t.notOk(externals.isLooking)
   t.same(addresses(), ['203.0.113.5', '203.0.113.9'])
   const [before] = externals.views
-  t.match(before, { name: 'api', protocol: 'tcp', tls: null, authority: 'api.example.com:443' })
+  t.match(before, { name: 'api', protocol: 'tcp', tls: null })
+  t.same(before?.names, ['api.example.com', '203.0.113.9'])
 
   answers['api.example.com'] = new Error('EAI_AGAIN')
   await clock.advance(everyMs)
@@ -96,17 +100,37 @@ t.test('without the roots it names nobody is proven, and nobody called', async (
   externals.setManifests([manifestOf({ addresses: ['203.0.113.9'], port: 443, tls })])
   await clock.advance(0)
   t.same(addresses(), [])
-  t.match(externals.report()[0]?.problems, [/roots cannot be read \(caFile \/own\.pem\): EACCES/])
+  t.match(externals.report()[0]?.problems, [/caFile \/own\.pem cannot be read: EACCES/])
 
-  files['/own.pem'] = 'PEM'
+  t.match(externals.warningsOf('api'), [/^api\.json:1:\d+: caFile \/own\.pem cannot be read/])
+  t.same(externals.warningsOf('other'), [])
+  files['/own.pem'] = bundlePem
   await clock.advance(everyMs)
   t.same(addresses(), ['203.0.113.9'])
   t.match(externals.views[0], {
-    tls: { serverName: 'db.example.com', caPem: 'PEM' },
-    authority: 'db.example.com',
+    tls: { serverName: 'db.example.com', caPem: bundlePem },
+    names: ['203.0.113.9', 'db.example.com'],
   })
   files['/own.pem'] = new Error('EIO')
   await clock.advance(everyMs)
   t.same(addresses(), ['203.0.113.9'], 'what was read last counts')
   t.match(externals.report()[0]?.problems, [/EIO/])
+})
+
+t.test('an address that comes to this host is called no more', async (t) => {
+  const { clock, externals, addresses, here } = make({})
+  externals.setManifests([manifestOf({ addresses: ['203.0.113.9', '203.0.113.8'], port: 443 })])
+  t.same(addresses(), ['203.0.113.9', '203.0.113.8'])
+  here.add('203.0.113.9')
+  await clock.advance(everyMs)
+  t.same(addresses(), ['203.0.113.8'], 'the agent goes past the locks of its own host')
+})
+
+t.test('once stopped it tells nobody of what it still finds', async (t) => {
+  const { clock, externals, changes } = make({ 'api.example.com': ['203.0.113.5'] })
+  externals.setManifests([manifestOf(api)])
+  const told = changes()
+  externals.stop()
+  await clock.advance(everyMs)
+  t.equal(changes(), told)
 })

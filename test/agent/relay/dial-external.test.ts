@@ -11,10 +11,12 @@ import { recordedOpen } from '#test/support/recorded-channel.ts'
 
 const ca = await makeTestCa('outside.test')
 const leaf = await ca.issue({ id: 'https://example.test/', dnsNames: ['api.example.test'] })
-const id = must(parseInstanceId('at-127-0-0-1'))
+const id = must(parseInstanceId('at-127-0-0-2'))
+/** Of this machine, but not the one that its calls come from. */
+const there = '127.0.0.2'
 
 async function portOf(t: Test, server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1')
+  server.listen(0, there)
   await once(server, 'listening')
   t.teardown(() => void server.close())
   return (server.address() as AddressInfo).port
@@ -27,7 +29,7 @@ function targetOf(port: number, more: Partial<ExternalTarget> = {}): ExternalTar
     protocol: 'http',
     tls: { caPem: ca.bundlePem },
     connectTimeoutMs: 60_000,
-    endpoint: { id, address: '127.0.0.1', said: 'api.example.test' },
+    endpoint: { id, address: there, said: 'api.example.test' },
     ...more,
   }
 }
@@ -66,12 +68,12 @@ t.test('whoever does not prove to be the one named is not spoken to', async (t) 
   })
   server.on('tlsClientError', () => {})
   const port = await portOf(t, server)
-  const endpoint = { id, address: '127.0.0.1', said: 'other.example.test' }
+  const endpoint = { id, address: there, said: 'other.example.test' }
   const other = (await makeTestCa('other.test', 'other')).bundlePem
   const wrong: readonly (readonly [Partial<ExternalTarget>, RegExp])[] = [
     [{ endpoint }, /other\.example\.test/],
     [{ tls: { caPem: ca.bundlePem, serverName: 'db.example.test' } }, /db\.example\.test/],
-    [{ endpoint: { ...endpoint, said: '127.0.0.1' } }, /127\.0\.0\.1/],
+    [{ endpoint: { ...endpoint, said: there } }, /127\.0\.0\.2/],
     [{ tls: { caPem: other } }, /self-signed|unable to (get|verify)/],
     [{ tls: {} }, /self-signed|unable to (get|verify)/],
   ]
@@ -91,7 +93,7 @@ t.test('who takes no connection, or never ends the handshake, is named', async (
   const slow = await open(targetOf(port, { connectTimeoutMs: 20 }))
   t.match(slow, {
     reason: 'external-failed',
-    detail: /api at 127\.0\.0\.1.*handshake within 20 ms/,
+    detail: /api at 127\.0\.0\.2.*handshake within 20 ms/,
   })
   const closing = createServer((socket) => socket.destroy())
   t.match(await open(targetOf(await portOf(t, closing))), { reason: 'external-failed' })
@@ -100,4 +102,59 @@ t.test('who takes no connection, or never ends the handshake, is named', async (
   gone.close()
   await once(gone, 'close')
   t.match(await open(targetOf(free, { tls: null })), { detail: /ECONNREFUSED/ })
+})
+
+t.test('an address that is this host’s own is not called, with TLS or without', async (t) => {
+  const server = createServer((socket) => void socket.on('error', () => {}).resume())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const endpoint = { id, address: '127.0.0.1', said: 'api.example.test' }
+  for (const tls of [null, { caPem: ca.bundlePem }]) {
+    const opened = await open(targetOf(port, { endpoint, tls }))
+    t.match(opened, { reason: 'external-failed', detail: /api at .* is this host itself/ })
+  }
+})
+
+t.test(
+  'the agent shows its certificate to whoever asks for one, and a new one after a change',
+  async (t) => {
+    const [mine, next] = await Promise.all(
+      ['mine', 'next'].map((commonName) => ca.issue({ id: 'https://mine.test/', commonName })),
+    )
+    if (mine === undefined || next === undefined) throw new Error('no leaves')
+    const seen: string[] = []
+    const server = createTlsServer(
+      {
+        cert: leaf.chainPem,
+        key: leaf.keyPem,
+        ca: ca.bundlePem,
+        requestCert: true,
+        rejectUnauthorized: true,
+        allowHalfOpen: true,
+      },
+      (socket) => {
+        socket.on('error', () => {})
+        seen.push(socket.getPeerX509Certificate()?.subject ?? '')
+        socket.end('welcome')
+      },
+    )
+    server.on('tlsClientError', () => {})
+    const port = await portOf(t, server)
+    const dialler = new ExternalDialler({ clock: systemClock })
+    for (const { chainPem, keyPem } of [mine, next]) {
+      const tls = { caPem: ca.bundlePem, certPem: chainPem, keyPem }
+      const opened = await recordedOpen((opener) => dialler.dial(targetOf(port, { tls }), opener))
+      if (opened.kind !== 'open') throw new Error(opened.detail)
+      await opened.sink.until(({ text }) => text === 'welcome')
+      opened.channel.abort()
+    }
+    t.match(seen, [/mine/, /next/])
+  },
+)
+
+t.test('what TLS cannot be spoken with is a failure, and no end of the worker', async (t) => {
+  const tls = { certPem: leaf.chainPem, keyPem: 'no key' }
+  t.match(await open(targetOf(1, { tls })), { kind: 'failed', detail: /TLS cannot be spoken/ })
 })

@@ -303,3 +303,31 @@ t.test('a repeat takes no kept channel, which may be as old as the one that fail
   t.equal(alsoStale.heard, '')
   t.match(await rig.recorded(1), { attempts: 2, reason: 'ok' })
 })
+
+t.test('at each address a service outside is called by the name it has there', async (t) => {
+  const [good] = await servers(t, 1)
+  const names = new Set(['one.example', 'two.example'])
+  const rig = await RelayRig.start(t, {
+    upstreams: [
+      { port: await deadPort(), name: 'i1', outside: { authority: 'one.example', names } },
+      { port: good?.port ?? 0, name: 'i2', outside: { authority: 'two.example', names } },
+    ],
+  })
+  const caller = await rig.call('GET / HTTP/1.1\r\nHost: api.mesh\r\nX-Mesh-Source: me\r\n\r\n')
+  const peer = await good?.peer(0)
+  await peer?.until((one) => one.text.includes('\r\n\r\n'))
+  t.match(peer?.text, /^GET \/ HTTP\/1\.1\r\nhost: two\.example\r\n/)
+  t.notMatch(peer?.text, /one\.example|mesh/)
+  peer?.write(ok)
+  await caller.until((one) => one.text.endsWith('ok'))
+})
+
+t.test('no request goes to another tenant of a service outside', async (t) => {
+  const [good] = await servers(t, 1)
+  const outside = { authority: 'api.example', names: new Set(['api.example']) }
+  const rig = await RelayRig.start(t, { upstreams: [{ port: good?.port ?? 0, outside }] })
+  const caller = await rig.call('GET / HTTP/1.1\r\nHost: other.example\r\n\r\n')
+  await caller.until((one) => one.text.includes('not-mesh-name'))
+  t.match(caller.text, /^HTTP\/1\.1 403 .*may not name \\"other\.example\\"/s)
+  t.equal(rig.upstreams[0]?.attempts, 0)
+})

@@ -24,6 +24,7 @@ t.test('an external service is bytes to its addresses, and has no port here', as
     port: 443,
     tls: null,
     connectTimeoutMs: 3000,
+    places: { 'api.example.com': '1:27', '203.0.113.5': '1:46', 'fd00::5': '1:60' },
   })
   t.match(manifest, {
     service: 'api',
@@ -47,6 +48,12 @@ t.test('the agent speaks TLS where it is told to', async (t) => {
     serverName: 'db.example.com',
     caFile: '/etc/own.pem',
   })
+  t.strictSame(tlsOf({ certFile: '/etc/own.pem', keyFile: '/etc/key.pem' }), {
+    certFile: '/etc/own.pem',
+    keyFile: '/etc/key.pem',
+  })
+  t.match(tlsOf({ certFile: '/etc/own.pem' }), /certFile proves nothing without keyFile/)
+  t.match(tlsOf({ keyFile: '/etc/own.pem' }), /keyFile proves nothing without certFile/)
   t.match(tlsOf({ caFile: 'own.pem' }), /caFile/)
   t.match(tlsOf({ serverName: '*.example.com' }), /serverName/)
 })
