@@ -27,6 +27,7 @@ import { parseMesh, trustRecordsOf } from './mesh-facts.ts'
 import { accepted, hostLost } from './identity-errors.ts'
 import type { IdentityProblem } from './identity-slot.ts'
 import { IdentitySlot } from './identity-slot.ts'
+import { KeptSession } from './kept-session.ts'
 import { idOfToken, NewToken } from './new-token.ts'
 import { dueAtMs, isValid } from './renewal.ts'
 import type { TrustKeeper } from './trust-keeper.ts'
@@ -54,7 +55,7 @@ const lookEveryMs = 60_000
 const lookAgainMs = 10_000
 /** How soon another token is seen by a host that can do nothing without one. */
 const tokenLookMs = 5000
-/** Failures that every other call of the round would meet too. */
+/** Failures after which nobody else of the round is asked for. */
 const roundEnding: ReadonlySet<string> = new Set([
   'controller-unavailable',
   'controller-timeout',
@@ -82,7 +83,7 @@ export class IdentityKeeper {
   #describeAtMs = 0
   /** Why the host's file could not be read. */
   #damage: MeshError | null = null
-  #session: ControllerSession | null = null
+  readonly #kept: KeptSession
   #timer: Timer | null = null
   #round: Promise<void> | null = null
   #again = false
@@ -100,6 +101,7 @@ export class IdentityKeeper {
       signal: this.#stopping.signal,
     })
     this.#contact = new ControllerContact(parts)
+    this.#kept = new KeptSession(parts)
     parts.trust.onChange(() => this.#onTrust())
   }
 
@@ -130,7 +132,7 @@ export class IdentityKeeper {
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#timer?.stop()
-    this.#session?.close()
+    this.#kept.close()
     await this.#round
   }
 
@@ -244,6 +246,7 @@ export class IdentityKeeper {
 
   #sleep(): void {
     if (this.#stopped) return
+    this.#kept.rest()
     const now = this.#parts.clock.now()
     const times = [dueAtMs(this.#hostSlot)]
     if (isValid(this.#hostSlot, now)) {
@@ -257,75 +260,86 @@ export class IdentityKeeper {
   }
 
   async #runRound(): Promise<void> {
+    this.#kept.hold()
     const now = this.#parts.clock.now()
     await this.#forgetEnded(now)
     const due = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now
     if (isValid(this.#hostSlot, now)) await this.#lookAtToken(now)
     else if (due(this.#hostSlot) || (await this.#isOtherToken())) await this.#enrolAtLast()
-    if (this.#stopped || this.#mesh === null) return
-    if (!isValid(this.#hostSlot, this.#parts.clock.now())) return
-    const services = this.#wantedSlots().filter(([, slot]) => due(slot))
-    const host = due(this.#hostSlot)
-    const describe = this.#nextDescribeMs <= now
-    if (host || describe || services.length > 0) await this.#ask(host, services)
+    if (isValid(this.#hostSlot, this.#parts.clock.now())) await this.#ask()
   }
 
-  /** Asks the controller for everything that is due, over one session. */
-  async #ask(
-    hostDue: boolean,
-    services: readonly (readonly [ServiceName, IdentitySlot])[],
-  ): Promise<void> {
-    const { held } = this.#hostSlot
-    if (held === null || this.#mesh === null) return
-    const mesh = this.#mesh
-    const opened = open(this.#parts.controller, this.#fileOf(held, mesh))
-    this.#session = opened.ok ? opened.session : null
-    let ended: unknown = opened.ok ? null : opened.error
-    const steps = this.#steps(hostDue, services, mesh)
-    for (const { slot, run } of steps) {
-      if (this.#stopped) break
+  /** Asks the controller for everything that is due, one after the other, over one session. */
+  async #ask(): Promise<void> {
+    const asked = new Set<IdentitySlot>()
+    let ended: unknown = null
+    for (let step = this.#next(asked); step !== null; step = this.#next(asked)) {
+      const { slot, run } = step
+      asked.add(slot)
+      let session: ControllerSession | null = null
       try {
-        if (ended !== null || !opened.ok) throw ended
-        await run(opened.session)
+        if (ended !== null) throw ended
+        session = this.#takeSession()
+        await run(session)
         slot.succeed()
-        if (this.#contact.state.kind === 'down') this.#tryAgain(steps.map((step) => step.slot))
+        if (this.#contact.state.kind === 'down') this.#tryAgain(asked)
         this.#contact.heard(null)
       } catch (error) {
-        if (opened.ok && !this.#stopped) this.#contact.heard(error)
-        if (error instanceof MeshError && roundEnding.has(error.code)) ended = error
-        if (!this.#stopped) slot.fail(error)
+        if (this.#stopped) break
+        if (session !== null) this.#contact.heard(error)
+        if (session === null || isRoundEnding(error)) ended = error
+        slot.fail(error)
       }
     }
-    this.#session?.close()
-    this.#session = null
-    this.#changed()
+    // Whoever did not answer is asked over a new connection, at the pace of the tries.
+    if (ended !== null) this.#kept.close()
+    if (asked.size > 0) this.#changed()
+  }
+
+  /** @throws whatever the controller's port does where it cannot be asked */
+  #takeSession(): ControllerSession {
+    const { held } = this.#hostSlot
+    if (held === null || this.#mesh === null) throw this.#noToken()
+    return this.#kept.take(this.#fileOf(held, this.#mesh))
   }
 
   /**
    * The controller is back: whoever found it away need not wait any longer, least of all with a
    * certificate that has ended meanwhile. Who is under way has its turn; its pace is its own.
    */
-  #tryAgain(underWay: readonly IdentitySlot[]): void {
+  #tryAgain(asked: ReadonlySet<IdentitySlot>): void {
     for (const slot of [this.#hostSlot, ...this.#services.values()]) {
       const wasAway = slot.problem?.code === 'controller-unavailable'
-      if (wasAway && !underWay.includes(slot)) slot.again()
+      if (wasAway && !asked.has(slot)) slot.again()
     }
   }
 
-  #steps(
-    hostDue: boolean,
-    services: readonly (readonly [ServiceName, IdentitySlot])[],
-    mesh: MeshFacts,
-  ): readonly Step[] {
-    const slot = this.#hostSlot
-    return [
-      { slot: this.#meshSlot, run: (session) => this.#describe(session, mesh) },
-      ...(hostDue ? [{ slot, run: this.#renewHost.bind(this, mesh) }] : []),
-      ...services.map(([service, slot]) => ({
-        slot,
-        run: this.#renewService.bind(this, mesh, service, slot),
-      })),
-    ]
+  /**
+   * What is due and was not asked for yet in this round. Somebody waits for a service's first
+   * certificate, and for nothing else; only who has just started hears first what became of the mesh.
+   */
+  #next(asked: ReadonlySet<IdentitySlot>): Step | null {
+    const mesh = this.#mesh
+    if (this.#stopped || mesh === null) return null
+    const now = this.#parts.clock.now()
+    const isDue = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now && !asked.has(slot)
+    const describe = this.#nextDescribeMs <= now && !asked.has(this.#meshSlot)
+    const due = this.#wantedSlots().filter(([, slot]) => isDue(slot))
+    const first = due.find(([, slot]) => slot.held === null)
+    if (first !== undefined && !(describe && this.#describeAtMs === 0)) {
+      return this.#renewal(mesh, first)
+    }
+    if (describe) {
+      return { slot: this.#meshSlot, run: (session) => this.#describe(session, mesh) }
+    }
+    if (isDue(this.#hostSlot)) {
+      return { slot: this.#hostSlot, run: (session) => this.#renewHost(mesh, session) }
+    }
+    return due[0] === undefined ? null : this.#renewal(mesh, due[0])
+  }
+
+  #renewal(mesh: MeshFacts, [service, slot]: readonly [ServiceName, IdentitySlot]): Step {
+    return { slot, run: (session) => this.#renewService(mesh, service, slot, session) }
   }
 
   /** Enrols a host that has no valid certificate. */
@@ -444,6 +458,7 @@ export class IdentityKeeper {
     for (const slot of [this.#hostSlot, ...this.#services.values()]) {
       if (slot.held !== null) slot.held = this.#hurried(slot.held)
     }
+    this.#kept.expire()
     this.#changed()
     this.#wake()
   }
@@ -510,17 +525,9 @@ interface Step {
   readonly run: (session: ControllerSession) => Promise<void>
 }
 
-function open(
-  controller: ControllerPort,
-  host: HostFile,
-):
-  | { readonly ok: true; readonly session: ControllerSession }
-  | { readonly ok: false; readonly error: unknown } {
-  try {
-    return { ok: true, session: controller.open(host) }
-  } catch (error) {
-    return { ok: false, error }
-  }
+/** Whether every other call of the round would meet it too. */
+function isRoundEnding(error: unknown): boolean {
+  return error instanceof MeshError && roundEnding.has(error.code)
 }
 
 /** Made once for each: a host may hold a thousand, and is asked for all of them at every change. */

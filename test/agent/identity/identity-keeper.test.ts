@@ -93,6 +93,8 @@ async function turnUntil(clock: FakeClock, stepMs: number, holds: () => boolean)
 interface LocalController extends ControllerPort {
   readonly clock: FakeClock
   readonly calls: string[]
+  /** Sessions by what became of them. */
+  readonly sessions: { opened: number; closed: number }
   /** What every call fails with, or null. */
   failure: MeshError | null
   mesh: MeshDescription
@@ -113,6 +115,7 @@ async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<Loca
   const local: LocalController = {
     clock,
     calls: [],
+    sessions: { opened: 0, closed: 0 },
     failure: null,
     mesh: {
       trustDomain,
@@ -127,13 +130,20 @@ async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<Loca
         const certificate = await authority.issueHost(name, must(checkCsr(csr)))
         return { certificate, mesh: local.mesh, host: name }
       }),
-    open: () => ({
-      describeMesh: () => answer('describe', () => local.mesh),
-      renewHost: (csr) => answer('renew', () => authority.issueHost(host, must(checkCsr(csr)))),
-      issueService: (name, csr) =>
-        answer(`issue ${name}`, () => authority.issueService(name, host, must(checkCsr(csr)))),
-      close() {},
-    }),
+    open: () => {
+      let isOpen = true
+      local.sessions.opened += 1
+      return {
+        describeMesh: () => answer('describe', () => local.mesh),
+        renewHost: (csr) => answer('renew', () => authority.issueHost(host, must(checkCsr(csr)))),
+        issueService: (name, csr) =>
+          answer(`issue ${name}`, () => authority.issueService(name, host, must(checkCsr(csr)))),
+        close() {
+          if (isOpen) local.sessions.closed += 1
+          isOpen = false
+        },
+      }
+    },
   }
   return local
 }
@@ -394,6 +404,61 @@ t.test(
     t.ok(clock.now() - back <= 3000, `${clock.now() - back} ms after the controller was heard`)
   },
 )
+
+t.test('a service that comes is asked for first, over the session that is open', async (t) => {
+  const directory = testDirectory(t)
+  const controller = await makeLocal(directory)
+  const { clock, calls, sessions } = controller
+  const keeper = makeKeeper({ controller, clock, state: `${directory}/agent`, token: 't' })
+  t.teardown(() => keeper.stop())
+  const asleep = (): Promise<void> => turnUntil(clock, 0, () => clock.pending > 0)
+  keeper.want(new Set([orders]))
+  await keeper.start()
+  await until(keeper, () => keeper.credentials.length === 2)
+  await asleep()
+  t.same(sessions, { opened: 1, closed: 0 })
+
+  calls.length = 0
+  keeper.want(new Set([orders, service('carts')]))
+  await until(keeper, () => keeper.credentials.length === 3)
+  await asleep()
+  t.same(calls, ['issue carts'], 'and for nothing else')
+  t.same(sessions, { opened: 1, closed: 0 })
+
+  await clock.advance(31_000)
+  t.same(sessions, { opened: 1, closed: 1 }, 'nobody has asked for half a minute')
+  await turnUntil(clock, 1000, () => calls.includes('describe'))
+  await asleep()
+  t.same(sessions, { opened: 2, closed: 1 })
+
+  controller.failure = new MeshError('away', { code: 'controller-unavailable', retry: true })
+  keeper.want(new Set([orders, service('carts'), service('mail')]))
+  await until(keeper, () => codes(keeper).includes('controller-unavailable'))
+  await asleep()
+  t.same(sessions, { opened: 2, closed: 2 }, 'who did not answer is not asked over it again')
+  controller.failure = null
+  await turnUntil(clock, 100, () => keeper.credentials.length === 4)
+  t.equal(sessions.opened, 3)
+})
+
+t.test('a host that has just started hears of the mesh before it asks for anything', async (t) => {
+  const directory = testDirectory(t)
+  const controller = await makeLocal(directory)
+  const { clock, calls } = controller
+  const settings = { controller, clock, state: `${directory}/agent` }
+  const first = makeKeeper({ ...settings, token: 't' })
+  await first.start()
+  await until(first, () => first.host !== null)
+  await first.stop()
+
+  calls.length = 0
+  const again = makeKeeper(settings)
+  t.teardown(() => again.stop())
+  again.want(new Set([orders]))
+  await again.start()
+  await until(again, () => again.credentials.length === 2)
+  t.same(calls, ['describe', 'issue orders'])
+})
 
 t.test('an ended host certificate needs a new token, and says so', async (t) => {
   const directory = testDirectory(t)
