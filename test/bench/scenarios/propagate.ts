@@ -59,7 +59,8 @@ export async function propagate(bench: Bench): Promise<Result[]> {
     bench.settings.say(`dropping ${dropCount} manifests twice`)
     const far = await measure(callee, caller, { port, known, kind: 'far' })
     const own = await measure(callee, callee, { port, known, kind: 'own' })
-    for (const all of [far, own]) for (const line of slowest(all, callee)) bench.settings.say(line)
+    for (const all of [far, own])
+      for (const line of slowest(all, [callee, caller])) bench.settings.say(line)
     return [
       row(`p99 until answered through another host, ms, ${known} services`, far, 0.99, goals.far),
       row('median of the same, ms', far, 0.5, goals.far),
@@ -100,7 +101,7 @@ async function measure(
     while ((await call(target)).status !== 200) {
       const tookMs = performance.now() - droppedAt
       if (tookMs > 30_000) {
-        const story = slowest([{ name, droppedAt: Date.now() - tookMs, tookMs }], callee)
+        const story = slowest([{ name, droppedAt: Date.now() - tookMs, tookMs }], [callee, at])
         throw new Error(`never answered: ${story.join()}`)
       }
       await sleep(2)
@@ -122,17 +123,30 @@ function drop(host: DemoHost, name: string, index: number, content: object): voi
   renameSync(`${path}.tmp`, path)
 }
 
-/** The three that took longest, with what the log of their host says of them and when. */
-function slowest(drops: readonly Drop[], host: DemoHost): readonly string[] {
-  const log = readFileSync(host.path('agent.log'), 'utf8').split('\n')
+/** The three that took longest, with what the logs of both hosts say of them and when. */
+function slowest(drops: readonly Drop[], hosts: readonly DemoHost[]): readonly string[] {
+  const logs = hosts.map((host) => ({
+    name: host.name,
+    lines: readFileSync(host.path('agent.log'), 'utf8').split('\n'),
+  }))
   const worst = drops.toSorted((a, b) => b.tookMs - a.tookMs).slice(0, 3)
   return worst.map(({ name, droppedAt, tookMs }) => {
-    const said = log
-      .filter((line) => line.includes(`${name}"`) || line.includes(`${name}.json"`))
-      .map((line) => JSON.parse(line) as { readonly time: string | number; readonly msg: string })
-      .map(({ time, msg }) => `${Math.round(new Date(time).getTime() - droppedAt)} ${msg}`)
+    // Whole names: `own-5` is neither `known-5` nor `own-52`.
+    const isAbout = new RegExp(`["/]${name}(?:\\.json)?"`)
+    const said = logs
+      .flatMap((log) =>
+        log.lines.filter((line) => isAbout.test(line)).map((line) => told(log, line)),
+      )
+      .sort((a, b) => a.at - b.at)
+      .map(({ at, text }) => `${Math.round(at - droppedAt)} ${text}`)
     return `  ${name} took ${Math.round(tookMs)} ms: ${said.join('; ')}`
   })
+}
+
+/** A line of a log: when, in milliseconds since the epoch, on which host, and what. */
+function told(log: { readonly name: string }, line: string): { at: number; text: string } {
+  const { time, msg } = JSON.parse(line) as { readonly time: string | number; readonly msg: string }
+  return { at: new Date(time).getTime(), text: `${log.name}: ${msg}` }
 }
 
 function row(metric: string, drops: readonly Drop[], quantile: number, goal: number): Result {
