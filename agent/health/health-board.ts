@@ -44,6 +44,8 @@ export interface HealthChanges {
 
 /** One service with its checks. */
 interface Watched {
+  /** As it was applied last. */
+  manifest: Manifest
   readonly checks: Map<string, RunningCheck>
   health: InstanceHealth
   readonly changes: Map<HealthState, number>
@@ -124,13 +126,18 @@ export class HealthBoard {
     await Promise.all(this.#ending)
   }
 
-  #applyOne({ service, address, port, health }: Manifest): void {
-    if (port === undefined) return
-    const watched = this.#watched.get(service) ?? {
+  #applyOne(manifest: Manifest): void {
+    const { service, address, port, health } = manifest
+    const known = this.#watched.get(service)
+    // A host may have a thousand, of which one has changed.
+    if (port === undefined || known?.manifest === manifest) return
+    const watched: Watched = known ?? {
+      manifest,
       checks: new Map<string, RunningCheck>(),
       health: together([]),
       changes: new Map<HealthState, number>(),
     }
+    watched.manifest = manifest
     this.#watched.set(service, watched)
     const names = new Set(health.map(({ name }) => name))
     for (const [name, running] of watched.checks) {

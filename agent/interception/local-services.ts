@@ -58,6 +58,7 @@ export class LocalServices {
   #manifests: readonly Manifest[] = []
   #guarded: ReadonlySet<ServiceName> = new Set()
   #services: readonly KnownService[] = []
+  #shown = ''
   #onChange: () => void = () => {}
   #timer: Timer | null = null
   #looking: Promise<void> = Promise.resolve()
@@ -167,7 +168,9 @@ export class LocalServices {
   #take(services: readonly KnownService[]): void {
     const isFirst = !this.#isReady
     this.#isReady = true
-    if (!isFirst && JSON.stringify(services) === JSON.stringify(this.#services)) return
+    const shown = JSON.stringify(services)
+    if (!isFirst && shown === this.#shown) return
+    this.#shown = shown
     const before = new Map(this.#services.map((one) => [one.service, one]))
     const { logger } = this.#parts
     for (const { service, user, unit, problem } of services) {
