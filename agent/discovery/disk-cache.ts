@@ -31,6 +31,8 @@ export interface DiskCacheSettings {
 
 /** Changes when older agents could not read the file any more. */
 const format = 1
+/** Of what is written at once, characters. */
+const pieceLength = 65_536
 
 /** See the header. */
 export class DiskCache {
@@ -49,9 +51,8 @@ export class DiskCache {
   async save({ revision, savedAtMs, entries }: CachedView): Promise<void> {
     const { stateDirectory, host, trustDomain } = this.#settings
     const about = { format, host, trustDomain, revision, savedAtMs }
-    const body = JSON.stringify({ ...about, entries: [...entries] })
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
-    await writeFileAtomic(this.path, `${checksum(body)}\n${body}\n`, { mode: 0o600 })
+    await writeFileAtomic(this.path, fileOf(about, entries), { mode: 0o600 })
   }
 
   /** Reads the file; one that is damaged, of another host or of a newer format is not used. */
@@ -60,7 +61,7 @@ export class DiskCache {
     if (text === null) return { kind: 'none', reason: 'there is none' }
     const newline = text.indexOf('\n')
     const body = text.slice(newline + 1, -1)
-    if (text.slice(0, newline) !== checksum(body)) return { kind: 'none', reason: 'it is damaged' }
+    if (text.slice(0, newline) !== checksum([body])) return { kind: 'none', reason: 'it is damaged' }
     return this.#judge(JSON.parse(body) as KeptView)
   }
 
@@ -86,6 +87,28 @@ interface KeptView {
   readonly entries: readonly (readonly [string, string])[]
 }
 
-function checksum(body: string): string {
-  return createHash('sha256').update(body).digest('hex')
+/** The file in pieces: that of a large mesh has megabytes, and would be in memory three times over. */
+function* fileOf(about: object, entries: CachedView['entries']): Generator<string> {
+  yield `${checksum(bodyOf(about, entries))}\n`
+  yield* bodyOf(about, entries)
+  yield '\n'
+}
+
+function* bodyOf(about: object, entries: CachedView['entries']): Generator<string> {
+  let piece = `${JSON.stringify(about).slice(0, -1)},"entries":[`
+  let comma = ''
+  for (const entry of entries) {
+    piece += comma + JSON.stringify(entry)
+    comma = ','
+    if (piece.length < pieceLength) continue
+    yield piece
+    piece = ''
+  }
+  yield `${piece}]}`
+}
+
+function checksum(pieces: Iterable<string>): string {
+  const hash = createHash('sha256')
+  for (const piece of pieces) hash.update(piece)
+  return hash.digest('hex')
 }

@@ -1,19 +1,20 @@
 /**
- * Owns the targets as the outbound side calls them: snapshot in, endpoints out. An endpoint lives
- * on through snapshots that do not change it, with its load, its luck and its channels.
+ * Owns the targets as the outbound side calls them: snapshot in, endpoints out. Endpoints are made
+ * with the first call, and live on through snapshots that do not change them, each with its load, its
+ * luck and its channels.
  */
 
-import { createHash } from 'node:crypto'
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { ExternalView } from '#shared/model/external.ts'
-import type { InstanceView, LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+import type { ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { externalId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
-import type { TargetName } from '#shared/model/target.ts'
+import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
 import { ejectionDefaults, slowStartMs } from '#agent/balance/endpoint.ts'
 import { P2c } from '#agent/balance/p2c.ts'
 import { subsetOf } from '#agent/balance/subset.ts'
 import { RetryBudget } from '#agent/balance/retry-budget.ts'
 import { MeshEndpoint, type MeshEndpointParts, type Place } from './mesh-endpoint.ts'
+import { endpointKey, farHostsOf, localsOf, placeOf, type Locals } from './places.ts'
 
 /** A target ready to be called. */
 export interface CallableService {
@@ -31,7 +32,7 @@ interface Entry extends CallableService {
   readonly keys: readonly string[]
 }
 
-/** A service as it was made of its view, target by target. */
+/** A service that has been called, as it was made of its view, target by target. */
 interface Made {
   readonly view: ServiceView
   readonly targets: readonly Entry[]
@@ -41,9 +42,13 @@ interface Made {
 export class ServiceTable {
   readonly #parts: MeshEndpointParts
   #snapshot: Snapshot | null = null
-  #made = new Map<string, Made>()
-  #services = new Map<string, Entry>()
-  #endpoints = new Map<string, MeshEndpoint>()
+  /** Instances of this host; null until they are asked for. */
+  #locals: Locals | null = null
+  /** Those that have been called. */
+  readonly #made = new Map<string, Made>()
+  #outside = new Map<string, Entry>()
+  /** Every target of both. */
+  #targets = new Map<string, Entry>()
 
   constructor(parts: MeshEndpointParts) {
     this.#parts = parts
@@ -51,63 +56,75 @@ export class ServiceTable {
 
   /** Finds a target, if the mesh knows it. */
   find(target: TargetName): CallableService | null {
-    return this.#services.get(target) ?? null
+    return this.#targets.get(target) ?? this.#firstCall(target)
   }
 
   /** Takes over a snapshot; nothing under way is cut. */
   apply(snapshot: Snapshot): void {
-    const services = new Map<string, Entry>()
-    const endpoints = new Map<string, MeshEndpoint>()
-    const all = new Map<string, Made>()
-    const local = new Map(snapshot.local.map((instance) => [localKey(instance), instance]))
-    const take = (entry: Entry): void => {
-      services.set(entry.view.target, entry)
-      entry.keys.forEach((key, index) => {
-        const endpoint = entry.picker.endpoints[index]
-        if (endpoint !== undefined) endpoints.set(key, endpoint)
-      })
-    }
-    const external = snapshot.external ?? []
-    // What this host says is outside does not become another host's by its registering the name.
-    const outside = new Set<string>(external.map(({ name }) => name))
-    for (const view of Object.values(snapshot.services)) {
-      if (outside.has(view.name)) continue
-      const made = this.#unchanged(view, snapshot) ?? this.#make(view, snapshot, local)
-      all.set(view.name, made)
-      for (const entry of made.targets) take(entry)
-    }
-    for (const view of external) take(this.#external(view, snapshot))
-    for (const [key, endpoint] of this.#endpoints) {
-      if (!endpoints.has(key)) endpoint.retire()
-    }
+    const before = this.#snapshot
     this.#snapshot = snapshot
-    this.#made = all
-    this.#services = services
-    this.#endpoints = endpoints
-  }
-
-  /** What there was of a service, if nothing it depends on has changed. */
-  #unchanged(view: ServiceView, { host, hosts, local }: Snapshot): Made | null {
-    const made = this.#made.get(view.name)
-    if (made?.view !== view || this.#snapshot?.hosts !== hosts) return null
-    const isHere = view.instances.some((instance) => instance.host === host)
-    return isHere && this.#snapshot.local !== local ? null : made
-  }
-
-  #make(view: ServiceView, snapshot: Snapshot, local: ReadonlyMap<string, LocalInstance>): Made {
-    const [main, ...named] = targetsOf(view).map((target) => this.#service(target, snapshot, local))
-    if (main === undefined) return { view, targets: [] }
-    if (named.length === 0) return { view, targets: [main] }
-    const byPort = new Map<number, CallableService>()
-    for (const entry of named) {
-      for (const { port } of entry.view.instances) byPort.set(port, entry)
+    if (before?.local !== snapshot.local) this.#locals = null
+    this.#applyOutside(snapshot)
+    for (const [name, made] of this.#made) {
+      const view = this.#viewOf(name, snapshot)
+      if (view === null) {
+        this.#made.delete(name)
+        for (const entry of made.targets) retireRest(entry, null)
+      } else if (!isUnchanged(made, view, before, snapshot)) {
+        this.#made.set(name, this.#make(view, snapshot))
+      }
     }
-    return { view, targets: [...named, byPort.size === 0 ? main : { ...main, byPort }] }
+    this.#targets = new Map(this.#outside)
+    for (const { targets } of this.#made.values()) this.#show(targets)
   }
 
-  #external(service: ExternalView, snapshot: Snapshot): Entry {
+  /** Most services of a mesh are never called from here, and cost nothing until they are. */
+  #firstCall(target: TargetName): CallableService | null {
+    const name = serviceOfTarget(target)
+    const snapshot = this.#snapshot
+    if (snapshot === null || this.#made.has(name)) return null
+    const view = this.#viewOf(name, snapshot)
+    if (view === null) return null
+    const made = this.#make(view, snapshot)
+    this.#made.set(name, made)
+    this.#show(made.targets)
+    return this.#targets.get(target) ?? null
+  }
+
+  /** What this host says is outside does not become another host's by its registering the name. */
+  #viewOf(name: string, { services }: Snapshot): ServiceView | null {
+    if (this.#outside.has(name) || !Object.hasOwn(services, name)) return null
+    return services[name] ?? null
+  }
+
+  #show(entries: readonly Entry[]): void {
+    for (const entry of entries) this.#targets.set(entry.view.target, entry)
+  }
+
+  #applyOutside(snapshot: Snapshot): void {
+    const before = this.#outside
+    this.#outside = new Map()
+    for (const view of snapshot.external ?? []) {
+      this.#outside.set(view.name, this.#external(view, snapshot, before.get(view.name)))
+    }
+    for (const [name, entry] of before) retireRest(entry, this.#outside.get(name) ?? null)
+  }
+
+  #make(view: ServiceView, snapshot: Snapshot): Made {
+    const locals = (this.#locals ??= localsOf(snapshot))
+    const before = new Map(this.#made.get(view.name)?.targets.map((one) => [one.view.target, one]))
+    const [main, ...named] = targetsOf(view).map((target) =>
+      this.#service(target, snapshot, locals, before.get(target.target)),
+    )
+    const targets = main === undefined ? named : [...named, withPorts(main, named)]
+    const after = new Map(targets.map((one) => [one.view.target, one]))
+    for (const [target, entry] of before) retireRest(entry, after.get(target) ?? null)
+    return { view, targets }
+  }
+
+  #external(service: ExternalView, snapshot: Snapshot, before: Entry | undefined): Entry {
     const { name, protocol, port } = service
-    const before = this.#services.get(name)
+    const known = endpointsOf(before)
     const keys: string[] = []
     const members = service.endpoints.map((one) => {
       const place: Place = { kind: 'external', service, endpoint: one }
@@ -116,7 +133,7 @@ export class ServiceTable {
       const settings = { service: name, portName: null, instance, place }
       keys.push(key)
       return (
-        this.#endpoints.get(key) ??
+        known.get(key) ??
         new MeshEndpoint(this.#parts, { ...settings, ejection: ejectionDefaults })
       )
     })
@@ -132,20 +149,25 @@ export class ServiceTable {
     }
   }
 
-  #service(view: TargetView, snapshot: Snapshot, local: ReadonlyMap<string, LocalInstance>): Entry {
+  #service(
+    view: TargetView,
+    snapshot: Snapshot,
+    locals: Locals,
+    before: Entry | undefined,
+  ): Entry {
     const members: MeshEndpoint[] = []
     const keys: string[] = []
     const { service } = view
-    const before = this.#services.get(view.target)
+    const known = endpointsOf(before)
     // Where nothing was in use before, there is nobody who could spare a new instance.
     const isJoining = before !== undefined && before.picker.endpoints.length > 0
     const subset = subsetOf(snapshot.host, service, farHostsOf(view, snapshot))
     for (const instance of view.instances) {
       if (subset?.has(instance.host) === false && instance.host !== snapshot.host) continue
-      const place = placeOf(view, instance, snapshot, local)
+      const place = placeOf(view, instance, snapshot, locals)
       if (place === null) continue
       const key = endpointKey(view.target, instance.id, instance.port, place)
-      let endpoint = this.#endpoints.get(key)
+      let endpoint = known.get(key)
       if (endpoint === undefined) {
         endpoint = new MeshEndpoint(this.#parts, {
           service,
@@ -163,7 +185,6 @@ export class ServiceTable {
     for (const endpoint of members) endpoint.siblings = members
     return {
       view,
-      // Once it may have been outside the mesh.
       id: serviceId(snapshot.trustDomain, service),
       picker: new P2c(members),
       keys,
@@ -173,62 +194,33 @@ export class ServiceTable {
   }
 }
 
-/** The other hosts with instances of a service, each once. */
-function farHostsOf({ instances }: TargetView, { host, hosts }: Snapshot): readonly string[] {
-  const far = new Set<string>()
-  for (const instance of instances) {
-    if (instance.host !== host && Object.hasOwn(hosts, instance.host)) far.add(instance.host)
+/** The main target, with the named ports by their numbers. */
+function withPorts(main: Entry, named: readonly Entry[]): Entry {
+  const byPort = new Map<number, CallableService>()
+  for (const entry of named) {
+    for (const { port } of entry.view.instances) byPort.set(port, entry)
   }
-  return [...far]
+  return byPort.size === 0 ? main : { ...main, byPort }
 }
 
-function localKey(instance: LocalInstance): string {
-  return `${instance.service} ${instance.id}`
+/** Whether nothing that a service was made of has changed. */
+function isUnchanged(
+  made: Made,
+  view: ServiceView,
+  before: Snapshot | null,
+  { host, hosts, local }: Snapshot,
+): boolean {
+  if (made.view !== view || before?.hosts !== hosts) return false
+  return before.local === local || view.instances.every((instance) => instance.host !== host)
 }
 
-function placeOf(
-  { service, portName, protocol }: TargetView,
-  { host, id, port }: InstanceView,
-  snapshot: Snapshot,
-  local: ReadonlyMap<string, LocalInstance>,
-): Place | null {
-  if (host === snapshot.host) {
-    const instance = local.get(`${service} ${id}`)
-    if (instance === undefined || instance.draining) return null
-    return {
-      kind: 'local',
-      instance: portName === null ? instance : { ...instance, port, protocol },
-    }
-  }
-  // A host may be called `constructor`.
-  const far = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
-  return far === undefined ? null : { kind: 'far', host: far }
+function endpointsOf(entry: Entry | undefined): ReadonlyMap<string, MeshEndpoint> {
+  const { keys = [], picker } = entry ?? {}
+  return new Map(picker?.endpoints.map((endpoint, index) => [keys[index] ?? '', endpoint]))
 }
 
-function endpointKey(target: string, id: string, port: number, place: Place): string {
-  switch (place.kind) {
-    case 'local':
-      return `${target} local ${id} ${place.instance.address} ${place.instance.port}`
-    case 'external': {
-      const { address, said } = place.endpoint
-      return `${target} external ${address} ${port} ${said} ${wayTo(place.service)}`
-    }
-    case 'far':
-      return `${target} ${place.host.name} ${id} ${port} ${place.host.address} ${place.host.tunnelPort}`
-  }
+/** Retires the endpoints of a target that what replaces it has no longer. */
+function retireRest(before: Entry, after: Entry | null): void {
+  const kept = new Set(after?.picker.endpoints)
+  for (const endpoint of before.picker.endpoints) if (!kept.has(endpoint)) endpoint.retire()
 }
-
-/** Whatever else an external service says of itself makes its endpoints others. */
-function wayTo(view: ExternalView): string {
-  let way = ways.get(view)
-  if (way === undefined) {
-    const { protocol, tls, names, connectTimeoutMs } = view
-    const text = JSON.stringify([protocol, tls, names, connectTimeoutMs])
-    // It may hold a megabyte of roots, and is asked of every endpoint in every snapshot.
-    way = createHash('sha256').update(text).digest('base64')
-    ways.set(view, way)
-  }
-  return way
-}
-
-const ways = new WeakMap<ExternalView, string>()

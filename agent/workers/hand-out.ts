@@ -1,6 +1,6 @@
 /**
  * Owns one value in the form in which each worker needs it: whole at first, afterwards what changed
- * since it was last told. Each form is made once, however many workers there are.
+ * since it was last told. Each form is made once, however many workers are told together.
  */
 
 /** How a value becomes lines. */
@@ -14,8 +14,11 @@ export interface HandOutForms<T> {
 export class HandOut<T> {
   readonly #forms: HandOutForms<T>
   #value: T | null = null
-  #whole: string | null = null
-  readonly #changes = new Map<T, string>()
+  /**
+   * The lines of the newest value, by what it follows (null: whole), for workers that are told together.
+   * Those of a large mesh have megabytes, and mostly nobody asks for them again.
+   */
+  readonly #lines = new Map<T | null, WeakRef<{ readonly text: string }>>()
   /** What each reader was told last. */
   readonly #told = new WeakMap<object, { readonly value: T }>()
 
@@ -31,8 +34,7 @@ export class HandOut<T> {
   /** Takes a value that differs from the one before. */
   set(value: T): void {
     this.#value = value
-    this.#whole = null
-    this.#changes.clear()
+    this.#lines.clear()
   }
 
   /** The line that tells a reader the newest value, which counts as told; null: it knows. */
@@ -43,11 +45,16 @@ export class HandOut<T> {
     if (before?.value === value) return null
     this.#told.set(reader, { value })
     const { whole, changes } = this.#forms
-    if (before === undefined || changes === undefined || !takesChanges) {
-      return (this.#whole ??= whole(value))
-    }
-    let line = this.#changes.get(before.value)
-    if (line === undefined) this.#changes.set(before.value, (line = changes(before.value, value)))
-    return line
+    return before === undefined || changes === undefined || !takesChanges
+      ? this.#line(null, () => whole(value))
+      : this.#line(before.value, () => changes(before.value, value))
+  }
+
+  #line(follows: T | null, make: () => string): string {
+    const known = this.#lines.get(follows)?.deref()
+    if (known !== undefined) return known.text
+    const line = { text: make() }
+    this.#lines.set(follows, new WeakRef(line))
+    return line.text
   }
 }

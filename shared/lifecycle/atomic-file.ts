@@ -7,6 +7,9 @@ import { randomBytes } from 'node:crypto'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
+/** What to write; pieces are asked for one by one, so that a large file need not be in memory whole. */
+export type FileContent = string | Uint8Array | Iterable<string>
+
 /** Settings of a write. */
 export interface AtomicFileSettings {
   /** Permissions, whatever the process's mask. @default 0o600 */
@@ -16,7 +19,7 @@ export interface AtomicFileSettings {
 /** Replaces `path` as a whole. The directory must exist. Throws what the file system throws. */
 export async function writeFileAtomic(
   path: string,
-  content: string | Uint8Array,
+  content: FileContent,
   settings: AtomicFileSettings = {},
 ): Promise<void> {
   // A dot in front, so that whoever watches the directory for finished files leaves it alone.
@@ -34,7 +37,7 @@ export async function writeFileAtomic(
 /** Creates a file that must not exist, with its content on the disk when the promise resolves. */
 export async function writeFileSynced(
   path: string,
-  content: string | Uint8Array,
+  content: FileContent,
   settings: AtomicFileSettings = {},
 ): Promise<void> {
   const { mode = 0o600 } = settings

@@ -22,6 +22,18 @@ t.test('what was saved is loaded', async (t) => {
   t.equal(statSync(cache.path).mode & 0o777, 0o600)
 })
 
+t.test('a view of many pieces is one text, as it always was, and is loaded whole', async (t) => {
+  const cache = new DiskCache({ ...settings, stateDirectory: testDirectory(t, {}) })
+  const entries = new Map(
+    Array.from({ length: 2000 }, (_, n) => [`/mesh/v1/presence/h${n}`, '{"ä":"…"}'.repeat(9)]),
+  )
+  await cache.save({ ...view, entries })
+  t.strictSame(await cache.load(), { kind: 'loaded', view: { ...view, entries } })
+  const [, body = ''] = readFileSync(cache.path, 'utf8').split('\n')
+  t.ok(body.length > 200_000)
+  t.equal(JSON.stringify(JSON.parse(body)), body)
+})
+
 t.test('a file cut short or changed anywhere is not used', async (t) => {
   const cache = new DiskCache({ ...settings, stateDirectory: testDirectory(t, {}) })
   await cache.save(view)

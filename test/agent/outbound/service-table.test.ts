@@ -40,10 +40,16 @@ class FakeUpstream implements PooledUpstream {
 function makeTable(...snapshots: readonly Snapshot[]) {
   const clock = new FakeClock()
   const ejected: string[] = []
+  const asked: string[] = []
   const table = new ServiceTable({
     clock,
     loads: new InstanceLoads({ shareOf: (limit) => limit }),
-    hosts: { lifeOf: () => ({ isLost: false }) },
+    hosts: {
+      lifeOf: ({ name: host }) => {
+        asked.push(host)
+        return { isLost: false }
+      },
+    },
     onEjected: ({ instance }) => void ejected.push(instance.host),
     makeUpstream: (endpoint) => new FakeUpstream(endpoint),
   })
@@ -54,7 +60,7 @@ function makeTable(...snapshots: readonly Snapshot[]) {
     return found
   }
   const endpoints = (service: string): readonly MeshEndpoint[] => find(service).picker.endpoints
-  return { clock, table, find, endpoints, ejected }
+  return { clock, table, find, endpoints, ejected, asked }
 }
 
 const orders = [
@@ -79,6 +85,23 @@ t.test(
     t.notOk(upstream.isClosed)
   },
 )
+
+t.test('ServiceTable makes endpoints of services that are called, and of no others', async (t) => {
+  const all = [...orders, { service: 'billing', host: 'beta' }]
+  const { table, find, endpoints, asked } = makeTable(snapshotOf(all), snapshotOf(all))
+  t.same(asked, [])
+  const called = find('orders')
+  t.equal(find('orders'), called)
+  t.same(asked, ['beta', 'gamma'])
+  const [first] = endpoints('orders')
+  const upstream = first?.upstreamFor(caller) as FakeUpstream
+  table.apply(snapshotOf([...all, { service: 'billing', host: 'gamma' }]))
+  t.same(asked, ['beta', 'gamma'], 'a change of another service makes none either')
+  t.equal(endpoints('orders')[0], first)
+  table.apply({ ...snapshotOf(all), external: [externalOf('orders', ['203.0.113.5'])] })
+  t.ok(upstream.isClosed, 'what has gone outside is called there only')
+  t.equal(endpoints('billing').length, 1)
+})
 
 t.test('ServiceTable retires what is gone or has moved', async (t) => {
   for (const after of [

@@ -12,7 +12,9 @@ t.test('writeFileAtomic replaces a file whole, for its owner alone', async (t) =
   t.equal(statSync(`${directory}/file`).mode & 0o777, 0o600)
   await writeFileAtomic(`${directory}/public`, Buffer.from('x'), { mode: 0o644 })
   t.equal(statSync(`${directory}/public`).mode & 0o777, 0o644)
-  t.same(readdirSync(directory).sort(), ['file', 'public'])
+  await writeFileAtomic(`${directory}/pieces`, ['one ', 'zwö ', 'three'])
+  t.equal(readFileSync(`${directory}/pieces`, 'utf8'), 'one zwö three')
+  t.same(readdirSync(directory).sort(), ['file', 'pieces', 'public'])
 })
 
 t.test('a write that fails leaves what was there and no temporary file', async (t) => {
