@@ -61,7 +61,8 @@ export class DiskCache {
     if (text === null) return { kind: 'none', reason: 'there is none' }
     const newline = text.indexOf('\n')
     const body = text.slice(newline + 1, -1)
-    if (text.slice(0, newline) !== checksum([body])) return { kind: 'none', reason: 'it is damaged' }
+    if (text.slice(0, newline) !== checksum([body]))
+      return { kind: 'none', reason: 'it is damaged' }
     return this.#judge(JSON.parse(body) as KeptView)
   }
 

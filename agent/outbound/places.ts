@@ -18,7 +18,10 @@ export function localsOf({ local }: Snapshot): Locals {
 }
 
 /** The other hosts with instances of a service, each once. */
-export function farHostsOf({ instances }: TargetView, { host, hosts }: Snapshot): readonly string[] {
+export function farHostsOf(
+  { instances }: TargetView,
+  { host, hosts }: Snapshot,
+): readonly string[] {
   const far = new Set<string>()
   for (const instance of instances) {
     if (instance.host !== host && Object.hasOwn(hosts, instance.host)) far.add(instance.host)

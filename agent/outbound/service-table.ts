@@ -133,8 +133,7 @@ export class ServiceTable {
       const settings = { service: name, portName: null, instance, place }
       keys.push(key)
       return (
-        known.get(key) ??
-        new MeshEndpoint(this.#parts, { ...settings, ejection: ejectionDefaults })
+        known.get(key) ?? new MeshEndpoint(this.#parts, { ...settings, ejection: ejectionDefaults })
       )
     })
     for (const endpoint of members) endpoint.siblings = members
@@ -149,12 +148,7 @@ export class ServiceTable {
     }
   }
 
-  #service(
-    view: TargetView,
-    snapshot: Snapshot,
-    locals: Locals,
-    before: Entry | undefined,
-  ): Entry {
+  #service(view: TargetView, snapshot: Snapshot, locals: Locals, before: Entry | undefined): Entry {
     const members: MeshEndpoint[] = []
     const keys: string[] = []
     const { service } = view
