@@ -4,7 +4,7 @@
  * resolvers are their administrator's; then it says what is left to do.
  */
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
@@ -39,6 +39,8 @@ export type NamesState =
   /** Not by systemd-resolved: that is somebody else's to arrange. */
   | { readonly kind: 'elsewhere'; readonly resolvConf: string }
   | { readonly kind: 'told'; readonly dropIn: string }
+  /** Told, and of other servers for all links too: it asks one of them all for every name. */
+  | { readonly kind: 'mixed'; readonly file: string }
   /** systemd-resolved is asked, and does not know of the mesh's DNS. */
   | { readonly kind: 'untold'; readonly dropIn: string; readonly text: string }
 
@@ -53,7 +55,9 @@ export function namesState(
   const { host: address, port } = listensAt(settings.configPath)
   const text = resolvedDropIn({ address, port })
   const isTold = existsSync(dropIn) && readFileSync(dropIn, 'utf8') === text
-  return isTold ? { kind: 'told', dropIn } : { kind: 'untold', dropIn, text }
+  if (!isTold) return { kind: 'untold', dropIn, text }
+  const file = otherServers(dropIn)
+  return file === null ? { kind: 'told', dropIn } : { kind: 'mixed', file }
 }
 
 /** Never fails: calls work without, by the forward proxy and by `upstreams`. */
@@ -70,10 +74,33 @@ export async function setUpNames(
     mkdirSync(dirname(dropIn), { recursive: true, mode: 0o755 })
     await writeFileAtomic(dropIn, text, { mode: 0o644 })
     units.restart(resolvedUnit)
-    note(`programs find names as orders.mesh by systemd-resolved, which ${dropIn} tells`)
+    const file = otherServers(dropIn)
+    note(
+      file === null
+        ? `programs find names as orders.mesh by systemd-resolved, which ${dropIn} tells`
+        : mixed(file),
+    )
   } catch (error) {
     note(`programs do not find names as orders.mesh yet: ${messageOf(error)}`)
   }
+}
+
+/** What to do where systemd-resolved has other servers for all links. */
+export function mixed(file: string): string {
+  return `programs may not find names as orders.mesh: ${file} gives systemd-resolved servers for all links (DNS=), and it asks one of those and the agent for every name; give them to the link instead (DNS= in its .network file, or "resolvectl dns eth0 …")`
+}
+
+/** The file beside ours that names servers for all links (resolved.conf(5)); null where none does. */
+function otherServers(dropIn: string): string | null {
+  const directory = dirname(dropIn)
+  const main = `${dirname(directory)}/resolved.conf`
+  const dropIns = readdirSync(directory).filter((name) => name.endsWith('.conf'))
+  const files = [main, ...dropIns.map((name) => `${directory}/${name}`)]
+  const names = (file: string): boolean =>
+    file !== dropIn &&
+    existsSync(file) &&
+    /^[ \t]*DNS[ \t]*=[ \t]*\S/m.test(readFileSync(file, 'utf8'))
+  return files.find(names) ?? null
 }
 
 /** What to do where systemd-resolved is not asked. */

@@ -3,7 +3,7 @@
 import type { AdminSocket } from './client/admin-socket.ts'
 import type { ServiceUnits } from './client/service-units.ts'
 import { exitCodes } from './exit-codes.ts'
-import { elsewhere, namesState, setUpNames, type NamesSetupSettings } from './names-setup.ts'
+import { elsewhere, mixed, namesState, setUpNames, type NamesSetupSettings } from './names-setup.ts'
 import type { Printer } from './output/printer.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 
@@ -34,6 +34,8 @@ export async function names(
         return 'nothing is captured on this host, so names of the mesh lead nowhere'
       case 'told':
         return `programs find names as orders.mesh by systemd-resolved, which ${state.dropIn} tells`
+      case 'mixed':
+        return mixed(state.file)
       case 'untold':
         return 'systemd-resolved does not know of the mesh: meshctl names --set-up'
       case 'elsewhere':

@@ -116,11 +116,10 @@ export class SystemDns {
 
   async #learnServers(text: string): Promise<void> {
     const direct = nameServersIn(text)
-    const servers =
-      direct[0] === resolvedStub
-        ? nameServersIn(await readOrEmpty(this.#settings.resolvedServers))
-        : direct
-    this.#servers = servers.length === 0 ? direct : servers
+    const isStub = direct[0] === resolvedStub
+    const found = isStub ? nameServersIn(await readOrEmpty(this.#settings.resolvedServers)) : direct
+    // Were systemd-resolved asked for what it asks the agent, the question would go round.
+    this.#servers = found.filter((server) => server !== resolvedStub)
   }
 
   async #useResolved(): Promise<SystemDnsState> {

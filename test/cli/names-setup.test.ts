@@ -83,6 +83,28 @@ t.test('names tells whether programs find them, and sees to it where it is told 
   t.match(off.out(), /"state": ?"off"/)
 })
 
+t.test(
+  'names tells of servers for all links, which are asked for names of the mesh too',
+  async (t) => {
+    const { parts, settings, notes, restarted } = host(t, { resolvConf: 'nameserver 127.0.0.53\n' })
+    await setUpNames(parts, on, settings)
+    const asked = { ...settings, setUp: false, isRoot: false }
+    const { parts: looking, out } = namesParts('on', restarted)
+    const site = join(settings.dropIn, '../site.conf')
+    writeFileSync(site, '[Resolve]\n#DNS=192.0.2.1\nDNS=\nDomains=example.org\n')
+    t.equal(await names(looking, asked), 0)
+    writeFileSync(site, '[Resolve]\nDNS = 192.0.2.1\n')
+    t.equal(await names(looking, asked), 1)
+    t.match(out(), /"state": ?"mixed"/)
+    writeFileSync(settings.configPath, '{"listen": {"dns": "127.0.0.1:5353"}}')
+    await setUpNames(parts, on, settings)
+    t.match(
+      notes.at(-1),
+      /may not find names as orders\.mesh: .*site\.conf gives .* give them to the link/,
+    )
+  },
+)
+
 t.test('setUpNames leaves other resolvers alone, and says so', async (t) => {
   const { parts, settings, restarted, notes } = host(t, { resolvConf: 'nameserver 192.0.2.1\n' })
   await setUpNames(parts, on, settings)

@@ -83,6 +83,16 @@ t.test('SystemDns has systemd-resolved send it `mesh` alone where programs ask t
   t.equal(reloads(), 2)
 })
 
+t.test('SystemDns never has questions go round by systemd-resolved', async (t) => {
+  const stub = 'nameserver 127.0.0.53\n'
+  for (const known of ['', stub]) {
+    const { dns } = rig(testDirectory(t, { 'resolv.conf': stub, 'resolved-servers': known }))
+    await dns.start()
+    t.same(dns.servers, [])
+    await dns.stop()
+  }
+})
+
 t.test('SystemDns off reads the resolvers and writes nothing', async (t) => {
   const { resolvConf, dns } = rig(testDirectory(t, { 'resolv.conf': usual }), { mode: 'off' })
   await dns.start()
