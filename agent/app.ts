@@ -35,6 +35,7 @@ import type { Clock, Random } from './platform.ts'
 import { HostAsker } from './tunnel/host-asker.ts'
 import { Explainer } from './policies/explainer.ts'
 import { HostPolicies } from './policies/host-policies.ts'
+import { PlainReach } from './policies/plain-reach.ts'
 import { askHostFacts } from './registration/host-facts.ts'
 import { OwnRecords } from './registration/own-records.ts'
 import { Registrar } from './registration/registrar.ts'
@@ -89,6 +90,7 @@ export class App {
   readonly #capture: HostCapture
   readonly #externalNames: NameTargets
   readonly #externals: ExternalServices
+  readonly #plainReach: PlainReach
   readonly #dns: MeshDns | null
   readonly #handOver: HandOver
   readonly #report: AgentReport
@@ -175,6 +177,15 @@ export class App {
       },
       { directory: paths.policies, stateDirectory: paths.state },
     )
+    this.#plainReach = new PlainReach(
+      {
+        clock,
+        manifests: () => this.#policies.manifests.manifests,
+        policyOf: (service) => this.#policies.manifests.policyOf(service),
+        onChange: () => this.#fitnessChanged.ask(),
+      },
+      { address: config.address },
+    )
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#health = new HealthBoard(parts)
     this.#detector = new Detector({ clock, logger, isUp: (service) => this.#isUp(service) })
@@ -190,6 +201,7 @@ export class App {
           certified: this.#identity.isCertified(service),
           protocol: this.#detector.hasAsked(service) ? this.#detector.protocolOf(service) : null,
           finding: this.#detector.findingOf(service),
+          plain: this.#plainReach.has(service),
           ports: ports.map(({ name }) => ({
             name,
             healthy: this.#isPortUp(service, name),
@@ -381,6 +393,7 @@ export class App {
     this.#fitnessChanged.stop()
     this.#receiptsChanged.stop()
     this.#policies.manifests.stop()
+    this.#plainReach.stop()
     this.#registrar.stop()
     this.#identity.reporter.stop()
     this.#externals.stop()
@@ -410,6 +423,7 @@ export class App {
     const { manifests } = this.#policies
     const { trust, keeper, reporter } = this.#identity
     manifests.start()
+    this.#plainReach.start()
     manifests.onChange(() => this.#onManifests())
     this.#health.onChange(() => {
       // Before a service that has just come up is offered: where does it listen?
@@ -476,6 +490,7 @@ export class App {
   }
 
   #onFitness(): void {
+    this.#plainReach.look()
     this.#registrar.refresh()
     if (this.#membership !== null) this.#handOver.refresh(this.#membership.discovery.snapshot)
     this.#identity.reporter.refresh()

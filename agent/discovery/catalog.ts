@@ -207,10 +207,11 @@ export class Catalog {
     }
     const instances = records
       .map((record): InstanceView => {
-        const { host, id, port, ports, weight, intercept, onAgentDown } = record
+        const { host, id, port, ports, weight, intercept, onAgentDown, plain } = record
         const addresses = {
           ...(intercept === undefined ? {} : { intercept }),
           ...(onAgentDown === undefined ? {} : { onAgentDown }),
+          ...(plain === undefined ? {} : { plain }),
         }
         const named = ports === undefined ? {} : { ports }
         return { host, id, port, ...named, weight, ...addresses, ...labelsOf(record) }

@@ -64,6 +64,12 @@ export interface DestinationRule extends Endpoint {
   readonly denied: boolean
 }
 
+/** Connections to a virtual IP that nobody takes go to one of these, in plain. */
+export interface StandIn extends Endpoint {
+  /** One or two. */
+  readonly to: readonly Endpoint[]
+}
+
 /** A service of this host: only these users may answer at its port. */
 export interface AnswerRule extends Endpoint {
   readonly users: readonly number[]
@@ -93,6 +99,7 @@ export interface CaptureState {
   readonly confined: readonly ConfinedRule[]
   /** Real addresses of services: confined callers may go there, captured or not. */
   readonly registered: readonly Endpoint[]
+  readonly standIns: readonly StandIn[]
 }
 
 /** Nothing is captured and nothing locked. */
@@ -106,6 +113,7 @@ export const nothing: CaptureState = {
   exemptUsers: [],
   confined: [],
   registered: [],
+  standIns: [],
 }
 
 /** Whether connections are captured. */

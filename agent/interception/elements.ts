@@ -53,6 +53,12 @@ export function elementsOf(state: CaptureState): Elements {
     if (caller.kind === 'user') sets.confined_users.set(String(caller.user), counter)
     else sets.confined_units.set(caller.group.path, `${counter} ${caller.group.id}`)
   }
+  for (const one of state.standIns) {
+    const six = !isIPv4(one.address)
+    const [first, other] = one.to
+    if (first !== undefined) sets[six ? 'plain6' : 'plain4'].set(key(one), key(first))
+    if (other !== undefined) sets[six ? 'plain6_other' : 'plain4_other'].set(key(one), key(other))
+  }
   // Nobody asks where nobody is confined.
   if (state.confined.length > 0)
     for (const one of state.registered) keyed('registered', one).set(key(one), '')
@@ -101,13 +107,13 @@ export function changesBetween(before: Elements, after: Elements): string {
 }
 
 function countersIn(map: ReadonlyMap<string, string>): ReadonlySet<string> {
-  return new Set([...map.values()].map(listed))
+  return new Set([...map.values()].map(withoutGroup))
 }
 
 /** An element as nft takes it. */
 function textOf(name: SetName, key: string, value: string): string {
   if (!isMap(name)) return key
-  const known = listed(value)
+  const known = listed(name, value)
   return `${isOfGroups(name) ? `"${key}"` : key} : ${isCounted(name) ? `"${known}"` : known}`
 }
 
@@ -130,6 +136,12 @@ export function lifted(standing: Elements): Elements {
   return left
 }
 
+/** The same without what leads virtual IPs on while nobody takes captured connections. */
+export function withoutStandIns(standing: Elements): Elements {
+  const none = new Map<string, string>()
+  return { ...standing, plain4: none, plain6: none, plain4_other: none, plain6_other: none }
+}
+
 /** Whether two differ at all, as far as a listing tells: it has no numbers of groups. */
 export function isSame(a: Elements, b: Elements): boolean {
   return names.every(
@@ -137,13 +149,17 @@ export function isSame(a: Elements, b: Elements): boolean {
       a[name].size === b[name].size &&
       [...a[name]].every(([key, value]) => {
         const other = b[name].get(key)
-        return other !== undefined && listed(other) === listed(value)
+        return other !== undefined && listed(name, other) === listed(name, value)
       }),
   )
 }
 
-/** A value as a listing has it. */
-function listed(value: string): string {
+/** A value as a listing has it: a group's number is not in it. */
+function listed(name: SetName, value: string): string {
+  return isOfGroups(name) ? withoutGroup(value) : value
+}
+
+function withoutGroup(value: string): string {
   return value.split(' ', 1)[0] ?? ''
 }
 

@@ -53,6 +53,10 @@ export function fateOf({ address, port, user, unit }: Attempt, facts: FateFacts)
     return { kind: 'captured', virtual, port: Number(to) }
   }
   if (isVirtual(address)) {
+    const standIn = standing[is4 ? 'plain4' : 'plain6'].get(key)
+    if (standIn !== undefined) {
+      return direct(`nobody takes captured connections: it goes in plain to ${standIn}`)
+    }
     return { kind: 'refused', why: 'it is a virtual IP, and no service answers there on this port' }
   }
   if (!isLocal(address)) {

@@ -1,8 +1,8 @@
 /**
  * Owns what becomes of the capture rules when nobody takes captured connections any more, be the
- * agent killed or gone for good: what may pass without the mesh is let pass, what may not stays
- * refused, and once nothing is captured and no connection passes through the rules, they go. A
- * process of its own; all it knows stands in the kernel.
+ * agent killed or gone for good: what may pass without the mesh is let pass, virtual IPs of it too, what
+ * may not stays refused, and once nothing is led anywhere and no connection passes through the rules,
+ * they go. A process of its own; all it knows stands in the kernel.
  */
 
 import { KernelSockets } from '#agent/kernel/sockets.ts'
@@ -10,11 +10,12 @@ import { sleep, type Clock, type Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { callerPortRange } from './caller-ports.ts'
-import { tableName, virtualRange4 } from './capture-state.ts'
+import { tableName } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
-import { changesBetween, isSame, lifted, type Elements } from './elements.ts'
+import { changesBetween, isSame, lifted, withoutStandIns, type Elements } from './elements.ts'
 import { readListing } from './listing.ts'
 import { commentFor } from './ruleset.ts'
+import { VirtualRoutes, virtualRanges } from './virtual-routes.ts'
 
 /** What a guard leans on. */
 export interface CaptureGuardParts {
@@ -46,7 +47,8 @@ const mostRefusals = 10
 /** Our table as it stands, and the routes that belong to it. */
 interface Standing {
   readonly elements: Elements
-  readonly routes: readonly (readonly ['-4' | '-6', string])[]
+  /** Null where the host has no IPv6. */
+  readonly range6: string | null
 }
 
 /** See the header. */
@@ -57,6 +59,7 @@ export class CaptureGuard {
   #timer: Timer | null = null
   #looking: Promise<void> = Promise.resolve()
   #silent = 0
+  #routes: VirtualRoutes | null = null
   #problem = ''
   #stopping = false
 
@@ -108,11 +111,10 @@ export class CaptureGuard {
     try {
       const { firstPort, agentUser } = this.#settings
       const { sockets = new KernelSockets() } = this.#parts
-      const ports = callerPortRange(firstPort)
-      const isTaken = sockets.listens(ports, agentUser)
+      const isTaken = sockets.listens(callerPortRange(firstPort), agentUser)
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (this.#silent < 2) return false
-      const isDone = await this.#liftOrRemove(await sockets.hasConnection(ports))
+      const isDone = await this.#liftOrRemove()
       await this.#parts.onGone?.()
       this.#problem = ''
       return isDone
@@ -124,25 +126,34 @@ export class CaptureGuard {
     }
   }
 
-  async #liftOrRemove(isInUse: boolean): Promise<boolean> {
+  async #liftOrRemove(): Promise<boolean> {
     const { commands, logger } = this.#parts
     const standing = await this.#standing()
     if (standing === null) return true
-    const left = lifted(standing.elements)
-    if (!isSame(left, standing.elements)) {
-      await commands.nft(changesBetween(standing.elements, left))
+    const { elements, range6 } = standing
+    // Who stops the guard for good wants nothing left that leads anywhere.
+    const left = this.#stopping ? withoutStandIns(lifted(elements)) : lifted(elements)
+    const standIns = left.plain4.size + left.plain6.size
+    if (!isSame(left, elements)) {
+      await commands.nft(changesBetween(elements, left))
       const denied = left.destinations4.size + left.destinations6.size
-      logger.warn({ denied }, 'nobody takes captured connections: capture lifted')
+      logger.warn({ denied, standIns }, 'nobody takes captured connections: capture lifted')
     }
-    if (left.unknown_callers.size + left.confined_users.size + left.confined_units.size > 0)
-      return true
-    if (isInUse) return false
-    for (const [family, range] of standing.routes) {
-      await commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')
-    }
+    this.#routes ??= new VirtualRoutes(commands, range6)
+    await this.#routes.lead(left)
+    if ((await this.#routes.missing()) !== '') await this.#routes.lead(left, true)
+    const stays = left.unknown_callers.size + left.confined_users.size + left.confined_units.size
+    if (stays + standIns > 0) return true
+    if (await this.#isInUse(range6)) return false
+    await this.#routes.remove()
     await commands.nft(`delete table inet ${tableName}\n`)
     logger.info('capture rules removed: no connection passes through them any more')
     return true
+  }
+
+  #isInUse(range6: string | null): Promise<boolean> {
+    const { sockets = new KernelSockets() } = this.#parts
+    return sockets.hasConnection(callerPortRange(this.#settings.firstPort), virtualRanges(range6))
   }
 
   async #standing(): Promise<Standing | null> {
@@ -152,10 +163,7 @@ export class CaptureGuard {
       if (!text.includes(`comment "${commentFor(this.#settings.owner)}"`)) return null
       const range6 = /ip6 daddr (\S+) jump virtual_in/.exec(text)?.[1]
       const listing = await commands.ask('-j', '-n', 'list', 'table', 'inet', tableName)
-      return {
-        elements: readListing(listing, []).elements,
-        routes: [['-4', virtualRange4], ...(range6 === undefined ? [] : [['-6', range6] as const])],
-      }
+      return { elements: readListing(listing, []).elements, range6: range6 ?? null }
     } catch (error) {
       if (error instanceof MeshError && /No such file or directory/.test(error.message)) return null
       throw error

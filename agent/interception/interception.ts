@@ -34,6 +34,7 @@ import { NameTargets } from './name-targets.ts'
 import { planCapture, type Plan } from './plan.ts'
 import { Repairs } from './repairs.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
+import { virtualRanges } from './virtual-routes.ts'
 
 /** What interception leans on. */
 export interface InterceptionParts {
@@ -389,7 +390,9 @@ export class Interception {
 
   #isInUse(): Promise<boolean> {
     const { sockets = new KernelSockets() } = this.#parts
-    return sockets.hasConnection(callerPortRange(this.#settings.firstPort))
+    const range6 = this.#snapshot === null ? null : this.#range6(this.#snapshot)
+    const ports = callerPortRange(this.#settings.firstPort)
+    return sockets.hasConnection(ports, virtualRanges(range6))
   }
 
   #fail(error: unknown): void {

@@ -6,12 +6,13 @@
 
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { tableName, virtualRange4, type CaptureState, type TableShape } from './capture-state.ts'
+import { tableName, type CaptureState, type TableShape } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { changesBetween, elementsOf, isSame, noElements, type Elements } from './elements.ts'
 import { readCounters, readListing, type Listing } from './listing.ts'
 import { isGroup } from './units.ts'
 import { chainsOf, commentFor, rulesetText } from './ruleset.ts'
+import { VirtualRoutes } from './virtual-routes.ts'
 
 /** What a table leans on. */
 export interface KernelTableParts {
@@ -25,6 +26,7 @@ export class KernelTable {
   readonly #logger: Logger
   readonly #shape: TableShape
   readonly #rules: Readonly<Record<string, readonly string[]>>
+  readonly #routes: VirtualRoutes
   /** What stands in the kernel, as far as known; null: not looked, or not installed. */
   #standing: Elements | null = null
   #wanted: Elements = noElements()
@@ -35,6 +37,7 @@ export class KernelTable {
     this.#logger = parts.logger
     this.#shape = shape
     this.#rules = chainsOf(shape)
+    this.#routes = new VirtualRoutes(parts.commands, shape.virtualRange6)
   }
 
   /** What stands and what it is made of, as far as known; null while nothing of ours does. */
@@ -63,6 +66,7 @@ export class KernelTable {
       try {
         await this.#commands.nft(changes)
         this.#standing = wanted
+        await this.#routes.lead(wanted)
       } catch (error) {
         // Somebody else may have changed our sets: look, then do what is left.
         this.#logger.warn({ problem: messageOf(error) }, 'capture rules are not what they were')
@@ -77,10 +81,10 @@ export class KernelTable {
       if (this.#standing === null) return ''
       const listing = await this.#list()
       const problem = listing === null ? 'the table was gone' : this.#problemOf(listing)
-      const route = await this.#missingRoute()
+      const route = await this.#routes.missing()
       if (problem === '' && route === '') return ''
       await this.#install()
-      return problem || `the route of ${route} was gone`
+      return problem || `the route of ${route} was not what it was`
     })
   }
 
@@ -101,9 +105,7 @@ export class KernelTable {
   remove(): Promise<void> {
     return this.#inTurn(async () => {
       this.#standing = null
-      for (const [family, range] of this.#routes()) {
-        await this.#commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')
-      }
+      await this.#routes.remove()
       const listing = await this.#list()
       if (listing === null) return
       await this.#refuseForeign(listing)
@@ -118,19 +120,7 @@ export class KernelTable {
     this.#wanted = await withoutGone(this.#wanted)
     await this.#commands.nft(rulesetText(this.#shape) + changesBetween(elements, this.#wanted))
     // The guards stand before anything can reach a virtual IP.
-    for (const [family, range, source] of this.#routes()) {
-      await this.#commands.ip(
-        family,
-        'route',
-        'replace',
-        'local',
-        range,
-        'dev',
-        'lo',
-        'src',
-        source,
-      )
-    }
+    await this.#routes.lead(this.#wanted, true)
     const after = await this.#list()
     const problem = after === null ? 'it is gone' : this.#problemOf(after)
     if (problem !== '') {
@@ -175,20 +165,6 @@ export class KernelTable {
       if (error instanceof MeshError && /No such file or directory/.test(error.message)) return null
       throw error
     }
-  }
-
-  async #missingRoute(): Promise<string> {
-    for (const [family, range] of this.#routes()) {
-      const shown = await this.#commands.ip(family, 'route', 'show', 'table', 'local', range)
-      if (shown.trim() === '') return range
-    }
-    return ''
-  }
-
-  #routes(): readonly (readonly ['-4' | '-6', string, string])[] {
-    const { virtualRange6 } = this.#shape
-    const four = ['-4', virtualRange4, '127.0.0.1'] as const
-    return virtualRange6 === null ? [four] : [four, ['-6', virtualRange6, '::1']]
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

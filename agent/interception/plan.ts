@@ -18,7 +18,9 @@ import type {
   DestinationRule,
   Endpoint,
   LockRule,
+  StandIn,
 } from './capture-state.ts'
+import { standInsOf } from './stand-ins.ts'
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
@@ -106,7 +108,9 @@ export function planCapture(facts: PlanFacts): Plan {
     destinations.set(key, { address: at.address, port: at.port, virtual, denied })
     serviceAt.set(key, service)
   }
-  const name = ({ target, instances }: TargetView): VirtualAddress | null => {
+  const standIns: StandIn[] = []
+  const name = (view: TargetView): VirtualAddress | null => {
+    const { target, instances } = view
     const index = facts.addressOf(target)
     if (index === null) {
       problems.push(`${target} has no virtual IP: all are taken`)
@@ -120,6 +124,7 @@ export function planCapture(facts: PlanFacts): Plan {
       services[virtual] = target
       for (const port of ports) lead(target, { address: virtual, port }, virtual)
     }
+    standIns.push(...standInsOf(view, virtualIps(address), ports, facts))
     return address
   }
   name(agentItself)
@@ -147,7 +152,9 @@ export function planCapture(facts: PlanFacts): Plan {
       const own = name(target)
       if (own === null || address === null) continue
       // The service's own address answers on the numbers of its named ports too.
-      for (const { port } of target.instances) {
+      const numbers = [...new Set(target.instances.map(({ port }) => port))]
+      standIns.push(...standInsOf(target, virtualIps(address), numbers, facts))
+      for (const port of numbers) {
         lead(target.target, { address: address.v4, port }, own.v4)
         if (address.v6 !== null && own.v6 !== null)
           lead(target.target, { address: address.v6, port }, own.v6)
@@ -192,6 +199,7 @@ export function planCapture(facts: PlanFacts): Plan {
           ? callers.flatMap(({ who, service }) => (who === null ? [] : [{ ...who, service }]))
           : [],
       registered: claimed.map(({ address, port }) => ({ address, port })),
+      standIns,
     },
     callers,
     serviceAt,

@@ -28,6 +28,11 @@ export const setTypes = {
   confined_units: 'cgroupsv2 : counter',
   registered4: 'ipv4_addr . inet_service',
   registered6: 'ipv6_addr . inet_service',
+  // Where virtual IPs lead while nobody takes captured connections: an instance, and perhaps another.
+  plain4: 'ipv4_addr . inet_service : ipv4_addr . inet_service',
+  plain6: 'ipv6_addr . inet_service : ipv6_addr . inet_service',
+  plain4_other: 'ipv4_addr . inet_service : ipv4_addr . inet_service',
+  plain6_other: 'ipv6_addr . inet_service : ipv6_addr . inet_service',
   // No rule reads these: they tell the guard which destinations stay when the agent is gone.
   denied4: 'ipv4_addr . inet_service',
   denied6: 'ipv6_addr . inet_service',
@@ -68,6 +73,11 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       `${to} : meta l4proto map @unknown_callers`,
     ]
   }
+  /** What was captured has left the chain before. */
+  const plain = (family: 'ip' | 'ip6', map: string): readonly string[] => {
+    const to = `dnat ${family} to ${family} daddr . tcp dport map @${map}`
+    return [`meta l4proto tcp numgen random mod 2 0 ${to}_other`, `meta l4proto tcp ${to}`]
+  }
   return {
     // Asked once a connection. The agent's own way to a local service is never led back to itself,
     // nor is a service's way to itself.
@@ -79,6 +89,8 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       'ip6 daddr . tcp dport . meta skuid @answerers6 accept',
       ...capture('ip', 'destinations4'),
       ...capture('ip6', 'destinations6'),
+      ...plain('ip', 'plain4'),
+      ...plain('ip6', 'plain6'),
     ],
     guard_in: [
       `ip daddr ${virtualRange4} jump virtual_in`,
@@ -120,13 +132,17 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       `tcp dport @locked ${reset}`,
       'counter name tcp dport map @plaintext',
     ],
-    egress: confines === undefined ? [] : egressRules(confines, levels),
+    egress: confines === undefined ? [] : egressRules(confines, levels, virtualRange6),
     refused: [`meta l4proto tcp ${reset}`, 'reject'],
   }
 }
 
 /** A caller that is confined is refused, and counted, unless it goes where it may. */
-function egressRules({ ports, addresses }: LeftAlone, levels: readonly number[]): string[] {
+function egressRules(
+  { ports, addresses }: LeftAlone,
+  levels: readonly number[],
+  virtualRange6: string | null,
+): string[] {
   const [v4, v6] = [false, true].map((six) => addresses.filter((one) => one.includes(':') === six))
   const among = (what: string, list: readonly (string | number)[] = []): string[] =>
     list.length === 0 ? [] : [`${what} { ${[...new Set(list)].join(', ')} } accept`]
@@ -136,6 +152,9 @@ function egressRules({ ports, addresses }: LeftAlone, levels: readonly number[])
     ...among('th dport', [53, ...ports]),
     ...among('ip daddr', v4),
     ...among('ip6 daddr', v6),
+    // What stands in for a virtual IP is the service that was called.
+    `ct original ip daddr ${virtualRange4} accept`,
+    ...(virtualRange6 === null ? [] : [`ct original ip6 daddr ${virtualRange6} accept`]),
     'ip daddr . tcp dport @registered4 accept',
     'ip6 daddr . tcp dport @registered6 accept',
     ...levels.map(

@@ -64,14 +64,21 @@ export class KernelSockets {
     return false
   }
 
-  /** Whether a connection has a local port of a range. */
-  async hasConnection({ first, last }: PortRange): Promise<boolean> {
+  /**
+   * Whether a connection has a local port of a range, or goes to an address of one of some networks of
+   * whole bytes, such as `240.240.0.0/16`.
+   */
+  async hasConnection(
+    { first, last }: PortRange,
+    networks: readonly string[] = [],
+  ): Promise<boolean> {
+    const goesThere = goingTo(networks)
     for (const file of files) {
       let pieces = 0
       for (const lines of linesOf(this.#read(file, pageBytes))) {
         for (const line of lines) {
           const port = localPortOf(line)
-          if (!(port >= first && port <= last)) continue
+          if (!(port >= first && port <= last) && !goesThere(line)) continue
           const { state } = parse(line)
           // What only waits for late packets is nobody's connection any more.
           if (state !== states.listening && state !== states.waitingForLatePackets) return true
@@ -123,6 +130,34 @@ function* readPieces(file: string, pieceBytes: number): Generator<string> {
   } finally {
     if (descriptor >= 0) closeSync(descriptor)
   }
+}
+
+/** Whether the far end of a line is in one of the networks, told by the line's text. */
+function goingTo(networks: readonly string[]): (line: string) => boolean {
+  if (networks.length === 0) return () => false
+  const shapes = networks.flatMap((network) => {
+    const [address = '', length = ''] = network.split('/')
+    const known = Number(length) / 8
+    const groups = isIPv6(address) ? bytesOf(address) : address.split('.').map(Number)
+    const shown = groups.map((byte, index) =>
+      index < known ? byte.toString(16).toUpperCase().padStart(2, '0') : '..',
+    )
+    const words = Array.from({ length: shown.length / 4 }, (_, n) => shown.slice(4 * n, 4 * n + 4))
+    const shape = words.map((word) => word.toReversed().join('')).join('')
+    return isIPv6(address) ? [shape] : [shape, `0{16}FFFF0000${shape}`]
+  })
+  const pattern = new RegExp(`^ *\\d+: \\S+ (?:${shapes.join('|')}):`)
+  return (line) => pattern.test(line)
+}
+
+/** The bytes of an IPv6 address in the spelling of `URL`. */
+function bytesOf(address: string): readonly number[] {
+  const [head = '', tail] = address.split('::')
+  const read = (part: string): readonly number[] =>
+    part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16))
+  const [before, after] = [read(head), read(tail ?? '')]
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0)
+  return [...before, ...zeros, ...after].flatMap((group) => [group >> 8, group & 255])
 }
 
 /** The whole lines of each piece. */

@@ -35,6 +35,8 @@ export interface Fitness {
   readonly protocol?: Protocol | null
   /** Of each port that has a name. @default as the manifest says */
   readonly ports?: readonly PortFitness[]
+  /** Whether others may call it at this host's address in plain. @default they may not */
+  readonly plain?: boolean
   /** Whether this host holds a valid certificate of the service. */
   readonly certified: boolean
 }
@@ -118,6 +120,7 @@ function make(
     state: 'up',
     ...(intercept.length === 0 ? {} : { intercept }),
     ...(onAgentDown === 'deny' ? { onAgentDown } : {}),
+    ...(fitness.plain === true ? { plain: true as const } : {}),
     ...labelsOf({
       ...manifest,
       application: applicationOf(manifest.declared),
@@ -135,6 +138,7 @@ function isSameFitness(a: Fitness, b: Fitness): boolean {
   const { ports: others = [] } = b
   return (
     a.warning === b.warning &&
+    a.plain === b.plain &&
     a.protocol === b.protocol &&
     a.finding === b.finding &&
     some.length === others.length &&

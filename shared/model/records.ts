@@ -38,6 +38,8 @@ export interface InstanceRecord extends InstanceLabels {
   readonly intercept?: readonly string[]
   /** What becomes of calls to them while the caller's agent is gone; absent: direct. */
   readonly onAgentDown?: 'deny'
+  /** Whoever is without an agent may call it at its host's address, in plain: it is not locked. */
+  readonly plain?: true
 }
 
 /** Where a host's agent takes tunnels; published by the host under its lease. */

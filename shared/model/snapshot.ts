@@ -21,6 +21,8 @@ export interface InstanceView extends InstanceLabels {
   readonly intercept?: readonly string[]
   /** What becomes of calls to them while the caller's agent is gone; absent: direct. */
   readonly onAgentDown?: 'deny'
+  /** Whether it may be called at its host's address in plain. */
+  readonly plain?: true
 }
 
 /** A service as callers see it. */

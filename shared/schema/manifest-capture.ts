@@ -44,7 +44,7 @@ export const captureKeys = {
   onAgentDown: Type.Optional(
     Type.Enum(['direct', 'deny'], {
       description:
-        'calls to intercepted addresses while the agent of the calling host is gone: direct lets them pass without the mesh, deny refuses them',
+        'calls while the agent of the calling host is gone: direct lets those to intercepted addresses, and to a virtual IP where the service may be called in plain, pass without the mesh, deny refuses them',
       default: 'direct',
     }),
   ),

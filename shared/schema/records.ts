@@ -57,6 +57,7 @@ const instance = Compile(
     weight: Type.Integer({ minimum: 1, maximum: 1000 }),
     state: Type.Union([Type.Literal('up'), Type.Literal('left')]),
     onAgentDown: Type.Optional(Type.Literal('deny')),
+    plain: Type.Optional(Type.Literal(true)),
     intercept: Type.Optional(Type.Array(Type.String({ maxLength: 260 }), { maxItems: 64 })),
     zone: Type.Optional(Type.String({ maxLength: 253 })),
     version: Type.Optional(Type.String({ maxLength: 100 })),
@@ -118,6 +119,7 @@ export function decodeInstance(text: string): Parsed<InstanceRecord> {
     state: raw.state,
     ...(raw.intercept === undefined ? {} : { intercept: raw.intercept }),
     ...(raw.onAgentDown === undefined ? {} : { onAgentDown: raw.onAgentDown }),
+    ...(raw.plain === undefined ? {} : { plain: raw.plain }),
     ...labelsOf(raw),
   }))
 }

@@ -19,7 +19,7 @@ import { lacks } from '#test/support/needs.ts'
 t.setTimeout(600_000)
 
 const skip = lacks('netns', 'nft', 'curl', 'setpriv')
-const [orders, web, stranger] = [3001, 3002, 4000]
+const [orders, web, shop, stranger] = [3001, 3002, 3003, 4000]
 const service = join(import.meta.dirname, '../support/service-program.ts')
 const held = 100
 /** Where an administrator of the host comes in, and what else it does outside the mesh. */
@@ -142,8 +142,18 @@ async function raise(t: Test) {
     intercept: [`${real}:8082`],
     onAgentDown: 'deny',
   })
+  // One that may be called in plain on the other host, and one on the host itself.
+  for (const [host, name, port] of [
+    [alpha, 'open', 8083],
+    [beta, 'near', 8084],
+  ] as const) {
+    start(host, shop, 'http', name, port)
+    host.dropManifest(name, { port, run: { user: `${shop}` } })
+  }
   await mesh.sees(beta, 'orders', ['alpha'])
   await mesh.sees(beta, 'secret', ['alpha'])
+  await mesh.sees(beta, 'open', ['alpha'])
+  await mesh.sees(beta, 'near', ['beta'])
   const captures = (host: DemoHost, count: number) =>
     mesh.until(`${host.name} captures`, async () => {
       const { capture } = await host.admin.ask('status')
@@ -284,7 +294,18 @@ t.test('a hundred connections live through off, on and a bypass', { skip }, asyn
 })
 
 t.test('a killed agent leaves the stances and nothing else', { skip }, async (t) => {
-  const { mesh, beta, real, clean } = await raise(t)
+  const { mesh, beta, real, clean, captures } = await raise(t)
+  const services = await beta.admin.ask('services')
+  const virtual = (name: string): string =>
+    services.find((one) => one.name === name)?.addresses[0] ?? ''
+  const call = (name: string, port = 80): Promise<string> =>
+    curlAs(beta, stranger, `http://${virtual(name)}:${port}/`)
+  const viaMesh = /"host":"alpha".*"x-mesh-source":"spiffe:\/\/mesh\.internal\/host\/beta"/
+  t.match(await call('open'), viaMesh)
+  await mesh.until('the kernel knows who stands in', async () => {
+    const map = await maps(beta, 'plain4')
+    return map.includes(`${real} . 8083`) && map.includes('127.0.0.1 . 8084')
+  })
   const pids = await mesh.pids(beta)
   // What is to stay stays: the supervisor, and with it the guard.
   const supervisor = beta.agent?.pid ?? 0
@@ -304,6 +325,20 @@ t.test('a killed agent leaves the stances and nothing else', { skip }, async (t)
     'deny is refused at once',
   )
   t.match(await curlAs(beta, stranger, outside(real)), '"host":"alpha"', 'others never notice')
+  await mesh.until('virtual IPs lead to who stands in', async () =>
+    (await call('open')).includes('"host":"alpha"'),
+  )
+  for (const [name, port, host] of [
+    ['open', 8083, 'alpha'],
+    ['near', 80, 'beta'],
+    ['near', 8084, 'beta'],
+  ] as const) {
+    const answer = await call(name, port)
+    t.match(answer, `"host":"${host}"`, `${name} is reached at ${port}`)
+    t.notMatch(answer, 'x-mesh-source', 'in plain')
+  }
+  t.match(await call('secret'), /failed 7/, 'what is strict never is')
+  t.match(await call('open', 22), /failed 7/)
   const [, ...now] = (await stateOf(beta)).split('\n---\n')
   const [, ...before] = clean.split('\n---\n')
   const strip = (parts: readonly string[]) =>
@@ -313,4 +348,11 @@ t.test('a killed agent leaves the stances and nothing else', { skip }, async (t)
     strip(before),
     'but for our table and the route of virtual IPs nothing differs',
   )
+
+  process.kill(supervisor, 'SIGCONT')
+  await mesh.ready(beta)
+  await captures(beta, 10)
+  await mesh.until('it is captured again', async () => viaMesh.test(await call('open')))
+  await beta.admin.tell('capture', { wish: 'off', by: 'ann', reason: 'a test' })
+  await mesh.until('nothing is left', async () => (await stateOf(beta)) === clean)
 })

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { nothing, type CaptureState } from '#agent/interception/capture-state.ts'
 import { kernelCommands } from '#agent/interception/commands.ts'
 import { CaptureGuard } from '#agent/interception/guard.ts'
@@ -9,7 +9,12 @@ import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
-import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
+import {
+  joinNamespaces,
+  makeNamespace,
+  networkState,
+  type Namespace,
+} from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
 import { until } from '#test/support/until.ts'
@@ -180,3 +185,105 @@ t.test('the rules of another agent are left alone', { skip }, async (t) => {
   await ended
   t.match(destinations(namespace), '10.0.0.5')
 })
+
+/** Says its name to whoever connects, on every address of a namespace. */
+async function speaker(t: Test, namespace: Namespace, name: string, port: number): Promise<void> {
+  const program = `require('node:net').createServer((s) => s.on('error', () => {}).end('${name}'))
+    .listen(${port}, '::', () => console.log('open'))`
+  const child = spawn('nsenter', [...namespace.enter.slice(1), process.execPath, '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+}
+
+/** What a connection in a namespace is told, or why there is none. */
+function heard(namespace: Namespace, address: string, port: number): string {
+  const program = `require('node:net').connect(${port}, '${address}').setEncoding('utf8')
+    .on('data', (d) => console.log(d)).on('error', (e) => console.log(e.code))`
+  return namespace.run(process.execPath, '-e', program).trim()
+}
+
+t.test(
+  'virtual IPs lead to instances in plain while nobody takes them, and on this host alone',
+  { skip },
+  async (t) => {
+    const [here, there] = [makeNamespace(t, 'here'), makeNamespace(t, 'there')]
+    joinNamespaces(here, there, '10.99.0.1/24', '10.99.0.2/24')
+    for (const [one, address] of [
+      [here, 'fd99::1/64'],
+      [there, 'fd99::2/64'],
+    ] as const)
+      one.run('ip', '-6', 'address', 'add', address, 'dev', 'eth0', 'nodad')
+    await until('IPv6 has settled', () => !here.run('ip', '-6', 'address').includes('tentative'))
+    await speaker(t, there, 'there', 8080)
+    await speaker(t, here, 'near', 8081)
+    const before = networkState(here)
+    const agent = worker(here)
+    t.teardown(() => agent.kill())
+    await once(agent.stdout, 'data')
+    const places = [
+      ['240.240.0.1', 80, '10.99.0.2', 8080],
+      ['fd12:3456:789a::1', 80, 'fd99::2', 8080],
+      ['240.240.0.2', 80, '127.0.0.1', 8081],
+      ['fd12:3456:789a::2', 80, '::1', 8081],
+    ] as const
+    const table = tableIn(here)
+    const captured = {
+      ...state,
+      destinations: places.map(([address, port]) => ({
+        address,
+        port,
+        virtual: address,
+        denied: false,
+      })),
+      standIns: places.map(([address, port, to, at]) => ({
+        address,
+        port,
+        to: [{ address: to, port: at }],
+      })),
+    }
+    await table.apply(captured)
+    t.match(here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16'), 'src 127.0.0.1')
+    const guard = guardIn(here)
+    const ended = guard.run()
+    agent.stdin.end()
+    await once(agent, 'exit')
+    const source = '10.99.0.1'
+    await until('they come from an address of the host', () =>
+      here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16').includes(source),
+    )
+    await until('of both families', () =>
+      here.run('ip', '-6', 'route', 'show', 'table', 'local').includes('src fd99::1'),
+    )
+    const all = places.map(([address, port]) => heard(here, address, port))
+    t.same(all, ['there', 'there', 'near', 'near'])
+    t.equal(heard(here, '240.240.0.1', 22), 'ECONNREFUSED', 'and nothing else answers')
+    t.equal(heard(here, '240.240.0.3', 80), 'ECONNREFUSED')
+    const udp = `const s = require('node:dgram').createSocket('udp4').on('error', (e) => { console.log(e.code); s.close() })
+      s.connect(80, '240.240.0.1', () => s.send('x'))`
+    t.match(here.run(process.execPath, '-e', udp), 'ECONNREFUSED', 'UDP is refused as before')
+    there.run('ip', 'route', 'add', '240.240.0.0/16', 'via', '10.99.0.1')
+    t.equal(heard(there, '240.240.0.1', 80), 'ECONNREFUSED', 'a neighbour is led nowhere')
+
+    const next = worker(here)
+    t.teardown(() => next.kill())
+    await once(next.stdout, 'data')
+    // The guard may be in the middle of a look that began before.
+    await until('they are taken again', async () => {
+      await tableIn(here)
+        .apply(captured)
+        .catch(() => {})
+      const route = here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16')
+      return route.includes('src 127.0.0.1') && destinations(here).includes('240.240.0.1 . 80')
+    })
+    next.stdin.end()
+    await once(next, 'exit')
+    await until('the guard lets go again', () =>
+      here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16').includes(source),
+    )
+    await guard.stop()
+    t.equal(await ended, 0)
+    t.equal(networkState(here), before, 'a guard that ends for good leaves nothing')
+  },
+)

@@ -1,7 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import { nothing, type CaptureState, type TableShape } from '#agent/interception/capture-state.ts'
+import {
+  nothing,
+  type CaptureState,
+  type Endpoint,
+  type TableShape,
+} from '#agent/interception/capture-state.ts'
 import { kernelCommands } from '#agent/interception/commands.ts'
 import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
@@ -18,6 +23,7 @@ const shape: TableShape = {
   tellsUnits: true,
 }
 
+const at8080 = (address: string): Endpoint => ({ address, port: 8080 })
 const state: CaptureState = {
   unknownPort: 17000,
   callers: [
@@ -37,6 +43,10 @@ const state: CaptureState = {
   exemptUsers: [4242],
   confined: [],
   registered: [],
+  standIns: [
+    { address: '240.240.0.1', port: 80, to: ['10.0.0.5', '10.0.0.6'].map(at8080) },
+    { address: 'fd12:3456:789a::1', port: 80, to: ['fd00::5', '::1'].map(at8080) },
+  ],
 }
 
 function tableIn(namespace: Namespace, more: Partial<TableShape> = {}): KernelTable {

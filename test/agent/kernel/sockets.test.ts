@@ -92,3 +92,18 @@ t.test(
     t.equal(await of(head, head + six).hasConnection(ports), true)
   },
 )
+
+t.test('connections to a network are told from others, in either family', async (t) => {
+  const to = (far: string, state = '01'): string =>
+    `   0: 0100007F:9C40 ${far}:0050 ${state} 00000000:00000000 00:00000000 00000000 0 0 1\n`
+  const none = { first: 1, last: 1 }
+  const has = (four: string, six: string) =>
+    of(head + four, head + six).hasConnection(none, ['240.240.0.0/16', 'fd12:3456:789a::/48'])
+  t.equal(await has(to('0102F0F0'), ''), true)
+  t.equal(await has('', to('0000000000000000FFFF00000102F0F0')), true)
+  t.equal(await has('', to('563412FD00009A780000000001000000')), true)
+  t.equal(await has(to('0102F0F0', '06'), ''), false, 'what waits for late packets is over')
+  const others = to('0102F1F0') + to('F0F00102') + line('0102F0F0:0050', '01')
+  t.equal(await has(others, to('563412FD00009B780000000001000000')), false)
+  t.equal(await of(head + to('0102F0F0')).hasConnection(none), false)
+})

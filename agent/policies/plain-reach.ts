@@ -1,0 +1,84 @@
+/**
+ * Owns the question which services of this host others may call at its address without the mesh: those
+ * that are not locked, and listen there. It looks when it is told to, and now and then.
+ */
+
+import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { ServicePolicy } from '#shared/model/policy.ts'
+import { openPorts, type OpenPorts } from './listening.ts'
+
+/** What it leans on. */
+export interface PlainReachParts {
+  readonly clock: Clock
+  /** The manifests in force. */
+  readonly manifests: () => readonly Manifest[]
+  readonly policyOf: (service: ServiceName) => Pick<ServicePolicy, 'strict'>
+  /** Told of every change that a look finds by itself. */
+  readonly onChange: () => void
+  /** Where ports are open. @default asks the kernel */
+  readonly openPorts?: () => OpenPorts
+}
+
+/** Settings. */
+export interface PlainReachSettings {
+  /** Where other hosts reach this one. */
+  readonly address: string
+  /** From one look to the next. @default 5000 */
+  readonly everyMs?: number
+}
+
+/** See the header. */
+export class PlainReach {
+  readonly #parts: PlainReachParts
+  readonly #settings: PlainReachSettings
+  #plain: ReadonlySet<ServiceName> = new Set()
+  #timer: Timer | null = null
+
+  constructor(parts: PlainReachParts, settings: PlainReachSettings) {
+    this.#parts = parts
+    this.#settings = settings
+  }
+
+  /** Whether a service may be called so, as last seen. */
+  has(service: ServiceName): boolean {
+    return this.#plain.has(service)
+  }
+
+  /** Looks from now on. */
+  start(): void {
+    this.#timer ??= this.#parts.clock.every(this.#settings.everyMs ?? 5000, () => {
+      if (this.look()) this.#parts.onChange()
+    })
+  }
+
+  stop(): void {
+    this.#timer?.stop()
+  }
+
+  /** Looks now; answers whether anything is not as it was. */
+  look(): boolean {
+    const { manifests, policyOf } = this.#parts
+    const open = manifests().filter(
+      ({ service, port, inbound }) =>
+        port !== undefined &&
+        inbound !== 'strict' &&
+        (inbound === 'off' || !policyOf(service).strict),
+    )
+    const found = open.length === 0 ? null : (this.#parts.openPorts ?? openPorts)()
+    const plain = open.filter((manifest) =>
+      servedPorts(manifest).every(({ port }) => this.#isOpen(found?.get(port) ?? [])),
+    )
+    const before = this.#plain
+    this.#plain = new Set(plain.map(({ service }) => service))
+    return this.#plain.size !== before.size || !this.#plain.isSubsetOf(before)
+  }
+
+  #isOpen(addresses: readonly string[]): boolean {
+    const { address } = this.#settings
+    return addresses.some(
+      (one) => one === address || one === '::' || (one === '0.0.0.0' && !address.includes(':')),
+    )
+  }
+}

@@ -1,0 +1,80 @@
+import t from 'tap'
+import type { ClaimingService } from '#agent/interception/claims.ts'
+import { standInsOf } from '#agent/interception/stand-ins.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
+import { targetsOf } from '#shared/model/service-targets.ts'
+import type { InstanceView, Snapshot } from '#shared/model/snapshot.ts'
+import { snapshotOf } from '#test/support/snapshots.ts'
+
+const orders = must(parseServiceName('orders'))
+const virtual = ['240.240.0.1', 'fd12:1:2::1']
+
+function standIns(
+  hosts: readonly string[],
+  more: Partial<InstanceView> | ((host: string) => Partial<InstanceView>) = { plain: true },
+  local?: Partial<ClaimingService>,
+  self = 'self',
+) {
+  const known = snapshotOf(hosts.map((host) => ({ service: 'orders', host, port: 8080 })))
+  const view = known.services['orders']
+  if (view === undefined) throw new Error('no service')
+  const instances = view.instances.map((one) => ({
+    ...one,
+    ...(typeof more === 'function' ? more(one.host) : more),
+  }))
+  const [target] = targetsOf({ ...view, instances })
+  if (target === undefined) throw new Error('no target')
+  const addressed = Object.entries(known.hosts).map(([name, host], n) => [
+    name,
+    { ...host, address: `10.0.0.${n + 2}` },
+  ])
+  const snapshot = { ...known, host: self, hosts: Object.fromEntries(addressed) } as Snapshot
+  const locals = local === undefined ? [] : [{ ...here, ...local }]
+  return standInsOf(target, virtual, [80, 8080], { locals, snapshot })
+}
+
+const here: ClaimingService = {
+  service: orders,
+  at: { address: '127.0.0.1', port: 8080 },
+  holdsPort: true,
+  inbound: 'permissive',
+  intercept: [],
+  onAgentDown: 'direct',
+}
+
+t.test('a virtual IP leads to instances of other hosts that may be called in plain', async (t) => {
+  const address = '10.0.0.2'
+  t.same(standIns(['b']), [
+    { address: '240.240.0.1', port: 80, to: [{ address, port: 8080 }] },
+    { address: '240.240.0.1', port: 8080, to: [{ address, port: 8080 }] },
+  ])
+  t.same(standIns(['b'], {}), [], 'not where it is locked, or listens elsewhere')
+  t.same(standIns(['b'], { plain: true, onAgentDown: 'deny' }), [])
+  const one = standIns(['b', 'c'], (host) =>
+    host === 'b' ? { plain: true } : { onAgentDown: 'deny' },
+  )
+  t.same(one, [], 'who says deny says it of the service')
+})
+
+t.test('an instance of the host itself goes first, wherever it listens', async (t) => {
+  const to = (local: Partial<ClaimingService>) =>
+    standIns(['self', 'b'], (host) => (host === 'b' ? { plain: true } : {}), local)[0]?.to
+  t.same(to({}), [{ address: '127.0.0.1', port: 8080 }])
+  t.not(to({ inbound: 'strict' })?.[0]?.address, '127.0.0.1', 'strict is never called in plain')
+  t.equal(to({ onAgentDown: 'deny' }), undefined)
+  t.not(to({ at: { address: '127.0.0.1', port: 9 } })?.[0]?.port, 9, 'a port it does not serve')
+  const six = standIns(['self'], {}, { at: { address: '::1', port: 8080 } })
+  t.same([six.length, six[0]?.address], [2, 'fd12:1:2::1'], 'each family leads to its own')
+})
+
+t.test('of many instances two stand in, others from host to host', async (t) => {
+  const all = ['b', 'c', 'd', 'e', 'f']
+  const seen = new Set<string>()
+  for (const self of ['h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'h7', 'h8']) {
+    const [first] = standIns(all, { plain: true }, undefined, self)
+    t.equal(first?.to.length, 2)
+    t.same(standIns(all, { plain: true }, undefined, self)[0], first, 'the same while they last')
+    seen.add(first?.to.map(({ address }) => address).join() ?? '')
+  }
+  t.ok(seen.size > 1)
+})

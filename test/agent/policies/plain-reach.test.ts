@@ -1,0 +1,62 @@
+import t from 'tap'
+import type { OpenPorts } from '#agent/policies/listening.ts'
+import { PlainReach } from '#agent/policies/plain-reach.ts'
+import { readManifest } from '#shared/schema/manifest.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
+
+function manifestOf(name: string, more: object) {
+  const reading = readManifest(`${name}.json`, Buffer.from(JSON.stringify({ port: 8080, ...more })))
+  if (!reading.ok) throw new Error(JSON.stringify(reading.problems))
+  return reading.manifest
+}
+
+t.test(
+  'only what is not locked and listens at the host’s address may be called in plain',
+  async (t) => {
+    const clock = new FakeClock()
+    let open: OpenPorts = new Map()
+    let looks = 0
+    let changes = 0
+    let manifests = [
+      manifestOf('a', {}),
+      manifestOf('strict', { inbound: 'strict' }),
+      manifestOf('guarded', {}),
+      manifestOf('off', { inbound: 'off' }),
+      manifestOf('two', { ports: { admin: 9090 } }),
+      manifestOf('caller', { port: undefined, run: { user: 'x' } }),
+    ]
+    const reach = new PlainReach(
+      {
+        clock,
+        manifests: () => manifests,
+        policyOf: (service) => ({ strict: ['guarded', 'off'].includes(service) }),
+        onChange: () => void changes++,
+        openPorts: () => (looks++, open),
+      },
+      { address: '10.0.0.5', everyMs: 5000 },
+    )
+    t.teardown(() => reach.stop())
+    const plain = (): readonly string[] =>
+      manifests.map(({ service }) => service).filter((one) => reach.has(one))
+    t.notOk(reach.look())
+    t.same(plain(), [])
+    reach.start()
+    for (const address of ['10.0.0.5', '0.0.0.0', '::']) {
+      open = new Map([[8080, [address]]])
+      await clock.advance(5000)
+      t.same(plain(), ['a', 'off'], address)
+      t.notOk(reach.look(), 'nothing new')
+      open = new Map([[8080, ['10.0.0.6']]])
+      await clock.advance(5000)
+      t.same(plain(), [])
+    }
+    t.equal(changes, 6)
+    open = new Map([8080, 9090].map((port) => [port, ['0.0.0.0']]))
+    t.ok(reach.look())
+    t.same(plain(), ['a', 'off', 'two'])
+    manifests = []
+    const before = looks
+    t.ok(reach.look())
+    t.equal(looks, before, 'the kernel is not asked for nothing')
+  },
+)
