@@ -1,13 +1,11 @@
 /** Owns real etcd servers for tests: started on free loopback ports, ended by pid. */
 
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import { bound } from './bound.ts'
 import { EtcdProgram, etcdWords } from './etcd-program.ts'
+import { freePort } from './free-port.ts'
 
 const program = '/usr/bin/etcd'
 
@@ -75,13 +73,4 @@ export class TestEtcd extends EtcdProgram {
     lines.removeAllListeners('line')
     lines.on('line', () => {})
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

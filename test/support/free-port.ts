@@ -1,14 +1,27 @@
-/** Owns a free TCP port for programs that cannot be told to take any: free a moment ago, that is. */
+/**
+ * Owns a free TCP port for programs that cannot be told to take any: free a moment ago, that is. It
+ * lies below the ports that the kernel gives to connections, which would take it in that moment.
+ */
 
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+
+const [first, last] = [20_000, 32_000] as const
 
 /** A port that nothing listened on just now, on 127.0.0.1. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
+  for (;;) {
+    const port = randomInt(first, last)
+    const server = createServer()
+    try {
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+    } catch {
+      continue
+    }
+    server.close()
+    await once(server, 'close')
+    return port
+  }
 }

@@ -12,6 +12,8 @@ import { closed } from '#test/support/closed.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { needs } from '#test/support/needs.ts'
 
+/** Of nobody else: a port is taken for datagrams first, and has to be free for connections as well. */
+const address = '127.0.0.53'
 const run = promisify(execFile)
 
 /** Names of one service, `orders` on many ports or `elsewhere` at 192.0.2.1. */
@@ -57,17 +59,14 @@ async function serve(
     count: (outcome) => outcomes.push(outcome),
   })
   const { logger } = logLines()
-  const server = new DnsServer(
-    { logger, responder },
-    { address: '127.0.0.1', port: 0, ...settings },
-  )
+  const server = new DnsServer({ logger, responder }, { address, port: 0, ...settings })
   await server.start()
   t.teardown(async () => {
     forwarder.stop()
     await server.stop()
   })
   const dig = async (...words: readonly string[]): Promise<readonly string[]> => {
-    const place = ['@127.0.0.1', '-p', String(server.port), '+tries=1', '+time=10']
+    const place = [`@${address}`, '-p', String(server.port), '+tries=1', '+time=10']
     const { stdout } = await run('dig', [...place, ...words])
     return stdout.split('\n').filter((line) => line !== '')
   }
@@ -96,7 +95,7 @@ t.test('DnsServer passes the questions of others on, past resolvers that are dea
   const far = await serve(t, { service: 'far' })
   const dead = await serve(t)
   await dead.server.stop()
-  const resolvers = [dead, far].map(({ server }) => ({ address: '127.0.0.1', port: server.port }))
+  const resolvers = [dead, far].map(({ server }) => ({ address, port: server.port }))
   const near = await serve(t, { resolvers })
   const { dig, outcomes } = near
   t.match((await dig('+tcp', 'x.example')).join('\n'), /status: SERVFAIL/)
@@ -121,17 +120,17 @@ t.test(
       'hex',
     )
     const asked = Buffer.concat([Buffer.from([0, question.length]), question])
-    const busy = connect(server.port, '127.0.0.1')
+    const busy = connect(server.port, address)
     let heard = 0
     busy.on('data', (piece) => (heard += piece.length))
     busy.write(Buffer.concat(Array.from({ length: 100 }, () => asked)))
     await closed(busy)
     const [nameBytes, restBytes] = ['_orders_mesh_'.length, 14]
     t.equal(heard, 100 * (2 + question.length + nameBytes + restBytes), 'each has its answer')
-    const odd = connect(server.port, '127.0.0.1')
+    const odd = connect(server.port, address)
     odd.write(Buffer.alloc(100_000, 0xff))
     await closed(odd)
-    const mute = connect(server.port, '127.0.0.1')
+    const mute = connect(server.port, address)
     await closed(mute)
     t.pass('the silent ones were let go')
   },
@@ -141,9 +140,6 @@ t.test('DnsServer says where it could not listen', async (t) => {
   const first = await serve(t)
   const { logger } = logLines()
   const responder = { respond: async () => null }
-  const second = new DnsServer(
-    { logger, responder },
-    { address: '127.0.0.1', port: first.server.port },
-  )
-  await t.rejects(second.start(), { code: 'listen-failed', message: /127\.0\.0\.1:\d+/ })
+  const second = new DnsServer({ logger, responder }, { address, port: first.server.port })
+  await t.rejects(second.start(), { code: 'listen-failed', message: /127\.0\.0\.53:\d+/ })
 })

@@ -3,6 +3,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t from 'tap'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
+import { freePort } from '#test/support/free-port.ts'
 import {
   Listeners,
   type DesiredListener,
@@ -81,11 +82,7 @@ t.test(
 
 t.test('Listeners gives a port to who asked first, and shows the other one why not', async (t) => {
   const { listeners, until } = start()
-  const free = createServer().listen(0, '127.0.0.1')
-  await once(free, 'listening')
-  const { port } = free.address() as AddressInfo
-  free.close()
-  await once(free, 'close')
+  const port = await freePort()
   const firsts = Promise.withResolvers<Socket>()
   const wishes = [
     desired('forward proxy', port, firsts.resolve),
