@@ -5,7 +5,15 @@
 
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { hash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bound } from './bound.ts'
@@ -38,11 +46,13 @@ const packages = [
   'nftables',
   'python3',
   'systemd',
+  'systemd-resolved',
   'systemd-sysv',
 ]
 const release = 'bookworm'
-/** Nothing of these begins by itself. */
-const presets = 'disable etcd*\n'
+/** None of these begins by itself: a machine's network is made already, and its names are a test's. */
+const asleep = ['etcd', 'nftables', 'systemd-networkd', 'systemd-resolved']
+const presets = asleep.map((unit) => `disable ${unit}*\n`).join('')
 /** Another list makes another tree. */
 const baseTree = join(
   tmpdir(),
@@ -124,10 +134,17 @@ export class Machine {
   }
 }
 
+/** Settings of machines. */
+export interface MachineSettings {
+  /** Whether they may lead connections elsewhere, as hosts do. @default false */
+  readonly mayCapture?: boolean
+}
+
 /** Boots machines named so; they are ended, and their network removed, with the test. */
 export async function bootMachines(
   t: MachineTest,
   names: readonly string[],
+  settings: MachineSettings = {},
 ): Promise<readonly Machine[]> {
   ensureBaseTree((line) => t.comment(line))
   const hub = `hostmesh-${process.pid}-hub`
@@ -150,13 +167,13 @@ export async function bootMachines(
     for (const link of ['lo', 'eth0']) ip('-n', space, 'link', 'set', link, 'up')
     // What the package's sysctl.d sets on a host: a machine of nspawn may only read /proc/sys.
     ip('netns', 'exec', space, 'sh', '-c', `echo 1 > ${migration}`)
-    machines.push(new Machine({ name, address, child: boot(name, space) }))
+    machines.push(new Machine({ name, address, child: boot(name, space, settings) }))
   }
   await Promise.all(machines.map((machine) => machine.booted()))
   return machines
 }
 
-function boot(name: string, space: string): ChildProcess {
+function boot(name: string, space: string, { mayCapture }: MachineSettings): ChildProcess {
   const words = [
     '--register=no',
     '--keep-unit',
@@ -167,6 +184,8 @@ function boot(name: string, space: string): ChildProcess {
     `--machine=${name}`,
     `--hostname=${name}`,
     `--network-namespace-path=/run/netns/${space}`,
+    // What resolves names is a machine's own matter.
+    ...(mayCapture === true ? ['--capability=CAP_NET_ADMIN', '--resolv-conf=off'] : []),
     '--console=read-only',
     '--link-journal=no',
     `--bind-ro=${join(import.meta.dirname, '../..')}:/checkout`,
@@ -191,11 +210,19 @@ function ensureBaseTree(say: (line: string) => void): void {
     execFileSync('debootstrap', words, { stdio: ['ignore', 'ignore', 'pipe'] })
     // Each machine has its own.
     for (const own of ['machine-id', 'hostname']) rmSync(join(making, 'etc', own), { force: true })
-    // Else the first boot enables it.
+    // Whom a machine asks for names is what this one asks, unless a test says otherwise.
+    rmSync(join(making, 'etc/resolv.conf'), { force: true })
+    copyFileSync('/etc/resolv.conf', join(making, 'etc/resolv.conf'))
+    // Else the first boot enables them.
     mkdirSync(join(making, 'etc/systemd/system-preset'), { recursive: true })
     writeFileSync(join(making, 'etc/systemd/system-preset/50-test.preset'), presets)
-    execFileSync('systemctl', [`--root=${making}`, '--quiet', 'disable', 'etcd.service'])
+    // Presets are for what was not enabled when it was installed.
+    const units = asleep.map((unit) => `${unit}.service`)
+    execFileSync('systemctl', [`--root=${making}`, '--quiet', 'disable', ...units])
     renameSync(making, baseTree)
+  } catch (error) {
+    // Another test may have made the same meanwhile.
+    if (!existsSync(baseTree)) throw error
   } finally {
     rmSync(making, { recursive: true, force: true })
   }
