@@ -12,8 +12,8 @@ const stride = 5
 /** In a mark's verdict: the line is written anew, its white space being unusual. */
 const untidy = 16
 
-/** Takes note of a field's value, or answers what is wrong with it. */
-type Note = (reading: FieldReading, value: string) => HeadFault | null
+/** Takes note of a field's value, which begins at a place of the text, or answers what is wrong with it. */
+type Note = (reading: FieldReading, value: string, at: number) => HeadFault | null
 
 /**
  * A field section as it was read, and what it says about its message. Lines that mean nothing to the
@@ -40,11 +40,16 @@ export class FieldReading {
   expectsContinue = false
   connectionAuth = false
   requestId = ''
+  /** Where it stands in the text; -1 where there is none, -2 where there are several. */
+  requestIdAt = -1
   meshReason = ''
   nominated: Set<string> | null = null
   /** The section without the lines that `Connection` named. */
   endToEnd: FieldReading = this
   readonly #section: string
+  /** The section around the request's id, once it is asked for. */
+  #before: string | null = null
+  #after: string | null = null
   #passing = ''
   #passingFrom: Origin | null = null
 
@@ -57,6 +62,22 @@ export class FieldReading {
   /** Whether a text holds the very same section from there on. */
   isAgain(text: string, from: number): boolean {
     return text.slice(from) === this.#section
+  }
+
+  /**
+   * The request's id, where a text holds the same section from there on but for another id as long: so do
+   * a peer agent's requests, one after the other. Null for any other section.
+   */
+  idOfNext(text: string, from: number): string | null {
+    const { requestId, requestIdAt } = this
+    if (requestIdAt < 0 || text.length - from !== this.#section.length) return null
+    const before = requestIdAt - this.from
+    const after = before + requestId.length
+    this.#before ??= this.#section.slice(0, before)
+    this.#after ??= this.#section.slice(after)
+    if (!text.startsWith(this.#before, from) || !text.endsWith(this.#after)) return null
+    const id = text.slice(from + before, from + after)
+    return idShape.test(id) ? id : null
   }
 
   /** The lines that may pass, as they came or, where that was unusual, written anew. */
@@ -72,6 +93,8 @@ export class FieldReading {
 /** A name, IPv4 or bracketed IPv6, and a port (RFC 3986 §3.2) without what no host has. */
 export const hostShape = /^(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
+/** Nothing in such an id can be taken for the end of its line. */
+const idShape = /^[\x21-\x7e]+$/
 const colon = 0x3a
 const space = 0x20
 const digits = /^[0-9]{1,15}$/
@@ -142,7 +165,7 @@ function readSection(text: string, from: number, limits: HeadLimits): FieldReadi
         valueEnd + 2,
       )
       const note = rule.name === '' ? undefined : notes.get(rule.name)
-      const problem = note?.(reading, text.slice(valueFrom, valueTo)) ?? null
+      const problem = note?.(reading, text.slice(valueFrom, valueTo), valueFrom) ?? null
       if (problem !== null) return problem
     }
     at = valueEnd + 2
@@ -283,7 +306,8 @@ function noteAuthentication(reading: FieldReading, value: string): HeadFault | n
   return null
 }
 
-function noteRequestId(reading: FieldReading, value: string): HeadFault | null {
+function noteRequestId(reading: FieldReading, value: string, at: number): HeadFault | null {
+  reading.requestIdAt = reading.requestIdAt === -1 ? at : -2
   if (reading.requestId === '') reading.requestId = value
   return null
 }

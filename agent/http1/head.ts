@@ -27,14 +27,14 @@ export interface RequestHead {
   readonly absolute: boolean
   /** HTTP/1.0 has false. */
   readonly http11: boolean
-  /** Those that `Connection` named are left out. */
+  /** Those that `Connection` named are left out; an id of the request may be the last one's. */
   readonly fields: FieldReading
   readonly body: BodyFraming
   /** Whether the sender wants to keep the connection. */
   readonly keepAlive: boolean
   /** Field names that `Connection` named, hop-by-hop by this message's own word. */
   readonly nominated: ReadonlySet<string> | null
-  /** `x-request-id` as it came; empty where there is none. */
+  /** `x-request-id` as it came, whatever `fields` say; empty where there is none. */
   readonly requestId: string
   /**
    * The protocols of the Upgrade field where `Connection: upgrade` asks for it; empty otherwise.
@@ -96,7 +96,9 @@ export function readRequestHead(
   if (!isRequest) return badRequestLine(text)
   const method = text.slice(0, methodEnd)
   if (method === 'CONNECT') return fault('method-refused', 'CONNECT is not carried by the mesh')
-  const reading = readFields(text, version + 10, limits, last)
+  const nextId = last?.idOfNext(text, version + 10) ?? null
+  const reading =
+    nextId === null || last === null ? readFields(text, version + 10, limits, last) : last
   if (!(reading instanceof FieldReading)) return reading
   const { host } = reading
   if (host === null && http11) return fault('bad-request', 'HTTP/1.1 needs a Host field')
@@ -141,7 +143,7 @@ export function readRequestHead(
         : none,
     keepAlive: reading.close ? false : http11 || reading.keepAlive,
     nominated: reading.nominated,
-    requestId: reading.requestId,
+    requestId: nextId ?? reading.requestId,
     upgrade: reading.upgradeNamed && http11 ? reading.upgrade : '',
     expectsContinue: reading.expectsContinue && http11,
     connectionAuth: reading.connectionAuth,

@@ -51,7 +51,15 @@ export class RequestView implements RequestFacts {
   }
 
   get lines(): RequestFacts['lines'] {
-    return (this.#lines ??= linesOf(this.#head.fields))
+    return (this.#lines ??= this.#readLines())
+  }
+
+  #readLines(): RequestFacts['lines'] {
+    const { fields, requestId } = this.#head
+    const lines = linesOf(fields)
+    return requestId === fields.requestId
+      ? lines
+      : lines.map((line) => (line[0] === 'x-request-id' ? [line[0], requestId] : line))
   }
 
   /** The first field name that fits, found without taking the lines apart. */

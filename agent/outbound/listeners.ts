@@ -9,6 +9,7 @@ import { Backoff } from '#shared/lifecycle/backoff.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Clock, Random } from '#agent/platform.ts'
+import { acceptIntoBuffers } from '#agent/relay/accepted-sockets.ts'
 import type { ListenerState } from '#agent/workers/messages.ts'
 
 /** A listener somebody wants open. */
@@ -32,6 +33,8 @@ export interface ListenersSettings {
   readonly reusePort?: boolean
 }
 
+/** Bytes that wait in a connection, on the way in and on the way out. */
+const highWaterMark = 262_144
 /** Connections that cannot be taken are logged this often. */
 const quietMs = 1000
 
@@ -136,7 +139,7 @@ export class Listeners {
 
   #listen(post: Post): void {
     const { name, address, port } = post.desired
-    const server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: 262_144 })
+    const server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark })
     post.server = server
     const { maxConnections = 20_000, reusePort = false } = this.#settings
     server.on('connection', (socket) => {
@@ -172,6 +175,7 @@ export class Listeners {
     const where = { host: address, port, backlog: 4096, exclusive: true, reusePort, ipv6Only }
     server.listen(where, () => {
       if (post.server !== server) return
+      acceptIntoBuffers(server, { highWaterMark })
       post.problem = ''
       post.backoff.reset()
       logger.info({ listener: name, address, port: stateOf(post).port }, 'listener open')

@@ -7,6 +7,7 @@
 import type { Socket } from 'node:net'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
+import { readBufferOf } from '#agent/relay/accepted-sockets.ts'
 import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { SocketChannel } from '#agent/relay/socket-channel.ts'
@@ -89,7 +90,7 @@ export class Outbound {
       source,
       callerAddress: plainAddress(socket),
     })
-    const caller = new SocketChannel(socket, nobody, this.#parts.held)
+    const caller = new SocketChannel(socket, nobody, this.#parts.held, readBufferOf(socket))
     new HttpRelay({ caller, steps, outcomes, watch, clock, random }, this.#relay).start()
   }
 
@@ -99,7 +100,7 @@ export class Outbound {
       source: this.#parts.callerOf(socket),
       callerAddress: plainAddress(socket),
     })
-    const caller = new SocketChannel(socket, nobody, this.#parts.held)
+    const caller = new SocketChannel(socket, nobody, this.#parts.held, readBufferOf(socket))
     caller.pause()
     new TcpCall(this.#parts, caller, steps).start(target)
   }

@@ -1,8 +1,8 @@
 /**
  * Owns the memory a socket is read into. By default Node makes a buffer a read, and making and
  * collecting those costs more than the bytes of a small message; here one buffer serves the reads of
- * all sockets, and what came is copied out. Only a socket that brings much reads into buffers of its
- * own, which go on as they are.
+ * all sockets, and what came is copied out. Only sockets that bring much, and few of those at a time,
+ * read into buffers of their own, which go on as they are.
  */
 
 import type { OnReadOpts } from 'node:net'
@@ -11,37 +11,66 @@ import type { OnReadOpts } from 'node:net'
 const most = 65_536
 /** A read from here on is passed on in its own buffer: copying it would cost more. */
 const much = most / 2
+/** Each that has a buffer of its own keeps it also while nothing comes. */
+const mostOwners = 64
 
 const shared = Buffer.allocUnsafeSlow(most)
+let owners = 0
 
 /** See the header. */
 export class ReadBuffer {
   /** For the socket's `onread` option. */
   readonly onread: OnReadOpts
-  /** Takes what was read; the chunk is its own. */
-  onChunk: (chunk: Buffer) => void = () => {}
+  #onChunk: (chunk: Buffer) => boolean
   /** What the next read goes to. */
   #next = shared
+  #mayOwn = false
 
-  constructor() {
+  /** @param onChunk for as long as nobody takes what is read; false: read no more for now */
+  constructor(onChunk: (chunk: Buffer) => boolean = () => true) {
+    this.#onChunk = onChunk
     this.onread = {
       buffer: () => this.#next,
-      callback: (length) => {
-        this.#read(length)
-        return true
-      },
+      callback: (length) => this.#read(length),
     }
   }
 
-  #read(length: number): void {
-    const from = this.#next
-    this.#next = length < much ? shared : Buffer.allocUnsafeSlow(most)
-    if (length >= much && from !== shared) {
-      this.onChunk(from.subarray(0, length))
-      return
+  /** Takes what is read from now on, each chunk for good; `release` says that it is over. */
+  take(onChunk: (chunk: Buffer) => void): void {
+    this.#mayOwn = true
+    this.#onChunk = (chunk) => {
+      onChunk(chunk)
+      return true
     }
+  }
+
+  /** The socket is read no more. */
+  release(): void {
+    this.#mayOwn = false
+    this.#disown()
+  }
+
+  #read(length: number): boolean {
+    const from = this.#next
+    const isMuch = length >= much
+    if (!isMuch) this.#disown()
+    else if (this.#next === shared) this.#own()
+    else this.#next = Buffer.allocUnsafeSlow(most)
+    if (isMuch && from !== shared) return this.#onChunk(from.subarray(0, length))
     const chunk = length < 4096 ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length)
     from.copy(chunk, 0, 0, length)
-    this.onChunk(chunk)
+    return this.#onChunk(chunk)
+  }
+
+  #own(): void {
+    if (!this.#mayOwn || owners >= mostOwners) return
+    owners++
+    this.#next = Buffer.allocUnsafeSlow(most)
+  }
+
+  #disown(): void {
+    if (this.#next === shared) return
+    owners--
+    this.#next = shared
   }
 }

@@ -59,6 +59,7 @@ export class SocketChannel implements Channel, Holder {
   sink: ChannelSink
   readonly #socket: Socket
   readonly #held: HeldBytes | null
+  readonly #reads: ReadBuffer | null
   /** Bytes counted as waiting for the far side to read. */
   #waiting = 0
   #pieces: Buffer[] = []
@@ -76,11 +77,12 @@ export class SocketChannel implements Channel, Holder {
   constructor(socket: Socket, sink: ChannelSink, held?: HeldBytes, reads?: ReadBuffer) {
     this.#socket = socket
     this.#held = held ?? null
+    this.#reads = reads ?? null
     this.sink = sink
     const owned = socket as Owned
     owned[channelOf] = this
     if (reads === undefined) owned.on('data', onData)
-    else reads.onChunk = (chunk) => this.sink.onData(chunk)
+    else reads.take((chunk) => this.sink.onData(chunk))
     owned.on('end', onEnd)
     owned.on('drain', onDrain)
     owned.on('finish', onFinish)
@@ -180,6 +182,7 @@ export class SocketChannel implements Channel, Holder {
   /** For the socket: it is closed. */
   gone(): void {
     this.#close()
+    this.#reads?.release()
     this.sink.onClose(this.#error)
   }
 

@@ -3,6 +3,7 @@ import { headDefaults } from '#agent/http1/head-fault.ts'
 import { linesOf as linesIn, type Section } from '#agent/http1/field-lines.ts'
 import type { RequestHead, ResponseHead } from '#agent/http1/head.ts'
 import { readRequestHead, readResponseHead, readTrailers } from '#agent/http1/head.ts'
+import { RequestView } from '#agent/http1/request-view.ts'
 
 const request = (...lines: string[]) =>
   readRequestHead(lines.map((line) => `${line}\r\n`).join(''), headDefaults)
@@ -325,6 +326,72 @@ t.test('a section that comes again is known again, and only that very one', asyn
     'chunked is not for HTTP/1.0, known or not',
   )
 })
+
+t.test(
+  'a section with another request id is known again, and says what it would say read anew',
+  async (t) => {
+    const text = (id: string, ...more: readonly string[]) =>
+      ['GET /a HTTP/1.1', 'host: a', 'x-a: 1', `x-request-id: ${id}`, 'x-b: 2', ...more, ''].join(
+        '\r\n',
+      )
+    const all = (head: ReturnType<typeof readRequestHead>) =>
+      head.kind === 'fault'
+        ? head
+        : {
+            id: head.requestId,
+            lines: new RequestView(head).lines,
+            passing: (['caller-request', 'peer-request'] as const).map((origin) =>
+              head.fields.passingLines(origin),
+            ),
+            upgrade: head.upgrade,
+            nominated: head.nominated,
+            keepAlive: head.keepAlive,
+          }
+    const lastOnes = [
+      text('0123456789'),
+      text('0123456789', 'connection: x-b, upgrade', 'upgrade: websocket'),
+      text('0123456789', 'connection: x-request-id'),
+      text('0123456789', 'x-request-id: 0123456789'),
+      text('0123456789', 'X_Request_Id: 0123456789'),
+      text('', 'x-request-id: 0123456789'),
+    ]
+    const ids = [
+      '9876543210',
+      'abc',
+      '01234 6789',
+      ' 123456789',
+      '012345678 ',
+      '0123\r\na: b',
+      '012345678\0',
+      '01\r3456789',
+      'é123456789',
+      '',
+    ]
+    for (const lastText of lastOnes) {
+      const last = readRequestHead(lastText, headDefaults)
+      if (last.kind === 'fault') throw new Error(last.problem)
+      const next = ids.flatMap((id) => [
+        lastText.replace('0123456789', id),
+        lastText.replaceAll('0123456789', id),
+        lastText.replace('0123456789', id).replace('/a', '/other'),
+        lastText.replace('0123456789', id).replace('x-b: 2', 'x-b: 3'),
+        lastText.replace('0123456789', id).replace('x-a: 1', 'x-c: 1'),
+      ])
+      for (const one of next) {
+        t.same(
+          all(readRequestHead(one, headDefaults, last.reading)),
+          all(readRequestHead(one, headDefaults)),
+          JSON.stringify([lastText, one]),
+        )
+      }
+    }
+    const last = readRequestHead(lastOnes[0] ?? '', headDefaults)
+    if (last.kind === 'fault') throw new Error(last.problem)
+    const known = readRequestHead(text('9876543210'), headDefaults, last.reading)
+    t.equal(known.kind === 'request' && known.reading, last.reading, 'without being read anew')
+    t.match(known, { requestId: '9876543210' })
+  },
+)
 
 t.test(
   'passingLines answers each origin by its own rules, however often it is asked',

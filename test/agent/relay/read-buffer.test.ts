@@ -11,10 +11,10 @@ async function pair(t: Test, server: RawServer) {
   const chunks: Buffer[] = []
   const reads = new ReadBuffer()
   const socket = connect({ host: '127.0.0.1', port: server.port, onread: reads.onread })
-  reads.onChunk = (chunk) => {
+  reads.take((chunk) => {
     chunks.push(chunk)
     socket.emit('chunk')
-  }
+  })
   t.teardown(() => socket.destroy())
   const index = server.peers.length
   await once(socket, 'connect')

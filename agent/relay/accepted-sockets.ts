@@ -1,0 +1,54 @@
+/**
+ * Owns the making of sockets from the connections a server accepts, so that they too read into memory
+ * of ours. Node's public interface lets only sockets that are dialled do that, and a buffer a read is the
+ * dearest part of a small message's way into JavaScript. This file alone leans on what Node does not
+ * document; where that is not as expected, Node makes the sockets as it always does.
+ */
+
+import { Socket, type Server, type SocketConstructorOpts } from 'node:net'
+import { ReadBuffer } from './read-buffer.ts'
+
+/** A listening socket of Node's, as `Server` holds it. */
+interface ListeningHandle {
+  onconnection: (this: ListeningHandle, error: number, connection?: object) => void
+}
+
+/** How sockets are to be; both sides may half-close, and nothing is delayed. */
+export interface AcceptedSocketSettings {
+  readonly highWaterMark: number
+}
+
+const reads = Symbol('reads')
+interface Accepted extends Socket {
+  [reads]?: ReadBuffer
+}
+
+/**
+ * Has a server that has begun to listen emit sockets that read by a `ReadBuffer`. They are read like any
+ * other until somebody asks for it by {@link readBufferOf}. The server counts none of them as its own.
+ */
+export function acceptIntoBuffers(server: Server, settings: AcceptedSocketSettings): void {
+  const { _handle: handle } = server as { readonly _handle?: Partial<ListeningHandle> | null }
+  const usual = handle?.onconnection
+  if (handle === undefined || handle === null || typeof usual !== 'function') return
+  handle.onconnection = function (error, connection) {
+    if (error !== 0 || connection === undefined) usual.call(this, error, connection)
+    else server.emit('connection', socketOf(connection, settings))
+  }
+}
+
+/** What a socket reads by, for whoever takes over its reading; undefined: it emits `data`. */
+export function readBufferOf(socket: Socket): ReadBuffer | undefined {
+  return (socket as Accepted)[reads]
+}
+
+function socketOf(handle: object, { highWaterMark }: AcceptedSocketSettings): Socket {
+  const buffer = new ReadBuffer((chunk) => socket.push(chunk))
+  const options: SocketConstructorOpts & {
+    readonly handle: object
+    readonly highWaterMark: number
+  } = { handle, allowHalfOpen: true, highWaterMark, onread: buffer.onread }
+  const socket: Accepted = new Socket(options)
+  socket[reads] = buffer
+  return socket.setNoDelay(true)
+}
