@@ -44,11 +44,12 @@ export function readBufferOf(socket: Socket): ReadBuffer | undefined {
 
 function socketOf(handle: object, { highWaterMark }: AcceptedSocketSettings): Socket {
   const buffer = new ReadBuffer((chunk) => socket.push(chunk))
-  const options: SocketConstructorOpts & {
+  // The types know only sockets that were bound before, as handles.
+  const options: Omit<SocketConstructorOpts, 'handle'> & {
     readonly handle: object
     readonly highWaterMark: number
   } = { handle, allowHalfOpen: true, highWaterMark, onread: buffer.onread }
-  const socket: Accepted = new Socket(options)
+  const socket: Accepted = new Socket(options as SocketConstructorOpts)
   socket[reads] = buffer
   return socket.setNoDelay(true)
 }
