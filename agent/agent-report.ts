@@ -9,6 +9,7 @@ import { machineReport } from './admin/machine-report.ts'
 import type { AgentConfig } from './config.ts'
 import type { Detector } from './detection/detector.ts'
 import type { Discovery } from './discovery/discovery.ts'
+import type { OnDemand } from './discovery/on-demand.ts'
 import { isUp } from './health/check-rules.ts'
 import type { HealthBoard } from './health/health-board.ts'
 import type { GrpcControllerPort } from './identity/controller-port.ts'
@@ -86,6 +87,7 @@ export interface AgentReportParts {
   /** Null until the host has enrolled. */
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'publication'>
+    readonly onDemand: Pick<OnDemand, 'isOn' | 'inUse' | 'counts'>
     readonly discovery: Pick<
       Discovery,
       'snapshot' | 'source' | 'builtAtMs' | 'vouchedAtMs' | 'hostsKept' | 'problems'
@@ -159,6 +161,8 @@ export class AgentReport implements AdminSource, MetricsSource {
         services: services.length,
         instances: services.reduce((sum, { instances }) => sum + instances.length, 0),
         hosts: Object.keys(snapshot?.hosts ?? {}).length,
+        of: membership?.onDemand.isOn === true ? 'services-in-use' : 'whole-mesh',
+        inUse: membership?.onDemand.inUse ?? 0,
         hostsKept: membership?.discovery.hostsKept ?? [],
         rejected: membership?.discovery.problems.size ?? 0,
         problems: [...(membership?.discovery.problems ?? [])]
@@ -515,6 +519,11 @@ export class AgentReport implements AdminSource, MetricsSource {
       ...this.#outageSeries(),
       one(agentMetrics.storeConnected.name, status.store.kind === 'up' ? 1 : 0),
       one(agentMetrics.instancesKnown.name, status.snapshot.instances),
+      one(agentMetrics.discoveryOnDemand.name, status.snapshot.of === 'whole-mesh' ? 0 : 1),
+      one(agentMetrics.servicesInUse.name, status.snapshot.inUse),
+      ...Array.from(this.#parts.membership()?.onDemand.counts ?? [], ([result, count]) =>
+        one(agentMetrics.serviceLookups.name, count, { result }),
+      ),
       one(agentMetrics.captureDestinations.name, status.capture.destinations),
       one(agentMetrics.captureBypasses.name, status.capture.bypasses.length),
       ...this.external().map(({ service, endpoints }) =>

@@ -16,6 +16,7 @@ import { listenersOf } from './discovery/listeners.ts'
 import { Membership } from './discovery/membership.ts'
 import { MeshDns } from './dns/mesh-dns.ts'
 import { reloadResolved } from './dns/reload-resolved.ts'
+import { WantedNames } from './dns/wanted-names.ts'
 import { bringHealth } from './health/bring-health.ts'
 import { isUp, stateOfPort } from './health/check-rules.ts'
 import { ExternalServices } from './external/external-services.ts'
@@ -44,19 +45,20 @@ import { Withdrawals } from './registration/withdrawals.ts'
 import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
 import { reloadCommand, type ReloadCommandParts } from './reload-command.ts'
 import { whyCommand } from './why-command.ts'
+import type { NotFound } from './workers/messages.ts'
 import { WorkerHub, type WorkerHubSettings } from './workers/worker-hub.ts'
 import { isLocalAddress } from '#shared/http/local-address.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { servedName } from '#shared/model/manifest.ts'
+import { servedName, type Manifest } from '#shared/model/manifest.ts'
 import {
   parsePort,
   type PortName,
   type ServiceName,
   type TrustDomain,
 } from '#shared/model/names.ts'
-import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
 import { trustPrefix } from '#shared/store/keys.ts'
 
 /** What the control process is made with. */
@@ -92,6 +94,7 @@ export class App {
   readonly #externals: ExternalServices
   readonly #plainReach: PlainReach
   readonly #dns: MeshDns | null
+  readonly #wantedNames: WantedNames
   readonly #handOver: HandOver
   readonly #report: AgentReport
   readonly #admin: AdminServer
@@ -124,6 +127,10 @@ export class App {
         clock,
         logger,
         leadsTo: (generation) => this.#capture.interception.leadsTo(generation),
+        calls: {
+          lookUp: (service) => this.#lookUp(service),
+          used: (services) => this.#use(services),
+        },
       },
       { socketPath: workerSocketPath(paths.run), ...workersOf(config) },
     )
@@ -219,11 +226,23 @@ export class App {
       toWorkers: (snapshot, provisional) => this.#hub.setSnapshot(snapshot, provisional),
       toKernel: (snapshot) => interception.setSnapshot(snapshot),
     })
+    this.#wantedNames = new WantedNames({
+      clock,
+      has: (name) => this.#capture.names?.has(name) === true,
+    })
     this.#dns =
       config.capture.wish === 'off'
         ? null
         : new MeshDns(
-            { ...parts, names: () => this.#capture.names, reloadResolved },
+            {
+              ...parts,
+              names: () => this.#capture.names,
+              reloadResolved,
+              services: {
+                lookUp: (service) => this.#name(service),
+                used: (service) => this.#use([service]),
+              },
+            },
             { listen: listen.dns, system: config.systemDns },
           )
     this.#report = this.#makeReport()
@@ -243,6 +262,7 @@ export class App {
               report: this.#report,
               identity: this.#identity,
               snapshot: () => this.#membership?.discovery.snapshot ?? null,
+              lookUp: (service) => this.#lookUp(service),
             },
             { source: config.inboundSource },
           ),
@@ -264,6 +284,9 @@ export class App {
         clock,
         logger,
         services: () => this.#report.services(),
+        lookUp: async (service) => {
+          if (this.#membership?.onDemand.isOn === true) await this.#lookUp(service)
+        },
         host: () => ({ host, zone: config.zone, ready: this.#report.readiness().ready }),
         bringHealth: (input) => bringHealth(this.#health, input),
       },
@@ -466,6 +489,7 @@ export class App {
     this.#identity.want(wanted)
     this.#policies.update(offer.local)
     this.#capture.locals.setGuarded(this.#policies.strict)
+    this.#membership?.onDemand.pin(usedBy(manifests, offer.local))
     this.#membership?.discovery.setLocal({
       ...offer,
       listeners: listenersOf(manifests),
@@ -497,7 +521,32 @@ export class App {
     this.#receiptsChanged.ask()
   }
 
+  /** Looks for a service that is not in the view; null: it is now. */
+  async #lookUp(service: ServiceName): Promise<NotFound | null> {
+    if (this.#membership === null) return 'away'
+    const { onDemand, discovery } = this.#membership
+    const found = await onDemand.lookUp(service)
+    if (found !== 'found') return found
+    const { services } = await discovery.settled()
+    return Object.hasOwn(services, service) ? null : 'unknown'
+  }
+
+  /** Services of the mesh are called, or asked for; others have other ways to be known. */
+  #use(services: readonly ServiceName[]): void {
+    if (this.#membership === null) return
+    const { onDemand, discovery } = this.#membership
+    const known = discovery.snapshot.services
+    onDemand.use(services.filter((service) => Object.hasOwn(known, service)))
+  }
+
+  /** Finds a service for DNS: until it has an address here, where not all are followed. */
+  async #name(service: ServiceName): Promise<void> {
+    if (this.#membership?.onDemand.isOn !== true) return
+    if ((await this.#lookUp(service)) === null) await this.#wantedNames.wait(service)
+  }
+
   #onCapture(): void {
+    this.#wantedNames.refresh()
     this.#dns?.setPaused(this.#capture.isLifted)
     this.#hub.refresh()
     this.#applications.refresh()
@@ -530,7 +579,7 @@ export class App {
         openStore: () => this.#identity.openStore(),
         ask: (lost, service, done) => asker.ask(lost, service, done),
       },
-      { host, trustDomain, stateDirectory: paths.state },
+      { host, trustDomain, stateDirectory: paths.state, wholeMesh: this.#config.wholeMesh },
     )
     this.#membership = membership
     const { link, discovery } = membership
@@ -556,7 +605,7 @@ export class App {
     if (this.#stopping) return
     this.#records.attach(link)
     this.#onOffer()
-    link.start()
+    membership.start()
   }
 
   /** Whether this process has found out what can be offered here. */
@@ -691,6 +740,19 @@ function ownPlacesOf({ listen, capture }: AgentConfig): readonly OwnPlace[] {
   if (capture.wish === 'off') return own
   const callers = callerPortRange(capture.firstPort)
   return [...own, { what: 'ports of captured callers (capturePorts)', address: '', ...callers }]
+}
+
+/** The services that manifests name, and those served here. */
+function usedBy(
+  manifests: readonly Manifest[],
+  local: readonly LocalInstance[],
+): ReadonlySet<ServiceName> {
+  const used = new Set<ServiceName>(local.map(({ service }) => service))
+  for (const { requires, upstreams } of manifests) {
+    for (const service of requires) used.add(service)
+    for (const { service } of upstreams) used.add(service)
+  }
+  return used
 }
 
 /** Whether callers find this host's instance of a service in the snapshot. */

@@ -44,6 +44,7 @@ export const configKeys: readonly (readonly [
   ['paths.run', 'stop', ({ paths }) => paths.run],
   ['listen.metrics', 'restart', ({ listen }) => listen.metrics],
   ['listen.dns', 'restart', ({ listen }) => listen.dns],
+  ['wholeMesh', 'restart', ({ wholeMesh }) => wholeMesh],
   ['systemDns', 'restart', ({ systemDns }) => systemDns],
   ['capture', 'restart', ({ capture }) => capture.wish],
   ['egress', 'restart', ({ capture }) => capture.egress],

@@ -102,6 +102,8 @@ export interface AgentConfig {
   /** How long workers that an upgrade has replaced may keep their connections. */
   readonly retireMs: number
   readonly limits: AgentLimits
+  /** Most instances of a mesh that this host follows whole. */
+  readonly wholeMesh: number
 }
 
 const text = (maxLength: number, description: string) =>
@@ -305,6 +307,13 @@ export const agentConfigSchema = Type.Object(
       description: 'milliseconds workers that an upgrade has replaced may keep long connections',
       default: 86_400_000,
     }),
+    wholeMesh: Type.Integer({
+      minimum: 0,
+      maximum: 1_000_000,
+      description:
+        'instances up to which the agent follows the whole mesh; of a larger one only the services this host uses',
+      default: 10_000,
+    }),
     limits: Type.Object(
       {
         headBytes: Type.Integer({
@@ -425,6 +434,7 @@ export function readAgentConfig(
       drainMs: raw.drainMs,
       retireMs: raw.retireMs,
       limits: raw.limits,
+      wholeMesh: raw.wholeMesh,
     }
   })
 }

@@ -3,8 +3,10 @@
 import type { AgentReport } from './agent-report.ts'
 import type { HostIdentity } from './identity/host-identity.ts'
 import type { Clock, Random } from './platform.ts'
+import { discovered, type Sought } from './why/discovered.ts'
 import { walk, type Paths, type WalkAnswer } from './why/walk.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 
 /** What it is composed of. */
@@ -16,6 +18,8 @@ export interface WhyCommandParts {
   readonly identity: Pick<HostIdentity, 'keeper' | 'trust'>
   /** Null until the host knows its mesh. */
   readonly snapshot: () => Snapshot | null
+  /** Looks for a service; see `App`. */
+  readonly lookUp: (service: ServiceName) => Promise<Sought>
 }
 
 /** The command; `source` is the address towards local instances. */
@@ -43,5 +47,11 @@ export function whyCommand(
   })
   const trustDomain = () => keeper.mesh?.trustDomain ?? null
   const explain = report.explain.bind(report)
-  return (input) => walk({ clock, facts, trustDomain, explain, paths }, input)
+  const discover = async (service: ServiceName) => {
+    const snapshot = parts.snapshot()
+    if (snapshot?.onDemand !== true) return null
+    const wasKnown = Object.hasOwn(snapshot.services, service)
+    return discovered(service, wasKnown, wasKnown ? null : await parts.lookUp(service))
+  }
+  return (input) => walk({ clock, facts, trustDomain, explain, discover, paths }, input)
 }

@@ -19,6 +19,7 @@ import { ApplicationDoor } from './outbound/application-door.ts'
 import { CapturedCallers } from './outbound/captured-callers.ts'
 import { FarHosts } from './outbound/far-hosts.ts'
 import { Listeners, type DesiredListener } from './outbound/listeners.ts'
+import { Lookups } from './outbound/lookups.ts'
 import { Outbound } from './outbound/outbound.ts'
 import type { MeshEndpoint } from './outbound/mesh-endpoint.ts'
 import { OutboundUpstream } from './outbound/outbound-upstream.ts'
@@ -45,7 +46,7 @@ import type {
 import { shareOf } from './workers/share.ts'
 import { withChanges } from './workers/snapshot-changes.ts'
 import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
-import { sleep } from '#shared/lifecycle/clock.ts'
+import { sleep, type Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
@@ -82,6 +83,8 @@ const proxyName = 'forward proxy'
 const lastRequestMs = 30_000
 /** How long ports stay open that nothing leads to any more, for what is on its way there. */
 const lingerMs = 1000
+/** How often the control process hears what is called from here. */
+const usedEveryMs = 10_000
 
 /** The data plane once the first snapshot, the settings and the trust bundle are there. */
 interface Plane {
@@ -95,6 +98,7 @@ interface Plane {
   readonly tunnels: Tunnels
   readonly policies: PolicyTable
   readonly services: ServiceTable
+  readonly lookups: Lookups
   readonly instances: LocalInstances
   readonly outbound: Outbound
   readonly recorder: Recorder
@@ -125,6 +129,7 @@ export class ProxyWorker {
   /** As last told; null: as in the settings. */
   #accessLog: WorkerSettings['accessLog'] | null = null
   #takesTunnels = false
+  #telling: Timer | null = null
   #stopping = false
 
   constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
@@ -197,6 +202,8 @@ export class ProxyWorker {
   }
 
   #end(code: number): void {
+    this.#telling?.stop()
+    this.#plane?.lookups.stop()
     this.#plane?.tunnelListener.stop()
     this.#plane?.hosts.stop()
     this.#plane?.tunnels.stop()
@@ -237,6 +244,9 @@ export class ProxyWorker {
         break
       case 'snapshot-changes':
         this.#take(this.#snapshot === null ? null : withChanges(this.#snapshot, message.changes))
+        break
+      case 'not-found':
+        this.#plane?.lookups.missed(message.service, message.why)
         break
       case 'capture':
         this.#capture = message.capture
@@ -330,12 +340,13 @@ export class ProxyWorker {
       this.#plane = this.#build(worker, this.#trustDomain)
       this.#applyCapture()
     }
-    const { policies, loads, hosts, services, instances } = this.#plane
+    const { policies, loads, hosts, services, lookups, instances } = this.#plane
     const isPolicyChanged = policies.apply(snapshot)
     loads.apply(snapshot.local)
     hosts.apply(snapshot.hosts)
     services.apply(snapshot)
     instances.apply(snapshot)
+    lookups.apply(snapshot)
     if (isPolicyChanged) this.#watch.reconsider()
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
     this.#open()
@@ -458,6 +469,14 @@ export class ProxyWorker {
           { endpoint, caller, trustDomain },
         ),
     })
+    const lookups = new Lookups({
+      clock,
+      ask: (service) => this.#link.send({ kind: 'wanted', service }),
+    })
+    this.#telling = clock.every(usedEveryMs, () => {
+      const used = services.takeUsed()
+      if (used.length > 0) this.#link.send({ kind: 'used', services: used })
+    })
     const policies = new PolicyTable()
     const makePool = (keepAliveMs: number | undefined): ChannelPool =>
       new ChannelPool({ clock }, { idleMs: idleMsFor(keepAliveMs) })
@@ -481,6 +500,7 @@ export class ProxyWorker {
       {
         held,
         services,
+        lookups,
         policies,
         outcomes,
         watch,
@@ -517,7 +537,7 @@ export class ProxyWorker {
       },
       shared,
     )
-    const reach = { policies, loads, hosts, services, instances }
+    const reach = { policies, loads, hosts, services, lookups, instances }
     const ports = { listeners, captured, callers, tunnelListener, tunnels }
     const plane = { ...reach, ...ports, outbound, recorder: outcomes }
     this.#measure(plane, held)

@@ -36,7 +36,8 @@ function render(report: StatusReport): string {
     [
       'view',
       `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
-        `${snapshot.instances} instances, ${snapshot.hosts} hosts`,
+        `${snapshot.instances} instances, ${snapshot.hosts} hosts` +
+        (snapshot.of === 'services-in-use' ? '; discovered on demand: services in use only' : ''),
     ],
     ['capture', captured(report.capture)],
     ...(workers.length === report.workersWanted

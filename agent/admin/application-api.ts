@@ -5,7 +5,7 @@
  */
 
 import type { HealthResult, ServiceReport } from '#shared/model/admin.ts'
-import type { ServiceName } from '#shared/model/names.ts'
+import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { AdminCommand } from './admin-commands.ts'
 import { json, type Answer, type Question, type StreamedAnswer } from './bounded-server.ts'
 import type { ServiceWatches } from './service-watches.ts'
@@ -22,6 +22,8 @@ export interface ApplicationApiParts {
   readonly services: () => readonly ServiceReport[]
   readonly host: () => { readonly host: string; readonly zone: string; readonly ready: boolean }
   readonly watches: ServiceWatches
+  /** Looks for a service where not all are followed; never rejects. @default all are */
+  readonly lookUp?: (service: ServiceName) => Promise<unknown>
   /** Takes a `HealthResult`. */
   readonly bringHealth: AdminCommand
 }
@@ -61,7 +63,16 @@ export function answerApplication(
   }
   const name = /^\/v1\/services\/([a-z0-9-]{1,63})$/.exec(path)?.[1]
   if (name === undefined) return refusal(404, 'unknown-path', `there is ${routes}`, '')
-  const found = parts.services().find((service) => service.name === name)
+  return answerService(parts, name)
+}
+
+async function answerService(parts: ApplicationApiParts, name: string): Promise<Answer> {
+  const find = () => parts.services().find((service) => service.name === name)
+  if (find() === undefined) {
+    const service = parseServiceName(name)
+    if (service.ok) await parts.lookUp?.(service.value)
+  }
+  const found = find()
   return found === undefined
     ? refusal(404, 'unknown-service', `no host has registered a service ${name}`, '')
     : json(200, found)

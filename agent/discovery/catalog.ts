@@ -28,6 +28,7 @@ export class Catalog {
   readonly #countsOf = new Map<HostName, Map<ServiceName, number>>()
   readonly #dirtyServices = new Set<ServiceName>()
   readonly #dirtyHosts = new Set<HostName>()
+  #hasForgotten = false
   readonly #serviceViews = new Map<ServiceName, ServiceView>()
   readonly #hostViews = new Map<HostName, HostView>()
   #services: Readonly<Record<string, ServiceView>> = Object.freeze({})
@@ -124,9 +125,25 @@ export class Catalog {
     return true
   }
 
+  /** Takes out what stands under keys that are not followed any more, and the names with it. */
+  forget(keys: readonly string[]): void {
+    const services = new Set<ServiceName>()
+    for (const key of keys) {
+      this.set(key, undefined)
+      const at = parseMeshKey(key)
+      if (at.ok && at.value.kind === 'instance') services.add(at.value.service)
+    }
+    for (const service of services) {
+      if (this.#instances.has(service)) continue
+      this.#dirtyServices.delete(service)
+      this.#hasForgotten = this.#serviceViews.delete(service) || this.#hasForgotten
+    }
+  }
+
   /** The services, each frozen and the same object until it changes; so is the whole. */
   services(): Readonly<Record<string, ServiceView>> {
-    let changed = false
+    let changed = this.#hasForgotten
+    this.#hasForgotten = false
     for (const name of this.#dirtyServices) {
       const before = this.#serviceViews.get(name)
       const after = this.#viewOf(name, before)

@@ -13,9 +13,11 @@ import type { ServicePolicy } from '#shared/model/policy.ts'
 import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { ListenerView, LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
 import { deepFreeze } from '#shared/schema/freeze.ts'
+import { isInScope } from '#shared/store/scope.ts'
 import type { StoreChange, StoreView } from '#shared/store/view.ts'
 import { Catalog } from './catalog.ts'
 import type { CachedView, CacheReading } from './disk-cache.ts'
+import { everything, type Followed } from './followed.ts'
 import { LostHosts, type LostHost, type LostHostsParts } from './lost-hosts.ts'
 import { VanishingGuard } from './vanishing.ts'
 
@@ -36,6 +38,8 @@ export interface DiscoveryParts {
     load(): Promise<CacheReading>
     save(view: CachedView): Promise<void>
   }
+  /** `OnDemand` fits. @default the whole mesh is followed */
+  readonly onDemand?: Followed
 }
 
 /** Settings of discovery. */
@@ -71,6 +75,7 @@ export class Discovery {
   readonly #parts: DiscoveryParts
   readonly #settings: DiscoverySettings
   readonly #catalog: Catalog
+  readonly #followed: Followed
   readonly #guard = new VanishingGuard()
   readonly #lost: LostHosts
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
@@ -81,6 +86,8 @@ export class Discovery {
   #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
   #snapshot: Snapshot
   #gathering: Timer | null = null
+  /** For who waits until it has ended. */
+  #emitting: PromiseWithResolvers<void> | null = null
   #emittedAtMs = -Infinity
   #saving: Timer | null = null
   #savedAtMs = -Infinity
@@ -95,6 +102,11 @@ export class Discovery {
     this.#settings = settings
     this.#catalog = new Catalog(host)
     this.#lost = new LostHosts(parts)
+    this.#followed = parts.onDemand ?? everything
+    this.#followed.onChange(() => {
+      this.#gather()
+      this.#saveLater()
+    })
     this.#snapshot = deepFreeze({
       revision: 0,
       sequence: 0,
@@ -153,8 +165,9 @@ export class Discovery {
       this.#revision = reading.view.revision
       this.#vouchedAtMs = reading.view.savedAtMs
       this.#source = 'disk'
-      for (const [key, text] of reading.view.entries) this.#catalog.set(key, text)
-      const { revision, entries } = reading.view
+      const { revision, entries, onDemand = false, used = [] } = reading.view
+      for (const [key, text] of entries) this.#catalog.set(key, text)
+      this.#followed.restore(onDemand, used)
       logger.info({ revision, entries: entries.size }, 'view of the mesh read from the disk')
     } else {
       logger.info({ reason: reading.reason }, 'no view of the mesh on the disk')
@@ -163,6 +176,12 @@ export class Discovery {
     const { revision } = store.view
     if (revision > 0) this.#onStoreChange({ revision, changedKeys: 'all', removed: new Map() })
     this.#emit()
+  }
+
+  /** The newest snapshot, once it has what is known now. */
+  async settled(): Promise<Snapshot> {
+    if (this.#gathering !== null) await (this.#emitting ??= Promise.withResolvers<void>()).promise
+    return this.#snapshot
   }
 
   /** Takes over what this host contributes. */
@@ -183,6 +202,7 @@ export class Discovery {
     this.#stopped = true
     this.#unsubscribe?.()
     this.#gathering?.stop()
+    this.#emitting?.resolve()
     this.#expiring?.stop()
     this.#lost.stop()
     if (this.#saving !== null) this.#save()
@@ -198,11 +218,33 @@ export class Discovery {
       this.#guard.returned(key)
       this.#take(key, text)
     }
+    this.#forget(change)
     this.#drop(this.#vanished(change))
     this.#source = 'store'
     this.#revision = change.revision
     this.#vouchedAtMs = this.#parts.clock.now()
     this.#gather()
+    this.#saveLater()
+    this.#followed.changed()
+  }
+
+  /** What is not followed any more has not vanished: nobody waits for it. */
+  #forget({ forgotten = [], changedKeys }: StoreChange): void {
+    const { scope } = this.#followed
+    const isListing = changedKeys === 'all' && scope.kind !== 'whole'
+    // The disk may have had more than the view.
+    const others = isListing
+      ? this.#catalog.texts.keys().filter((key) => !isInScope(scope, key))
+      : []
+    const keys = [...forgotten, ...others]
+    if (keys.length === 0) return
+    for (const key of keys) this.#guard.returned(key)
+    this.#catalog.forget(keys)
+    this.#awaitExpiry()
+  }
+
+  #saveLater(): void {
+    if (this.#stopped || this.#source !== 'store') return
     this.#saving ??= this.#parts.clock.after(this.#saveInMs(), () => this.#save())
   }
 
@@ -296,11 +338,14 @@ export class Discovery {
   #emit(): void {
     this.#gathering?.stop()
     this.#gathering = null
+    this.#emitting?.resolve()
+    this.#emitting = null
     this.#emittedAtMs = this.#parts.clock.elapsed()
     const before = this.#snapshot
     const services = this.#catalog.services()
     const hosts = this.#catalog.hosts()
     const { local, listeners, external, policies } = this.#facts
+    const { isOn: onDemand } = this.#followed
     const isSame =
       before.sequence > 0 &&
       before.services === services &&
@@ -308,10 +353,12 @@ export class Discovery {
       before.local === local &&
       before.listeners === listeners &&
       before.external === external &&
-      before.policies === policies
+      before.policies === policies &&
+      (before.onDemand ?? false) === onDemand
     if (isSame) return
     this.#snapshot = deepFreeze({
       ...before,
+      ...(onDemand || before.onDemand === true ? { onDemand } : {}),
       revision: this.#revision,
       sequence: before.sequence + 1,
       services,
@@ -334,6 +381,8 @@ export class Discovery {
       revision: this.#revision,
       savedAtMs: this.#vouchedAtMs,
       entries: new Map(this.#catalog.texts),
+      used: new Map(this.#followed.used),
+      onDemand: this.#followed.isOn,
     }
     this.#writing = this.#writing
       .then(() => cache.save(view))

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readFile } from 'node:fs/promises'
 import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
-import type { HostName, TrustDomain } from '#shared/model/names.ts'
+import type { HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
 
 /** A view as it is kept. */
 export interface CachedView {
@@ -15,6 +15,10 @@ export interface CachedView {
   /** When it was kept, milliseconds since the epoch; 0 where that is not known. */
   readonly savedAtMs: number
   readonly entries: ReadonlyMap<string, string>
+  /** Which services this host uses: when each was called or asked for last. @default none */
+  readonly used?: ReadonlyMap<ServiceName, number>
+  /** Whether the entries are those of the services in use only. @default false */
+  readonly onDemand?: boolean
 }
 
 /** What loading answers. */
@@ -48,9 +52,10 @@ export class DiskCache {
   }
 
   /** Replaces the file as a whole. Rejects with what the file system says. */
-  async save({ revision, savedAtMs, entries }: CachedView): Promise<void> {
+  async save(view: CachedView): Promise<void> {
+    const { revision, savedAtMs, entries, used = new Map(), onDemand = false } = view
     const { stateDirectory, host, trustDomain } = this.#settings
-    const about = { format, host, trustDomain, revision, savedAtMs }
+    const about = { format, host, trustDomain, revision, savedAtMs, onDemand, used: [...used] }
     await mkdir(stateDirectory, { recursive: true, mode: 0o700 })
     await writeFileAtomic(this.path, fileOf(about, entries), { mode: 0o600 })
   }
@@ -73,8 +78,9 @@ export class DiskCache {
       const reason = `it belongs to host ${kept.host} of ${kept.trustDomain}`
       return { kind: 'none', reason }
     }
-    const { revision, savedAtMs = 0, entries } = kept
-    return { kind: 'loaded', view: { revision, savedAtMs, entries: new Map(entries) } }
+    const { revision, savedAtMs = 0, entries, used = [], onDemand = false } = kept
+    const view = { revision, savedAtMs, entries: new Map(entries), used: new Map(used), onDemand }
+    return { kind: 'loaded', view }
   }
 }
 
@@ -86,6 +92,8 @@ interface KeptView {
   readonly revision: number
   readonly savedAtMs?: number
   readonly entries: readonly (readonly [string, string])[]
+  readonly used?: readonly (readonly [ServiceName, number])[]
+  readonly onDemand?: boolean
 }
 
 /** The file in pieces: that of a large mesh has megabytes, and would be in memory three times over. */

@@ -12,6 +12,7 @@ import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
 import { DiskCache } from './disk-cache.ts'
 import { Discovery, type DiscoveryParts } from './discovery.ts'
+import { OnDemand } from './on-demand.ts'
 
 /** What a membership leans on. */
 export interface MembershipParts {
@@ -29,6 +30,8 @@ export interface MembershipSettings {
   readonly host: HostName
   readonly trustDomain: TrustDomain
   readonly stateDirectory: string
+  /** Up to so many instances the whole mesh is followed, above them the services in use. */
+  readonly wholeMesh: number
 }
 
 /** The lease outlives a restart of the control process. */
@@ -38,17 +41,32 @@ const leaseTtlMs = 15_000
 export class Membership {
   readonly link: StoreLink
   readonly discovery: Discovery
+  readonly onDemand: OnDemand
   readonly #trustDomain: TrustDomain
 
   constructor(parts: MembershipParts, settings: MembershipSettings) {
-    const { host, trustDomain, stateDirectory } = settings
+    const { host, trustDomain, stateDirectory, wholeMesh } = settings
     this.#trustDomain = trustDomain
+    const onDemand = new OnDemand({ ...parts, store: () => this.link }, { wholeMesh })
+    this.onDemand = onDemand
     this.link = new StoreLink(
-      { ...parts, connect: async () => parts.openStore() },
+      { ...parts, scope: onDemand, connect: async () => parts.openStore() },
       { prefix: meshPrefix, leaseTtlMs },
     )
+    this.link.onState(({ kind }) => {
+      if (kind === 'connected') onDemand.connected()
+    })
     const cache = new DiskCache({ stateDirectory, host, trustDomain })
-    this.discovery = new Discovery({ ...parts, store: this.link, cache }, { host, trustDomain })
+    this.discovery = new Discovery(
+      { ...parts, store: this.link, cache, onDemand },
+      { host, trustDomain },
+    )
+  }
+
+  /** Begins to follow the store. */
+  start(): void {
+    this.onDemand.start()
+    this.link.start()
   }
 
   /** A host is of one mesh for as long as it runs. @throws MeshError `trust-domain-changed` */
@@ -62,6 +80,7 @@ export class Membership {
 
   /** Ends; with `leave` what this host published is withdrawn. */
   async stop({ leave }: { readonly leave: boolean }): Promise<void> {
+    this.onDemand.stop()
     await this.link.stop({ withdraw: leave })
     await this.discovery.stop()
   }

@@ -8,7 +8,7 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { DnsServer } from './dns-server.ts'
 import { Forwarder } from './forwarder.ts'
-import { Responder, type DnsOutcome } from './responder.ts'
+import { Responder, type AskedServices, type DnsOutcome } from './responder.ts'
 import { SystemDns, type SystemDnsMode } from './system-dns.ts'
 import { LiveNames } from './live-names.ts'
 import { Zone, type NamedService } from './zone.ts'
@@ -21,6 +21,8 @@ export interface MeshDnsParts {
   /** The names as they stand now; null while nothing is captured. */
   readonly names: () => ReadonlyMap<string, NamedService> | null
   readonly reloadResolved: () => Promise<void>
+  /** See `Responder`. */
+  readonly services?: AskedServices
 }
 
 /** Settings. */
@@ -60,6 +62,7 @@ export class MeshDns {
     const responder = new Responder({
       zone: new Zone({ names: new LiveNames({ names: parts.names }) }),
       forwarder: this.#forwarder,
+      ...(parts.services === undefined ? {} : { services: parts.services }),
       count: (outcome) => this.#counts.set(outcome, (this.#counts.get(outcome) ?? 0) + 1),
     })
     this.#server = new DnsServer({ logger, responder }, listen)

@@ -14,7 +14,8 @@ import {
   type Query,
   type ResponseCode,
 } from './wire.ts'
-import type { Zone } from './zone.ts'
+import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
+import type { Zone, ZoneAnswer } from './zone.ts'
 
 /** What became of a question, for the metric. */
 export type DnsOutcome =
@@ -25,6 +26,15 @@ export interface ResponderParts {
   readonly zone: Zone
   readonly forwarder: Pick<Forwarder, 'ask'>
   readonly count: (outcome: DnsOutcome) => void
+  /** @default the zone has all there are */
+  readonly services?: AskedServices
+}
+
+/** Is told which services are asked for, where the zone may not have all there are. */
+export interface AskedServices {
+  /** Resolves when the zone may have what it lacked; never rejects, and takes a bounded time. */
+  lookUp(service: ServiceName): Promise<void>
+  used(service: ServiceName): void
 }
 
 const longestStreamMessage = 65_535
@@ -52,8 +62,21 @@ export class Responder {
     }
   }
 
+  /** What the zone says; of a service it does not have it is asked again once that was looked for. */
+  async #inZone({ name, asked, type }: Query): Promise<ZoneAnswer> {
+    const { zone, services } = this.#parts
+    if (name === null) return { kind: 'foreign' }
+    const answer = zone.answer(name, asked, type)
+    const service = services === undefined ? null : serviceOf(name)
+    if (service === null) return answer
+    if (answer.kind === 'records') services?.used(service)
+    if (answer.kind !== 'no-name') return answer
+    await services?.lookUp(service)
+    return zone.answer(name, asked, type)
+  }
+
   async #answer(message: Buffer, query: Query, transport: Transport): Promise<Buffer | null> {
-    const { zone, forwarder, count } = this.#parts
+    const { forwarder, count } = this.#parts
     const limit = transport === 'udp' ? datagramLimit(query) : longestStreamMessage
     const write = (code: ResponseCode, records: Partial<Records> = {}): Buffer =>
       writeResponse(
@@ -65,10 +88,7 @@ export class Responder {
       count('refused')
       return write(responseCodes.badVersion)
     }
-    const answer =
-      query.name === null
-        ? ({ kind: 'foreign' } as const)
-        : zone.answer(query.name, query.asked, query.type)
+    const answer = await this.#inZone(query)
     switch (answer.kind) {
       case 'records': {
         count('answered')
@@ -97,6 +117,16 @@ export class Responder {
       }
     }
   }
+}
+
+/** `<service>.mesh`, `<port>.<service>.mesh`, `_<service>._tcp.mesh`. */
+const serviceShape = /^(?:[a-z0-9-]+\.)?([a-z0-9-]+)\.mesh$|^_([a-z0-9-]+)\._tcp\.mesh$/
+
+/** The service that a name is about; null: none. */
+function serviceOf(name: string): ServiceName | null {
+  const [, plain, viaSrv] = serviceShape.exec(name) ?? []
+  const service = parseServiceName(viaSrv ?? plain ?? '')
+  return service.ok ? service.value : null
 }
 
 interface Records {

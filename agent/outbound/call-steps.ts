@@ -12,7 +12,7 @@ import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import type { Port } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
-import type { SpiffeId } from '#shared/model/spiffe-id.ts'
+import { serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
 import type { Verdict } from '#shared/policy/caller-policy.ts'
 import { permitToCarry } from '#shared/policy/carrying.ts'
@@ -20,17 +20,21 @@ import type { Permit } from '#shared/policy/permit.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
 import { portOfAuthority, targetOfAuthority } from '#shared/route/mesh-name.ts'
+import { LookupUpstream } from './lookup-upstream.ts'
+import type { Lookups } from './lookups.ts'
 import type { MeshEndpoint, Place } from './mesh-endpoint.ts'
 import type { CallableService, ServiceTable } from './service-table.ts'
 
 /** What steps lean on. */
 export interface CallStepsParts {
-  readonly services: Pick<ServiceTable, 'find'>
+  readonly services: Pick<ServiceTable, 'find' | 'trustDomain'>
   /** Who may call the services of this host. */
   readonly policies: Pick<PolicyTable, 'of'>
   readonly clock: Clock
   readonly random: Random
   readonly counters: Pick<TrafficCounters, 'tally'>
+  /** Looks for services the snapshot does not have. @default it has all there are */
+  readonly lookups?: Pick<Lookups, 'isOnDemand' | 'look'>
 }
 
 /** Settings of one caller connection. */
@@ -72,6 +76,8 @@ export class CallSteps implements HttpSteps {
   #called: CallableService | null = null
   /** The endpoints that were tried, the last one at the end. */
   #tried: readonly MeshEndpoint[] = []
+  /** The target that was not known when it was called. */
+  #lookedFor: TargetName | null = null
 
   constructor(parts: CallStepsParts, settings: CallStepsSettings) {
     this.#parts = parts
@@ -98,8 +104,9 @@ export class CallSteps implements HttpSteps {
   }
 
   #decideCallable(name: TargetName, called: CallableService | null): Decision {
-    if (called === null) return refuse('unknown-service', unknown(name), name)
+    if (called === null) return this.#lookFor(name)
     this.#called = called
+    called.use.isRecent = true
     const { source } = this
     if (source === null) {
       return refuse(
@@ -124,7 +131,8 @@ export class CallSteps implements HttpSteps {
     return this.#decision(called, endpoint, source)
   }
 
-  again(_failed: Upstream, reason: Reason): Upstream | null {
+  again(failed: Upstream, reason: Reason): Upstream | null {
+    if (failed instanceof LookupUpstream) return this.#found()
     const called = this.#called
     if (called === null || this.source === null || !elsewhere.has(reason)) return null
     const now = this.#parts.clock.elapsed()
@@ -135,6 +143,36 @@ export class CallSteps implements HttpSteps {
     this.#tried = [...this.#tried, endpoint]
     this.#parts.counters.tally(agentMetrics.retries.name, { destination: called.id, reason })
     const decision = this.#decision(called, endpoint, this.source)
+    return decision.kind === 'forward' ? decision.upstream : null
+  }
+
+  /** The snapshot may not have all there are: the call waits until that is known. */
+  #lookFor(name: TargetName): Decision {
+    const { lookups, services } = this.#parts
+    const { source } = this
+    const { trustDomain } = services
+    const service = serviceOfTarget(name)
+    const isKnown = services.find(service) !== null
+    if (lookups?.isOnDemand !== true || isKnown || source === null || trustDomain === null) {
+      return refuse('unknown-service', unknown(name), name)
+    }
+    this.#called = null
+    this.#tried = none
+    this.#lookedFor = name
+    return {
+      kind: 'forward',
+      upstream: new LookupUpstream({ lookups }, service),
+      permit: permitToCarry(),
+      service,
+      destination: serviceId(trustDomain, service),
+    }
+  }
+
+  /** Where a call goes whose service was looked for. */
+  #found(): Upstream | null {
+    const name = this.#lookedFor
+    if (name === null || this.#parts.services.find(name) === null) return null
+    const decision = this.decideTarget(name)
     return decision.kind === 'forward' ? decision.upstream : null
   }
 
@@ -151,6 +189,7 @@ export class CallSteps implements HttpSteps {
   rest(): void {
     this.#request = null
     this.#called = null
+    this.#lookedFor = null
     this.#tried = none
   }
 

@@ -21,6 +21,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import { CallSteps } from './call-steps.ts'
+import type { Lookups } from './lookups.ts'
 import type { RefusedCallers } from './refused-callers.ts'
 import type { ServiceTable } from './service-table.ts'
 
@@ -38,6 +39,8 @@ export interface OutboundParts {
   /** Who calls through a listener; the host itself, until the kernel tells callers apart. */
   readonly callerOf: (socket: Socket) => SpiffeId | null
   readonly refused: Pick<RefusedCallers, 'refuse'>
+  /** Looks for services the snapshot does not have. @default it has all there are */
+  readonly lookups?: Pick<Lookups, 'isOnDemand' | 'look'>
 }
 
 /** Reasons that are the caller's or this side's, not the instance's. */

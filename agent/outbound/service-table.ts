@@ -6,6 +6,7 @@
 
 import { targetsOf, type TargetView } from '#shared/model/service-targets.ts'
 import type { ExternalView } from '#shared/model/external.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 import { externalId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
@@ -23,6 +24,8 @@ export interface CallableService {
   readonly id: SpiffeId
   readonly picker: P2c<MeshEndpoint>
   readonly budget: RetryBudget
+  /** Whether it was called since it was last asked for. */
+  readonly use: { isRecent: boolean }
   /** The named ports by their numbers, for callers that name those; null where there are none. */
   readonly byPort: ReadonlyMap<number, CallableService> | null
 }
@@ -52,6 +55,21 @@ export class ServiceTable {
 
   constructor(parts: MeshEndpointParts) {
     this.#parts = parts
+  }
+
+  /** Of the snapshot; null before the first. */
+  get trustDomain(): TrustDomain | null {
+    return this.#snapshot?.trustDomain ?? null
+  }
+
+  /** The services of the mesh that were called since this was last asked for, or carry calls now. */
+  takeUsed(): readonly ServiceName[] {
+    const used = new Set<ServiceName>()
+    for (const { view, use, picker } of this.#targets.values()) {
+      if (use.isRecent || picker.endpoints.some(({ active }) => active > 0)) used.add(view.service)
+      use.isRecent = false
+    }
+    return [...used]
   }
 
   /** Finds a target, if the mesh knows it. */
@@ -144,6 +162,7 @@ export class ServiceTable {
       picker: new P2c(members),
       keys,
       budget: before?.budget ?? new RetryBudget(),
+      use: before?.use ?? { isRecent: false },
       byPort: null,
     }
   }
@@ -183,6 +202,7 @@ export class ServiceTable {
       picker: new P2c(members),
       keys,
       budget: before?.budget ?? new RetryBudget(),
+      use: before?.use ?? { isRecent: false },
       byPort: null,
     }
   }

@@ -27,6 +27,7 @@ export const answers: Readonly<Record<Reason, Answer>> = {
   'not-http': answer(400, 'Bad Request', 'caller'),
   'caller-aborted': answer(499, 'Client Closed Request', 'caller'),
   'unknown-service': answer(404, 'Not Found', 'caller'),
+  'not-discovered': answer(503, 'Service Unavailable', 'mesh'),
   'not-mesh-name': answer(403, 'Forbidden', 'caller'),
   'no-instances': answer(503, 'Service Unavailable', 'service'),
   'policy-denied': answer(403, 'Forbidden', 'caller'),

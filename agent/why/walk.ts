@@ -6,7 +6,7 @@
 
 import type { Channel, Clock } from '#agent/platform.ts'
 import type { AuthzAnswer, InstanceReport } from '#shared/model/admin.ts'
-import { parseHostName, type TrustDomain } from '#shared/model/names.ts'
+import { parseHostName, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 import { targetName } from '#shared/model/target.ts'
@@ -42,6 +42,8 @@ export interface WalkParts {
   /** Null until the host has enrolled. */
   readonly trustDomain: () => TrustDomain | null
   readonly explain: (query: URLSearchParams) => AuthzAnswer
+  /** Looks for the service where not all are followed; null where all are. @default all are */
+  readonly discover?: (service: ServiceName) => Promise<WhyStep | null>
   /** Null until the host knows its mesh. */
   readonly paths: () => Promise<Paths | null>
 }
@@ -65,8 +67,9 @@ export async function walk(parts: WalkParts, input: unknown): Promise<WalkAnswer
   if (!question.ok) {
     return { kind: 'refused', code: 'bad-input', problem: question.problem, hint: '' }
   }
+  const discovered = (await parts.discover?.(question.value.target.service)) ?? null
   const facts = parts.facts()
-  const steps = pathFacts(facts, question.value)
+  const steps = [...(discovered === null ? [] : [discovered]), ...pathFacts(facts, question.value)]
   const domain = parts.trustDomain()
   const caller = domain === null ? null : callerOf(domain, facts.status.host, question.value)
   const mayTry = !steps.some(({ verdict }) => verdict === 'failed')

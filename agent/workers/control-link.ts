@@ -105,10 +105,11 @@ export class ControlLink {
     )
   }
 
-  /** Says something to the control process, if it is there. */
-  send(message: FromWorker): void {
+  /** Says something to the control process; false: it is away. */
+  send(message: FromWorker): boolean {
     if (message.kind === 'applied') this.#serving = true
     this.#line?.send(message)
+    return this.#line !== null && !this.#isAway
   }
 
   /** Ends the connection and makes a new one, over which everything is told afresh. */

@@ -50,6 +50,9 @@ export interface LiveWorkerSettings {
   readonly logLevel: LogLevel
 }
 
+/** Why a service that was asked for does not come: there is none, or it could not be looked for. */
+export type NotFound = 'unknown' | 'away' | 'overloaded'
+
 /** What the control process says. */
 export type ToWorker =
   | { readonly kind: 'welcome'; readonly protocol: number; readonly settings: WorkerSettings }
@@ -72,6 +75,8 @@ export type ToWorker =
   | { readonly kind: 'snapshot-changes'; readonly changes: SnapshotChanges }
   /** What captured connections mean; workers of before captures do not know it. */
   | { readonly kind: 'capture'; readonly capture: CaptureView }
+  /** Answers `wanted` where the service does not come with a snapshot. */
+  | { readonly kind: 'not-found'; readonly service: ServiceName; readonly why: NotFound }
   /** Asks for a `counters` message with the same number. */
   | { readonly kind: 'collect'; readonly request: number }
   /** Protocol 2: what to do with connections. `withinMs` bounds the longest ones of a retiring worker. */
@@ -117,6 +122,10 @@ export type FromWorker =
   | { readonly kind: 'trusted'; readonly epochs: TrustEpochs }
   /** The snapshot in use, so that readiness means ready. */
   | { readonly kind: 'applied'; readonly sequence: number }
+  /** Somebody calls a service that is not in its snapshot, which does not have all there are. */
+  | { readonly kind: 'wanted'; readonly service: ServiceName }
+  /** Services that were called since it last said so, or carry calls now. */
+  | { readonly kind: 'used'; readonly services: readonly ServiceName[] }
   /** Its last words: it ends in good order, and has counted so much. */
   | { readonly kind: 'leaving'; readonly counters: CounterDump }
 

@@ -14,7 +14,7 @@ export interface RecordChanges<T> {
 
 /** See the header. Members that are absent are as they were. */
 export interface SnapshotChanges extends Partial<
-  Pick<Snapshot, 'local' | 'listeners' | 'external' | 'policies'>
+  Pick<Snapshot, 'local' | 'listeners' | 'external' | 'onDemand' | 'policies'>
 > {
   /** Sequence of the snapshot they are made for. */
   readonly base: number
@@ -28,7 +28,7 @@ type Named = { readonly name: string }
 
 /** What leads from one snapshot of a host to another. */
 export function changesBetween(before: Snapshot, after: Snapshot): SnapshotChanges {
-  const { sequence, revision, local, listeners, external = [], policies } = after
+  const { sequence, revision, local, listeners, external = [], policies, onDemand = false } = after
   const services = differenceOf<ServiceView>(before.services, after.services)
   const hosts = differenceOf<HostView>(before.hosts, after.hosts)
   return {
@@ -40,6 +40,7 @@ export function changesBetween(before: Snapshot, after: Snapshot): SnapshotChang
     ...(local === before.local ? {} : { local }),
     ...(listeners === before.listeners ? {} : { listeners }),
     ...(after.external === before.external ? {} : { external }),
+    ...(onDemand === (before.onDemand ?? false) ? {} : { onDemand }),
     ...(policies === before.policies ? {} : { policies }),
   }
 }

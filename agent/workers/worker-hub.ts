@@ -4,14 +4,15 @@
  * come and go by themselves; the hub starts and ends none.
  */
 
-import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
-import { dirname } from 'node:path'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#agent/platform.ts'
+import type { CallNews } from './call-news.ts'
 import { carriedBy, type Collected } from './carried.ts'
 import {
   ConnectedWorker,
@@ -32,6 +33,7 @@ import {
   type WorkerPhase,
   type WorkerSettings,
 } from './messages.ts'
+import { makePrivate } from './private-directory.ts'
 import { WorkerValues, type HandedTrust } from './worker-values.ts'
 
 /** Settings of the hub. */
@@ -63,6 +65,7 @@ export class WorkerHub {
   /** Crashes by place, `<generation> <index>`. */
   readonly #crashes = new Map<string, number>()
   readonly #leadsTo: (generation: number) => boolean
+  readonly #calls: CallNews | null
   #settings: WorkerHubSettings
   /** Of the capture view handed out last; 0: there is none. */
   #captureSequence = 0
@@ -78,12 +81,15 @@ export class WorkerHub {
       readonly logger: Logger
       /** Whether captured connections are led to a generation, if anywhere. @default they are */
       readonly leadsTo?: (generation: number) => boolean
+      /** @default nobody is told, and nothing is found */
+      readonly calls?: CallNews
     },
     settings: WorkerHubSettings,
   ) {
     this.#clock = parts.clock
     this.#logger = parts.logger
     this.#leadsTo = parts.leadsTo ?? (() => true)
+    this.#calls = parts.calls ?? null
     this.#settings = settings
     this.#server = createServer((socket) => this.#accept(socket))
     this.#server.maxConnections = maxConnections
@@ -304,11 +310,22 @@ export class WorkerHub {
         if (worker.state !== null) worker.state = { ...worker.state, open: message.open ?? 0 }
         worker.waiting.get(message.request)?.(message)
         break
+      case 'wanted':
+        void this.#lookUp(worker, message.service)
+        break
+      case 'used':
+        this.#calls?.used(message.services)
+        break
       case 'leaving':
         worker.leaving = true
         this.#ledger.update(worker, message.counters)
         break
     }
+  }
+
+  async #lookUp(worker: ConnectedWorker, service: ServiceName): Promise<void> {
+    const why = this.#calls === null ? 'unknown' : await this.#calls.lookUp(service)
+    if (why !== null) worker.line.send({ kind: 'not-found', service, why })
   }
 
   #welcome(worker: ConnectedWorker, hello: FromWorker & { kind: 'hello' }): void {
@@ -377,19 +394,4 @@ export class WorkerHub {
 
 function placeOf(generation: number, index: number): string {
   return `${generation} ${index}`
-}
-
-/** Keys pass over the socket: nobody else may reach it, not even before its own mode is set. */
-function makePrivate(socketPath: string): void {
-  const directory = dirname(socketPath)
-  try {
-    if (!existsSync(directory)) mkdirSync(directory, { mode: 0o700 })
-    chmodSync(directory, 0o700)
-  } catch (cause) {
-    throw new MeshError(`cannot open the worker socket ${socketPath}: ${messageOf(cause)}`, {
-      code: 'worker-socket',
-      hint: 'check that the run directory exists and belongs to the agent’s user',
-      cause,
-    })
-  }
 }

@@ -170,6 +170,24 @@ export const agentMetrics = {
     help: 'Instances in the view in use.',
     labels: [],
   },
+  discoveryOnDemand: {
+    name: 'mesh_discovery_on_demand',
+    kind: 'gauge',
+    help: '1 while only the services in use on this host are followed, 0 while the whole mesh is.',
+    labels: [],
+  },
+  servicesInUse: {
+    name: 'mesh_services_in_use',
+    kind: 'gauge',
+    help: 'Services this host uses: named by its manifests, or called or asked for within a day.',
+    labels: [],
+  },
+  serviceLookups: {
+    name: 'mesh_service_lookups_total',
+    kind: 'counter',
+    help: 'Services that were looked for because somebody asked, by what came of it.',
+    labels: ['result'],
+  },
   certificateExpiry: {
     name: 'mesh_certificate_expiry_timestamp_seconds',
     kind: 'gauge',

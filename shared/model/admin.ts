@@ -146,6 +146,10 @@ export interface SnapshotReport {
   readonly services: number
   readonly instances: number
   readonly hosts: number
+  /** What it is of: the whole mesh, or the services in use on this host. */
+  readonly of: 'whole-mesh' | 'services-in-use'
+  /** Services in use: named by manifests, called or asked for. */
+  readonly inUse: number
   /** Hosts that the store has lost sight of, kept because they answer. */
   readonly hostsKept: readonly string[]
   /** Records of the store that were rejected, and the first few, each by its key with the reason. */

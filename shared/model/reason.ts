@@ -18,6 +18,7 @@ export type Reason =
   | 'caller-aborted'
   // the mesh's
   | 'unknown-service'
+  | 'not-discovered' // it is not in use here, and could not be looked for
   | 'not-mesh-name' // forward proxy asked for something outside the mesh, or a service outside for a name it has not
   | 'no-instances'
   | 'policy-denied'

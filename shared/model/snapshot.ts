@@ -84,6 +84,8 @@ export interface Snapshot {
   readonly listeners: readonly ListenerView[]
   /** Services outside the mesh that manifests of this host name. @default none */
   readonly external?: readonly ExternalView[]
+  /** Whether services that are not in it may exist: it has those in use here only. @default false */
+  readonly onDemand?: boolean
   /** Who may call this host's services; one that is not in it has the default of every service. */
   readonly policies: Readonly<Record<string, ServicePolicy>>
 }

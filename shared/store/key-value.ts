@@ -140,6 +140,8 @@ export interface KeyValue {
   ): Promise<{ readonly revision: number; readonly entry: Entry | null }>
   /** Lists in pages, all as of the revision of the first. */
   list(prefix: string, options?: CallOptions & { readonly revision?: number }): Promise<Listing>
+  /** How many keys there are under a prefix. */
+  count(prefix: string, options?: CallOptions): Promise<number>
   put(
     key: string,
     value: string,

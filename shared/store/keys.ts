@@ -61,9 +61,14 @@ export function instanceKey(service: ServiceName, host: HostName, id: InstanceId
   return `${instancesPrefix}${service}/${host}/${id}` as StoreKey
 }
 
+/** What every instance of a service stands under, whichever its host. */
+export function instancesOfService(service: ServiceName): string {
+  return `${instancesPrefix}${service}/`
+}
+
 /** What every instance of a service on a host stands under. */
 export function instancesOf(service: ServiceName, host: HostName): string {
-  return `${instancesPrefix}${service}/${host}/`
+  return `${instancesOfService(service)}${host}/`
 }
 
 /** Where a host publishes how its agent is reached. */

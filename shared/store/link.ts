@@ -13,6 +13,7 @@ import type { KeyValue } from './key-value.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
 import { OwnSockets } from './own-sockets.ts'
+import type { ScopeChooser } from './scope.ts'
 import type { SessionSettings, SessionStore } from './session.ts'
 import { Session } from './session.ts'
 import { LiveView } from './view.ts'
@@ -33,6 +34,8 @@ export interface StoreLinkParts {
   readonly logger: Logger
   /** What keeps what the store holds. @default a `LiveView` */
   readonly view?: ViewKeeper
+  /** Decides what each session follows. @default everything */
+  readonly scope?: ScopeChooser
 }
 
 /** Settings of a link. */
@@ -98,6 +101,7 @@ class Pace {
 
 const notStarted = 'not started'
 const noFarewells: ReadonlyMap<string, string> = new Map()
+const nothing: ReadonlySet<string> = new Set()
 
 /** See the header. */
 export class StoreLink {
@@ -166,6 +170,32 @@ export class StoreLink {
   /** Where the publication of an own key stands. */
   publication(key: string): Publication {
     return this.#own.publication(key)
+  }
+
+  /** The prefixes that are followed now; none while the store is away. */
+  get followed(): ReadonlySet<string> {
+    return this.#state.kind === 'connected' ? (this.#session?.followed ?? nothing) : nothing
+  }
+
+  /** See `Session.follow`. @throws MeshError of a store's codes */
+  async follow(prefix: string, options: { readonly evenEmpty: boolean }): Promise<boolean> {
+    return await this.#there().follow(prefix, options)
+  }
+
+  /** Follows a prefix no more. */
+  unfollow(prefix: string): void {
+    this.#session?.unfollow(prefix)
+  }
+
+  /** How many keys the store has below a prefix. @throws MeshError of a store's codes */
+  async count(prefix: string): Promise<number> {
+    return await this.#there().count(prefix)
+  }
+
+  #there(): Session {
+    if (this.#session !== null && this.#state.kind === 'connected') return this.#session
+    const reason = this.#state.kind === 'away' ? this.#state.reason : notStarted
+    throw new MeshError(`the store is away: ${reason}`, { code: 'store-unavailable', retry: true })
   }
 
   /** Begins; a second call does nothing. */
@@ -241,6 +271,7 @@ export class StoreLink {
         store,
         view: this.#view,
         own: this.#own,
+        ...(this.#parts.scope === undefined ? {} : { scope: this.#parts.scope }),
         clock,
         random,
         listener: {

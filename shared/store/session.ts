@@ -6,8 +6,18 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { CallOptions, KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
+import type {
+  CallOptions,
+  KeyValue,
+  LeaseId,
+  Listing,
+  Operation,
+  StoreEvent,
+  Watch,
+} from './key-value.ts'
+import { instancesPrefix } from './keys.ts'
 import type { OwnKeys, Step } from './own-keys.ts'
+import { prefixesOf, wholeMesh, type Scope, type ScopeChooser } from './scope.ts'
 import type { StoreChange, ViewKeeper } from './view.ts'
 
 /** Who is told how a session goes. */
@@ -25,7 +35,7 @@ export interface SessionListener {
 /** What a session asks of a store. */
 export type SessionStore = Pick<
   KeyValue,
-  'list' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
+  'list' | 'count' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
 >
 
 /** Collaborators of a session. */
@@ -36,6 +46,16 @@ export interface SessionParts {
   readonly clock: Clock
   readonly random: Random
   readonly listener: SessionListener
+  /** Decides what is followed. @default everything below the prefix is */
+  readonly scope?: ScopeChooser
+}
+
+/** A prefix that is watched. */
+interface Followed {
+  watch: Watch | null
+  /** Everything up to there is known. */
+  revision: number
+  heard: boolean
 }
 
 /** Settings of a session. */
@@ -49,6 +69,7 @@ export interface SessionSettings {
 
 /** Below etcd's default limit of 128 operations in a transaction. */
 const stepsAtOnce = 100
+const listingsAtOnce = 8
 
 /** See the header. */
 export class Session {
@@ -56,9 +77,8 @@ export class Session {
   readonly #settings: SessionSettings
   readonly #ending = new AbortController()
   #reason: Error | null = null
-  #watch: Watch | null = null
+  readonly #followed = new Map<string, Followed>()
   #lease: LeaseId | null = null
-  #heard = true
   #writing: Promise<void> | null = null
 
   constructor(parts: SessionParts, settings: SessionSettings) {
@@ -70,19 +90,15 @@ export class Session {
   async run(): Promise<Error> {
     const { store, own, view, listener } = this.#parts
     const { signal } = this.#ending
-    const { prefix, leaseTtlMs } = this.#settings
+    const { leaseTtlMs, prefix } = this.#settings
     const options = this.#options()
     try {
-      const listing = await store.list(prefix, options)
+      const scope = await this.#scope()
+      const prefixes = prefixesOf(scope, prefix)
+      const listing = await this.#list(prefixes)
       signal.throwIfAborted()
-      listener.onChange(view.replace(listing))
-      this.#watch = store.watch(prefix, listing.revision + 1, {
-        onEvents: (events) => this.#onEvents(events),
-        onProgress: () => {
-          this.#heard = true
-        },
-        onEnd: (error) => this.end(error),
-      })
+      listener.onChange(view.replace(listing, scope))
+      for (const one of prefixes) this.#watch(one, listing.revision)
       const granted = await store.grantLease(leaseTtlMs, options)
       this.#lease = granted.lease
       own.restart()
@@ -92,9 +108,44 @@ export class Session {
     } catch (error) {
       this.end(error)
     } finally {
-      this.#watch?.cancel()
+      for (const { watch } of this.#followed.values()) watch?.cancel()
     }
     return this.#reason ?? new Error('the session ended')
+  }
+
+  /** The prefixes that are followed. */
+  get followed(): ReadonlySet<string> {
+    return new Set(this.#followed.keys())
+  }
+
+  /**
+   * Follows one more prefix and resolves, once the view has it, whether there is anything below it;
+   * an empty one is followed only with `evenEmpty`. Rejects with what the store says.
+   */
+  async follow(prefix: string, options: { readonly evenEmpty: boolean }): Promise<boolean> {
+    const { store, view, listener } = this.#parts
+    const listing = await store.list(prefix, this.#options())
+    this.#ending.signal.throwIfAborted()
+    const isThere = listing.entries.length > 0
+    if (this.#followed.has(prefix) || !(isThere || options.evenEmpty)) return isThere
+    listener.onChange(view.extend(listing, prefix))
+    this.#watch(prefix, listing.revision)
+    return isThere
+  }
+
+  /** How many keys there are below a prefix. */
+  async count(prefix: string): Promise<number> {
+    return await this.#parts.store.count(prefix, this.#options())
+  }
+
+  /** Follows a prefix no more; the view forgets what is below it. */
+  unfollow(prefix: string): void {
+    const { view, listener } = this.#parts
+    const followed = this.#followed.get(prefix)
+    if (followed === undefined) return
+    this.#followed.delete(prefix)
+    followed.watch?.cancel()
+    listener.onChange(view.forget(prefix))
   }
 
   /** Ends the session; the first reason counts. */
@@ -116,7 +167,42 @@ export class Session {
     if (!this.#ending.signal.aborted) await this.#parts.store.revokeLease(lease)
   }
 
-  /** Renews the lease, and asks the watch for a sign of life each time. */
+  async #scope(): Promise<Scope> {
+    const { scope, store } = this.#parts
+    if (scope === undefined) return wholeMesh
+    return scope.choose(await store.count(instancesPrefix, this.#options()))
+  }
+
+  /** Several prefixes as of one revision. */
+  async #list(prefixes: readonly string[]): Promise<Listing> {
+    const { store } = this.#parts
+    const options = this.#options()
+    const [first = '', ...others] = prefixes
+    const { revision, entries } = await store.list(first, options)
+    const all = [...entries]
+    for (let at = 0; at < others.length; at += listingsAtOnce) {
+      const some = others.slice(at, at + listingsAtOnce)
+      const listings = await Promise.all(
+        some.map((prefix) => store.list(prefix, { ...options, revision })),
+      )
+      for (const listing of listings) all.push(...listing.entries)
+    }
+    return { revision, entries: others.length === 0 ? entries : all }
+  }
+
+  #watch(prefix: string, revision: number): void {
+    const followed: Followed = { watch: null, revision, heard: true }
+    this.#followed.set(prefix, followed)
+    followed.watch = this.#parts.store.watch(prefix, revision + 1, {
+      onEvents: (events) => this.#onEvents(followed, events),
+      onProgress: () => {
+        followed.heard = true
+      },
+      onEnd: (error) => this.end(error),
+    })
+  }
+
+  /** Renews the lease, and asks each watch for a sign of life each time. */
   async #keepAlive(lease: LeaseId): Promise<void> {
     const { clock, random, own } = this.#parts
     const { leaseTtlMs } = this.#settings
@@ -125,14 +211,16 @@ export class Session {
     for (;;) {
       await sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal)
       signal.throwIfAborted()
-      if (!this.#heard) {
+      if (!this.#hasHeard) {
         throw new MeshError('store: the watch has gone silent', {
           code: 'store-timeout',
           retry: true,
         })
       }
-      this.#heard = false
-      this.#watch?.requestProgress()
+      for (const followed of this.#followed.values()) {
+        followed.heard = false
+        followed.watch?.requestProgress()
+      }
       await this.#renew(lease)
       if (clock.elapsed() < retryAt) continue
       retryAt = clock.elapsed() + leaseTtlMs
@@ -149,22 +237,31 @@ export class Session {
       await store.keepAlive(lease, options)
     } catch (error) {
       const isLate = error instanceof MeshError && error.code === 'store-timeout'
-      if (!isLate || !this.#heard) throw error
+      if (!isLate || !this.#hasHeard) throw error
       await store.keepAlive(lease, options)
     }
   }
 
-  #onEvents(events: readonly StoreEvent[]): void {
-    this.#heard = true
+  /** Whether every watch has given a sign of life since it was asked for one. */
+  get #hasHeard(): boolean {
+    return this.#followed.values().every(({ heard }) => heard)
+  }
+
+  #onEvents(followed: Followed, events: readonly StoreEvent[]): void {
+    followed.heard = true
     if (this.#ending.signal.aborted) return
     const { view, own, listener } = this.#parts
     let again = false
+    let { revision } = followed
     for (const event of events) {
-      if (event.kind === 'delete' && event.modRevision > view.revision) {
+      const at = event.kind === 'delete' ? event.modRevision : event.entry.modRevision
+      revision = Math.max(revision, at)
+      if (event.kind === 'delete' && at > followed.revision) {
         again = own.lost(event.key) || again
       }
     }
-    const change = view.apply(events)
+    const change = view.apply(events, followed.revision)
+    followed.revision = revision
     if (change !== null) listener.onChange(change)
     if (again) this.publish()
   }

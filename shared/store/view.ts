@@ -5,6 +5,7 @@
  */
 
 import type { Listing, StoreEvent } from './key-value.ts'
+import { isInScope, wholeMesh, type Scope } from './scope.ts'
 
 /** The view as its readers see it; read it while handling a change, keep copies of what is kept. */
 export interface StoreView {
@@ -20,14 +21,23 @@ export interface StoreChange {
   readonly changedKeys: readonly string[] | 'all'
   /** Keys that are gone, with their last value before that: a farewell, if there was one. */
   readonly removed: ReadonlyMap<string, string>
+  /** Keys that are not followed any more: they may well be in the store. Absent: none. */
+  readonly forgotten?: readonly string[]
 }
 
 /** A view and what a session does to it. */
 export interface ViewKeeper extends StoreView {
-  /** Takes a listing for the whole truth. */
-  replace(listing: Listing): StoreChange
-  /** Applies events; those the listing already held are skipped. Null: nothing was new. */
-  apply(events: readonly StoreEvent[]): StoreChange | null
+  /** Takes a listing for the whole truth of a scope; what is outside of it is forgotten. */
+  replace(listing: Listing, scope?: Scope): StoreChange
+  /** Takes a listing for the whole truth below a prefix. */
+  extend(listing: Listing, prefix: string): StoreChange
+  /**
+   * Applies events; those up to revision `held` are skipped, because a listing had them. Null: nothing
+   * was new.
+   */
+  apply(events: readonly StoreEvent[], held?: number): StoreChange | null
+  /** Forgets what is below a prefix. */
+  forget(prefix: string): StoreChange
 }
 
 /** See the header. */
@@ -43,24 +53,52 @@ export class LiveView implements ViewKeeper {
     return this.#entries
   }
 
-  replace(listing: Listing): StoreChange {
+  replace(listing: Listing, scope: Scope = wholeMesh): StoreChange {
     const removed = new Map(this.#entries)
     for (const entry of listing.entries) {
       removed.delete(entry.key)
       this.#entries.set(entry.key, entry.value)
     }
-    for (const key of removed.keys()) this.#entries.delete(key)
+    const forgotten: string[] = []
+    for (const key of removed.keys()) {
+      this.#entries.delete(key)
+      if (!isInScope(scope, key)) forgotten.push(key)
+    }
+    for (const key of forgotten) removed.delete(key)
     this.#revision = listing.revision
-    return { revision: this.#revision, changedKeys: 'all', removed }
+    const change = { revision: this.#revision, changedKeys: 'all', removed } as const
+    return forgotten.length === 0 ? change : { ...change, forgotten }
   }
 
-  apply(events: readonly StoreEvent[]): StoreChange | null {
+  extend(listing: Listing, prefix: string): StoreChange {
+    const removed = this.#below(prefix)
+    for (const entry of listing.entries) {
+      removed.delete(entry.key)
+      this.#entries.set(entry.key, entry.value)
+    }
+    for (const key of removed.keys()) this.#entries.delete(key)
+    this.#revision = Math.max(this.#revision, listing.revision)
+    const changedKeys = listing.entries.map(({ key }) => key)
+    return { revision: this.#revision, changedKeys, removed }
+  }
+
+  forget(prefix: string): StoreChange {
+    const forgotten = [...this.#below(prefix).keys()]
+    for (const key of forgotten) this.#entries.delete(key)
+    return { revision: this.#revision, changedKeys: [], removed: new Map(), forgotten }
+  }
+
+  #below(prefix: string): Map<string, string> {
+    return new Map([...this.#entries].filter(([key]) => key.startsWith(prefix)))
+  }
+
+  apply(events: readonly StoreEvent[], held = this.#revision): StoreChange | null {
     const changed = new Set<string>()
     const removed = new Map<string, string>()
     let revision = this.#revision
     for (const event of events) {
       const at = event.kind === 'put' ? event.entry.modRevision : event.modRevision
-      if (at <= this.#revision) continue
+      if (at <= held) continue
       revision = Math.max(revision, at)
       const key = event.kind === 'put' ? event.entry.key : event.key
       changed.add(key)

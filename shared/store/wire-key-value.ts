@@ -107,6 +107,20 @@ export class WireKeyValue implements KeyValue {
     }
   }
 
+  async count(prefix: string, options: CallOptions = {}): Promise<number> {
+    const response = await this.#call(`count ${prefix}`, options, (rpc, call) =>
+      rpc.range(
+        {
+          key: prefix === '' ? zeroByte : Buffer.from(prefix),
+          range_end: endOfPrefix(prefix),
+          count_only: true,
+        },
+        call,
+      ),
+    )
+    return Number(response.count)
+  }
+
   async put(
     key: string,
     value: string,

@@ -87,6 +87,7 @@ function makeReport(
       problems: new Map([['/mesh/v1/x', 'no JSON']]),
       ...discovery,
     },
+    onDemand: { isOn: true, inUse: 2, counts: new Map([['found', 3]]) },
   }
   return new AgentReport(
     {
@@ -159,7 +160,14 @@ t.test('AgentReport tells a healthy host as it is', async (t) => {
     waitsFor: '',
     store: { kind: 'up' },
     controller: { address: '10.0.0.9:15010', contact: { kind: 'up' } },
-    snapshot: { source: 'store', services: 1, instances: 2, hosts: 1 },
+    snapshot: {
+      source: 'store',
+      services: 1,
+      instances: 2,
+      hosts: 1,
+      of: 'services-in-use',
+      inUse: 2,
+    },
     workers: [{ pid: 7, tunnelPort: 15008 }],
     manifestDirectory: { path: '/etc/mesh.d', problem: 'cannot be read (EACCES)' },
   })
@@ -336,6 +344,9 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
     'mesh_instance_calls_open{service="orders"} 2',
     'mesh_store_connected 1',
     'mesh_instances_known 2',
+    'mesh_discovery_on_demand 1',
+    'mesh_services_in_use 2',
+    'mesh_service_lookups_total{result="found"} 3',
     'mesh_view_age_seconds 0',
     'mesh_outage_budget_seconds 0.5',
     'mesh_hosts_kept 0',

@@ -51,6 +51,7 @@ void t.test('a controller is all a config needs', (t) => {
       retireMs: 86_400_000,
       systemDns: 'off',
       drainMs: 30_000,
+      wholeMesh: 10_000,
       limits: {
         headBytes: 65_536,
         headFields: 100,

@@ -50,6 +50,15 @@ class Revisions implements ViewKeeper {
     return { revision, changedKeys: 'all', removed: new Map() }
   }
 
+  /** Hosts of the bench follow everything. */
+  extend(listing: Listing): StoreChange {
+    return this.replace(listing)
+  }
+
+  forget(): StoreChange {
+    return { revision: this.revision, changedKeys: [], removed: new Map() }
+  }
+
   apply(events: readonly StoreEvent[]): StoreChange | null {
     for (const event of events) {
       if (event.kind === 'put') this.#note(event.entry.key, event.entry.modRevision)

@@ -50,6 +50,14 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
         from = Buffer.from(`${last.key}\0`)
       }
     },
+    async count(prefix, options = {}) {
+      const request = [
+        ...bytes(1, Buffer.from(prefix)),
+        ...bytes(2, endOf(prefix)),
+        ...number(9, 1),
+      ]
+      return Number(varintOf(await call(`${kv}Range`, Buffer.concat(request), options), 4))
+    },
     watch: (prefix, fromRevision, sink) => new ThinWatch(session, prefix, fromRevision, sink),
     async grantLease(ttlMs, options) {
       const answer = await call(

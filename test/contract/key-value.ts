@@ -34,6 +34,15 @@ export async function keyValueContract(t: Test, open: () => KeyValue): Promise<v
     t.equal(entry, null)
   })
 
+  await it('keys below a prefix are counted', async (t, prefix) => {
+    t.equal(await store.count(prefix), 0)
+    for (const key of ['a/1', 'a/2', 'b']) await store.put(`${prefix}${key}`, 'x')
+    t.same(
+      await Promise.all(['', 'a/', 'c'].map((end) => store.count(`${prefix}${end}`))),
+      [3, 2, 0],
+    )
+  })
+
   await it('a put creates a key, and another put makes a new version of it', async (t, prefix) => {
     const first = await store.put(`${prefix}a`, 'one')
     const second = await store.put(`${prefix}a`, 'zwei – δύο')

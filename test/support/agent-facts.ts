@@ -31,6 +31,8 @@ export const healthyFacts: AgentFacts = {
       services: 2,
       instances: 3,
       hosts: 2,
+      of: 'whole-mesh',
+      inUse: 0,
       hostsKept: [],
       rejected: 0,
       problems: [],

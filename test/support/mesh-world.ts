@@ -22,6 +22,8 @@ export interface WorldTest {
 export type MeshWorldSettings = Partial<WorldSettings> & {
   /** @default 'loopback' */
   readonly places?: 'loopback' | 'namespaces'
+  /** Where a store runs already, of a world that starts none. */
+  readonly storeUrl?: string
   /** What to look at while the places are there and no agent runs yet. */
   readonly beforeAgents?: (mesh: MeshWorld) => Promise<void>
   /** Beside what every program gets. */
@@ -65,7 +67,7 @@ export class MeshWorld {
       await world.stop()
       await until('every program has ended', () => mesh.processes().length === 0, patience)
     })
-    await world.startController()
+    await world.startController(settings.storeUrl === undefined ? {} : { store: settings.storeUrl })
     await settings.beforeAgents?.(mesh)
     await world.startAgents()
     return mesh

@@ -1,7 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { DiskCache } from '#agent/discovery/disk-cache.ts'
-import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
+import { must, parseHostName, parseServiceName, parseTrustDomain } from '#shared/model/names.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
 const settings = {
@@ -12,6 +12,8 @@ const view = {
   revision: 7,
   savedAtMs: 1000,
   entries: new Map([['/mesh/v1/presence/b', '{"ä":1}']]),
+  used: new Map([[must(parseServiceName('orders')), 500]]),
+  onDemand: true,
 }
 
 t.test('what was saved is loaded', async (t) => {

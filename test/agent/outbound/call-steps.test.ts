@@ -1,7 +1,8 @@
 import t from 'tap'
 import { InstanceLoads } from '#agent/balance/instance-loads.ts'
 import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
-import { CallSteps } from '#agent/outbound/call-steps.ts'
+import { CallSteps, type CallStepsParts } from '#agent/outbound/call-steps.ts'
+import type { Found } from '#agent/outbound/lookups.ts'
 import { ServiceTable } from '#agent/outbound/service-table.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { MeshEndpoint } from '#agent/outbound/mesh-endpoint.ts'
@@ -32,6 +33,7 @@ function makeSteps(
     readonly service?: typeof orders | null
     readonly source?: SpiffeId | null
     readonly rules?: readonly Policy[]
+    readonly lookups?: CallStepsParts['lookups']
   } = {},
 ) {
   const clock = new FakeClock()
@@ -70,7 +72,14 @@ function makeSteps(
   apply(rules)
   const random = { fraction: () => 0, bytes: (count: number) => Buffer.alloc(count) }
   const steps = new CallSteps(
-    { services, policies, clock, random, counters: { tally: (...one) => void tallies.push(one) } },
+    {
+      services,
+      policies,
+      clock,
+      random,
+      counters: { tally: (...one) => void tallies.push(one) },
+      ...(settings.lookups === undefined ? {} : { lookups: settings.lookups }),
+    },
     { target: service, source, callerAddress: '127.0.0.1' },
   )
   return { steps, services, apply, clock, tallies, upstreams }
@@ -117,6 +126,46 @@ t.test(
     const view = { ...known['orders'], name: orders, protocol: 'http', instances: [] } as const
     services.apply({ ...rest, services: { orders: view } })
     t.match(steps.decideTarget(orders), { reason: 'no-instances', service: 'orders' })
+  },
+)
+
+t.test(
+  'CallSteps holds a call of a service the snapshot does not have until it was looked for',
+  async (t) => {
+    const looked: (readonly [string, (found: Found) => void])[] = []
+    const lookups: CallStepsParts['lookups'] = {
+      isOnDemand: true,
+      look: (name, done) => void looked.push([name, done]),
+    }
+    const { steps, services } = makeSteps([], { service: null, lookups })
+    const failures: Reason[] = []
+    const opener = { onOpen() {}, onOpenFailed: (reason: Reason) => void failures.push(reason) }
+    const call = (authority: string): Upstream => {
+      const decision = steps.decide(headFor(authority))
+      t.match(decision, { kind: 'forward', destination: 'spiffe://mesh.internal/service/orders' })
+      const upstream = upstreamOf(decision)
+      t.equal(upstream.takeIdle(), null)
+      upstream.open(opener)
+      return upstream
+    }
+    const inVain = call('orders.mesh')
+    looked[0]?.[1]('unknown')
+    t.same(failures, ['unknown-service'])
+    t.equal(steps.again(inVain, 'unknown-service'), null)
+
+    const found = call('orders.mesh')
+    services.apply(snapshotOf(three))
+    looked[1]?.[1]('found')
+    t.match(steps.again(found, failures[1] ?? 'ok'), { host: 'beta' })
+    t.same(
+      looked.map(([name]) => name),
+      ['orders', 'orders'],
+    )
+    t.match(
+      steps.decide(headFor('nobody.orders.mesh')),
+      { kind: 'refuse', reason: 'unknown-service' },
+      'of a service that is known all is known',
+    )
   },
 )
 

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Entry, StoreEvent } from '#shared/store/key-value.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
 import { LiveView } from '#shared/store/view.ts'
 
 const entry = (key: string, value: string, modRevision: number): Entry => ({
@@ -59,6 +60,50 @@ t.test('LiveView does not call a key removed that came back in the same batch', 
   view.replace({ revision: 5, entries: [entry('a', '1', 3)] })
   const change = view.apply([remove('a', 6), put('a', '2', 7)])
   t.strictSame(change, { revision: 7, changedKeys: ['a'], removed: new Map() })
+})
+
+t.test('LiveView forgets what is outside of a scope: it has not vanished', async (t) => {
+  const view = new LiveView()
+  const [orders, carts] = ['/mesh/v1/instances/orders/a/1', '/mesh/v1/instances/carts/a/1']
+  const presence = '/mesh/v1/presence/a'
+  view.replace({
+    revision: 5,
+    entries: [entry(orders, '1', 3), entry(carts, '1', 4), entry(presence, '1', 5)],
+  })
+  const services = new Set([must(parseServiceName('orders'))])
+  const change = view.replace({ revision: 9, entries: [] }, { kind: 'services', services })
+  t.strictSame(change, {
+    revision: 9,
+    changedKeys: 'all',
+    removed: new Map([
+      [orders, '1'],
+      [presence, '1'],
+    ]),
+    forgotten: [carts],
+  })
+})
+
+t.test('LiveView takes in and forgets what is below a prefix', async (t) => {
+  const view = new LiveView()
+  view.replace({ revision: 5, entries: [entry('a/1', '1', 3), entry('b/1', '1', 5)] })
+  t.strictSame(view.extend({ revision: 7, entries: [entry('a/2', '1', 6)] }, 'a/'), {
+    revision: 7,
+    changedKeys: ['a/2'],
+    removed: new Map([['a/1', '1']]),
+  })
+  // Another watch may be behind: what it brings is news all the same.
+  t.strictSame(view.apply([put('b/2', '1', 6)], 5), {
+    revision: 7,
+    changedKeys: ['b/2'],
+    removed: new Map(),
+  })
+  t.strictSame(view.forget('b/'), {
+    revision: 7,
+    changedKeys: [],
+    removed: new Map(),
+    forgotten: ['b/1', 'b/2'],
+  })
+  t.strictSame([...view.entries.keys()], ['a/2'])
 })
 
 t.test('LiveView skips what its listing already held', async (t) => {
