@@ -141,7 +141,8 @@ function notDrawn(
 ): string {
   if (parseInterceptTarget(target)?.isName !== true) return ''
   if (isNoOutside(address) || isHere?.(address) === true) return 'which is not outside this host'
-  return isPrivate(address) && !endpoints.every((one) => isPrivate(one.address))
+  const isInside = endpoints.length > 0 && endpoints.every((one) => isPrivate(one.address))
+  return isPrivate(address) && !isInside
     ? 'of a private network, and the service is outside it'
     : ''
 }

@@ -56,6 +56,8 @@ export function elementsOf(state: CaptureState): Elements {
   for (const one of state.standIns) {
     const six = !isIPv4(one.address)
     const [first, other] = one.to
+    // Two targets may claim a number: as with destinations, the first one has it.
+    if (sets[six ? 'plain6' : 'plain4'].has(key(one))) continue
     if (first !== undefined) sets[six ? 'plain6' : 'plain4'].set(key(one), key(first))
     if (other !== undefined) sets[six ? 'plain6_other' : 'plain4_other'].set(key(one), key(other))
   }

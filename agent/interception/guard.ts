@@ -61,6 +61,7 @@ export class CaptureGuard {
   #silent = 0
   #routes: VirtualRoutes | null = null
   #problem = ''
+  #routeProblem = ''
   #stopping = false
 
   constructor(parts: CaptureGuardParts, settings: CaptureGuardSettings) {
@@ -114,22 +115,34 @@ export class CaptureGuard {
       const isTaken = sockets.listens(callerPortRange(firstPort), agentUser)
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (this.#silent < 2) return false
-      const isDone = await this.#liftOrRemove()
-      await this.#parts.onGone?.()
-      this.#problem = ''
-      return isDone
+      try {
+        const isDone = await this.#liftOrRemove()
+        if (this.#routeProblem === '') this.#problem = ''
+        return isDone
+      } finally {
+        // Whatever is in the way of the rules: names are given back.
+        await this.#parts.onGone?.()
+      }
     } catch (error) {
-      const problem = messageOf(error)
-      if (problem !== this.#problem) this.#parts.logger.error({ problem }, 'capture guard')
-      this.#problem = problem
+      this.#tell(messageOf(error))
       return false
     }
+  }
+
+  #tell(problem: string): void {
+    if (problem !== this.#problem) this.#parts.logger.error({ problem }, 'capture guard')
+    this.#problem = problem
   }
 
   async #liftOrRemove(): Promise<boolean> {
     const { commands, logger } = this.#parts
     const standing = await this.#standing()
-    if (standing === null) return true
+    if (standing === null) {
+      // Whoever removed the table meanwhile may have removed the routes before they were led anew.
+      await this.#routes?.remove()
+      this.#routes = null
+      return true
+    }
     const { elements, range6 } = standing
     // Who stops the guard for good wants nothing left that leads anywhere.
     const left = this.#stopping ? withoutStandIns(lifted(elements)) : lifted(elements)
@@ -139,16 +152,27 @@ export class CaptureGuard {
       const denied = left.destinations4.size + left.destinations6.size
       logger.warn({ denied, standIns }, 'nobody takes captured connections: capture lifted')
     }
-    this.#routes ??= new VirtualRoutes(commands, range6)
-    await this.#routes.lead(left)
-    if ((await this.#routes.missing()) !== '') await this.#routes.lead(left, true)
+    const routes = (this.#routes ??= new VirtualRoutes(commands, range6))
+    await this.#lead(routes, left)
     const stays = left.unknown_callers.size + left.confined_users.size + left.confined_units.size
     if (stays + standIns > 0) return true
     if (await this.#isInUse(range6)) return false
-    await this.#routes.remove()
+    await routes.remove()
     await commands.nft(`delete table inet ${tableName}\n`)
     logger.info('capture rules removed: no connection passes through them any more')
     return true
+  }
+
+  /** A route that cannot be led keeps nothing else from being lifted. */
+  async #lead(routes: VirtualRoutes, left: Elements): Promise<void> {
+    this.#routeProblem = ''
+    try {
+      await routes.lead(left)
+      if ((await routes.missing()) !== '') await routes.lead(left, true)
+    } catch (error) {
+      this.#routeProblem = messageOf(error)
+      this.#tell(this.#routeProblem)
+    }
   }
 
   #isInUse(range6: string | null): Promise<boolean> {

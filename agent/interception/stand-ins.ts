@@ -4,6 +4,8 @@
  * that says "onAgentDown": "deny", has none.
  */
 
+import { isIP, SocketAddress } from 'node:net'
+import { isNoOutside } from '#shared/model/external.ts'
 import type { TargetView } from '#shared/model/service-targets.ts'
 import type { InstanceView } from '#shared/model/snapshot.ts'
 import type { Endpoint, StandIn } from './capture-state.ts'
@@ -25,7 +27,11 @@ export function standInsOf(
   const isDenied = ({ onAgentDown }: { readonly onAgentDown?: string }): boolean =>
     onAgentDown === 'deny'
   const local = facts.locals.find((one) => one.service === service)
-  if (instances.some(isDenied) || (local !== undefined && isDenied(local))) return []
+  // Who says it of one instance says it of the service, also while that one cannot be called.
+  const { services } = facts.snapshot
+  const all = Object.hasOwn(services, service) ? services[service]?.instances : undefined
+  if ([...instances, ...(all ?? [])].some(isDenied) || (local !== undefined && isDenied(local)))
+    return []
   const places = instances.flatMap((instance) => placeOf(instance, local, facts) ?? [])
   return virtual.flatMap((address) => {
     const is6 = address.includes(':')
@@ -50,7 +56,17 @@ function placeOf(
   }
   // A host may be called `constructor`.
   const far = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
-  return plain === true && far !== undefined ? { address: far.address, port, isLocal: false } : null
+  const address = plain === true && far !== undefined ? usable(far.address) : null
+  const own = Object.hasOwn(snapshot.hosts, snapshot.host) ? snapshot.hosts[snapshot.host] : null
+  return address === null || address === own?.address ? null : { address, port, isLocal: false }
+}
+
+/** What another host says of itself as the kernel spells it; null where it cannot be its address. */
+function usable(text: string): string | null {
+  const family = isIP(text)
+  if (family === 0 || text.includes('%')) return null
+  const { address } = new SocketAddress({ address: text, family: family === 4 ? 'ipv4' : 'ipv6' })
+  return isNoOutside(address) ? null : address
 }
 
 /** The one of this host, or else a few: others from host to host, and the same while they last. */
