@@ -127,12 +127,22 @@ export class Machine {
     )
   }
 
-  /** Ends it at once. */
+  /** Ends it; one whose systemd does not come to the end of its own stop is killed. */
   async stop(): Promise<void> {
     const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    if (this.#child.exitCode === null && this.#child.kill('SIGTERM')) await ended
+    if (this.#child.exitCode !== null || !this.#child.kill('SIGTERM')) return
+    const kill = setTimeout(() => {
+      // The end of its first process is the end of all of them, and of the one that waits for it.
+      if (this.#init !== 0) process.kill(this.#init, 'SIGKILL')
+      else this.#child.kill('SIGKILL')
+    }, stopWithinMs)
+    await ended
+    clearTimeout(kill)
   }
 }
+
+/** A stop takes a second or two. */
+const stopWithinMs = 30_000
 
 /** Settings of machines. */
 export interface MachineSettings {
