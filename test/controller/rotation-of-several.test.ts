@@ -22,33 +22,16 @@ import { bundleKey, presenceKey, rotationPrefix, trustReportKey } from '#shared/
 import type { ControllerProcess } from '#test/support/controller-process.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
-import { inTheEnd } from '#test/support/in-the-end.ts'
+import { inTheEnd, patiently } from '#test/support/in-the-end.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
-import { until } from '#test/support/until.ts'
 
 t.setTimeout(400_000)
 
-const within = { withinMs: 60_000 }
 const program = join(import.meta.dirname, '../../controller/main.ts')
 const h1 = must(parseHostName('h1'))
 const service = must(parseServiceName('web'))
 const names = ['c1', 'c2', 'c3'] as const
 type Name = (typeof names)[number]
-
-/** A controller that renews its certificate may end a call; the next one is answered. */
-const patiently = (what: string, holds: () => boolean | Promise<boolean>): Promise<unknown> =>
-  until(
-    what,
-    async () => {
-      try {
-        return await holds()
-      } catch (error) {
-        if (error instanceof MeshError && error.retry) return false
-        throw error
-      }
-    },
-    within,
-  )
 
 t.test(
   'three controllers go to the next root together, though the leader is killed on the way',

@@ -6,16 +6,14 @@ import t from 'tap'
 import { Printer } from '#cli/output/printer.ts'
 import { storeCertificate } from '#cli/store-certificate.ts'
 import { storeInit } from '#cli/store.ts'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { RotationStatus } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
+import { patiently } from '#test/support/in-the-end.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
-import { until } from '#test/support/until.ts'
 
 t.setTimeout(300_000)
 
-const within = { withinMs: 60_000 }
 const streams = { out: () => {}, err: () => {} }
 const printer = new Printer({ streams }, { json: false })
 
@@ -35,20 +33,6 @@ t.test(
     const store = { kind: 'etcd', endpoints: [etcd.url] } as const
     const controller = await startController(directory, { store })
     t.teardown(() => controller.stop())
-    /** A call that a renewed certificate of the controller or a store on its way ends is made again. */
-    const asked = (what: string, holds: () => Promise<boolean>): Promise<unknown> =>
-      until(
-        what,
-        async () => {
-          try {
-            return await holds()
-          } catch (error) {
-            if (error instanceof MeshError && error.retry) return false
-            throw error
-          }
-        },
-        within,
-      )
     const rotate = async (action: string): Promise<RotationStatus> => {
       const operator = await controller.operator()
       try {
@@ -80,24 +64,24 @@ t.test(
     await storeInit({ controller: operator, printer }, { endpoints: [etcd.url] })
     operator.close()
     const isReady = (): boolean => controller.lines.some(({ msg }) => msg === 'ready')
-    await until('the controller has its store', isReady, within)
+    await patiently('the controller has its store', isReady)
 
-    await asked('it begins', async () => {
+    await patiently('it begins', async () => {
       const { phase } = await rotate('status')
       return phase === 'distributing' || (await rotate('begin')).phase === 'distributing'
     })
     const untrusting = /does not trust the root that stays.*restart it/
-    await asked('etcd is told of', waitsFor('distributing', untrusting))
+    await patiently('etcd is told of', waitsFor('distributing', untrusting))
     const fresh = join(directory, 'fresh')
     await certify(fresh)
     copyFileSync(join(fresh, 'ca.pem'), join(tls, 'ca.pem'))
-    await asked('it reads its roots at a start', waitsFor('distributing', untrusting))
+    await patiently('it reads its roots at a start', waitsFor('distributing', untrusting))
     await etcd.kill()
     await etcd.start()
     const ofTheFormer = /its certificate is of the root that goes/
-    await asked('now its certificate is waited for', waitsFor('reissuing', ofTheFormer))
+    await patiently('now its certificate is waited for', waitsFor('reissuing', ofTheFormer))
     await certify(tls)
-    await asked('it is over', async () => {
+    await patiently('it is over', async () => {
       const { phase, roots } = await rotate('status')
       return phase === 'steady' && roots.length === 1
     })
@@ -105,7 +89,7 @@ t.test(
     copyFileSync(join(fresh, 'ca.pem'), join(tls, 'ca.pem'))
     await etcd.kill()
     await etcd.start()
-    await asked('etcd and controller meet under the next root alone', async () => {
+    await patiently('etcd and controller meet under the next root alone', async () => {
       return (await controller.token()) !== ''
     })
   },

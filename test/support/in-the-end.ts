@@ -15,3 +15,22 @@ export async function inTheEnd<T>(what: string, run: () => Promise<T>): Promise<
   })
   return answer
 }
+
+/** Waits up to a minute until something holds, and asks again where a call ended that may be made again. */
+export async function patiently(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+): Promise<void> {
+  await until(
+    what,
+    async () => {
+      try {
+        return await holds()
+      } catch (error) {
+        if (error instanceof MeshError && error.retry) return false
+        throw error
+      }
+    },
+    { withinMs: 60_000 },
+  )
+}
