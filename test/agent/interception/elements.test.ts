@@ -43,3 +43,19 @@ t.test('lifted keeps only what may not be reached without the mesh', async (t) =
   const all = lifted(elementsOf(state))
   t.same([all.destinations4.size, all.unknown_callers.size, all.callers.size], [0, 0, 0])
 })
+
+t.test(
+  'of two that claim a number of a virtual IP, the first stands in, with both or with one',
+  async (t) => {
+    const at = { address: '240.240.0.1', port: 80 }
+    const [a, b, c] = [2, 3, 4].map((n) => ({ address: `10.0.0.${n}`, port: 8080 }))
+    if (a === undefined || b === undefined || c === undefined) throw new Error('none')
+    const standIns = [
+      { ...at, to: [a] },
+      { ...at, to: [b, c] },
+    ]
+    const { plain4, plain4_other: other } = elementsOf({ ...state, standIns })
+    t.same([...plain4], [['240.240.0.1 . 80', '10.0.0.2 . 8080']])
+    t.equal(other.size, 0)
+  },
+)

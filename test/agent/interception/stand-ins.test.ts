@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { ClaimingService } from '#agent/interception/claims.ts'
 import { standInsOf } from '#agent/interception/stand-ins.ts'
-import { must, parseServiceName } from '#shared/model/names.ts'
+import { must, parseInstanceId, parseServiceName } from '#shared/model/names.ts'
 import { targetsOf } from '#shared/model/service-targets.ts'
 import type { InstanceView, Snapshot } from '#shared/model/snapshot.ts'
 import { snapshotOf } from '#test/support/snapshots.ts'
@@ -13,7 +13,7 @@ function standIns(
   hosts: readonly string[],
   more: Partial<InstanceView> | ((host: string) => Partial<InstanceView>) = { plain: true },
   local?: Partial<ClaimingService>,
-  self = 'self',
+  { self = 'self', addresses = [] as readonly string[] } = {},
 ) {
   const known = snapshotOf(hosts.map((host) => ({ service: 'orders', host, port: 8080 })))
   const view = known.services['orders']
@@ -26,7 +26,7 @@ function standIns(
   if (target === undefined) throw new Error('no target')
   const addressed = Object.entries(known.hosts).map(([name, host], n) => [
     name,
-    { ...host, address: `10.0.0.${n + 2}` },
+    { ...host, address: addresses[n] ?? `10.0.0.${n + 2}` },
   ])
   const snapshot = { ...known, host: self, hosts: Object.fromEntries(addressed) } as Snapshot
   const locals = local === undefined ? [] : [{ ...here, ...local }]
@@ -56,6 +56,45 @@ t.test('a virtual IP leads to instances of other hosts that may be called in pla
   t.same(one, [], 'who says deny says it of the service')
 })
 
+t.test('what another host says of itself leads nowhere but to another machine', async (t) => {
+  const at = (address: string) =>
+    standIns(['b'], { plain: true }, undefined, { addresses: [address] })
+  const odd = [
+    'aa',
+    '1.2.3.4.5',
+    '::1::',
+    'fe80::1%lo',
+    '127.0.0.1',
+    '::1',
+    '0.0.0.0',
+    '240.240.0.9',
+  ]
+  for (const address of [...odd, '::ffff:127.0.0.1', '224.0.0.1', 'ff02::1']) {
+    t.same(at(address), [], address)
+  }
+  const [six] = at('FD00:0:0:0:0:0:0:B')
+  t.same(six?.to, [{ address: 'fd00::b', port: 8080 }], 'as the kernel spells it')
+})
+
+t.test('deny counts while the instance that says so cannot be called at this port', async (t) => {
+  const known = snapshotOf([{ service: 'orders', host: 'b', port: 8080 }])
+  const view = known.services['orders']
+  const [target] = view === undefined ? [] : targetsOf(view)
+  const [instance] = view?.instances ?? []
+  if (view === undefined || target === undefined || instance === undefined) throw new Error('none')
+  const plain: InstanceView = { ...instance, plain: true }
+  const denying: InstanceView = { ...instance, id: must(parseInstanceId('2')), onAgentDown: 'deny' }
+  const led = (instances: readonly InstanceView[], own = '10.0.0.9') => {
+    const services = { orders: { ...view, instances } }
+    const hosts = { b: { address: '10.0.0.2' }, self: { address: own } }
+    const snapshot = { ...known, host: 'self', services, hosts } as unknown as Snapshot
+    return standInsOf({ ...target, instances: [plain] }, virtual, [80], { locals: [], snapshot })
+  }
+  t.equal(led([plain]).length, 1)
+  t.same(led([plain, denying]), [])
+  t.same(led([plain], '10.0.0.2'), [], 'nor is our own address another host’s')
+})
+
 t.test('an instance of the host itself goes first, wherever it listens', async (t) => {
   const to = (local: Partial<ClaimingService>) =>
     standIns(['self', 'b'], (host) => (host === 'b' ? { plain: true } : {}), local)[0]?.to
@@ -71,9 +110,13 @@ t.test('of many instances two stand in, others from host to host', async (t) => 
   const all = ['b', 'c', 'd', 'e', 'f']
   const seen = new Set<string>()
   for (const self of ['h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'h7', 'h8']) {
-    const [first] = standIns(all, { plain: true }, undefined, self)
+    const [first] = standIns(all, { plain: true }, undefined, { self })
     t.equal(first?.to.length, 2)
-    t.same(standIns(all, { plain: true }, undefined, self)[0], first, 'the same while they last')
+    t.same(
+      standIns(all, { plain: true }, undefined, { self })[0],
+      first,
+      'the same while they last',
+    )
     seen.add(first?.to.map(({ address }) => address).join() ?? '')
   }
   t.ok(seen.size > 1)
