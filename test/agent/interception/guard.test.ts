@@ -50,13 +50,14 @@ function tableIn(namespace: Namespace): KernelTable {
   )
 }
 
-function guardIn(namespace: Namespace): CaptureGuard {
+function guardIn(namespace: Namespace, onGone?: () => Promise<void>): CaptureGuard {
   return new CaptureGuard(
     {
       clock: systemClock,
       logger: silentLogger,
       commands: kernelCommands(namespace.enter),
       sockets: new KernelSockets((file) => [namespace.run('cat', file)]),
+      ...(onGone === undefined ? {} : { onGone }),
     },
     { owner, firstPort: 17000, agentUser: 0, lookMs: 20 },
   )
@@ -287,3 +288,20 @@ t.test(
     t.equal(networkState(here), before, 'a guard that ends for good leaves nothing')
   },
 )
+
+t.test('a route that cannot be led keeps neither names nor rules', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const [open] = state.destinations
+  await tableIn(namespace).apply({ ...state, destinations: open === undefined ? [] : [open] })
+  // From now on every route of IPv6 is refused.
+  namespace.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1')
+  namespace.run('sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=1')
+  let given = 0
+  const guard = guardIn(namespace, async () => void given++)
+  const ended = guard.run()
+  await until('names are given back', () => given > 0)
+  await until('the rules are gone', () => !namespace.run('nft', 'list', 'ruleset').includes(owner))
+  t.notMatch(namespace.run('ip', 'route', 'show', 'table', 'local'), '240.240')
+  await guard.stop()
+  t.equal(await ended, 0)
+})
