@@ -22,7 +22,7 @@ import { bundleKey, presenceKey, rotationPrefix, trustReportKey } from '#shared/
 import type { ControllerProcess } from '#test/support/controller-process.ts'
 import { runController } from '#test/support/controller-process.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
-import { inTheEnd, patiently } from '#test/support/in-the-end.ts'
+import { until } from '#test/support/until.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
 t.setTimeout(400_000)
@@ -84,7 +84,7 @@ t.test(
       const main = [program, '--config', config]
       const pem = execFileSync(process.execPath, [...main, 'request-ca'], { encoding: 'utf8' })
       const csr = Buffer.from(pem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64')
-      const { certificatesPem } = await inTheEnd(`${name} is admitted`, () =>
+      const { certificatesPem } = await until(`${name} is admitted`, () =>
         asOperator('c1', (client) => client.call('Controllers', 'Admit', { name, csr })),
       )
       const answer = join(directory, `${name}.pem`)
@@ -92,7 +92,7 @@ t.test(
       execFileSync(process.execPath, [...main, 'accept-ca', answer])
       await start(name)
     }
-    await patiently('all have their places', async () => {
+    await until('all have their places', async () => {
       const { controllers, leader } = await asOperator('c1', (client) =>
         client.call('Controllers', 'ListControllers', {}),
       )
@@ -111,7 +111,7 @@ t.test(
       )
     }
     let certificate = { chainPem: '' }
-    await patiently('the host is enrolled', async () => {
+    await until('the host is enrolled', async () => {
       // A token whose call was ended may have been used up.
       const { token } = await asOperator('c1', (client) =>
         client.call('Operations', 'CreateToken', { host: h1, services: ['*'], ttlMs: 0 }),
@@ -141,17 +141,11 @@ t.test(
 
     const refusal = (error: unknown): boolean =>
       error instanceof MeshError && error.code === 'rotation-no-root-key'
-    await patiently('who has no key of the root begins nothing', () =>
-      rotate('c2', 'begin').then(
-        () => false,
-        (error: unknown) => {
-          if (refusal(error)) return true
-          throw error
-        },
-      ),
+    await until('who has no key of the root begins nothing', () =>
+      rotate('c2', 'begin').then(() => false, refusal),
     )
-    await patiently('c1 begins', brought('c1', 'begin', 'distributing'))
-    await patiently(
+    await until('c1 begins', brought('c1', 'begin', 'distributing'))
+    await until(
       'the others have asked, got their certificates and follow; the host is waited for alone',
       async () => {
         const statuses = await Promise.all(names.map((name) => rotate(name, 'status')))
@@ -163,7 +157,7 @@ t.test(
     await kill('c1')
     await report((await bundle()).epoch)
     const others = ['c2', 'c3'] as const
-    await patiently(
+    await until(
       'another one leads on',
       async () => (await rotate('c2', 'status')).phase === 'reissuing',
     )
@@ -178,7 +172,7 @@ t.test(
         client.close()
       }
     }
-    await patiently(
+    await until(
       'the others issue under the next root, each by an intermediate of its own',
       async () => {
         const issuing = await Promise.all(others.map(issuedBy))
@@ -188,7 +182,7 @@ t.test(
       },
     )
     await report((await bundle()).epoch)
-    await patiently('the old root goes without the one that made it', async () => {
+    await until('the old root goes without the one that made it', async () => {
       const { phase, roots } = await rotate('c3', 'status')
       await report((await bundle()).epoch)
       return phase === 'steady' && roots.length === 1
@@ -198,14 +192,14 @@ t.test(
     await start('c1')
     const slotsOf = (name: Name): string[] =>
       readdirSync(join(directory, name, 'state/ca')).filter((file) => file.endsWith('.pem'))
-    await patiently('all are left with the next root, also the one that was killed', async () => {
+    await until('all are left with the next root, also the one that was killed', async () => {
       // One file for the root, one for the issuing key.
       if (names.some((name) => slotsOf(name).length !== 2)) return false
       const file = slotsOf('c1').find((one) => one.endsWith('root.pem')) ?? ''
       const pem = readFileSync(join(directory, 'c1/state/ca', file), 'utf8')
       return new X509Certificate(pem).fingerprint256 === new X509Certificate(next).fingerprint256
     })
-    await patiently('what was said on the way is forgotten', async () => {
+    await until('what was said on the way is forgotten', async () => {
       const { entries } = await store.list(rotationPrefix)
       return entries.every(({ key }) => key.includes('/acting/'))
     })
@@ -219,10 +213,10 @@ t.test(
     t.equal(new Set(keys).size, 4, 'no key is anywhere twice')
 
     const isUnderWay = async () => (await rotate('c3', 'status')).phase === 'distributing'
-    await patiently('and once more', brought('c1', 'begin', 'distributing'))
-    await patiently('another controller knows', isUnderWay)
-    await patiently('given up at another controller', brought('c3', 'abort', 'steady'))
-    await patiently('everybody is back', async () => {
+    await until('and once more', brought('c1', 'begin', 'distributing'))
+    await until('another controller knows', isUnderWay)
+    await until('given up at another controller', brought('c3', 'abort', 'steady'))
+    await until('everybody is back', async () => {
       const statuses = await Promise.all(names.map((name) => rotate(name, 'status')))
       return statuses.every(({ phase, roots }) => phase === 'steady' && roots.length === 1)
     })

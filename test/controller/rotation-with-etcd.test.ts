@@ -9,7 +9,7 @@ import { storeInit } from '#cli/store.ts'
 import type { RotationStatus } from '#shared/rpc/mesh-api.ts'
 import { startController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
-import { patiently } from '#test/support/in-the-end.ts'
+import { until } from '#test/support/until.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
 t.setTimeout(300_000)
@@ -64,24 +64,24 @@ t.test(
     await storeInit({ controller: operator, printer }, { endpoints: [etcd.url] })
     operator.close()
     const isReady = (): boolean => controller.lines.some(({ msg }) => msg === 'ready')
-    await patiently('the controller has its store', isReady)
+    await until('the controller has its store', isReady)
 
-    await patiently('it begins', async () => {
+    await until('it begins', async () => {
       const { phase } = await rotate('status')
       return phase === 'distributing' || (await rotate('begin')).phase === 'distributing'
     })
     const untrusting = /does not trust the root that stays.*restart it/
-    await patiently('etcd is told of', waitsFor('distributing', untrusting))
+    await until('etcd is told of', waitsFor('distributing', untrusting))
     const fresh = join(directory, 'fresh')
     await certify(fresh)
     copyFileSync(join(fresh, 'ca.pem'), join(tls, 'ca.pem'))
-    await patiently('it reads its roots at a start', waitsFor('distributing', untrusting))
+    await until('it reads its roots at a start', waitsFor('distributing', untrusting))
     await etcd.kill()
     await etcd.start()
     const ofTheFormer = /its certificate is of the root that goes/
-    await patiently('now its certificate is waited for', waitsFor('reissuing', ofTheFormer))
+    await until('now its certificate is waited for', waitsFor('reissuing', ofTheFormer))
     await certify(tls)
-    await patiently('it is over', async () => {
+    await until('it is over', async () => {
       const { phase, roots } = await rotate('status')
       return phase === 'steady' && roots.length === 1
     })
@@ -89,7 +89,7 @@ t.test(
     copyFileSync(join(fresh, 'ca.pem'), join(tls, 'ca.pem'))
     await etcd.kill()
     await etcd.start()
-    await patiently('etcd and controller meet under the next root alone', async () => {
+    await until('etcd and controller meet under the next root alone', async () => {
       return (await controller.token()) !== ''
     })
   },

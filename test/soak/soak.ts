@@ -135,7 +135,7 @@ export class SoakMesh {
 
   /** Waits; what `holds` throws counts as not yet. */
   async until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    await until(what, async () => await Promise.try(holds).catch(() => false), patience)
+    await until(what, holds, patience)
   }
 
   /** Waits until callers of every host that `from` picks have had fifty more answers. */

@@ -123,7 +123,7 @@ export class MeshWorld {
   /** Waits; what `holds` throws counts as not yet. Tells the ends of all logs when it gives up. */
   async until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
     try {
-      await until(what, async () => await Promise.try(holds).catch(() => false), patience)
+      await until(what, holds, patience)
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${this.logs()}`, { cause: error })
     }

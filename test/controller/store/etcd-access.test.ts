@@ -23,7 +23,6 @@ import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { findProgram } from '#cli/find-program.ts'
-import { inTheEnd } from '#test/support/in-the-end.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
@@ -56,7 +55,7 @@ async function joinMesh(
   const key = await generateKey()
   const csr = await makeCsr(key)
   // Users of etcd are made on the way, and a crowded machine may drop its connection.
-  const enrolled = await inTheEnd(`${host} has joined`, async () => {
+  const enrolled = await until(`${host} has joined`, async () => {
     const token = await controller.token({ host, services })
     return first.call('Enrolment', 'Enrol', { token, csr, host })
   })
@@ -82,10 +81,7 @@ async function joinMesh(
     enrolled,
     async certify(service) {
       const own = await makeCsr(await generateKey())
-      const issued = await inTheEnd(`${service} is certified`, () =>
-        client.call('Certificates', 'IssueService', { service, csr: own }),
-      )
-      return issued.chainPem
+      return (await client.call('Certificates', 'IssueService', { service, csr: own })).chainPem
     },
     close() {
       own.close()
@@ -177,7 +173,7 @@ t.test(
     await t.test('it writes instances of services it holds a certificate for', async (t) => {
       const key = instanceKey(web, h1, id)
       await t.rejects(one.store.put(key, 'early'), denied)
-      await one.certify('web')
+      await until('web is certified', () => one.certify('web'))
       await one.store.put(key, 'mine')
       await one.store.transact({ compare: [], success: [{ kind: 'put', key, value: 'again' }] })
       await t.rejects(one.store.put(instanceKey(web, h2, id), 'not my host'), denied)
@@ -189,8 +185,8 @@ t.test(
     })
 
     await t.test('a new record that allows less takes ranges back', async (t) => {
-      await two.certify('orders')
-      await two.certify('web')
+      await until('orders is certified', () => two.certify('orders'))
+      await until('web is certified', () => two.certify('web'))
       await two.store.put(instanceKey(orders, h2, id), 'x')
       const again = await joinMesh(controller, 'h2', ['web'])
       t.teardown(() => again.close())
