@@ -65,6 +65,7 @@ export class Receiver implements FrameHandler {
   readonly #blocks: FieldBlocks
   #prefaceLeft: number
   #sawSettings = false
+  #isIntroduced = false
   #stopped = false
   /** What the peer may still send on the whole connection. */
   #window: number
@@ -195,7 +196,7 @@ export class Receiver implements FrameHandler {
         break
       case frameTypes.settings:
         if ((frameFlags & flags.ack) !== 0) this.#host.settingsAcknowledged()
-        else if (this.#spend('settings')) this.#host.applySettings(payload)
+        else if (this.#isIntroduction() || this.#spend('settings')) this.#host.applySettings(payload)
         break
       case frameTypes.pushPromise:
         this.#host.fail(protocolFault(type, 'where push is off'))
@@ -249,6 +250,13 @@ export class Receiver implements FrameHandler {
       return false
     }
     return true
+  }
+
+  /** Everybody has to send the first SETTINGS: who has many connections is not abusive for it. */
+  #isIntroduction(): boolean {
+    const isFirst = !this.#isIntroduced
+    this.#isIntroduced = true
+    return isFirst
   }
 
   #onBlock(step: FieldSection | Fault | null): void {

@@ -5,6 +5,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { TunnelListener } from '#agent/tunnel/tunnel-listener.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
+import { must, parseHostName } from '#shared/model/names.ts'
 import { closed } from '#test/support/closed.ts'
 import { until } from '#test/support/until.ts'
 import { makeTunnelPair, type TunnelPair } from '#test/support/tunnel-pair.ts'
@@ -102,6 +103,21 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
   t.equal(await flood(12_000), 11, 'ENHANCE_YOUR_CALM')
   t.ok(pair.calls.length <= 10_001, `${pair.calls.length} streams were looked at`)
   t.equal(await flood(1), 11, 'a new tunnel brings no new patience')
+})
+
+t.test('TunnelListener takes a hundred tunnels of one caller at once', async (t) => {
+  // Time stands still: no budget is filled again.
+  const pair = await makeTunnelPair(t, { listenerClock: { ...systemClock, elapsed: () => 0 } })
+  for (let i = 0; i < 100; i++) {
+    // Names differ, so that no stream shares the tunnel of another.
+    const name = must(parseHostName(`h${i}`))
+    const opened = await pair.open({ host: { ...pair.target.host, name } })
+    if (opened.kind !== 'open') {
+      t.fail(`tunnel ${i + 1}: ${JSON.stringify(opened)}`)
+      return
+    }
+  }
+  t.equal(pair.listener.openTunnels, 100)
 })
 
 t.test('TunnelListener outlives bytes that are no TLS, and callers that say nothing', async (t) => {
