@@ -10,6 +10,7 @@ import { Backoff } from '#shared/lifecycle/backoff.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { KeyValue } from './key-value.ts'
+import { LeftLeases } from './left-leases.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
 import { OwnSockets } from './own-sockets.ts'
@@ -110,6 +111,7 @@ export class StoreLink {
   readonly #view: ViewKeeper
   readonly #pace: Pace
   readonly #own = new OwnKeys()
+  readonly #left: LeftLeases
   readonly #changeListeners = new Set<(change: StoreChange) => void>()
   readonly #stateListeners = new Set<(state: LinkState) => void>()
   readonly #publishListeners = new Set<() => void>()
@@ -124,6 +126,7 @@ export class StoreLink {
   constructor(parts: StoreLinkParts, settings: StoreLinkSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#left = new LeftLeases(parts)
     this.#view = parts.view ?? new LiveView()
     this.#pace = new Pace(this.#view)
     this.#state = { kind: 'away', since: parts.clock.now(), reason: notStarted }
@@ -271,6 +274,7 @@ export class StoreLink {
         store,
         view: this.#view,
         own: this.#own,
+        left: this.#left,
         ...(this.#parts.scope === undefined ? {} : { scope: this.#parts.scope }),
         clock,
         random,

@@ -16,6 +16,7 @@ import type {
   Watch,
 } from './key-value.ts'
 import { instancesPrefix } from './keys.ts'
+import type { LeftLeases } from './left-leases.ts'
 import type { OwnKeys, Step } from './own-keys.ts'
 import { prefixesOf, wholeMesh, type Scope, type ScopeChooser } from './scope.ts'
 import type { StoreChange, ViewKeeper } from './view.ts'
@@ -43,6 +44,8 @@ export interface SessionParts {
   readonly store: SessionStore
   readonly view: ViewKeeper
   readonly own: OwnKeys
+  /** Those of the sessions before this one. */
+  readonly left: LeftLeases
   readonly clock: Clock
   readonly random: Random
   readonly listener: SessionListener
@@ -88,7 +91,7 @@ export class Session {
 
   /** Runs until something ends it and answers what that was; never rejects. */
   async run(): Promise<Error> {
-    const { store, own, view, listener } = this.#parts
+    const { store, own, view, listener, left } = this.#parts
     const { signal } = this.#ending
     const { leaseTtlMs, prefix } = this.#settings
     const options = this.#options()
@@ -109,6 +112,7 @@ export class Session {
       this.end(error)
     } finally {
       for (const { watch } of this.#followed.values()) watch?.cancel()
+      if (this.#lease !== null) left.add(this.#lease, { ttlMs: leaseTtlMs })
     }
     return this.#reason ?? new Error('the session ended')
   }
@@ -164,7 +168,9 @@ export class Session {
     const lease = this.#lease
     if (lease === null) return
     await this.#write()
-    if (!this.#ending.signal.aborted) await this.#parts.store.revokeLease(lease)
+    if (this.#ending.signal.aborted) return
+    await this.#parts.store.revokeLease(lease)
+    this.#lease = null
   }
 
   async #scope(): Promise<Scope> {
@@ -204,11 +210,12 @@ export class Session {
 
   /** Renews the lease, and asks each watch for a sign of life each time. */
   async #keepAlive(lease: LeaseId): Promise<void> {
-    const { clock, random, own } = this.#parts
+    const { clock, random, own, left, store } = this.#parts
     const { leaseTtlMs } = this.#settings
     const { signal } = this.#ending
     let retryAt = clock.elapsed() + leaseTtlMs
     for (;;) {
+      await left.giveBack(store, { signal, timeoutMs: leaseTtlMs / 5 })
       await sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal)
       signal.throwIfAborted()
       if (!this.#hasHeard) {

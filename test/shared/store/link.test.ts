@@ -13,6 +13,7 @@ import { serveStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
+import { until as eventually } from '#test/support/until.ts'
 import { waitFor } from '#test/support/wait-for.ts'
 
 const prefix = '/mesh/v1/'
@@ -27,7 +28,11 @@ function open(url: string): KeyValue {
 const silent = createLogger({ name: 'test', level: 'silent' })
 
 /** A link with short times, stopped at the end of the test. */
-function makeLink(t: Test, connect: () => KeyValue, logger = silent): StoreLink {
+function makeLink(
+  t: Test,
+  connect: () => KeyValue,
+  { logger = silent, leaseTtlMs = 3000 } = {},
+): StoreLink {
   const link = new StoreLink(
     {
       connect: async () => connect(),
@@ -35,7 +40,7 @@ function makeLink(t: Test, connect: () => KeyValue, logger = silent): StoreLink 
       random: systemRandom,
       logger,
     },
-    { prefix, leaseTtlMs: 3000, backoff: { firstMs: 20, lastMs: 200 } },
+    { prefix, leaseTtlMs, backoff: { firstMs: 20, lastMs: 200 } },
   )
   t.teardown(() => link.stop({ withdraw: false }))
   return link
@@ -235,6 +240,35 @@ t.test('a lost lease starts a new session that puts everything again', async (t)
   t.equal((await store.get(instance)).entry?.value, 'up')
 })
 
+t.test('what comes late of a session that has ended cannot take a key under its lease', async (t) => {
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  // Long leases: none of them lapses while this runs.
+  const link = makeLink(t, () => open(served.url), { leaseTtlMs: 120_000 })
+  link.publish(new Map([[mine, 'a1']]))
+  link.start()
+  await connected(link)
+  const lease = (await store.get(mine)).entry?.lease
+  if (lease === null || lease === undefined) throw new Error('the key has no lease')
+  link.renew('the credential was renewed')
+  await away(link)
+  await connected(link)
+  const isRefused = async (): Promise<boolean> => {
+    try {
+      await store.put(mine, 'late', { lease })
+      return false
+    } catch (error) {
+      return (error as { readonly code?: string }).code === 'store-lease-not-found'
+    }
+  }
+  await eventually('a late write is refused', isRefused)
+  await eventually('what it did before that is mended', async () => {
+    const { entry } = await store.get(mine)
+    return entry?.value === 'a1' && entry.lease !== lease
+  })
+})
+
 t.test('an own key that somebody deleted is put back in the same session', async (t) => {
   const served = await serveStore(join(testDirectory(t), 'store.db'))
   t.teardown(() => served.stop())
@@ -345,7 +379,7 @@ t.test('a renewed credential makes a new session with a new client', async (t) =
       sessions += 1
       return open(served.url)
     },
-    logger,
+    { logger },
   )
   link.publish(new Map([[mine, 'a1']]))
   link.start()

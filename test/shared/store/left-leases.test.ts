@@ -1,0 +1,51 @@
+/** Which leases of sessions that have ended are given back, and for how long that is tried. */
+
+import t from 'tap'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { LeaseId } from '#shared/store/key-value.ts'
+import { LeftLeases } from '#shared/store/left-leases.ts'
+
+const ttlMs = 15_000
+
+/** Leases that are left, and the store that takes them back. */
+function played() {
+  const now = { elapsedMs: 0 }
+  const left = new LeftLeases({ clock: { elapsed: () => now.elapsedMs } })
+  const asked: string[] = []
+  const giveBack = async (failure: MeshError | null = null): Promise<readonly string[]> => {
+    asked.length = 0
+    const revokeLease = async (lease: LeaseId): Promise<void> => {
+      asked.push(lease)
+      if (failure !== null) throw failure
+    }
+    const { signal } = new AbortController()
+    await left.giveBack({ revokeLease }, { signal, timeoutMs: 1000 })
+    return [...asked]
+  }
+  return { now, left, giveBack, add: (lease: string) => left.add(lease as LeaseId, { ttlMs }) }
+}
+
+t.test('LeftLeases gives each back until the store has taken it, or has none', async (t) => {
+  const { add, giveBack } = played()
+  add('1')
+  add('2')
+  const away = new MeshError('no answer', { code: 'store-timeout', retry: true })
+  t.strictSame(await giveBack(away), ['1', '2'])
+  t.strictSame(await giveBack(), ['1', '2'])
+  t.strictSame(await giveBack(), [])
+  add('3')
+  const gone = new MeshError('no such lease', { code: 'store-lease-not-found' })
+  t.strictSame(await giveBack(gone), ['3'])
+  t.strictSame(await giveBack(), [])
+})
+
+t.test('LeftLeases forgets what has lapsed long ago, and the oldest of too many', async (t) => {
+  const { add, giveBack, now } = played()
+  add('1')
+  now.elapsedMs = 2 * ttlMs + 1
+  t.strictSame(await giveBack(), [])
+  for (let i = 0; i < 40; i++) add(`n${i}`)
+  const given = await giveBack()
+  t.equal(given.length, 32)
+  t.equal(given[0], 'n8')
+})
