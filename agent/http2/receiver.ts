@@ -196,7 +196,8 @@ export class Receiver implements FrameHandler {
         break
       case frameTypes.settings:
         if ((frameFlags & flags.ack) !== 0) this.#host.settingsAcknowledged()
-        else if (this.#isIntroduction() || this.#spend('settings')) this.#host.applySettings(payload)
+        else if (this.#isIntroduction() || this.#spend('settings'))
+          this.#host.applySettings(payload)
         break
       case frameTypes.pushPromise:
         this.#host.fail(protocolFault(type, 'where push is off'))

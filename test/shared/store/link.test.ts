@@ -240,34 +240,37 @@ t.test('a lost lease starts a new session that puts everything again', async (t)
   t.equal((await store.get(instance)).entry?.value, 'up')
 })
 
-t.test('what comes late of a session that has ended cannot take a key under its lease', async (t) => {
-  const served = await serveStore(join(testDirectory(t), 'store.db'))
-  t.teardown(() => served.stop())
-  const store = served.store.keyValue
-  // Long leases: none of them lapses while this runs.
-  const link = makeLink(t, () => open(served.url), { leaseTtlMs: 120_000 })
-  link.publish(new Map([[mine, 'a1']]))
-  link.start()
-  await connected(link)
-  const lease = (await store.get(mine)).entry?.lease
-  if (lease === null || lease === undefined) throw new Error('the key has no lease')
-  link.renew('the credential was renewed')
-  await away(link)
-  await connected(link)
-  const isRefused = async (): Promise<boolean> => {
-    try {
-      await store.put(mine, 'late', { lease })
-      return false
-    } catch (error) {
-      return (error as { readonly code?: string }).code === 'store-lease-not-found'
+t.test(
+  'what comes late of a session that has ended cannot take a key under its lease',
+  async (t) => {
+    const served = await serveStore(join(testDirectory(t), 'store.db'))
+    t.teardown(() => served.stop())
+    const store = served.store.keyValue
+    // Long leases: none of them lapses while this runs.
+    const link = makeLink(t, () => open(served.url), { leaseTtlMs: 120_000 })
+    link.publish(new Map([[mine, 'a1']]))
+    link.start()
+    await connected(link)
+    const lease = (await store.get(mine)).entry?.lease
+    if (lease === null || lease === undefined) throw new Error('the key has no lease')
+    link.renew('the credential was renewed')
+    await away(link)
+    await connected(link)
+    const isRefused = async (): Promise<boolean> => {
+      try {
+        await store.put(mine, 'late', { lease })
+        return false
+      } catch (error) {
+        return (error as { readonly code?: string }).code === 'store-lease-not-found'
+      }
     }
-  }
-  await eventually('a late write is refused', isRefused)
-  await eventually('what it did before that is mended', async () => {
-    const { entry } = await store.get(mine)
-    return entry?.value === 'a1' && entry.lease !== lease
-  })
-})
+    await eventually('a late write is refused', isRefused)
+    await eventually('what it did before that is mended', async () => {
+      const { entry } = await store.get(mine)
+      return entry?.value === 'a1' && entry.lease !== lease
+    })
+  },
+)
 
 t.test('an own key that somebody deleted is put back in the same session', async (t) => {
   const served = await serveStore(join(testDirectory(t), 'store.db'))
