@@ -1,0 +1,220 @@
+/**
+ * Composition of what this agent tells and is told: its report, the admin socket with its commands, the
+ * API for applications, the metrics page and the receipts. It looks, and hands commands on.
+ */
+
+import { AdminServer } from './admin/admin-server.ts'
+import { Applications } from './admin/applications.ts'
+import { MetricsServer } from './admin/metrics-server.ts'
+import { AgentReport } from './agent-report.ts'
+import type { AgentConfig } from './config.ts'
+import { bringHealth } from './health/bring-health.ts'
+import type { HostIdentity } from './identity/host-identity.ts'
+import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
+import type { HostCapture } from './interception/host-capture.ts'
+import { carriageNotes } from './manifests/carriage-notes.ts'
+import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
+import { Receipts } from './manifests/receipts.ts'
+import type { MeshNames } from './mesh-names.ts'
+import type { MeshView } from './mesh-view.ts'
+import type { OwnServices } from './own-services.ts'
+import type { Clock, Random } from './platform.ts'
+import { Explainer } from './policies/explainer.ts'
+import { setRotation } from './registration/rotation-commands.ts'
+import { reloadCommand, type ReloadCommandParts } from './reload-command.ts'
+import { whyCommand } from './why-command.ts'
+import { applicationSocketPath } from './workers/socket-path.ts'
+import type { WorkerHub } from './workers/worker-hub.ts'
+import { Gathering } from '#shared/lifecycle/gathering.ts'
+import type { Logger } from '#shared/logging/logger.ts'
+import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+
+/** What is told, and who carries commands out. */
+export interface AnswersParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly pid: number
+  readonly version: string
+  readonly hub: WorkerHub
+  readonly identity: HostIdentity
+  readonly capture: HostCapture
+  readonly own: OwnServices
+  readonly view: MeshView
+  readonly names: MeshNames
+  readonly reload: Omit<ReloadCommandParts, 'logger'>
+}
+
+/** See the header. */
+export class Answers {
+  /** Reads the config again; a wrong one is logged and changes nothing. */
+  readonly reload: ReturnType<typeof reloadCommand>
+  readonly admin: AdminServer
+  readonly applications: Applications
+  readonly metrics: MetricsServer
+  readonly #parts: AnswersParts
+  readonly #report: AgentReport
+  readonly #receipts: Receipts
+  readonly #receiptsChanged: Gathering
+
+  constructor(parts: AnswersParts, config: AgentConfig) {
+    const { clock, logger, own, view } = parts
+    const { paths, listen, host, zone } = config
+    this.#parts = parts
+    this.#report = makeReport(parts, config)
+    this.reload = reloadCommand({ logger, ...parts.reload }, { started: config })
+    this.#receipts = new Receipts(parts, { runDirectory: paths.run })
+    this.#receiptsChanged = new Gathering(
+      { clock, run: () => this.showReceipts() },
+      { gatherMs: 20, restShare: 9 },
+    )
+    this.admin = this.#makeAdmin(config)
+    this.applications = new Applications(
+      {
+        clock,
+        logger,
+        services: () => this.#report.services(),
+        lookUp: async (service) => {
+          if (view.isOnDemand) await view.lookUp(service)
+        },
+        host: () => ({ host, zone, ready: this.#report.readiness().ready }),
+        bringHealth: (input) => bringHealth(own.health, input),
+      },
+      { socketPath: applicationSocketPath(paths.run), ...listen.applications },
+    )
+    this.metrics = new MetricsServer({ source: this.#report, logger }, listen.metrics)
+  }
+
+  /** Something that receipts tell may have changed. */
+  askForReceipts(): void {
+    this.#receiptsChanged.ask()
+  }
+
+  /** Brings the receipts up to date at once. */
+  showReceipts(): void {
+    const { verdicts } = this.#parts.own.policies.manifests
+    this.#receipts.show(verdicts, (verdict) => this.#receiptFacts(verdict))
+  }
+
+  /** No receipt changes by itself any more. */
+  quiet(): void {
+    this.#receiptsChanged.stop()
+  }
+
+  /** Nobody is answered any more. */
+  async close(): Promise<void> {
+    await Promise.all([this.admin.stop(), this.applications.stop(), this.metrics.stop()])
+  }
+
+  /** Ends the receipts; before a restart they stay, like all that is published. */
+  async stop({ leave }: { readonly leave: boolean }): Promise<void> {
+    // Nothing is in force any more.
+    if (leave) this.#receipts.show([], () => ({}))
+    await this.#receipts.stop()
+  }
+
+  #makeAdmin({ host, paths, inboundSource }: AgentConfig): AdminServer {
+    const { logger, identity, own, view } = this.#parts
+    const captured = this.#captureParts()
+    return new AdminServer(
+      {
+        source: this.#report,
+        commands: {
+          reload: this.reload,
+          health: (input) => bringHealth(own.health, input),
+          why: whyCommand(
+            {
+              ...this.#parts,
+              report: this.#report,
+              identity,
+              snapshot: () => view.snapshot,
+              lookUp: (service) => view.lookUp(service),
+            },
+            { source: inboundSource },
+          ),
+          rotation: (input) =>
+            setRotation(
+              { withdrawals: own.withdrawals, served: () => own.served },
+              { host },
+              input,
+            ),
+          capture: (input) => setCapture(captured, input),
+          bypass: (input) => setBypass(captured, input),
+        },
+        logger,
+      },
+      { socketPath: `${paths.run}/agent.sock` },
+    )
+  }
+
+  #captureParts(): CaptureCommandParts {
+    const { clock, capture, own, view } = this.#parts
+    const { lifts, interception } = capture
+    const isKnown = (service: ServiceName): boolean =>
+      view.hostsOf(service).length > 0 ||
+      own.served.includes(service) ||
+      own.externals.views.some(({ name }) => name === service)
+    return { clock, lifts, interception, isKnown }
+  }
+
+  #receiptFacts({ manifest }: Verdict): ReceiptFacts {
+    const { externals, policies } = this.#parts.own
+    if (manifest?.external !== undefined) {
+      const warnings = externals.warningsOf(manifest.service)
+      return warnings.length === 0 ? {} : { warnings }
+    }
+    if (manifest?.port === undefined) return {}
+    const protection = policies.manifests.of(manifest.service)
+    const facts = this.#report.receiptFacts(manifest.service)
+    const warnings = [
+      ...(protection.kind === 'local-only' ? [protection.warning] : []),
+      ...carriageNotes(manifest),
+    ]
+    return warnings.length === 0 ? facts : { ...facts, warnings }
+  }
+}
+
+function makeReport(parts: AnswersParts, config: AgentConfig): AgentReport {
+  const { clock, version, pid, hub, identity, capture, own, view, names } = parts
+  const { health, detector, registrar, withdrawals, externals, policies } = own
+  const { interception, lifts, locals } = capture
+  const { keeper, controller, reporter } = identity
+  const trustDomain = (): TrustDomain | null => keeper.mesh?.trustDomain ?? null
+  return new AgentReport(
+    {
+      clock,
+      keeper,
+      controller,
+      watcher: policies.manifests,
+      policies: () => policies.report(trustDomain()),
+      explainer: new Explainer({
+        trustDomain,
+        local: () => [
+          ...externals.views.map(({ name, port, protocol }) => ({
+            service: name,
+            port,
+            protocol,
+            isOutside: true,
+          })),
+          ...registrar.offer.local,
+        ],
+        policyOf: (service) => policies.of(service),
+        hostsOf: (service) => view.hostsOf(service),
+      }),
+      health,
+      detector,
+      registrar,
+      withdrawals,
+      hub,
+      interception,
+      externals,
+      lifts,
+      dns: () => names.counts,
+      locals,
+      trust: () => reporter.epochs,
+      trustRecords: identity.trust,
+      membership: () => view.membership,
+    },
+    { config, version, pid },
+  )
+}
