@@ -1,37 +1,15 @@
 /**
- * Composition root of a proxy worker: the data plane of a host, wired together. It takes snapshots,
- * credentials and trust from the control process and goes on with the last ones when that is away. Longer
- * than most files, because everything a worker is made of is put in its place here.
+ * Composition root of a proxy worker: what it was told last by the control process, and from that
+ * when its data plane (plane.ts) is made, opens, drains and ends. It goes on with the last it heard
+ * when the control process is away.
  */
 
-import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
-import { ChannelPool, idleMsFor } from './tunnel/channel-pool.ts'
-import { TunnelListener } from './tunnel/tunnel-listener.ts'
-import { askHost } from './tunnel/ask-host.ts'
-import { Tunnels } from './tunnel/tunnels.ts'
-import { HeldBytes } from './http2/held-bytes.ts'
 import { Credentials } from './identity/credentials.ts'
-import { Inbound } from './inbound/inbound.ts'
-import { LocalInstances } from './inbound/local-instances.ts'
-import { callerPort } from './interception/caller-ports.ts'
 import { ApplicationDoor } from './outbound/application-door.ts'
-import { CapturedCallers } from './outbound/captured-callers.ts'
-import { FarHosts } from './outbound/far-hosts.ts'
-import { Listeners, type DesiredListener } from './outbound/listeners.ts'
-import { Lookups } from './outbound/lookups.ts'
-import { Outbound } from './outbound/outbound.ts'
-import type { MeshEndpoint } from './outbound/mesh-endpoint.ts'
-import { OutboundUpstream } from './outbound/outbound-upstream.ts'
-import { RefusedCallers } from './outbound/refused-callers.ts'
-import { ServiceTable } from './outbound/service-table.ts'
-import { InstanceLoads } from './balance/instance-loads.ts'
+import { Plane, proxyName } from './plane.ts'
 import type { Clock, Random } from './platform.ts'
-import { ExternalDialler } from './relay/dial-external.ts'
-import { LocalDialler } from './relay/dial-local.ts'
-import { httpRelayDefaults, type HttpRelaySettings } from './relay/http-relay.ts'
 import { RelayWatch } from './relay/relay-watch.ts'
-import { Recorder } from './telemetry/recorder.ts'
 import { TrafficCounters } from './telemetry/traffic-counters.ts'
 import { exitCodes } from './exit-codes.ts'
 import { ControlLink } from './workers/control-link.ts'
@@ -43,18 +21,14 @@ import type {
   WorkerPhase,
   WorkerSettings,
 } from './workers/messages.ts'
-import { shareOf } from './workers/share.ts'
 import { withChanges } from './workers/snapshot-changes.ts'
 import { applicationSocketPath, workerSocketPath } from './workers/socket-path.ts'
-import { sleep, type Timer } from '#shared/lifecycle/clock.ts'
+import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { agentMetrics } from '#shared/metrics/names.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import { PolicyTable } from '#shared/policy/policy-table.ts'
-import { externalId, hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'
-import { agentTarget, targetName } from '#shared/model/target.ts'
+import { hostId, type SpiffeId } from '#shared/model/spiffe-id.ts'
 
 /** What a worker is made with. */
 export interface ProxyWorkerParts {
@@ -76,33 +50,10 @@ export interface ProxyWorkerSettings {
   readonly version: string
 }
 
-/** Most bytes a worker holds for slow readers, all streams together. */
-const heldLimitBytes = 268_435_456
-const proxyName = 'forward proxy'
 /** How long kept connections of a replaced generation wait for their last request. */
 const lastRequestMs = 30_000
 /** How long ports stay open that nothing leads to any more, for what is on its way there. */
 const lingerMs = 1000
-/** How often the control process hears what is called from here. */
-const usedEveryMs = 10_000
-
-/** The data plane once the first snapshot, the settings and the trust bundle are there. */
-interface Plane {
-  readonly loads: InstanceLoads
-  readonly hosts: FarHosts
-  readonly listeners: Listeners
-  /** Ports of captured callers, apart: people are told of the ones they asked for. */
-  readonly captured: Listeners
-  readonly callers: CapturedCallers
-  readonly tunnelListener: TunnelListener
-  readonly tunnels: Tunnels
-  readonly policies: PolicyTable
-  readonly services: ServiceTable
-  readonly lookups: Lookups
-  readonly instances: LocalInstances
-  readonly outbound: Outbound
-  readonly recorder: Recorder
-}
 
 /** See the header. */
 export class ProxyWorker {
@@ -129,7 +80,6 @@ export class ProxyWorker {
   /** As last told; null: as in the settings. */
   #accessLog: WorkerSettings['accessLog'] | null = null
   #takesTunnels = false
-  #telling: Timer | null = null
   #stopping = false
 
   constructor(parts: ProxyWorkerParts, settings: ProxyWorkerSettings) {
@@ -202,11 +152,7 @@ export class ProxyWorker {
   }
 
   #end(code: number): void {
-    this.#telling?.stop()
-    this.#plane?.lookups.stop()
-    this.#plane?.tunnelListener.stop()
-    this.#plane?.hosts.stop()
-    this.#plane?.tunnels.stop()
+    this.#plane?.stop()
     this.#link.stop(this.#counters.dump())
     this.#ended.resolve(code)
   }
@@ -305,14 +251,15 @@ export class ProxyWorker {
 
   /** Opens the ports that all generations share, once it is this one's turn and there is a view. */
   #open(): void {
-    const [plane, worker, snapshot] = [this.#plane, this.#worker, this.#snapshot]
-    if (plane === null || worker === null || snapshot === null) return
+    const [plane, snapshot] = [this.#plane, this.#snapshot]
+    if (plane === null || snapshot === null) return
     if (this.#phase !== 'live' || this.#stopping) return
-    plane.listeners.apply(desiredListeners(worker, snapshot, plane.outbound))
+    plane.open(snapshot)
     if (!this.#takesTunnels) {
       this.#takesTunnels = true
-      this.#takeTunnels(plane.tunnelListener, worker.tunnel.address).catch((error: unknown) =>
-        this.#ended.reject(error),
+      plane.takeTunnels().then(
+        () => this.#report(),
+        (error: unknown) => this.#ended.reject(error),
       )
     }
     this.#report()
@@ -337,233 +284,41 @@ export class ProxyWorker {
     const worker = this.#worker
     if (snapshot === null || worker === null || this.#trustDomain === null || this.#stopping) return
     if (this.#plane === null) {
-      this.#plane = this.#build(worker, this.#trustDomain)
+      this.#plane = this.#makePlane(worker, this.#trustDomain)
       this.#applyCapture()
     }
-    const { policies, loads, hosts, services, lookups, instances } = this.#plane
-    const isPolicyChanged = policies.apply(snapshot)
-    loads.apply(snapshot.local)
-    hosts.apply(snapshot.hosts)
-    services.apply(snapshot)
-    instances.apply(snapshot)
-    lookups.apply(snapshot)
-    if (isPolicyChanged) this.#watch.reconsider()
+    this.#plane.apply(snapshot)
     this.#link.send({ kind: 'applied', sequence: snapshot.sequence })
     this.#open()
   }
 
-  /** Opens a port for each caller; a connection to one that was not led there by us is not taken. */
   #applyCapture(): void {
-    const [view, plane, trustDomain] = [this.#capture, this.#plane, this.#trustDomain]
-    if (view === null || plane === null || trustDomain === null || this.#stopping) return
+    const [view, plane] = [this.#capture, this.#plane]
+    if (view === null || plane === null || this.#stopping) return
     // Its ports are closed, or close soon.
     if (this.#phase === 'retiring') return
-    const { callers, captured, outbound } = plane
-    callers.apply(view, trustDomain)
-    const accept = (socket: Socket): void => {
-      const target = callers.targetOf(socket)
-      if (target === null) socket.resetAndDestroy()
-      else if (target === agentTarget) this.#door.accept(socket, callers.serviceOf(socket))
-      else outbound.acceptFor(target, socket)
-    }
-    captured.apply(
-      view.callers.flatMap(({ index, service }) =>
-        view.addresses.map((address): DesiredListener => ({
-          name: `captured calls of ${service ?? 'others'}`,
-          address,
-          port: this.#callerPort(index),
-          accept,
-          refuse: (socket) => outbound.refuseFor(callers.targetOf(socket), socket),
-        })),
-      ),
-    )
+    plane.capture(view)
     this.#reportCapture()
   }
 
-  #callerPort(index: number): number {
-    return callerPort(this.#worker?.callerPorts ?? 0, this.#settings.generation, index)
-  }
-
-  #reportCapture(): void {
-    if (this.#plane === null || this.#capture === null) return
-    const { callers, captured } = this.#plane
-    const shut = new Set(captured.states.flatMap((one) => (one.problem === '' ? [] : [one.port])))
-    const open = callers.view.callers
-      .map(({ index }) => index)
-      .filter((index) => !shut.has(this.#callerPort(index)))
-    const message = { kind: 'capturing', sequence: callers.view.sequence, open } as const
-    const reported = JSON.stringify(message)
-    if (reported === this.#capturing) return
-    this.#capturing = reported
-    this.#link.send(message)
-  }
-
-  #build(worker: WorkerSettings, trustDomain: TrustDomain): Plane {
-    const { clock, logger, access } = this.#parts
-    // Draws of the data path need speed, not secrecy.
-    const random: Random = {
-      fraction: () => Math.random(),
-      bytes: (count) => this.#parts.random.bytes(count),
-    }
-    const credentials = this.#credentials
-    const watch = this.#watch
-    const held = new HeldBytes({ limitBytes: heldLimitBytes })
-    const outcomes = new Recorder(
+  #makePlane(worker: WorkerSettings, trustDomain: TrustDomain): Plane {
+    const { generation, index } = this.#settings
+    const accessLog = this.#accessLog ?? worker.accessLog
+    return new Plane(
       {
+        ...this.#parts,
         counters: this.#counters,
-        log: { write: (outcome) => access.info(outcome, 'access') },
-      },
-      { accessLog: this.#accessLog ?? worker.accessLog },
-    )
-    const hosts = new FarHosts({
-      clock,
-      random,
-      logger,
-      counters: this.#counters,
-      ask: (target, done) => askHost({ credentials, clock }, target, done),
-      onBack: (host) => tunnels.answersAgain(host),
-    })
-    const handshakes =
-      (direction: string) =>
-      (result: string, root: string | null = null): void => {
-        this.#counters.tally(agentMetrics.handshakes.name, { direction, result })
-        if (root === null) return
-        this.#counters.tally(agentMetrics.handshakesByRoot.name, { direction, root })
-      }
-    const tunnels = new Tunnels(
-      {
-        credentials,
-        clock,
-        random,
-        logger,
-        held,
-        onHandshake: handshakes('outbound'),
-        onHost: hosts,
-      },
-      // A lost host is out of rotation within two seconds: three silent rounds and the one before.
-      { pingEveryMs: 400, missingRounds: 2, deadRounds: 6 },
-    )
-    const local = new LocalDialler(
-      { clock, held },
-      { source: worker.inboundSource, timeoutMs: 1000 },
-    )
-    const external = new ExternalDialler({ clock, held })
-    const loads = new InstanceLoads({ shareOf: (limit) => this.#shareOf(limit, worker.workers) })
-    const poolTo = ({ place }: MeshEndpoint): ChannelPool =>
-      new ChannelPool(
-        { clock },
-        place.kind === 'local' ? { idleMs: idleMsFor(place.instance.keepAliveMs) } : {},
-      )
-    const services = new ServiceTable({
-      clock,
-      loads,
-      hosts,
-      onEjected: ({ service, place }) => {
-        const idOf = place.kind === 'external' ? externalId : serviceId
-        const destination = idOf(trustDomain, service)
-        this.#counters.tally(agentMetrics.ejections.name, { destination })
-      },
-      makeUpstream: (endpoint, caller) =>
-        new OutboundUpstream(
-          { tunnels, local, external, pool: poolTo(endpoint) },
-          { endpoint, caller, trustDomain },
-        ),
-    })
-    const lookups = new Lookups({
-      clock,
-      ask: (service) => this.#link.send({ kind: 'wanted', service }),
-    })
-    this.#telling = clock.every(usedEveryMs, () => {
-      const used = services.takeUsed()
-      if (used.length > 0) this.#link.send({ kind: 'used', services: used })
-    })
-    const policies = new PolicyTable()
-    const makePool = (keepAliveMs: number | undefined): ChannelPool =>
-      new ChannelPool({ clock }, { idleMs: idleMsFor(keepAliveMs) })
-    const instances = new LocalInstances({ local, policies, makePool, loads })
-    const counters = this.#counters
-    const relay = relaySettings(worker.limits)
-    const inbound = new Inbound({ instances, outcomes, watch, clock, random, counters }, { relay })
-    const tunnelListener = new TunnelListener(
-      {
-        credentials,
-        clock,
-        logger,
-        held,
-        onHandshake: handshakes('inbound'),
-        onStream: (call) => inbound.accept(call),
-      },
-      { ...worker.tunnel, trustDomain, reusePort: true },
-    )
-    const callers = new CapturedCallers({ portOf: (index) => this.#callerPort(index) })
-    const outbound = new Outbound(
-      {
-        held,
-        services,
-        lookups,
-        policies,
-        outcomes,
-        watch,
-        clock,
-        random,
-        counters,
-        callerOf: (socket) => callers.callerOf(socket) ?? this.#self,
-        refused: new RefusedCallers({ clock, logger, outcomes, counters }, worker),
-      },
-      { relay },
-    )
-    const shared = {
-      // With other workers, and with the generation that takes over.
-      reusePort: true,
-      maxConnections: this.#shareOf(worker.maxConnections, worker.workers),
-    }
-    const listeners = new Listeners(
-      {
-        clock,
-        random,
-        logger,
-        onChange: () => this.#report(),
+        credentials: this.#credentials,
+        watch: this.#watch,
+        door: this.#door,
+        self: () => this.#self,
+        send: (message) => this.#link.send(message),
+        onListeners: () => this.#report(),
+        onCaptured: () => this.#reportCapture(),
         onFailed: (listener) => this.#onFailed(listener),
       },
-      shared,
+      { worker, accessLog, trustDomain, generation, index },
     )
-    const captured = new Listeners(
-      {
-        clock,
-        random,
-        logger,
-        onChange: () => this.#reportCapture(),
-        onFailed: () => this.#reportCapture(),
-      },
-      shared,
-    )
-    const reach = { policies, loads, hosts, services, lookups, instances }
-    const ports = { listeners, captured, callers, tunnelListener, tunnels }
-    const plane = { ...reach, ...ports, outbound, recorder: outcomes }
-    this.#measure(plane, held)
-    return plane
-  }
-
-  #shareOf(limit: number, workers: number): number {
-    return shareOf(limit, this.#settings.index, workers)
-  }
-
-  async #takeTunnels(listener: TunnelListener, address: string): Promise<void> {
-    await listener.listen()
-    this.#parts.logger.info({ address, port: listener.port }, 'listening for tunnels')
-    this.#report()
-  }
-
-  #measure({ listeners, captured, tunnelListener, tunnels }: Plane, held: HeldBytes): void {
-    const { connectionsOpen, heldBytes, tunnelsOpen, tunnelStreamsOpen } = agentMetrics
-    const gauge = this.#counters.gauge.bind(this.#counters)
-    gauge(connectionsOpen.name, { listener: 'outbound' }, () => listeners.openConnections)
-    gauge(connectionsOpen.name, { listener: 'captured' }, () => captured.openConnections)
-    gauge(tunnelsOpen.name, { direction: 'outbound' }, () => tunnels.openTunnels)
-    gauge(tunnelsOpen.name, { direction: 'inbound' }, () => tunnelListener.openTunnels)
-    gauge(tunnelStreamsOpen.name, { direction: 'outbound' }, () => tunnels.openStreams)
-    gauge(tunnelStreamsOpen.name, { direction: 'inbound' }, () => tunnelListener.openStreams)
-    gauge(heldBytes.name, {}, () => held.bytes)
   }
 
   /** The forward proxy's port is the agent's own: without it, it is better not to start. */
@@ -575,41 +330,19 @@ export class ProxyWorker {
 
   #report(): void {
     if (this.#plane === null) return
-    const { listeners, tunnelListener } = this.#plane
-    const state = { tunnelPort: tunnelListener.port, listeners: listeners.states }
+    const state = this.#plane.listening
     const reported = JSON.stringify(state)
     if (reported === this.#reported) return
     this.#reported = reported
     this.#link.send({ kind: 'listening', state })
   }
-}
 
-function relaySettings(limits: WorkerSettings['limits']): HttpRelaySettings {
-  const { headBytes, headFields, ...times } = limits
-  return { ...httpRelayDefaults, ...times, head: { maxBytes: headBytes, maxFields: headFields } }
-}
-
-function desiredListeners(
-  worker: WorkerSettings,
-  snapshot: Snapshot,
-  outbound: Outbound,
-): readonly DesiredListener[] {
-  return [
-    {
-      ...worker.forwardProxy,
-      name: proxyName,
-      accept: (socket) => outbound.acceptProxy(socket),
-      refuse: (socket) => outbound.refuseFor(null, socket),
-    },
-    ...snapshot.listeners.map(({ service, portName = null, port, file }): DesiredListener => {
-      const target = targetName(service, portName)
-      return {
-        name: `${target} (${file})`,
-        address: worker.explicitAddress,
-        port,
-        accept: (socket) => outbound.acceptFor(target, socket),
-        refuse: (socket) => outbound.refuseFor(target, socket),
-      }
-    }),
-  ]
+  #reportCapture(): void {
+    if (this.#plane === null || this.#capture === null) return
+    const message = this.#plane.capturing
+    const reported = JSON.stringify(message)
+    if (reported === this.#capturing) return
+    this.#capturing = reported
+    this.#link.send(message)
+  }
 }
