@@ -23,6 +23,7 @@ await mesh.until('every worker listens', async () => {
   const open = workers.flatMap(({ listeners }) => listeners).filter(({ problem }) => !problem)
   return workers.length === 2 && open.length === 4
 })
+await bothWorkersOf(beta)
 
 /** A kept connection, and how to ask through it once more. */
 async function keep(): Promise<{ readonly socket: Socket; ask: () => Promise<boolean> }> {
