@@ -71,7 +71,7 @@ export interface AgentReportParts {
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
   readonly registrar: Pick<Registrar, 'offer' | 'offeredOf' | 'withheld' | 'rotation' | 'openTo'>
   readonly withdrawals: Pick<Withdrawals, 'host'>
-  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs' | 'wanted'>
+  readonly hub: Pick<WorkerHub, 'workers' | 'crashes' | 'collect' | 'retireMs' | 'wanted' | 'back'>
   readonly interception: Pick<
     Interception,
     'status' | 'plan' | 'counts' | 'explain' | 'isConfining'
@@ -278,6 +278,7 @@ export class AgentReport implements AdminSource, MetricsSource {
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
         published: publication?.ok === true,
+        withheld: publication?.detail ?? '',
         speech: isServed ? (this.#parts.detector.findingOf(manifest.service)?.speech ?? '') : '',
         mismatch: isServed ? this.#parts.detector.mismatchOf(manifest.service) : '',
         rotation: isServed ? this.#parts.registrar.rotation(manifest.service) : 'in',
@@ -328,6 +329,8 @@ export class AgentReport implements AdminSource, MetricsSource {
 
   async generations(): Promise<readonly GenerationReport[]> {
     const { hub } = this.#parts
+    // A control process that has just started does not know yet who serves.
+    await hub.back
     // For how much each still carries.
     await hub.collect()
     return generationsReport(hub.workers, hub)

@@ -20,7 +20,8 @@ import { flagsOf, roles, type Role, type WorkerSlice } from './roles.ts'
 import type { Program as SupervisedProgram } from './workers/supervisor.ts'
 
 const usage =
-  'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]'
+  'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]\n' +
+  '       main.ts --help | --version'
 const defaultConfig = '/etc/mesh/agent.json'
 
 /**
@@ -58,6 +59,11 @@ function packageVersion(): string {
 function fail(line: string, code: number): never {
   process.stderr.write(`mesh-agent: ${line}\n`)
   process.exit(code)
+}
+
+function tell(text: string): never {
+  process.stdout.write(`${text}\n`)
+  process.exit(exitCodes.ok)
 }
 
 /** One line for a failure of the world; for a bug, where it is. */
@@ -120,8 +126,12 @@ function readArguments(): Wishes {
         supervised: { type: 'boolean', default: false },
         starts: { type: 'string', default: '1' },
         slice: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean' },
       },
     })
+    if (values.help === true) return tell(usage)
+    if (values.version === true) return tell(`mesh-agent ${packageVersion()}`)
     const role = roles.find((one) => one === positionals[0])
     if (role === undefined || positionals.length > 1) throw new Error('one role must be named')
     workerNumbers(values.worker)

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { CheckReport } from '#shared/model/admin.ts'
+import { counted } from '#shared/model/counted.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
@@ -23,17 +24,22 @@ export async function check(
     readonly printer: Printer
     readonly clock: Pick<Clock, 'elapsed'>
   },
-  /** 0: ask once. */
-  settings: { readonly waitMs: number },
+  settings: {
+    /** 0: ask once. */
+    readonly waitMs: number
+    /** Directory of the documents here. @default docs */
+    readonly documents?: string
+  },
 ): Promise<number> {
   const { agent, printer, clock } = parts
+  const { documents = 'docs' } = settings
   const end = clock.elapsed() + settings.waitMs
   let { answered, reports } = await allReports(agent)
   while (hasFailed(reports) && clock.elapsed() < end) {
     await delay(lookEveryMs)
     ;({ answered, reports } = await allReports(agent))
   }
-  printer.result(reports, () => render(reports))
+  printer.result(reports, () => render(reports, documents))
   if (!answered) return exitCodes.unreachable
   return hasFailed(reports) ? exitCodes.notInOrder : exitCodes.ok
 }
@@ -55,12 +61,13 @@ async function allReports(
     if (!(error instanceof MeshError)) throw error
     const { message, hint = '' } = error
     const finding = `no agent answers on ${agent.path}`
-    const own: CheckReport = { name, verdict: 'failed', finding, cause: message, fix: hint }
+    const cause = message.replace(`${finding}: `, '')
+    const own: CheckReport = { name, verdict: 'failed', finding, cause, fix: hint }
     return { answered: false, reports: [own] }
   }
 }
 
-function render(reports: readonly CheckReport[]): string {
+function render(reports: readonly CheckReport[], documents: string): string {
   const width = Math.max(...reports.map(({ name }) => name.length))
   const indent = ' '.repeat(width + 8)
   const lines = reports.map(({ name, verdict, finding, cause, fix }) => {
@@ -71,11 +78,12 @@ function render(reports: readonly CheckReport[]): string {
           line,
           `${indent}cause: ${clean(cause)}\n`,
           `${indent}fix:   ${clean(fix)}\n`,
-          `${indent}more:  docs/checks.md#${clean(name)}\n`,
+          `${indent}more:  ${documents}/checks.md#${clean(name)}\n`,
         ].join('')
   })
   const count = (verdict: CheckReport['verdict']): number =>
     reports.filter((report) => report.verdict === verdict).length
-  const summary = `${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed`
+  const warnings = counted(count('warning'), 'warning')
+  const summary = `${count('ok')} ok, ${warnings}, ${count('failed')} failed`
   return `${lines.join('')}\n${summary}\n`
 }

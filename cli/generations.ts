@@ -31,6 +31,6 @@ function render(report: readonly GenerationReport[], nowMs: number): string {
       startedAtMs === 0 ? '?' : duration(nowMs - startedAtMs),
       phase === 'retiring' ? `when empty, or in ${duration(Math.max(0, untilMs - nowMs))}` : '',
     ]),
-    'no worker is connected',
+    'no worker is connected: none runs, or none reaches the agent; meshctl check tells more',
   )
 }

@@ -1,5 +1,6 @@
 /** Entry of `meshctl`: argv, streams and exit codes; the only user of `process` in the tool. */
 
+import { existsSync, readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { runProgram } from './commands/program.ts'
@@ -28,9 +29,19 @@ function userName(): string {
   }
 }
 
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { readonly version: string }).version
+}
+
+/** Beside the tool in a checkout; where its package puts them elsewhere. */
+const isCheckout = existsSync(new URL('../docs', import.meta.url))
+
 try {
   await runProgram(process.argv, {
     streams,
+    version: packageVersion(),
+    documents: isCheckout ? 'docs' : '/usr/share/doc/hostmesh',
     user: userName(),
     isRoot: process.getuid?.() === 0,
     killGroup,

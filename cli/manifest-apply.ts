@@ -59,9 +59,11 @@ export async function manifestApply(
     printer.note(`meshctl: ${clean(file)}: a manifest's name ends in .json and begins with no dot`)
     return exitCodes.usage
   }
-  const bytes = await readFile(file).catch((error: unknown) => {
-    throw new MeshError(`${file} cannot be read: ${messageOf(error)}`, { code: 'file' })
-  })
+  const bytes = await readFile(file).catch(messageOf)
+  if (typeof bytes === 'string') {
+    const problems = [`${file}: cannot be read: ${bytes}`]
+    return told(printer, { path: '', receipt: null, problems })
+  }
   const reading = readManifest(file, bytes)
   if (!reading.ok) {
     return told(printer, { path: '', receipt: null, problems: reading.problems.map(renderProblem) })

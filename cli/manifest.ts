@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
+import type { ManifestReport } from '#shared/model/admin.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
@@ -20,18 +21,18 @@ export async function manifestStatus(parts: {
   const problems = [
     ...(problem === '' ? [] : [`${path}: ${problem}`]),
     ...reports.flatMap((report) => report.problems),
+    ...reports.map(lackOf).filter((lack) => lack !== ''),
   ]
   parts.printer.result(
     reports,
     () =>
       table(
         ['FILE', 'SERVICE', 'VERDICT', 'HEALTH', 'PUBLISHED', 'CERTIFICATE', 'UPSTREAMS'],
-        reports.map(({ file, service, verdict, health, ...report }) => [
-          file,
-          service,
-          verdict,
-          health,
-          report.published ? `yes, revision ${report.revision}` : 'no',
+        reports.map((report) => [
+          report.file,
+          report.service,
+          verdictOf(report),
+          ...(report.health === 'none' ? ['-', '-'] : [report.health, publication(report)]),
           expiry(report.certificateEndsMs, nowMs),
           report.upstreams.join(','),
         ]),
@@ -42,8 +43,24 @@ export async function manifestStatus(parts: {
   return rejected || problem !== '' ? exitCodes.notInOrder : exitCodes.ok
 }
 
+function verdictOf({ verdict, service }: ManifestReport): string {
+  return verdict === 'rejected' && service !== '' ? 'rejected, last good in force' : verdict
+}
+
+function publication({ published, revision }: ManifestReport): string {
+  return published ? `yes, revision ${revision}` : 'no'
+}
+
+/** What an accepted manifest asks for and is not so; empty where all is. */
+function lackOf({ service, health, healthDetail, published, withheld }: ManifestReport): string {
+  if (health === 'none') return ''
+  const check = healthDetail === '' ? '' : ` (${healthDetail})`
+  if (!published) return `${service}: not published: ${withheld}${check}`
+  return check === '' ? '' : `${service}: ${health}${check}`
+}
+
 function expiry(endsMs: number, nowMs: number): string {
-  if (endsMs === 0) return 'none'
+  if (endsMs === 0) return '-'
   return endsMs <= nowMs ? 'expired' : `for ${duration(endsMs - nowMs)}`
 }
 

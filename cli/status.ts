@@ -1,6 +1,7 @@
 /** Owns `meshctl status`: what this host's agent is and how it fares. */
 
 import type { CaptureReport, Contact, StatusReport } from '#shared/model/admin.ts'
+import { counted } from '#shared/model/counted.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
@@ -35,8 +36,8 @@ function render(report: StatusReport): string {
     ['alone', alone(report)],
     [
       'view',
-      `revision ${snapshot.revision} from ${snapshot.source}${age}: ${snapshot.services} services, ` +
-        `${snapshot.instances} instances, ${snapshot.hosts} hosts` +
+      `revision ${snapshot.revision} from ${snapshot.source}${age}: ${counted(snapshot.services, 'service')}, ` +
+        `${counted(snapshot.instances, 'instance')}, ${counted(snapshot.hosts, 'host')}` +
         (snapshot.of === 'services-in-use' ? '; discovered on demand: services in use only' : ''),
     ],
     ['capture', captured(report.capture)],

@@ -18,7 +18,7 @@ import type { ControllerConfig } from './config.ts'
 import { readControllerConfig } from './config.ts'
 
 const usage =
-  'usage: main.ts [--config <file>] [--store embedded|https://host:port[,...]]; while it is stopped, with --config: ' +
+  'usage: main.ts [--config <file>] [--store embedded|https://host:port[,...]] [--help] [--version]; while it is stopped, with --config: ' +
   Object.entries(commands)
     .map(([name, needs]) => `main.ts ${name} ${needs}`.trim())
     .join(', ')
@@ -27,6 +27,16 @@ const defaultConfig = '/etc/mesh/controller.json'
 function fail(line: string): never {
   process.stderr.write(`mesh-controller: ${line}\n`)
   process.exit(1)
+}
+
+function tell(text: string): never {
+  process.stdout.write(`${text}\n`)
+  process.exit(0)
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { readonly version: string }).version
 }
 
 interface Arguments {
@@ -38,8 +48,15 @@ interface Arguments {
 
 function readArguments(): Arguments {
   try {
-    const options = { config: { type: 'string' }, store: { type: 'string' } } as const
+    const options = {
+      config: { type: 'string' },
+      store: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean' },
+    } as const
     const { values, positionals } = parseArgs({ options, allowPositionals: true })
+    if (values.help === true) return tell(usage)
+    if (values.version === true) return tell(`mesh-controller ${packageVersion()}`)
     const known = positionals.length === 0 || isCommand(positionals)
     if (!known) throw new Error(`unknown command ${positionals.join(' ')}`)
     return { ...values, command: positionals }

@@ -9,6 +9,7 @@ import { ago, bad, duration, list, ok, skipped, type Check, type Judgement } fro
 import { machineChecks } from './machine-checks.ts'
 import { manifestChecks } from './manifest-checks.ts'
 import { workerChecks } from './worker-checks.ts'
+import { counted } from '#shared/model/counted.ts'
 import type { AgentFacts, CertificateReport, CheckReport, Contact } from '#shared/model/admin.ts'
 
 /** Certificates begin this much before they are made, for clocks that are behind. */
@@ -206,7 +207,7 @@ const checks: readonly Check[] = [
           'the store has not been reached since the first start',
           'see store-session',
         )
-      const words = `${services} services, ${instances} instances at revision ${revision}`
+      const words = `${counted(services, 'service')}, ${counted(instances, 'instance')} at revision ${revision}`
       return source === 'store'
         ? ok(words)
         : bad(
@@ -244,7 +245,7 @@ const checks: readonly Check[] = [
   {
     name: 'workers-connected',
     judge: ({ status: { workers, workersWanted } }) => {
-      if (workers.length >= workersWanted) return ok(`${workers.length} proxy workers`)
+      if (workers.length >= workersWanted) return ok(counted(workers.length, 'proxy worker'))
       return bad(
         workers.length === 0 ? 'failed' : 'warning',
         workers.length === 0

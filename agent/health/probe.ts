@@ -8,10 +8,14 @@ import { getLocal } from '#shared/http/local-get.ts'
 import { isLocalAddress } from '#shared/http/local-address.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { CheckSubject } from '#shared/model/health-check.ts'
+import { formatHostPort } from '#shared/rpc/host-port.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { CheckResult } from './check-rules.ts'
 import { grpcHealth } from './grpc-health.ts'
 import { systemdUnit } from './systemd-unit.ts'
+
+/** What the kernel says where no program listens. */
+const refused = 'ECONNREFUSED'
 
 /** What to check and how. */
 export interface ProbeTarget {
@@ -24,7 +28,17 @@ export interface ProbeTarget {
 export type Probe = (target: ProbeTarget, signal: AbortSignal) => Promise<CheckResult>
 
 /** Checks over the network, and asks systemd. */
-export const probe: Probe = async ({ address, port, check }, signal) => {
+export const probe: Probe = async (target, signal) => {
+  const result = await ask(target, signal)
+  if (result.outcome !== 'fail' || !result.detail.includes(refused)) return result
+  const { address, port } = target
+  return { ...result, detail: `nothing listens at ${formatHostPort(address, port)} (${refused})` }
+}
+
+async function ask(
+  { address, port, check }: ProbeTarget,
+  signal: AbortSignal,
+): Promise<CheckResult> {
   if (!isLocalAddress(address)) {
     return { outcome: 'fail', detail: `${address} is not an address of this host` }
   }
@@ -78,7 +92,7 @@ function probeTcp(address: string, port: number, signal: AbortSignal): Promise<C
       const isItself = socket.localPort === port && socket.localAddress === socket.remoteAddress
       finish(
         isItself
-          ? { outcome: 'fail', detail: 'ECONNREFUSED' }
+          ? { outcome: 'fail', detail: refused }
           : { outcome: 'pass', detail: 'connection opened' },
       )
     })

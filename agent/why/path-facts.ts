@@ -3,7 +3,8 @@
  * caller, of the service and of the way in. Pure.
  */
 
-import type { AgentFacts, ManifestReport } from '#shared/model/admin.ts'
+import type { AgentFacts, CaptureReport, ManifestReport } from '#shared/model/admin.ts'
+import { counted } from '#shared/model/counted.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { WhyStep } from '#shared/model/why.ts'
 import { nearName } from './near-name.ts'
@@ -50,7 +51,7 @@ function agent({ status }: PathFacts): Finding {
   }
   const { snapshot } = status
   return ok(
-    `ready; knows ${snapshot.services} services at revision ${snapshot.revision} (${snapshot.source})`,
+    `ready; knows ${counted(snapshot.services, 'service')} at revision ${snapshot.revision} (${snapshot.source})`,
   )
 }
 
@@ -91,14 +92,14 @@ function known(
   manifest: ManifestReport | undefined,
 ): Finding {
   if (view !== null && view.outside === true && view.instances.length > 0) {
-    return ok(`${view.protocol}, outside the mesh at ${view.instances.length} addresses`)
+    return ok(
+      `${view.protocol}, outside the mesh at ${counted(view.instances.length, 'address', 'addresses')}`,
+    )
   }
   if (view !== null && view.instances.length > 0) {
     const hosts = new Set(view.instances.map(({ host }) => host)).size
-    const count = view.instances.length
-    return ok(
-      `${view.protocol}, ${count} instance${count === 1 ? '' : 's'} on ${hosts} host${hosts === 1 ? '' : 's'}`,
-    )
+    const count = counted(view.instances.length, 'instance')
+    return ok(`${view.protocol}, ${count} on ${counted(hosts, 'host')}`)
   }
   const named = services.find(({ name }) => name === service)
   if (portName !== null && named !== undefined && named.instances.length > 0) {
@@ -122,10 +123,9 @@ function known(
       'see the step before',
     )
   }
-  const near = nearName(
-    service,
-    services.map(({ name }) => name),
-  )
+  // A service without instances may be known by its name.
+  const others = services.map(({ name }) => name).filter((name) => name !== service)
+  const near = named === undefined ? nearName(service, others) : null
   if (near !== null) return failed(finding, `there is a service ${near}`, `did you mean ${near}?`)
   const there = `drop a manifest on a host that serves it; there, ask: meshctl why ${service}`
   return status.store.kind === 'down'
@@ -150,6 +150,11 @@ function caller({ status, certificates, manifests }: PathFacts, { caller: by }: 
   const held = certificates.find(({ identity }) => identity.endsWith(path))
   if (held === undefined || held.notAfterMs <= status.nowMs) {
     const finding = `no valid certificate for ${held?.identity ?? path.slice(1)}`
+    if (by !== null && held === undefined && isNobody(manifests, status.capture, by)) {
+      const cause = 'it has neither a port nor a user or unit, so its calls count as the host’s'
+      const fix = `ask without --as, or set "run": { "user": "…" } in the manifest of ${by}`
+      return failed(finding, cause, fix)
+    }
     return failed(finding, held?.problem || 'it was never issued', held?.hint || 'meshctl check')
   }
   const known = status.capture.callers.find(({ service }) => service === by)
@@ -158,6 +163,17 @@ function caller({ status, certificates, manifests }: PathFacts, { caller: by }: 
     return warning(`captured calls of ${by} count as the host’s`, known.problem, fix)
   }
   return ok(held.identity)
+}
+
+/** Whether a service of this host has nothing by which its calls could be told from others. */
+function isNobody(
+  manifests: readonly ManifestReport[],
+  { callers }: CaptureReport,
+  name: string,
+): boolean {
+  const caller = callers.find(({ service }) => service === name)
+  const isKnown = caller !== undefined && (caller.user !== null || caller.unit !== null)
+  return !isKnown && manifests.some(({ service, health }) => service === name && health === 'none')
 }
 
 /** How a program on this host gets its bytes into the mesh. */

@@ -182,7 +182,8 @@ function judgedHere(
   const answer = explain(new URLSearchParams({ source: caller, service, method, path }))
   if (answer.kind !== 'explained' || answer.verdict !== 'denied') return null
   const { by, ref, reason } = answer
-  const place = ref === null || ref.file === '' ? '' : ` (${ref.file}:${ref.line})`
+  const where = ref === null || ref.file === '' ? '' : `${ref.file}:${ref.line}`
+  const place = by.includes(where) ? '' : ` (${where})`
   const fix = `meshctl authz explain ${caller} ${service}`
   return { verdict: 'failed', finding: reason, cause: `${by}${place}`, fix }
 }

@@ -10,10 +10,10 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
-import type { Timer } from '#shared/lifecycle/clock.ts'
 import type { Clock } from '#agent/platform.ts'
 import type { CallNews } from './call-news.ts'
 import { carriedBy, type Collected } from './carried.ts'
+import { ComingBack } from './coming-back.ts'
 import {
   ConnectedWorker,
   valueKinds,
@@ -47,9 +47,6 @@ export interface WorkerHubSettings {
   readonly collectMs?: number
 }
 
-/** Workers look for a new control process again at least this often; see `ControlLink`. */
-const comeBackMs = 3000
-
 /** More connections than workers could ever make. */
 const maxConnections = 64
 
@@ -69,8 +66,7 @@ export class WorkerHub {
   #settings: WorkerHubSettings
   /** Of the capture view handed out last; 0: there is none. */
   #captureSequence = 0
-  #allAreBack = false
-  #comingBack: Timer | null = null
+  readonly #comingBack: ComingBack
   #provisional = false
   #stopping = false
   #requests = 0
@@ -87,6 +83,7 @@ export class WorkerHub {
     settings: WorkerHubSettings,
   ) {
     this.#clock = parts.clock
+    this.#comingBack = new ComingBack(parts)
     this.#logger = parts.logger
     this.#leadsTo = parts.leadsTo ?? (() => true)
     this.#calls = parts.calls ?? null
@@ -114,16 +111,13 @@ export class WorkerHub {
     })
     this.#server.on('error', (error) => this.#logger.error({ error }, 'worker socket'))
     chmodSync(socketPath, 0o600)
-    this.#comingBack = this.#clock.after(comeBackMs, () => {
-      this.#allAreBack = true
-      this.refresh()
-    })
+    this.#comingBack.start(() => this.refresh())
   }
 
   /** Closes the socket and every connection; workers go on serving with what they have. */
   async stop(): Promise<void> {
     this.#stopping = true
-    this.#comingBack?.stop()
+    this.#comingBack.stop()
     for (const worker of this.#workers) worker.line.close('the control process stops')
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
@@ -176,7 +170,7 @@ export class WorkerHub {
     const phases = phasesOf(workers, {
       wanted: this.#settings.worker.workers,
       leadsTo: this.#leadsTo,
-      allAreBack: this.#allAreBack,
+      allAreBack: this.#comingBack.isOver,
     })
     for (const [{ worker, phase: before }, phase] of phases) {
       if (phase !== before) this.#tellPhase(worker, phase)
@@ -196,6 +190,14 @@ export class WorkerHub {
   /** The workers connected now. */
   get workers(): readonly WorkerState[] {
     return [...this.#workers].flatMap((worker) => (worker.state === null ? [] : [worker.state]))
+  }
+
+  /**
+   * Resolves once workers that serve since before this process have had time to come back: within
+   * seconds of its start, or when it stops.
+   */
+  get back(): Promise<void> {
+    return this.#comingBack.over
   }
 
   /** Where the newest generation takes tunnels; 0 while none does. */

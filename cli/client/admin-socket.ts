@@ -141,11 +141,10 @@ export class AdminSocket {
   #unreachable(cause: unknown): MeshError {
     const { socketPath } = this.#settings
     const code = (cause as NodeJS.ErrnoException).code ?? ''
-    return new MeshError(`no agent answers on ${socketPath}: ${messageOf(cause)}`, {
-      code: 'agent-unreachable',
-      hint: hints.get(code) ?? 'the agent is busy or stuck; see its log',
-      cause,
-    })
+    const known = remedies.get(code)
+    const [why, hint] = known ?? [messageOf(cause), 'the agent is busy or stuck; see its log']
+    const message = `no agent answers on ${socketPath}: ${why}`
+    return new MeshError(message, { code: 'agent-unreachable', hint, cause })
   }
 }
 
@@ -157,8 +156,21 @@ function problemIn(body: string): AdminProblem['error'] | null {
   }
 }
 
-const hints: ReadonlyMap<string, string> = new Map([
-  ['ENOENT', 'start mesh-agent, or name its socket with --socket or MESH_AGENT_SOCKET'],
-  ['ECONNREFUSED', 'the agent has ended without removing its socket: start it again'],
-  ['EACCES', 'run as root, or as a member of the socket’s group'],
+/** What it means where the socket cannot be reached, and what to do, by the system's code. */
+const remedies: ReadonlyMap<string, readonly [why: string, hint: string]> = new Map([
+  [
+    'ENOENT',
+    [
+      'there is no such socket',
+      'start mesh-agent (systemctl start mesh-agent), or name its socket with --socket or MESH_AGENT_SOCKET',
+    ],
+  ],
+  [
+    'ECONNREFUSED',
+    [
+      'nobody listens on it',
+      'the agent has ended without removing it: start it again (systemctl start mesh-agent)',
+    ],
+  ],
+  ['EACCES', ['this user may not open it', 'run as root, or as a member of the socket’s group']],
 ])

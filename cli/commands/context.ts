@@ -13,6 +13,10 @@ import { openOperatorClient } from '#shared/rpc/operator-file.ts'
 /** What the process gives its command line. */
 export interface Surroundings {
   readonly streams: Streams
+  /** Of this program, as in `0.1.0`. */
+  readonly version: string
+  /** Directory of the documents, as people find it. */
+  readonly documents: string
   /** Name of the user who calls. */
   readonly user: string
   readonly isRoot: boolean

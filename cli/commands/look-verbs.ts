@@ -19,6 +19,7 @@ interface WhyOptions {
 
 /** See the header. */
 export function addLookVerbs(program: Command, context: Context): void {
+  const { documents } = context.surroundings
   verb(program, 'status', 'what this host’s agent is and how it fares').action(() =>
     context.done(status(context.local())),
   )
@@ -34,7 +35,7 @@ export function addLookVerbs(program: Command, context: Context): void {
     .option('--wait', 'until nothing fails any more', false)
     .option('--timeout <time>', 'how long to wait at most', time, 60_000)
     .action(({ wait, timeout }: { readonly wait: boolean; readonly timeout: number }) =>
-      context.done(check(context.local(), { waitMs: wait ? timeout : 0 })),
+      context.done(check(context.local(), { waitMs: wait ? timeout : 0, documents })),
     )
   verb(program, 'why <service>', 'walk the path of a call from this host, and name what breaks it')
     .option('--as <service>', 'as a service of this host; default: as the host itself')

@@ -5,6 +5,7 @@
 
 import { Command, CommanderError, Option } from 'commander'
 import { exitCodes } from '#cli/exit-codes.ts'
+import { clean } from '#cli/output/table.ts'
 import { addAuthzVerbs } from './authz-verbs.ts'
 import { addCaVerbs } from './ca-verbs.ts'
 import { addCaptureVerbs } from './capture-verbs.ts'
@@ -39,7 +40,9 @@ export function makeProgram(surroundings: Surroundings): Command {
       ).env('MESH_CONTROLLER'),
     )
     .option('--json', 'print one JSON value', false)
+    .version(`meshctl ${surroundings.version}`, '-V, --version', 'print the version')
     .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(faultOf(text)) })
     .configureHelp({ showGlobalOptions: true })
   const context = new Context({ program, surroundings })
   addLookVerbs(program, context)
@@ -54,6 +57,15 @@ export function makeProgram(surroundings: Surroundings): Command {
   addCaVerbs(program, context)
   addStoreVerbs(program, context)
   return program
+}
+
+/** A fault of the command line, said as all others are, with where to read on. */
+function faultOf(text: string): string {
+  const fault = text
+    .replace(/^error: /, '')
+    .trimEnd()
+    .replaceAll('\n', ' ')
+  return `meshctl: ${clean(fault)}\n         --help behind a verb tells how it is written\n`
 }
 
 /**

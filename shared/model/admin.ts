@@ -268,6 +268,8 @@ export interface ManifestReport {
   readonly healthDetail: string
   /** Whether other hosts are told of the instance. */
   readonly published: boolean
+  /** Why they are not; empty where they are, and where there is nothing to tell of. */
+  readonly withheld: string
   /** How it was found to speak; empty before it was asked. */
   readonly speech: string
   /** Why its declared protocol cannot be that; empty otherwise. */

@@ -23,6 +23,11 @@ export interface OperatorFile {
 
 const members = ['id', 'controller', 'chainPem', 'keyPem', 'bundlePem'] as const
 
+const unreadable: ReadonlyMap<string, string> = new Map([
+  ['ENOENT', 'there is no such file'],
+  ['EACCES', 'this user may not read it'],
+])
+
 /** Settings of a client made from the file. */
 export interface OperatorClientSettings {
   readonly file: string
@@ -61,7 +66,8 @@ export async function readOperatorFile(path: string): Promise<OperatorFile> {
   try {
     text = await readFile(path, 'utf8')
   } catch (error) {
-    throw unusable(path, messageOf(error))
+    const { code } = error as NodeJS.ErrnoException
+    throw unusable(path, unreadable.get(code ?? '') ?? messageOf(error))
   }
   const content = parse(text)
   const record = (content ?? {}) as Readonly<Record<string, unknown>>
@@ -83,6 +89,6 @@ function parse(text: string): unknown {
 function unusable(path: string, why: string): MeshError {
   return new MeshError(`the operator credential ${path} cannot be used: ${why}`, {
     code: 'operator-file-unusable',
-    hint: "it is operator.json in the controller's state directory, readable by its owner only",
+    hint: 'ask as root on the host of the controller, or name a copy of its operator.json with --credential or MESH_OPERATOR',
   })
 }

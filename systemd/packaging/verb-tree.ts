@@ -34,7 +34,15 @@ export interface Verb {
 export function verbTree(): Verb {
   const nothing = (): void => {}
   const streams = { out: nothing, err: nothing }
-  const surroundings = { streams, user: '', isRoot: false, killGroup: nothing, exit: nothing }
+  const about = { version: '', documents: '' }
+  const surroundings = {
+    ...about,
+    streams,
+    user: '',
+    isRoot: false,
+    killGroup: nothing,
+    exit: nothing,
+  }
   return verbOf(makeProgram(surroundings), [])
 }
 

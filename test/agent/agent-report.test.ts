@@ -141,6 +141,7 @@ function makeReport(
         collect: async () => ({ series: [], carried: null }),
         retireMs: 1000,
         wanted: 1,
+        back: Promise.resolve(),
       },
       trust: () => ({ bundle: 4, bans: 2 }),
       trustRecords: { trust: null, series: [] },
@@ -201,6 +202,7 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
     workers,
     retireMs: 1000,
     wanted: 1,
+    back: Promise.resolve(),
     crashes: 0,
     collect: async () => ({ series: [], carried: null }),
   })
@@ -222,6 +224,17 @@ t.test('AgentReport names the first thing that readiness waits for', async (t) =
     t.match(waitsFor, expected)
   }
   t.ok(makeReport({ discovery: { source: 'disk' } }).readiness().ready, 'the disk is good enough')
+})
+
+t.test('AgentReport tells of generations once workers have had time to come back', async (t) => {
+  const { promise: back, resolve } = Promise.withResolvers<void>()
+  const workers: AgentReportParts['hub']['workers'][number][] = []
+  const facts = { crashes: 0, retireMs: 1000, wanted: 1, back }
+  const collect = async () => ({ series: [], carried: null })
+  const asked = makeReport({ hub: { ...facts, workers, collect } }).generations()
+  workers.push(worker)
+  resolve()
+  t.match(await asked, [{ generation: 1, phase: 'live', workers: [{ pid: 7, open: 3 }] }])
 })
 
 t.test('AgentReport tells why other hosts are not told of an instance', async (t) => {
@@ -336,6 +349,7 @@ t.test('AgentReport puts its own series beside those of the workers', async (t) 
       collect: async () => ({ series, carried: new Map([['orders', 2]]) }),
       retireMs: 1000,
       wanted: 1,
+      back: Promise.resolve(),
     },
   })
   const page = await report.metricsText()

@@ -56,3 +56,17 @@ t.test('a worker with a bad config says so and ends', async (t) => {
   t.equal(code, 78)
   t.match(said, 'drainMs')
 })
+
+t.test('the agent tells its version and its usage, and starts nothing', async (t) => {
+  const say = async (word: string): Promise<readonly [number | null, string]> => {
+    const child = spawn(process.execPath, [join(root, 'agent/main.ts'), word], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let said = ''
+    child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
+    const [code] = (await once(child, 'close')) as [number | null]
+    return [code, said]
+  }
+  t.match(await say('--version'), [0, /^mesh-agent \d+\.\d+\.\d+\n$/])
+  t.match(await say('--help'), [0, /^usage: main\.ts control/])
+})

@@ -150,7 +150,14 @@ t.test(
     const agent = new AdminSocket({ socketPath: join(shortDir(t), 'none.sock') })
     const { printer, out } = paper(true)
     t.equal(await check({ agent, printer, clock }, once), 3)
-    t.match(JSON.parse(out()), [{ name: 'agent-socket', verdict: 'failed', fix: /--socket/ }])
+    t.match(JSON.parse(out()), [
+      {
+        name: 'agent-socket',
+        verdict: 'failed',
+        cause: /^there is no such socket$/,
+        fix: /--socket/,
+      },
+    ])
   },
 )
 
@@ -162,6 +169,31 @@ t.test('manifest status shows the rejected ones with every problem', async (t) =
   t.equal(await manifestStatus({ agent, printer }), 1)
   t.match(out(), /^web\.json +web +rejected[^]*web\.json:1:2: unknown key/m)
 })
+
+t.test(
+  'manifest status says what an accepted one lacks, and what is no business of its',
+  async (t) => {
+    const [base] = healthyFacts.manifests
+    if (base === undefined) throw new Error('there is a manifest')
+    const caller = { ...base, health: 'none', published: false, certificateEndsMs: 0 } as const
+    const sick = {
+      ...base,
+      file: 'orders.json',
+      service: 'orders',
+      health: 'failing',
+      healthDetail: 'status 500',
+      published: false,
+      withheld: 'its health check does not pass',
+    } as const
+    const kept = { ...base, file: 'shop.json', verdict: 'rejected' } as const
+    const agent = await agentWith(t, { ...healthyFacts, manifests: [caller, sick, kept] })
+    const { printer, out } = paper(false)
+    t.equal(await manifestStatus({ agent, printer }), 1)
+    t.match(out(), /^web\.json +web +accepted +- +- +- +orders$/m)
+    t.match(out(), /^orders: not published: its health check does not pass \(status 500\)$/m)
+    t.match(out(), /^shop\.json +web +rejected, last good in force +passing/m)
+  },
+)
 
 t.test('manifest status names a directory that cannot be read', async (t) => {
   const manifestDirectory = { path: '/etc/mesh.d', problem: 'cannot be read (EACCES)' }
@@ -249,6 +281,21 @@ t.test('token create prints the token alone, host list a table', async (t) => {
 t.test('parseTtl reads seconds to days and nothing else', async (t) => {
   t.same(['90s', '15m', '2h', '1d'].map(parseTtl), [90_000, 900_000, 7_200_000, 86_400_000])
   t.same(['', '5', '-1s', '1w', '1.5h', '1h '].map(parseTtl), Array.from({ length: 6 }).fill(null))
+})
+
+t.test('meshctl says faults as itself, where to read on, and its version', async (t) => {
+  const run = (words: readonly string[]): Promise<{ out: string; err: string }> =>
+    new Promise((resolve) => {
+      execFile(process.execPath, [join(root, 'cli/main.ts'), ...words], (_error, out, err) =>
+        resolve({ out, err }),
+      )
+    })
+  const [fault, version] = await Promise.all([run(['stauts']), run(['--version'])])
+  t.match(
+    fault.err,
+    /^meshctl: unknown command 'stauts' \(Did you mean status\?\)\n +--help behind a verb/,
+  )
+  t.match(version.out, /^meshctl \d+\.\d+\.\d+\n$/)
 })
 
 t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async (t) => {

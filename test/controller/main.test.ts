@@ -85,6 +85,7 @@ t.test('bad config and bad arguments are said together and start nothing', async
     /MESH_CONTROLLER_STORE.*redis/,
   )
   await refused(t, runController(directory, {}, ['--nonsense']), /usage/)
+  t.equal((await runController(directory, {}, ['--version']).ended).code, 0)
   t.notOk(existsSync(`${directory}/state`))
 })
 

@@ -100,6 +100,8 @@ t.test('docs/meshctl.md has every verb of meshctl', async (t) => {
   const page = readProjectFile('docs/meshctl.md')
   const surroundings = {
     streams: { out() {}, err() {} },
+    version: '',
+    documents: '',
     user: 'root',
     isRoot: true,
     killGroup() {},

@@ -93,6 +93,7 @@ export const healthyFacts: AgentFacts = {
       health: 'passing',
       healthDetail: '',
       published: true,
+      withheld: '',
       revision: 12,
       rotation: 'in',
       open: null,

@@ -21,7 +21,9 @@ t.test('a tcp check passes when the connection opens', async (t) => {
   const port = await listening(t, server)
   t.strictSame(await check('tcp', port), { outcome: 'pass', detail: 'connection opened' })
   await new Promise((resolve) => server.close(resolve))
-  t.strictSame(await check('tcp', port), { outcome: 'fail', detail: 'ECONNREFUSED' })
+  const detail = `nothing listens at 127.0.0.1:${port} (ECONNREFUSED)`
+  t.strictSame(await check('tcp', port), { outcome: 'fail', detail })
+  t.strictSame(await check('http', port), { outcome: 'fail', detail })
 })
 
 t.test('an http check passes from 200 to 399, and warns at 429', async (t) => {

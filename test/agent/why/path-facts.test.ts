@@ -43,6 +43,12 @@ t.test('pathFacts guesses what was meant by a name nobody has', async (t) => {
   t.match(far, { verdict: 'failed', fix: /meshctl why billing/ })
 })
 
+t.test('pathFacts does not guess at a service that is known and has no instance', async (t) => {
+  const services = healthy.services.map((service) => ({ ...service, instances: [] }))
+  const step = stepOf({ ...healthy, services }, 'service')
+  t.match(step, { verdict: 'failed', cause: /all fail their checks/, fix: /meshctl why orders/ })
+})
+
 t.test('pathFacts blames the store for what it cannot know', async (t) => {
   const facts = withStatus({ store: { kind: 'down', sinceMs: 0, reason: 'refused' } })
   const step = stepOf(facts, 'service', questionOf({ service: 'billing' }))
@@ -82,6 +88,12 @@ t.test('pathFacts demands a valid certificate of the caller', async (t) => {
     verdict: 'failed',
     cause: 'the controller is away',
     fix: 'start it',
+  })
+  const manifests = healthy.manifests.map((one) => ({ ...one, health: 'none' as const }))
+  t.match(stepOf({ ...healthy, manifests, certificates: [] }, 'caller', web), {
+    verdict: 'failed',
+    cause: /calls count as the host’s/,
+    fix: /without --as.*"run"/,
   })
   const callers = [
     { service: 'web', user: null, unit: null, problem: 'two share one user', inbound: 'off' },

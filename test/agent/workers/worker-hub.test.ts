@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import t from 'tap'
 import { closed } from '#test/support/closed.ts'
 import { shortDir } from '#test/support/short-dir.ts'
+import { FakeClock } from '#test/support/fake-clock.ts'
 import { until } from '#test/support/until.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
@@ -426,6 +427,25 @@ async function speak(path: string, generation: number, newest: number) {
   await until('it is welcome', () => kinds('welcome').length === 1)
   return { socket, say, kinds }
 }
+
+t.test('WorkerHub says when workers have had time to come back, or that it stops', async (t) => {
+  for (const [what, happens] of [
+    ['time', (_: WorkerHub, turned: FakeClock) => turned.advance(3000)],
+    ['stop', (hub: WorkerHub) => hub.stop()],
+  ] as const) {
+    const turned = new FakeClock()
+    const settings = { socketPath: `${shortDir(t)}/w.sock`, worker, live, retireMs: 5000 }
+    const hub = new WorkerHub({ clock: turned, logger }, settings)
+    await hub.start()
+    let isBack = false
+    const back = hub.back.then(() => (isBack = true))
+    await turned.advance(2999)
+    t.notOk(isBack, what)
+    await happens(hub, turned)
+    await back
+    await hub.stop()
+  }
+})
 
 t.test(
   'WorkerHub hands over from a generation of the protocol before to the next one',
