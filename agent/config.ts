@@ -12,6 +12,7 @@ import type { LogLevel } from '#shared/logging/logger.ts'
 import { parseHostPort } from '#shared/rpc/host-port.ts'
 import { workerSocketPath } from './workers/socket-path.ts'
 import { readConfig, type ConfigReading, type ConfigSources } from '#shared/schema/config.ts'
+import { parseHostAddress } from '#shared/schema/ip-address.ts'
 import { joinPointer } from '#shared/schema/json-reader.ts'
 import type { Report } from '#shared/schema/problem.ts'
 
@@ -508,13 +509,16 @@ function ownAddress(address: string | null, report: Report): string {
       message: 'address is missing, and this machine has none but loopback',
       hint: 'set address to the IP address other hosts reach this one at',
     })
-  } else if (isIP(address) === 0 || address === '0.0.0.0' || address === '::') {
-    report('/address', {
-      rule: 'not-an-address',
-      message: `address ${JSON.stringify(address)} is not the IP address of one host`,
-    })
+    return ''
   }
-  return address ?? ''
+  const parsed = parseHostAddress(address)
+  if (parsed.ok) return parsed.value
+  report('/address', {
+    rule: 'not-an-address',
+    message: `address ${parsed.problem}`,
+    hint: 'set the IPv4 or IPv6 address other hosts reach this one at, without a scope',
+  })
+  return ''
 }
 
 function listenAddress(value: string, pointer: string, report: Report): ListenAddress {

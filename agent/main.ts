@@ -258,6 +258,7 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
         {
           owner: paths.run,
           firstPort: capture.firstPort,
+          isOff: capture.wish === 'off',
           agentUser: process.getuid?.() ?? 0,
         },
       )

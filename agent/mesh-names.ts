@@ -4,6 +4,7 @@
  */
 
 import type { AgentConfig } from './config.ts'
+import { forgetMesh } from './dns/forget-mesh.ts'
 import { MeshDns } from './dns/mesh-dns.ts'
 import { reloadResolved } from './dns/reload-resolved.ts'
 import type { DnsOutcome } from './dns/responder.ts'
@@ -58,6 +59,8 @@ export class MeshNames {
 
   async start(): Promise<void> {
     if (this.#parts.capture.isWanted) await this.#dns?.start()
+    // Of an earlier run that was killed. Where this process may not write, it never did.
+    else if (this.#dns === null) await forgetMesh().catch(() => {})
   }
 
   /** Capture may have come, gone, or got names. */

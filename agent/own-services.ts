@@ -106,13 +106,13 @@ export class OwnServices {
         clock,
         logger,
         publish: (desired, farewells) => parts.records.setRegistration(desired, farewells),
-        fitnessOf: ({ service, port, ports }) => ({
+        fitnessOf: (manifest, { service, port, ports } = manifest) => ({
           healthy: this.#isHealthy(service),
           warning: this.health.statusOf(service)?.state === 'warning',
           certified: parts.identity.isCertified(service),
           protocol: this.detector.hasAsked(service) ? this.detector.protocolOf(service) : null,
           finding: this.detector.findingOf(service),
-          plain: this.#plainReach.has(service),
+          plain: this.#plainReach.has(manifest),
           ports: ports.map(({ name }) => ({
             name,
             healthy: this.#isPortUp(service, name),
@@ -198,6 +198,7 @@ export class OwnServices {
 
   #onManifests(): void {
     const { manifests, known } = this.policies.manifests
+    this.#plainReach.look()
     this.health.apply(manifests)
     this.detector.apply(manifests)
     // What is outside has no user here, and no port to lock.

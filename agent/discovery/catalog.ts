@@ -24,6 +24,8 @@ export class Catalog {
   readonly #problems = new Map<string, string>()
   readonly #instances = new Map<ServiceName, Map<string, InstanceRecord>>()
   readonly #presences = new Map<HostName, HostPresence>()
+  /** Hosts by the address they say is theirs, whoever has had it for longest first; this host always is. */
+  readonly #holders = new Map<string, readonly HostName[]>()
   /** How many instances a host has of which service: what a host that comes or goes touches. */
   readonly #countsOf = new Map<HostName, Map<ServiceName, number>>()
   readonly #dirtyServices = new Set<ServiceName>()
@@ -169,8 +171,11 @@ export class Catalog {
         continue
       }
       const { address, tunnelPort } = presence
-      if (before?.address === address && before.tunnelPort === tunnelPort) continue
-      this.#hostViews.set(name, Object.freeze({ name, address, tunnelPort }))
+      const [first = name] = this.#holders.get(address) ?? []
+      const isSame = before?.address === address && before.tunnelPort === tunnelPort
+      if (isSame && (before.heldBy ?? name) === first) continue
+      const held = first === name ? {} : { heldBy: first }
+      this.#hostViews.set(name, Object.freeze({ name, address, tunnelPort, ...held }))
       changed = true
     }
     this.#dirtyHosts.clear()
@@ -179,12 +184,32 @@ export class Catalog {
   }
 
   #setPresence(host: HostName, presence: HostPresence | null): void {
-    const wasThere = this.#presences.has(host)
+    const before = this.#presences.get(host)
+    const wasThere = before !== undefined
+    if (before?.address !== presence?.address) {
+      if (wasThere) this.#release(before.address, host)
+      if (presence !== null) this.#hold(presence.address, host)
+    }
     if (presence === null) this.#presences.delete(host)
     else this.#presences.set(host, presence)
     this.#dirtyHosts.add(host)
     if (wasThere === (presence !== null)) return
     for (const service of this.#countsOf.get(host)?.keys() ?? []) this.#dirtyServices.add(service)
+  }
+
+  #hold(address: string, host: HostName): void {
+    const before = this.#holders.get(address) ?? []
+    const isOwn = host === this.#self
+    this.#holders.set(address, isOwn ? [host, ...before] : [...before, host])
+    if (isOwn) for (const other of before) this.#dirtyHosts.add(other)
+  }
+
+  #release(address: string, host: HostName): void {
+    const before = this.#holders.get(address) ?? []
+    const left = before.filter((other) => other !== host)
+    if (left.length === 0) this.#holders.delete(address)
+    else this.#holders.set(address, left)
+    if (before[0] === host) for (const other of left) this.#dirtyHosts.add(other)
   }
 
   #putInstance(record: InstanceRecord): void {

@@ -23,6 +23,8 @@ export interface ClaimingService {
   /** Whether the ports are the service's to lock: a local user's claim counts while they listen at all of them. */
   readonly holdsPort: boolean
   readonly inbound: InboundMode
+  /** Whether its policy names callers. @default it lets anybody call */
+  readonly isGuarded?: boolean
   readonly intercept: readonly string[]
   readonly onAgentDown: AgentDownStance
 }
@@ -82,15 +84,16 @@ export function claimsOf(facts: ClaimFacts, problems: string[]): readonly Claim[
   const others = Object.values(snapshot.services).flatMap(({ name, instances }) =>
     instances.flatMap(({ host, intercept = [], onAgentDown = 'direct' }) => {
       if (host === snapshot.host) return []
-      const address = Object.hasOwn(snapshot.hosts, host)
-        ? snapshot.hosts[host]?.address
-        : undefined
+      const at = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
       return intercept.flatMap((target) =>
         claims(facts, name, target, onAgentDown === 'deny').filter((claim) => {
           // A host may draw to itself only what would go to it anyway.
-          const isOwn = claim.address === address
+          const isOwn = claim.address === at?.address
+          const holder = isOwn ? at.heldBy : undefined
           if (!isOwn) problems.push(`${target} of ${name} is not an address of its host ${host}`)
-          return isOwn
+          else if (holder !== undefined)
+            problems.push(`${target} of ${name} is the address of ${holder}, not of ${host}`)
+          return isOwn && holder === undefined
         }),
       )
     }),

@@ -108,6 +108,15 @@ export function changesBetween(before: Elements, after: Elements): string {
   return [...gone, ...come].map((line) => `${line}\n`).join('')
 }
 
+/** The elements that those commands delete, each as `<set> <key>`. */
+export function deletedBetween(before: Elements, after: Elements): readonly string[] {
+  return names.flatMap((name) =>
+    [...before[name]]
+      .filter(([key, value]) => isOfGroups(name) || after[name].get(key) !== value)
+      .map(([key]) => `${name} ${key}`),
+  )
+}
+
 function countersIn(map: ReadonlyMap<string, string>): ReadonlySet<string> {
   return new Set([...map.values()].map(withoutGroup))
 }

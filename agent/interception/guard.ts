@@ -2,20 +2,17 @@
  * Owns what becomes of the capture rules when nobody takes captured connections any more, be the
  * agent killed or gone for good: what may pass without the mesh is let pass, virtual IPs of it too, what
  * may not stays refused, and once nothing is led anywhere and no connection passes through the rules,
- * they go. A process of its own; all it knows stands in the kernel.
+ * they go; where the config says that capture is off, nothing stays. A process of its own; all it knows
+ * stands in the kernel.
  */
 
 import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { sleep, type Clock, type Timer } from '#shared/lifecycle/clock.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { callerPortRange } from './caller-ports.ts'
-import { tableName } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
-import { changesBetween, isSame, lifted, withoutStandIns, type Elements } from './elements.ts'
-import { readListing } from './listing.ts'
-import { commentFor } from './ruleset.ts'
-import { VirtualRoutes, virtualRanges } from './virtual-routes.ts'
+import { LeftRules, type Letting } from './left-rules.ts'
 
 /** What a guard leans on. */
 export interface CaptureGuardParts {
@@ -35,6 +32,8 @@ export interface CaptureGuardSettings {
   readonly firstPort: number
   /** Listeners of anybody else at those ports are not the agent's. */
   readonly agentUser: number
+  /** Whether capture is off in the config. @default false */
+  readonly isOff?: boolean
   /** From one look to the next; who takes nothing at two looks is gone. @default 1000 */
   readonly lookMs?: number
 }
@@ -43,30 +42,29 @@ export interface CaptureGuardSettings {
 const patienceMs = 60_000
 /** So often the kernel may refuse to be asked before a guard that is stopped gives up. */
 const mostRefusals = 10
-
-/** Our table as it stands, and the routes that belong to it. */
-interface Standing {
-  readonly elements: Elements
-  /** Null where the host has no IPv6. */
-  readonly range6: string | null
-}
+/** Looks that pass by rules which stand as they should: reading them costs programs and a long listing. */
+const restLooks = 9
 
 /** See the header. */
 export class CaptureGuard {
   readonly #parts: CaptureGuardParts
   readonly #settings: CaptureGuardSettings
+  readonly #sockets: KernelSockets
+  readonly #rules: LeftRules
   readonly #ended = Promise.withResolvers<number>()
   #timer: Timer | null = null
   #looking: Promise<void> = Promise.resolve()
   #silent = 0
-  #routes: VirtualRoutes | null = null
+  #rest = 0
+  #last: Letting['kind'] = 'stands'
   #problem = ''
-  #routeProblem = ''
   #stopping = false
 
   constructor(parts: CaptureGuardParts, settings: CaptureGuardSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#sockets = parts.sockets ?? new KernelSockets()
+    this.#rules = new LeftRules(parts, settings)
   }
 
   /** Looks until stopped; calls back at once. */
@@ -100,6 +98,11 @@ export class CaptureGuard {
     this.#ended.resolve(0)
   }
 
+  /** Resolves when the look that has begun is over. */
+  looked(): Promise<void> {
+    return this.#looking
+  }
+
   #wait(): void {
     if (this.#stopping) return
     this.#timer = this.#parts.clock.after(this.#settings.lookMs ?? 1000, () => {
@@ -111,14 +114,12 @@ export class CaptureGuard {
   async #look(): Promise<boolean> {
     try {
       const { firstPort, agentUser } = this.#settings
-      const { sockets = new KernelSockets() } = this.#parts
-      const isTaken = sockets.listens(callerPortRange(firstPort), agentUser)
+      const isTaken = this.#sockets.listens(callerPortRange(firstPort), agentUser)
       this.#silent = isTaken ? 0 : this.#silent + 1
-      if (this.#silent < 2) return false
+      if (isTaken) this.#rest = 0
+      if (this.#silent < 2 || (await this.#isResting())) return false
       try {
-        const isDone = await this.#liftOrRemove()
-        if (this.#routeProblem === '') this.#problem = ''
-        return isDone
+        return await this.#letGo()
       } finally {
         // Whatever is in the way of the rules: names are given back.
         await this.#parts.onGone?.()
@@ -129,68 +130,29 @@ export class CaptureGuard {
     }
   }
 
-  #tell(problem: string): void {
-    if (problem !== this.#problem) this.#parts.logger.error({ problem }, 'capture guard')
-    this.#problem = problem
+  /** Whether all is as the last look left it, as far as no program need be asked. */
+  async #isResting(): Promise<boolean> {
+    if (this.#stopping || this.#rest === 0) return false
+    this.#rest--
+    // The end of the last connection is worth a look.
+    return this.#last !== 'in-use' || this.#rules.isInUse()
   }
 
-  async #liftOrRemove(): Promise<boolean> {
-    const { commands, logger } = this.#parts
-    const standing = await this.#standing()
-    if (standing === null) {
-      // Whoever removed the table meanwhile may have removed the routes before they were led anew.
-      await this.#routes?.remove()
-      this.#routes = null
-      return true
-    }
-    const { elements, range6 } = standing
+  async #letGo(): Promise<boolean> {
     // Who stops the guard for good wants nothing left that leads anywhere.
-    const left = this.#stopping ? withoutStandIns(lifted(elements)) : lifted(elements)
-    const standIns = left.plain4.size + left.plain6.size
-    if (!isSame(left, elements)) {
-      await commands.nft(changesBetween(elements, left))
-      const denied = left.destinations4.size + left.destinations6.size
-      logger.warn({ denied, standIns }, 'nobody takes captured connections: capture lifted')
-    }
-    const routes = (this.#routes ??= new VirtualRoutes(commands, range6))
-    await this.#lead(routes, left)
-    const stays = left.unknown_callers.size + left.confined_users.size + left.confined_units.size
-    if (stays + standIns > 0) return true
-    if (await this.#isInUse(range6)) return false
-    await routes.remove()
-    await commands.nft(`delete table inet ${tableName}\n`)
-    logger.info('capture rules removed: no connection passes through them any more')
-    return true
+    const staying =
+      this.#settings.isOff === true ? 'nothing' : this.#stopping ? 'refusals' : 'stances'
+    const { kind, isUnchanged, routeProblem } = await this.#rules.letGo(staying)
+    this.#last = kind
+    this.#rest = isUnchanged && routeProblem === '' ? restLooks : 0
+    this.#tell(routeProblem)
+    return kind !== 'in-use'
   }
 
-  /** A route that cannot be led keeps nothing else from being lifted. */
-  async #lead(routes: VirtualRoutes, left: Elements): Promise<void> {
-    this.#routeProblem = ''
-    try {
-      await routes.lead(left)
-      if ((await routes.missing()) !== '') await routes.lead(left, true)
-    } catch (error) {
-      this.#routeProblem = messageOf(error)
-      this.#tell(this.#routeProblem)
+  #tell(problem: string): void {
+    if (problem !== '' && problem !== this.#problem) {
+      this.#parts.logger.error({ problem }, 'capture guard')
     }
-  }
-
-  #isInUse(range6: string | null): Promise<boolean> {
-    const { sockets = new KernelSockets() } = this.#parts
-    return sockets.hasConnection(callerPortRange(this.#settings.firstPort), virtualRanges(range6))
-  }
-
-  async #standing(): Promise<Standing | null> {
-    const { commands } = this.#parts
-    try {
-      const text = await commands.ask('-t', 'list', 'table', 'inet', tableName)
-      if (!text.includes(`comment "${commentFor(this.#settings.owner)}"`)) return null
-      const range6 = /ip6 daddr (\S+) jump virtual_in/.exec(text)?.[1]
-      const listing = await commands.ask('-j', '-n', 'list', 'table', 'inet', tableName)
-      return { elements: readListing(listing, []).elements, range6: range6 ?? null }
-    } catch (error) {
-      if (error instanceof MeshError && /No such file or directory/.test(error.message)) return null
-      throw error
-    }
+    this.#problem = problem
   }
 }

@@ -7,7 +7,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { KernelSockets } from '#agent/kernel/sockets.ts'
-import { isLocalAddress } from '#shared/http/local-address.ts'
+import { localAddresses } from '#shared/http/local-address.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -31,8 +31,10 @@ import { leadTo, type CapturingWorker, type Lead } from './lead.ts'
 import type { CaptureLifts } from './lifts.ts'
 import type { LocalServices } from './local-services.ts'
 import { NameTargets } from './name-targets.ts'
+import { mayChangeNetwork } from './network-right.ts'
 import { planCapture, type Plan } from './plan.ts'
 import { Repairs } from './repairs.ts'
+import { TakeDown } from './take-down.ts'
 import { virtualAddressBook, virtualRange6Of } from './virtual-addresses.ts'
 import { virtualRanges } from './virtual-routes.ts'
 
@@ -91,6 +93,7 @@ export class Interception {
   #addresses = new IndexBook(virtualAddressBook)
   #callers = new IndexBook(callerBook)
   readonly #egress: EgressWatch
+  readonly #takeDown: TakeDown
   #exemptUsers: readonly number[] = []
   #tellsUnits = false
   #snapshot: Snapshot | null = null
@@ -124,6 +127,7 @@ export class Interception {
         : { kind: 'waiting', reason: 'the agent has only just started' }
     const refused = async () => (await this.counts()).egressRefused
     this.#egress = new EgressWatch({ ...parts, refused })
+    this.#takeDown = new TakeDown({ ...parts, onGone: () => this.#show(nobody) }, settings)
     parts.locals.onChange(() => this.refresh())
     parts.lifts.onChange(() => this.refresh())
   }
@@ -177,7 +181,11 @@ export class Interception {
   /** Looks whether this host allows it, and begins. Never rejects. */
   async start(): Promise<void> {
     const { clock, logger, grants, lifts } = this.#parts
-    if (this.#settings.wish === 'off') return
+    if (this.#settings.wish === 'off') {
+      // Where this process may not, the guard does.
+      if (mayChangeNetwork()) await this.#takeDown.start()
+      return
+    }
     this.#startedAt = clock.elapsed()
     const problem = await hostProblem(this.#parts.commands)
     if (problem !== null) {
@@ -233,6 +241,7 @@ export class Interception {
     this.#stopped = true
     this.#retry?.stop()
     this.#repairs.stop()
+    await this.#takeDown.stop()
     this.#egress.stop()
     this.#names.stop()
     await this.#parts.locals.stop()
@@ -337,7 +346,7 @@ export class Interception {
       callerOf: (service) => this.#callers.indexOf(service, now),
       virtualRange6: this.#range6(snapshot),
       resolve: (target) => this.#names.resolve(target),
-      isHere: isLocalAddress,
+      isHere: localAddresses(),
       agentUser,
       tellsUnits: this.#tellsUnits,
       explicitAddress,

@@ -8,7 +8,14 @@ import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { tableName, type CaptureState, type TableShape } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
-import { changesBetween, elementsOf, isSame, noElements, type Elements } from './elements.ts'
+import {
+  changesBetween,
+  deletedBetween,
+  elementsOf,
+  isSame,
+  noElements,
+  type Elements,
+} from './elements.ts'
 import { readCounters, readListing, type Listing } from './listing.ts'
 import { isGroup } from './units.ts'
 import { chainsOf, commentFor, rulesetText } from './ruleset.ts'
@@ -20,6 +27,8 @@ export interface KernelTableParts {
   readonly logger: Logger
 }
 
+const echoPattern = /^delete element inet \S+ (\S+) \{ "?(.+?)"?(?: : .*)? \}$/
+
 /** See the header. Calls are carried out one after the other. */
 export class KernelTable {
   readonly #commands: KernelCommands
@@ -30,6 +39,8 @@ export class KernelTable {
   /** What stands in the kernel, as far as known; null: not looked, or not installed. */
   #standing: Elements | null = null
   #wanted: Elements = noElements()
+  /** Elements that this process has deleted since the last check. */
+  readonly #deleted = new Set<string>()
   #working: Promise<void> = Promise.resolve()
 
   constructor(parts: KernelTableParts, shape: TableShape) {
@@ -63,6 +74,7 @@ export class KernelTable {
       if (this.#standing === null) return this.#install()
       const changes = changesBetween(this.#standing, wanted)
       if (changes === '') return
+      for (const one of deletedBetween(this.#standing, wanted)) this.#deleted.add(one)
       try {
         await this.#commands.nft(changes)
         this.#standing = wanted
@@ -79,6 +91,7 @@ export class KernelTable {
   check(): Promise<string> {
     return this.#inTurn(async () => {
       if (this.#standing === null) return ''
+      this.#deleted.clear()
       const listing = await this.#list()
       const problem = listing === null ? 'the table was gone' : this.#problemOf(listing)
       const route = await this.#routes.missing()
@@ -86,6 +99,12 @@ export class KernelTable {
       await this.#install()
       return problem || `the route of ${route} was not what it was`
     })
+  }
+
+  /** Whether a line of `nft monitor` tells of an element that this process has deleted itself; true once for each. */
+  isEcho(line: string): boolean {
+    const [, name = '', key = ''] = echoPattern.exec(line) ?? []
+    return this.#deleted.delete(`${name} ${key}`)
   }
 
   /** How many connections each counter has seen since it was last there anew. */
@@ -148,7 +167,8 @@ export class KernelTable {
   async #refuseForeign({ strangers }: Listing): Promise<void> {
     const text = await this.#commands.ask('-t', 'list', 'table', 'inet', tableName)
     const comment = /^\tcomment "(.*)"$/m.exec(text)?.[1] ?? ''
-    if (comment === commentFor(this.#shape.owner) && strangers.length === 0) return
+    // Another version of ours may have made chains and sets that this one does not know.
+    if (comment === commentFor(this.#shape.owner)) return
     const whose =
       comment === '' ? `has ${strangers.join(', ') || 'no mark of ours'}` : `is of ${comment}`
     throw new MeshError(`the nftables table inet ${tableName} is not this agent’s: it ${whose}`, {

@@ -131,8 +131,8 @@ export class LocalServices {
       (a, b) => Number(!isNamed(a)) - Number(!isNamed(b)),
     )) {
       const { service, address, port, intercept, onAgentDown } = manifest
-      const isGuarded = this.#guarded.has(service) && manifest.inbound !== 'off'
-      const inbound = isGuarded ? 'strict' : manifest.inbound
+      const isGuarded = this.#guarded.has(service)
+      const inbound = isGuarded && manifest.inbound !== 'off' ? 'strict' : manifest.inbound
       const finding = await this.#find(manifest, entries, groups)
       const { unit } = finding
       // Several units may be of one user.
@@ -151,7 +151,7 @@ export class LocalServices {
       const holdsPort =
         manifest.owner === undefined ||
         (at !== null && [at, ...also].every((one) => listenerOf(entries, one) === user))
-      const where = { at, also, holdsPort }
+      const where = { at, also, holdsPort, isGuarded }
       const who = { user, ...(unit === undefined ? {} : { unit }) }
       services.push({ service, ...who, ...where, inbound, intercept, onAgentDown, problem })
     }

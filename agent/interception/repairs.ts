@@ -19,7 +19,7 @@ export interface RepairsParts {
 }
 
 const checkEveryMs = 10_000
-/** Elements are deleted by ourselves, too; a rule or a table only by others. */
+/** Elements may be told of before we know that we deleted them; a rule or a table only others delete. */
 const gatherMs = { elements: 1000, others: 50 } as const
 
 /** See the header. */
@@ -43,7 +43,7 @@ export class Repairs {
     this.#checks ??= clock.every(checkEveryMs, () => this.#checkAfter(0))
     this.#monitor ??= commands.monitor(
       (line) => {
-        if (!line.includes(` inet ${tableName}`)) return
+        if (!line.includes(` inet ${tableName}`) || this.#table?.isEcho(line) === true) return
         this.#checkAfter(line.includes(' element ') ? gatherMs.elements : gatherMs.others)
       },
       () => {

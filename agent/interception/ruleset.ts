@@ -100,7 +100,14 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
       'iif != "lo" ct state new meta l4proto tcp jump outsiders',
     ],
     // Nobody but us leads connections to virtual IPs and caller ports: whoever dials them is forging.
-    virtual_in: ['ct status dnat accept', `meta l4proto tcp ${reset}`, 'reject'],
+    virtual_in: [
+      'ct status dnat accept',
+      // While virtual IPs lead away, whoever dials one comes from it, and must hear that he is refused.
+      `iif "lo" ip saddr ${virtualRange4} tcp flags & rst == rst accept`,
+      `iif "lo" ip saddr ${virtualRange4} icmp type destination-unreachable accept`,
+      `meta l4proto tcp ${reset}`,
+      'reject',
+    ],
     outsiders: [
       `tcp dport @locked fib daddr type local ${reset}`,
       'fib daddr type local counter name tcp dport map @plaintext',
@@ -134,6 +141,13 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
     ],
     egress: confines === undefined ? [] : egressRules(confines, levels, virtualRange6),
     refused: [`meta l4proto tcp ${reset}`, 'reject'],
+    // What stands in for a virtual IP may be on any network: each answers only an address of its own.
+    leaving: [
+      `oif != "lo" ct status dnat ct original ip daddr ${virtualRange4} masquerade`,
+      ...(virtualRange6 === null
+        ? []
+        : [`oif != "lo" ct status dnat ct original ip6 daddr ${virtualRange6} masquerade`]),
+    ],
   }
 }
 
@@ -169,6 +183,7 @@ const hooks: Readonly<Record<string, string>> = {
   capture: '{ type nat hook output priority -110; policy accept; }',
   guard_in: '{ type filter hook input priority 0; policy accept; }',
   guard_out: '{ type filter hook output priority 0; policy accept; }',
+  leaving: '{ type nat hook postrouting priority 90; policy accept; }',
 }
 
 /** Rules that a kernel refuses which does not tell connections of units apart; for `nft --check`. */

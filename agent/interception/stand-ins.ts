@@ -1,13 +1,13 @@
 /**
  * Owns where connections to virtual IPs go while nobody takes captured ones: to the last known instances
- * that let themselves be called in plain, straight from the kernel. Pure. A service that is locked, or
- * that says "onAgentDown": "deny", has none.
+ * that let themselves be called in plain, straight from the kernel. Pure. A service that is locked, whose
+ * policy names callers, or that says "onAgentDown": "deny", has none.
  */
 
-import { isIP, SocketAddress } from 'node:net'
 import { isNoOutside } from '#shared/model/external.ts'
+import { rendezvous } from '#shared/model/rendezvous.ts'
 import type { TargetView } from '#shared/model/service-targets.ts'
-import type { InstanceView } from '#shared/model/snapshot.ts'
+import type { HostView, InstanceView } from '#shared/model/snapshot.ts'
 import type { Endpoint, StandIn } from './capture-state.ts'
 import { placesOf, type ClaimFacts, type ClaimingService } from './claims.ts'
 
@@ -43,45 +43,43 @@ export function standInsOf(
   })
 }
 
+interface Place extends Endpoint {
+  /** The instance's, the same as long as it lives. */
+  readonly name: string
+  readonly isLocal: boolean
+}
+
 /** Where an instance is reached in plain from here; null where it is not. */
 function placeOf(
-  { host, port, plain }: InstanceView,
+  { host, id, port, plain }: InstanceView,
   local: ClaimingService | undefined,
   { snapshot }: StandInFacts,
-): (Endpoint & { readonly isLocal: boolean }) | null {
+): Place | null {
+  const name = `${host}/${id}`
   if (host === snapshot.host) {
-    if (local === undefined || local.inbound === 'strict') return null
+    // Whoever were let in as nobody would go around the callers that a policy names.
+    if (local === undefined || local.inbound === 'strict' || local.isGuarded === true) return null
     const at = placesOf(local).find((one) => one.port === port)
-    return at === undefined ? null : { ...at, isLocal: true }
+    return at === undefined ? null : { ...at, name, isLocal: true }
   }
   // A host may be called `constructor`.
   const far = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
-  const address = plain === true && far !== undefined ? usable(far.address) : null
-  const own = Object.hasOwn(snapshot.hosts, snapshot.host) ? snapshot.hosts[snapshot.host] : null
-  return address === null || address === own?.address ? null : { address, port, isLocal: false }
+  return plain === true && far !== undefined && isItself(far)
+    ? { address: far.address, port, name, isLocal: false }
+    : null
 }
 
-/** What another host says of itself as the kernel spells it; null where it cannot be its address. */
-function usable(text: string): string | null {
-  const family = isIP(text)
-  if (family === 0 || text.includes('%')) return null
-  const { address } = new SocketAddress({ address: text, family: family === 4 ? 'ipv4' : 'ipv6' })
-  return isNoOutside(address) ? null : address
+/** Whether what another host says is its address leads to another machine, and to no third one's. */
+function isItself({ address, heldBy }: HostView): boolean {
+  return heldBy === undefined && !isNoOutside(address)
 }
 
 /** The one of this host, or else a few: others from host to host, and the same while they last. */
-function chosen(
-  places: readonly (Endpoint & { readonly isLocal: boolean })[],
-  seed: string,
-): readonly Endpoint[] {
+function chosen(places: readonly Place[], seed: string): readonly Endpoint[] {
   const here = places.filter(({ isLocal }) => isLocal)
-  const among = here.length > 0 ? here : places
-  let first = 0
-  for (let index = 0; index < seed.length; index++) {
-    first = (Math.imul(first, 31) + seed.charCodeAt(index)) >>> 0
-  }
-  const count = Math.min(most, among.length)
-  return Array.from({ length: count }, (_, n) => among[(first + n) % among.length]).flatMap(
-    (one) => (one === undefined ? [] : [{ address: one.address, port: one.port }]),
-  )
+  const among = new Map((here.length > 0 ? here : places).map((one) => [one.name, one]))
+  return rendezvous(seed, [...among.keys()], most).flatMap((name) => {
+    const place = among.get(name)
+    return place === undefined ? [] : [{ address: place.address, port: place.port }]
+  })
 }

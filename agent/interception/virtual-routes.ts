@@ -1,7 +1,7 @@
 /**
- * Owns the routes that make virtual IPs this host's own, and the address that connections to them come
- * from: a loopback one while they end on this host, one of the host's own once the kernel leads them to
- * others, which could not answer otherwise.
+ * Owns the routes that make virtual IPs this host's own, and what connections to them come from: a
+ * loopback address while they end on this host. Once the kernel leads them to other hosts a route names
+ * no source at all, and each connection gets the address of the network that it leaves by (`ruleset.ts`).
  */
 
 import { virtualRange4 } from './capture-state.ts'
@@ -19,15 +19,12 @@ interface Route {
   readonly loopback: string
 }
 
-/** More instances than this are not asked for the way to them. */
-const mostAsked = 8
-
 /** See the header. */
 export class VirtualRoutes {
   readonly #commands: Pick<KernelCommands, 'ip'>
   readonly #routes: readonly Route[]
-  /** The source each range was given last. */
-  readonly #sources = new Map<string, string>()
+  /** What each range comes from, as it was made last; null: what the kernel chooses. */
+  readonly #sources = new Map<string, string | null>()
 
   /** @param range6 - null where the host has no IPv6 */
   constructor(commands: Pick<KernelCommands, 'ip'>, range6: string | null) {
@@ -40,10 +37,10 @@ export class VirtualRoutes {
   /** Makes them as a table's elements want them; `isSure` makes them even if they should stand. */
   async lead(elements: Elements, isSure = false): Promise<void> {
     for (const { family, range, loopback } of this.#routes) {
-      const source = (await this.#sourceFor(family, elements)) ?? loopback
+      const source = leadsAway(family, elements) ? null : loopback
       if (!isSure && this.#sources.get(range) === source) continue
-      const words = ['route', 'replace', 'local', range, 'dev', 'lo', 'src', source]
-      await this.#commands.ip(family, ...words)
+      const from = source === null ? [] : ['src', source]
+      await this.#commands.ip(family, 'route', 'replace', 'local', range, 'dev', 'lo', ...from)
       this.#sources.set(range, source)
     }
   }
@@ -52,9 +49,11 @@ export class VirtualRoutes {
   async missing(): Promise<string> {
     for (const { family, range } of this.#routes) {
       const shown = await this.#commands.ip(family, 'route', 'show', 'table', 'local', range)
-      const source = this.#sources.get(range)
       if (shown.trim() === '') return range
-      if (source !== undefined && !` ${shown.trim()} `.includes(` src ${source} `)) return range
+      const source = this.#sources.get(range)
+      if (source === undefined) continue
+      const stands = /\bsrc (\S+)/.exec(shown)?.[1] ?? null
+      if (stands !== source) return range
     }
     return ''
   }
@@ -66,22 +65,13 @@ export class VirtualRoutes {
       await this.#commands.ip(family, 'route', 'del', 'local', range, 'dev', 'lo').catch(() => '')
     }
   }
+}
 
-  /** The host's address towards others that stand in; null where none does. */
-  async #sourceFor(family: '-4' | '-6', elements: Elements): Promise<string | null> {
-    const is4 = family === '-4'
-    const led = elements[is4 ? 'destinations4' : 'destinations6']
-    const standIns = elements[is4 ? 'plain4' : 'plain6']
-    const asked = new Set<string>()
-    for (const [key, to] of standIns) {
-      const address = to.split(' ', 1)[0] ?? ''
-      if (led.has(key) || address.startsWith('127.') || asked.has(address)) continue
-      if (asked.size >= mostAsked) break
-      asked.add(address)
-      const shown = await this.#commands.ip(family, 'route', 'get', address).catch(() => '')
-      const source = /\bsrc (\S+)/.exec(shown)?.[1]
-      if (source !== undefined && !shown.startsWith('local ')) return source
-    }
-    return null
-  }
+/** Whether a virtual IP leads to another host, which could not answer a loopback address. */
+function leadsAway(family: '-4' | '-6', elements: Elements): boolean {
+  const is4 = family === '-4'
+  const led = elements[is4 ? 'destinations4' : 'destinations6']
+  return [...elements[is4 ? 'plain4' : 'plain6']].some(
+    ([key, to]) => !led.has(key) && !to.startsWith(is4 ? '127.' : '::1 '),
+  )
 }

@@ -4,7 +4,7 @@
  * run. It looks at no file.
  */
 
-import { isLocalAddress } from '#shared/http/local-address.ts'
+import { localAddresses } from '#shared/http/local-address.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
@@ -55,7 +55,7 @@ export class Verdicts {
       const reading = version?.reading ?? { ok: false as const, problems: [] }
       return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
     })
-    const isLocal = askedOnce(this.#parts.isLocal ?? isLocalAddress)
+    const isLocal = this.#parts.isLocal ?? localAddresses()
     const judgements = judge(candidates, { isLocal, userServices, own: this.#own })
     const before = new Map(this.#all.map((verdict) => [verdict.path, verdict]))
     let changed = before.size !== judgements.length
@@ -108,16 +108,4 @@ function sameVerdict(a: Verdict, b: Verdict): boolean {
     (a.problems === b.problems ||
       a.problems.map(renderProblem).join('\n') === b.problems.map(renderProblem).join('\n'))
   )
-}
-
-/** Asks the machine once for each address: a thousand manifests may name the same one. */
-function askedOnce(ask: (address: string) => boolean): (address: string) => boolean {
-  const answers = new Map<string, boolean>()
-  return (address) => {
-    const known = answers.get(address)
-    if (known !== undefined) return known
-    const answer = ask(address)
-    answers.set(address, answer)
-    return answer
-  }
 }

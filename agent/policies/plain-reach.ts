@@ -1,6 +1,6 @@
 /**
  * Owns the question which services of this host others may call at its address without the mesh: those
- * that are not locked, and listen there. It looks when it is told to, and now and then.
+ * that are not locked, whose policy names nobody, and that listen there. It looks when it is told to, and now and then.
  */
 
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
@@ -41,9 +41,9 @@ export class PlainReach {
     this.#settings = settings
   }
 
-  /** Whether a service may be called so, as last seen. */
-  has(service: ServiceName): boolean {
-    return this.#plain.has(service)
+  /** Whether a service may be called so: it is not locked now, and listens there as last seen. */
+  has(manifest: Manifest): boolean {
+    return this.#plain.has(manifest.service) && this.#isUnlocked(manifest)
   }
 
   /** Looks from now on. */
@@ -59,13 +59,7 @@ export class PlainReach {
 
   /** Looks now; answers whether anything is not as it was. */
   look(): boolean {
-    const { manifests, policyOf } = this.#parts
-    const open = manifests().filter(
-      ({ service, port, inbound }) =>
-        port !== undefined &&
-        inbound !== 'strict' &&
-        (inbound === 'off' || !policyOf(service).strict),
-    )
+    const open = this.#parts.manifests().filter((one) => this.#isUnlocked(one))
     const found = open.length === 0 ? null : (this.#parts.openPorts ?? openPorts)()
     const plain = open.filter((manifest) =>
       servedPorts(manifest).every(({ port }) => this.#isOpen(found?.get(port) ?? [])),
@@ -73,6 +67,11 @@ export class PlainReach {
     const before = this.#plain
     this.#plain = new Set(plain.map(({ service }) => service))
     return this.#plain.size !== before.size || !this.#plain.isSubsetOf(before)
+  }
+
+  /** A policy that names callers holds whatever becomes of the port: in plain nobody is known. */
+  #isUnlocked({ service, port, inbound }: Manifest): boolean {
+    return port !== undefined && inbound !== 'strict' && !this.#parts.policyOf(service).strict
   }
 
   #isOpen(addresses: readonly string[]): boolean {

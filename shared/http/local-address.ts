@@ -5,10 +5,18 @@ import { networkInterfaces } from 'node:os'
 
 /** Whether an IP address belongs to this machine now: loopback, or one of an interface. */
 export function isLocalAddress(address: string): boolean {
-  if (isIPv4(address)) return address.startsWith('127.') || ownAddresses().has(address)
-  if (!isIPv6(address)) return false
-  const plain = canonical(address)
-  return plain === '::1' || ownAddresses().has(plain)
+  return localAddresses()(address)
+}
+
+/** The same for many addresses: the machine is asked when the first one needs it, and only then. */
+export function localAddresses(read = ownAddresses): (address: string) => boolean {
+  let own: ReadonlySet<string> | null = null
+  return (address) => {
+    if (isIPv4(address)) return address.startsWith('127.') || (own ??= read()).has(address)
+    if (!isIPv6(address)) return false
+    const plain = canonical(address)
+    return plain === '::1' || (own ??= read()).has(plain)
+  }
 }
 
 function ownAddresses(): ReadonlySet<string> {

@@ -38,8 +38,11 @@ export interface ServiceView {
 /** A far host as tunnels see it. */
 export interface HostView {
   readonly name: HostName
+  /** In its canonical spelling. */
   readonly address: string
   readonly tunnelPort: Port
+  /** Who has had this address for longer; absent: nobody, it is this host's. */
+  readonly heldBy?: HostName
 }
 
 /** An instance on this host, as the inbound side dials it. */

@@ -24,6 +24,7 @@ import type {
   Protocol,
 } from '#shared/model/records.ts'
 import { parseMeshKey } from '#shared/store/keys.ts'
+import { parseHostAddress } from './ip-address.ts'
 
 /** No record needs more; longer ones are refused before they are parsed. Characters. */
 const longestRecord = 64 * 1024
@@ -75,7 +76,7 @@ const instance = Compile(
 const presence = Compile(
   Type.Object({
     host: name,
-    address: Type.String({ pattern: '^[0-9A-Fa-f.:]{2,45}$' }),
+    address: Type.String({ maxLength: 64 }),
     tunnelPort: port,
     zone: Type.String({ maxLength: 253 }),
     version: Type.String({ maxLength: 100 }),
@@ -140,14 +141,22 @@ function namedPort(raw: {
 
 /** Reads a host's presence. */
 export function decodePresence(text: string): Parsed<HostPresence> {
-  return decode('presence', presence, text, (raw) => ({
-    host: must(parseHostName(raw.host)),
-    address: raw.address,
-    tunnelPort: must(parsePort(raw.tunnelPort)),
-    zone: raw.zone,
-    version: raw.version,
-    ...(raw.facts === undefined ? {} : { facts: raw.facts }),
-  }))
+  const record = decode('presence', presence, text, (raw) => raw)
+  if (!record.ok) return record
+  const { host, tunnelPort, zone, version, facts } = record.value
+  const address = parseHostAddress(record.value.address)
+  if (!address.ok) return { ok: false, problem: `presence record at /address: ${address.problem}` }
+  return {
+    ok: true,
+    value: {
+      host: must(parseHostName(host)),
+      address: address.value,
+      tunnelPort: must(parsePort(tunnelPort)),
+      zone,
+      version,
+      ...(facts === undefined ? {} : { facts }),
+    },
+  }
 }
 
 /** Reads a host's record. */

@@ -161,7 +161,15 @@ void t.test('what the machine cannot say must be set', (t) => {
   t.match(several, { ok: true, config: { controllers: ['c1:15010', 'c2:15010'] } })
   t.match(read({ controller: 'c1:15010,c2' }), { ok: false, problems: [{ message: /"c2"/ }] })
   t.match(read({ controller: 'c:0' }), { ok: false, problems: [{ message: /needs a port/ }] })
-  t.match(read({ controller: 'c:1', host: 'a', address: '::' }), { ok: false })
+  for (const address of ['::', '0.0.0.0', 'fe80::1%eth0', 'fe80::1', '224.0.0.1', '10.0.0.5/24'])
+    t.match(read({ controller: 'c:1', host: 'a', address }), { ok: false }, address)
+  for (const [address, spelled] of [
+    ['FD00:0:0::0:B', 'fd00::b'],
+    ['::ffff:10.0.0.7', '10.0.0.7'],
+  ] as const) {
+    const reading = read({ controller: 'c:1', host: 'a', address })
+    t.match(reading, { ok: true, config: { address: spelled } }, 'as the kernel spells it')
+  }
   t.match(machineFacts(), { hostname: String })
   t.end()
 })

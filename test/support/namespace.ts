@@ -36,12 +36,19 @@ export function makeNamespace(t: NamespaceTest, label = 'test'): Namespace {
   }
 }
 
-/** Joins two namespaces by a cable; addresses with their length. */
-export function joinNamespaces(a: Namespace, b: Namespace, ofA: string, ofB: string): void {
-  a.run('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', b.name)
-  a.run('ip', 'address', 'add', ofA, 'dev', 'eth0')
+/** Joins two namespaces by a cable; addresses with their length. `device` is the end in the first. */
+export function joinNamespaces(
+  a: Namespace,
+  b: Namespace,
+  ofA: string,
+  ofB: string,
+  device = 'eth0',
+): void {
+  a.run('ip', 'link', 'add', device, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', b.name)
+  a.run('ip', 'address', 'add', ofA, 'dev', device)
   b.run('ip', 'address', 'add', ofB, 'dev', 'eth0')
-  for (const one of [a, b]) one.run('ip', 'link', 'set', 'eth0', 'up')
+  a.run('ip', 'link', 'set', device, 'up')
+  b.run('ip', 'link', 'set', 'eth0', 'up')
 }
 
 /** Everything capture might change in a namespace, for comparison before and after. */

@@ -62,6 +62,27 @@ t.test('services and hosts follow from the records', async (t) => {
   })
 })
 
+t.test('an address is whose it was first, and this host’s own is nobody else’s', async (t) => {
+  const heldBy = (catalog: Catalog) =>
+    Object.fromEntries(Object.values(catalog.hosts()).map((one) => [one.name, one.heldBy ?? '']))
+  const catalog = catalogOf(
+    presenceOf('b'),
+    presenceOf('c', { address: '10.0.0.3' }),
+    presenceOf('a'),
+  )
+  t.same(heldBy(catalog), { a: 'b', b: '', c: '' })
+  catalog.set(...entryOf(presenceOf('b', { zone: 'r8' })))
+  t.same(heldBy(catalog), { a: 'b', b: '', c: '' }, 'whoever says it again keeps it')
+  catalog.set(...entryOf(presenceOf('c')))
+  t.same(heldBy(catalog), { a: 'b', b: '', c: 'b' }, 'also from whoever moves there')
+  catalog.set('/mesh/v1/presence/b', undefined)
+  t.same(heldBy(catalog), { a: '', c: 'a' }, 'until it goes')
+  catalog.setOwn(presenceOf('self'), [])
+  t.same(heldBy(catalog), { a: 'self', c: 'self', self: '' })
+  catalog.setOwn(presenceOf('self', { address: '10.0.0.9' }), [])
+  t.same(heldBy(catalog), { a: '', c: 'a', self: '' })
+})
+
 t.test('an instance counts only while its host is present', async (t) => {
   const catalog = catalogOf(instanceOf('orders', 'a'), instanceOf('orders', 'b'), presenceOf('b'))
   t.equal(places(catalog), 'orders@b')

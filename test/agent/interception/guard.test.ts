@@ -2,8 +2,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { nothing, type CaptureState } from '#agent/interception/capture-state.ts'
-import { kernelCommands } from '#agent/interception/commands.ts'
-import { CaptureGuard } from '#agent/interception/guard.ts'
+import { kernelCommands, type KernelCommands } from '#agent/interception/commands.ts'
+import {
+  CaptureGuard,
+  type CaptureGuardParts,
+  type CaptureGuardSettings,
+} from '#agent/interception/guard.ts'
 import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
@@ -50,28 +54,55 @@ function tableIn(namespace: Namespace): KernelTable {
   )
 }
 
-function guardIn(namespace: Namespace, onGone?: () => Promise<void>): CaptureGuard {
+function guardIn(
+  namespace: Namespace,
+  more: Partial<CaptureGuardParts & CaptureGuardSettings> = {},
+): CaptureGuard {
   return new CaptureGuard(
     {
       clock: systemClock,
       logger: silentLogger,
       commands: kernelCommands(namespace.enter),
       sockets: new KernelSockets((file) => [namespace.run('cat', file)]),
-      ...(onGone === undefined ? {} : { onGone }),
+      ...more,
     },
-    { owner, firstPort: 17000, agentUser: 0, lookMs: 20 },
+    { owner, firstPort: 17000, agentUser: 0, lookMs: 20, ...more },
   )
 }
 
 /** Listens and echoes in a namespace; ends with its standard input. */
 function worker(namespace: Namespace, user = 0) {
   const program = `
-    require('node:net').createServer((s) => s.on('error', () => {}).pipe(s)).listen(17000, () => console.log('open'))
-    process.stdin.on('end', () => process.exit()).resume()`
+    const server = require('node:net').createServer((s) => s.on('error', () => {}).pipe(s))
+    server.listen(17000, () => console.log('open'))
+    process.stdin.on('data', () => server.close()).on('end', () => process.exit())`
   const words = ['setpriv', `--reuid=${user}`, '--clear-groups', process.execPath, '-e', program]
   return spawn('nsenter', [...namespace.enter.slice(1), ...words], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
+}
+
+/** A connection of somebody in a namespace that stays open. */
+async function hold(t: Test, namespace: Namespace, address: string) {
+  const program = `const s = require('node:net').connect(80, '${address}', () => s.write('held'))
+    s.on('data', (d) => console.log(String(d))).on('error', () => {})
+    process.stdin.on('data', (d) => s.write(d))`
+  const child = spawn('nsenter', [...namespace.enter.slice(1), process.execPath, '-e', program], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill())
+  await once(child.stdout, 'data')
+  return {
+    say: async (word: string): Promise<string> => {
+      child.stdin.write(word)
+      const [echo] = (await once(child.stdout, 'data')) as [Buffer]
+      return String(echo).trim()
+    },
+    end: async (): Promise<void> => {
+      child.kill()
+      await once(child, 'exit')
+    },
+  }
 }
 
 const destinations = (namespace: Namespace): string =>
@@ -113,21 +144,12 @@ t.test(
     t.teardown(() => agent.kill())
     await once(agent.stdout, 'data')
     await table.apply(state)
-    const program = `const s = require('node:net').connect(80, '240.240.0.1', () => s.write('held'))
-    s.on('data', (d) => console.log(String(d))).on('error', () => {})
-    process.stdin.on('data', (d) => s.write(d))`
-    const held = spawn('nsenter', [...namespace.enter.slice(1), process.execPath, '-e', program], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    t.teardown(() => held.kill())
-    await once(held.stdout, 'data')
+    const held = await hold(t, namespace, '240.240.0.1')
     await table.apply(nothing)
     const guard = guardIn(namespace)
     const ended = guard.run()
-    held.stdin.write('still here')
-    const [echo] = (await once(held.stdout, 'data')) as [Buffer]
-    t.equal(String(echo).trim(), 'still here')
-    held.kill()
+    t.equal(await held.say('still here'), 'still here')
+    await held.end()
     agent.stdin.end()
     await once(agent, 'exit')
     await guard.stop()
@@ -209,15 +231,24 @@ t.test(
   'virtual IPs lead to instances in plain while nobody takes them, and on this host alone',
   { skip },
   async (t) => {
-    const [here, there] = [makeNamespace(t, 'here'), makeNamespace(t, 'there')]
+    const [here, there, beyond] = [
+      makeNamespace(t, 'here'),
+      makeNamespace(t, 'there'),
+      makeNamespace(t, 'beyond'),
+    ]
     joinNamespaces(here, there, '10.99.0.1/24', '10.99.0.2/24')
-    for (const [one, address] of [
-      [here, 'fd99::1/64'],
-      [there, 'fd99::2/64'],
+    // A second network, whose hosts know no way to the first.
+    joinNamespaces(here, beyond, '10.98.0.1/24', '10.98.0.2/24', 'eth1')
+    for (const [one, address, device] of [
+      [here, 'fd99::1/64', 'eth0'],
+      [there, 'fd99::2/64', 'eth0'],
+      [here, 'fd98::1/64', 'eth1'],
+      [beyond, 'fd98::2/64', 'eth0'],
     ] as const)
-      one.run('ip', '-6', 'address', 'add', address, 'dev', 'eth0', 'nodad')
+      one.run('ip', '-6', 'address', 'add', address, 'dev', device, 'nodad')
     await until('IPv6 has settled', () => !here.run('ip', '-6', 'address').includes('tentative'))
     await speaker(t, there, 'there', 8080)
+    await speaker(t, beyond, 'beyond', 8080)
     await speaker(t, here, 'near', 8081)
     const before = networkState(here)
     const agent = worker(here)
@@ -226,6 +257,8 @@ t.test(
     const places = [
       ['240.240.0.1', 80, '10.99.0.2', 8080],
       ['fd12:3456:789a::1', 80, 'fd99::2', 8080],
+      ['240.240.0.4', 80, '10.98.0.2', 8080],
+      ['fd12:3456:789a::4', 80, 'fd98::2', 8080],
       ['240.240.0.2', 80, '127.0.0.1', 8081],
       ['fd12:3456:789a::2', 80, '::1', 8081],
     ] as const
@@ -250,15 +283,14 @@ t.test(
     const ended = guard.run()
     agent.stdin.end()
     await once(agent, 'exit')
-    const source = '10.99.0.1'
-    await until('they come from an address of the host', () =>
-      here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16').includes(source),
-    )
-    await until('of both families', () =>
-      here.run('ip', '-6', 'route', 'show', 'table', 'local').includes('src fd99::1'),
-    )
+    const route = (family: '-4' | '-6', range: string): string =>
+      here.run('ip', family, 'route', 'show', 'table', 'local', range)
+    const isOpen = (): boolean =>
+      !route('-4', '240.240.0.0/16').includes('src') &&
+      !route('-6', 'fd12:3456:789a::/48').includes('src')
+    await until('they come from loopback no more', isOpen)
     const all = places.map(([address, port]) => heard(here, address, port))
-    t.same(all, ['there', 'there', 'near', 'near'])
+    t.same(all, ['there', 'there', 'beyond', 'beyond', 'near', 'near'])
     t.equal(heard(here, '240.240.0.1', 22), 'ECONNREFUSED', 'and nothing else answers')
     t.equal(heard(here, '240.240.0.3', 80), 'ECONNREFUSED')
     const udp = `const s = require('node:dgram').createSocket('udp4').on('error', (e) => { console.log(e.code); s.close() })
@@ -275,14 +307,12 @@ t.test(
       await tableIn(here)
         .apply(captured)
         .catch(() => {})
-      const route = here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16')
-      return route.includes('src 127.0.0.1') && destinations(here).includes('240.240.0.1 . 80')
+      const shown = route('-4', '240.240.0.0/16')
+      return shown.includes('src 127.0.0.1') && destinations(here).includes('240.240.0.1 . 80')
     })
     next.stdin.end()
     await once(next, 'exit')
-    await until('the guard lets go again', () =>
-      here.run('ip', 'route', 'show', 'table', 'local', '240.240.0.0/16').includes(source),
-    )
+    await until('the guard lets go again', isOpen)
     await guard.stop()
     t.equal(await ended, 0)
     t.equal(networkState(here), before, 'a guard that ends for good leaves nothing')
@@ -297,11 +327,90 @@ t.test('a route that cannot be led keeps neither names nor rules', { skip }, asy
   namespace.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1')
   namespace.run('sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=1')
   let given = 0
-  const guard = guardIn(namespace, async () => void given++)
+  const guard = guardIn(namespace, { onGone: async () => void given++ })
   const ended = guard.run()
   await until('names are given back', () => given > 0)
   await until('the rules are gone', () => !namespace.run('nft', 'list', 'ruleset').includes(owner))
   t.notMatch(namespace.run('ip', 'route', 'show', 'table', 'local'), '240.240')
   await guard.stop()
+  t.equal(await ended, 0)
+})
+
+t.test(
+  'with capture off in the config nothing stays, whatever services said',
+  { skip },
+  async (t) => {
+    const namespace = makeNamespace(t)
+    const before = networkState(namespace)
+    const agent = worker(namespace)
+    t.teardown(() => agent.kill())
+    await once(agent.stdout, 'data')
+    const to = [{ address: '127.0.0.1', port: 8080 }]
+    const standIns = [{ address: '240.240.0.1', port: 80, to }]
+    const confined = [{ kind: 'user', user: 1001, service: 'orders' }] as const
+    await tableIn(namespace).apply({ ...state, standIns, confined })
+    const guard = guardIn(namespace, { isOff: true })
+    const ended = guard.run()
+    const held = await hold(t, namespace, '240.240.0.1')
+    t.equal(await held.say('taken'), 'taken')
+    // The worker lives, but takes nothing new.
+    agent.stdin.write('shut')
+    await until('nothing is led, refused or confined', () => {
+      const shown = namespace.run('nft', 'list', 'table', 'inet', 'hostmesh')
+      return !shown.includes('elements = ')
+    })
+    t.equal(await held.say('still'), 'still', 'what was open lives')
+    await held.end()
+    await until('no trace is left', () => networkState(namespace) === before)
+    await guard.stop()
+    t.equal(await ended, 0)
+  },
+)
+
+t.test('rules that stand as they should are left in peace', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const clock = new FakeClock()
+  const standIns = [
+    { address: '240.240.0.1', port: 80, to: [{ address: '127.0.0.1', port: 8080 }] },
+  ]
+  const real = kernelCommands(namespace.enter)
+  let asked = 0
+  const counted: KernelCommands = {
+    ...real,
+    ask: (...words) => (asked++, real.ask(...words)),
+    ip: (...words) => (asked++, real.ip(...words)),
+  }
+  let isTaken = false
+  const line = '  0: 0100007F:4268 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1'
+  const sockets = new KernelSockets(() => [`  sl local\n${isTaken ? `${line}\n` : ''}`])
+  await tableIn(namespace).apply({ ...state, standIns })
+  const guard = guardIn(namespace, { clock, sockets, commands: counted, lookMs: 1000 })
+  const ended = guard.run()
+  /** How often programs were run in so many looks. */
+  const during = async (looks: number): Promise<number> => {
+    const before = asked
+    for (let n = 0; n < looks; n++) {
+      await clock.advance(1000)
+      await guard.looked()
+    }
+    return asked - before
+  }
+  await during(3)
+  t.notMatch(destinations(namespace), '10.0.0.5', 'it has let go')
+  const [calm, long] = [await during(10), await during(100)]
+  t.ok(calm <= 4 && long <= 40, `4 programs in ten looks at most: ${calm}, ${long} in a hundred`)
+  isTaken = true
+  await during(1)
+  await tableIn(namespace).apply({ ...state, standIns })
+  isTaken = false
+  await during(2)
+  t.notMatch(
+    destinations(namespace),
+    '10.0.0.5',
+    'and it is as quick as ever when they are left anew',
+  )
+  const stopped = guard.stop()
+  await clock.advance(1000)
+  await stopped
   t.equal(await ended, 0)
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { planCapture, type LocalService, type PlanFacts } from '#agent/interception/plan.ts'
-import { must, parsePort, parseServiceName } from '#shared/model/names.ts'
+import { must, parseHostName, parsePort, parseServiceName } from '#shared/model/names.ts'
 import { externalOf, snapshotOf } from '#test/support/snapshots.ts'
 
 const name = (text: string) => must(parseServiceName(text))
@@ -68,6 +68,13 @@ t.test('a host draws to itself what would go to it anyway, and nothing else', as
   const real = state.destinations.filter(({ address }) => !/^(240|fd12)/.test(address))
   t.same(real, [{ address: '10.0.0.2', port: 5432, virtual: '240.240.0.3', denied: false }])
   t.match(problems, [/8\.8\.8\.8:443 of db is not an address of its host b/])
+  const claiming = publishing(['10.0.0.2:5432'])
+  const b = claiming.hosts['b']
+  if (b === undefined) throw new Error('no host b')
+  const held = { ...b, heldBy: must(parseHostName('victim')) }
+  const late = plan({ snapshot: { ...claiming, hosts: { ...claiming.hosts, b: held } } })
+  t.notOk(late.state.destinations.some(({ address }) => address === '10.0.0.2'))
+  t.match(late.problems, [/10\.0\.0\.2:5432 of db is the address of victim, not of b/])
 })
 
 t.test('what is excluded or taken is not captured, and named', async (t) => {

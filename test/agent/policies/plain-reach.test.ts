@@ -17,11 +17,13 @@ t.test(
     let open: OpenPorts = new Map()
     let looks = 0
     let changes = 0
+    let guarded = ['guarded', 'judged']
     let manifests = [
       manifestOf('a', {}),
       manifestOf('strict', { inbound: 'strict' }),
       manifestOf('guarded', {}),
       manifestOf('off', { inbound: 'off' }),
+      manifestOf('judged', { inbound: 'off' }),
       manifestOf('two', { ports: { admin: 9090 } }),
       manifestOf('caller', { port: undefined, run: { user: 'x' } }),
     ]
@@ -29,7 +31,7 @@ t.test(
       {
         clock,
         manifests: () => manifests,
-        policyOf: (service) => ({ strict: ['guarded', 'off'].includes(service) }),
+        policyOf: (service) => ({ strict: guarded.includes(service) }),
         onChange: () => void changes++,
         openPorts: () => (looks++, open),
       },
@@ -37,7 +39,7 @@ t.test(
     )
     t.teardown(() => reach.stop())
     const plain = (): readonly string[] =>
-      manifests.map(({ service }) => service).filter((one) => reach.has(one))
+      manifests.filter((one) => reach.has(one)).map(({ service }) => service)
     t.notOk(reach.look())
     t.same(plain(), [])
     reach.start()
@@ -54,6 +56,13 @@ t.test(
     open = new Map([8080, 9090].map((port) => [port, ['0.0.0.0']]))
     t.ok(reach.look())
     t.same(plain(), ['a', 'off', 'two'])
+    guarded = ['guarded', 'judged', 'a']
+    t.same(plain(), ['off', 'two'], 'whoever has just named his callers is not waited for')
+    const [first, ...rest] = manifests
+    if (first === undefined) throw new Error('no manifest')
+    guarded = []
+    manifests = [manifestOf('a', { inbound: 'strict' }), ...rest]
+    t.notOk(plain().includes(first.service), 'nor who has just locked his port')
     manifests = []
     const before = looks
     t.ok(reach.look())

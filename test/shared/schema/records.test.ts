@@ -105,6 +105,20 @@ t.test('bad records are refused with what is wrong', async (t) => {
   for (const text of ['', '{', 'null', '[]', '"x"', '7', `{"a":"${'x'.repeat(70_000)}"}`]) {
     t.notOk(decodeInstance(text).ok, text.slice(0, 10))
   }
+  const odd = ['aa', '1.2.3.4.5', '::1::', 'fe80::1%lo', '0.0.0.0', '::', '224.0.0.1', 'ff02::1']
+  for (const address of [...odd, '255.255.255.255', '240.240.0.9', 'fe80::1', '10.0.0.1/8', '']) {
+    const decoded = decodePresence(JSON.stringify({ ...presence, address }))
+    t.match(decoded, { ok: false, problem: /\/address: ".*" is not the IP address/ }, address)
+  }
+  for (const [address, spelled] of [
+    ['FD00:0:0:0:0:0:0:B', 'fd00::b'],
+    ['::ffff:10.0.0.7', '10.0.0.7'],
+    ['::FFFF:A00:7', '10.0.0.7'],
+    ['127.0.0.1', '127.0.0.1'],
+  ] as const) {
+    const decoded = decodePresence(JSON.stringify({ ...presence, address }))
+    t.match(decoded, { ok: true, value: { address: spelled } }, 'as the kernel spells it')
+  }
   for (const change of [{ address: 'db.internal' }, { tunnelPort: 70_000 }, { zone: null }]) {
     t.notOk(decodePresence(JSON.stringify({ ...presence, ...change })).ok, JSON.stringify(change))
   }
