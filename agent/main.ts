@@ -176,8 +176,10 @@ function wordsFor({ role, configPath, worker, supervised, starts, slice }: Wishe
 /**
  * Goes on as a fresh program under the same process id, with the flags of its role and without what
  * was only loaded to get here. Returns where the system does not let it; then this program goes on.
+ * So does one that is profiled: its profile would be lost, and the profiler's next signal kills.
  */
 function startOver(wishes: Wishes, more: Readonly<Record<string, string>> = {}): void {
+  if (process.env['NODE_OPTIONS']?.includes('--cpu-prof') === true) return
   const ours = new Set(flagsOf[wishes.role])
   const others = process.execArgv.filter((flag) => !ours.has(flag))
   const words = wordsFor({ ...wishes, starts: wishes.starts + 1 })

@@ -4,7 +4,12 @@
  * changes, so that a thief of the port does not become the service.
  */
 
-import { KernelSockets, listenerOf, type ListeningSocket } from '#agent/kernel/sockets.ts'
+import {
+  KernelSockets,
+  listenerOf,
+  type ListeningSocket,
+  type Place,
+} from '#agent/kernel/sockets.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
@@ -117,9 +122,8 @@ export class LocalServices {
   async #lookOnce(): Promise<void> {
     if (this.#stopped) return
     const manifests = this.#manifests
-    const entries = manifests.some((one) => one.port !== undefined && dependsOnListener(one))
-      ? (this.#parts.sockets ?? kernelSockets).listening()
-      : []
+    const asked = manifests.filter(dependsOnListener).flatMap(placesOf)
+    const entries = asked.length > 0 ? (this.#parts.sockets ?? kernelSockets).listening(asked) : []
     this.#units = new Set(manifests.flatMap(({ run }) => (run?.kind === 'unit' ? run.unit : [])))
     const groups = await unitGroups(this.#units)
     if (this.#stopped) return
@@ -145,9 +149,7 @@ export class LocalServices {
           : `user ${finding.user} is known as ${holder} already; give it a user of its own`
       if (user !== null && isOne) taken.set(user, service)
       const at = port === undefined ? null : { address, port }
-      const also = servedPorts(manifest)
-        .slice(1)
-        .map((one) => ({ address, port: one.port }))
+      const also = placesOf(manifest).slice(1)
       const holdsPort =
         manifest.owner === undefined ||
         (at !== null && [at, ...also].every((one) => listenerOf(entries, one) === user))
@@ -288,6 +290,11 @@ function userOf({ run, owner }: Manifest): string | undefined {
 /** Whether a manifest says who its service is. */
 function isNamed(manifest: Manifest): boolean {
   return manifest.run !== undefined || userOf(manifest) !== undefined
+}
+
+/** Where it is served, the main port first. */
+function placesOf(manifest: Manifest): readonly Place[] {
+  return servedPorts(manifest).map(({ port }) => ({ address: manifest.address, port }))
 }
 
 /** Whether it matters who listens at the port. */

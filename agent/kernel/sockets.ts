@@ -17,6 +17,12 @@ export interface ListeningSocket {
   readonly user: number
 }
 
+/** Where something listens, or ought to. */
+export interface Place {
+  readonly address: string
+  readonly port: number
+}
+
 /** Ports, both ends included. */
 export interface PortRange {
   readonly first: number
@@ -51,9 +57,23 @@ export class KernelSockets {
     this.#read = read
   }
 
-  /** The listening sockets of both families. */
-  listening(): readonly ListeningSocket[] {
-    return [...this.#listening(pageBytes)]
+  /**
+   * The listening sockets of both families; of those that somebody asks for by {@link listenerOf} no
+   * more than it takes to answer, where it is said which.
+   */
+  listening(wanted?: readonly Place[]): readonly ListeningSocket[] {
+    if (wanted === undefined) return [...this.#listening(pageBytes)]
+    const found: ListeningSocket[] = []
+    let missing = wanted
+    const sockets = this.#listening(fewBytes)
+    while (missing.length > 0) {
+      const { value: socket } = sockets.next()
+      if (socket === undefined) break
+      found.push(socket)
+      missing = missing.filter((at) => listenerOf([socket], at) === null)
+    }
+    sockets.return(undefined)
+    return found
   }
 
   /** Whether a user listens at a port of a range. */
@@ -89,7 +109,7 @@ export class KernelSockets {
     return false
   }
 
-  *#listening(pieceBytes: number): Generator<ListeningSocket> {
+  *#listening(pieceBytes: number): Generator<ListeningSocket, undefined> {
     for (const file of files) {
       for (const lines of linesOf(this.#read(file, pieceBytes))) {
         const sockets = lines.filter((line) => !Number.isNaN(localPortOf(line))).map(parse)
@@ -104,10 +124,7 @@ export class KernelSockets {
 }
 
 /** The user whose socket listens at an address, be it on every address; null where none does. */
-export function listenerOf(
-  sockets: readonly ListeningSocket[],
-  at: { readonly address: string; readonly port: number },
-): number | null {
+export function listenerOf(sockets: readonly ListeningSocket[], at: Place): number | null {
   const every = isIPv6(at.address) ? ['::'] : ['0.0.0.0', '::']
   const found = sockets.find(
     ({ port, address }) => port === at.port && (address === at.address || every.includes(address)),

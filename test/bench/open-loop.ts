@@ -1,10 +1,12 @@
 /**
  * Owns the open-loop load, as a program of its own so that it can be pinned: sends requests on a
  * fixed schedule whatever the answers do, and times each from its scheduled moment, so that a stall
- * counts for every request it delayed. Prints p50 and p99 in microseconds as JSON.
+ * counts for every request it delayed. Prints p50 and p99 in microseconds as JSON. Its own first second,
+ * in which it is slow itself, is not counted; whom it calls makes no difference.
  */
 
 import { connect, type Socket } from 'node:net'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 
 /** What it prints. */
 export interface OpenLoopResult {
@@ -63,45 +65,82 @@ class Connection {
   }
 }
 
+/** One a millisecond. */
+const perSecond = 1000
+const uncountedSeconds = 1
+/** How long the last answers are waited for. */
+const patienceMs = 2000
+
 async function run(host: string, port: number, seconds: number): Promise<OpenLoopResult> {
-  const perMs = 1
+  const total = (uncountedSeconds + seconds) * perSecond
+  const begin = now() + 200
+  const countFrom = begin + uncountedSeconds * 1000
   const latencies: number[] = []
-  let errors = 0
   const free: Connection[] = []
   const waiting: number[] = []
+  let answered = 0
+  let failed = 0
+  const over = Promise.withResolvers<void>()
   const done = (connection: Connection, startedAt: number, ok: boolean): void => {
-    if (ok) latencies.push((performance.now() - startedAt) * 1000)
-    else errors++
+    answered++
+    if (!ok) failed++
+    else if (startedAt >= countFrom) latencies.push((now() - startedAt) * 1000)
+    if (answered === total) over.resolve()
     const next = waiting.shift()
     if (next === undefined) free.push(connection)
     else connection.send(next)
   }
   for (let i = 0; i < 16; i++) free.push(new Connection({ host, port }, done))
   const all = [...free]
-  const begin = performance.now() + 200
-  const total = seconds * 1000 * perMs
-  for (let sent = 0; sent < total;) {
-    await new Promise((resolve) => setTimeout(resolve, 1))
-    const now = performance.now()
-    for (; sent < total && begin + sent / perMs <= now; sent++) {
-      const scheduledAt = begin + sent / perMs
-      const connection = free.shift()
-      if (connection === undefined) waiting.push(scheduledAt)
-      else connection.send(scheduledAt)
-    }
-  }
-  for (let i = 0; i < 2000 && latencies.length + errors < total; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 1))
-  }
+  const pacer = new Worker(import.meta.filename, { workerData: { begin, total } satisfies Pace })
+  pacer.on('message', (scheduledAt: number) => {
+    const connection = free.shift()
+    if (connection === undefined) waiting.push(scheduledAt)
+    else connection.send(scheduledAt)
+  })
+  pacer.once('exit', () => setTimeout(() => over.resolve(), patienceMs).unref())
+  await over.promise
   for (const connection of all) connection.end()
   latencies.sort((a, b) => a - b)
   const at = (share: number): number =>
     latencies[Math.floor(latencies.length * share)] ?? Number.NaN
-  errors += total - latencies.length - errors
-  return { requests: latencies.length, errors, p50: at(0.5), p99: at(0.99) }
+  return {
+    requests: latencies.length,
+    errors: failed + total - answered,
+    p50: at(0.5),
+    p99: at(0.99),
+  }
 }
 
-if (import.meta.main) {
+/** Milliseconds on a clock that both threads share. */
+function now(): number {
+  return performance.timeOrigin + performance.now()
+}
+
+/** When the pacer says how often that a request is due. */
+interface Pace {
+  readonly begin: number
+  readonly total: number
+}
+
+/**
+ * Says when a request is due, on a thread of its own: timers of Node's loop are whole milliseconds and
+ * late by up to one more, which would be most of what is measured.
+ */
+function pace({ begin, total }: Pace, say: (scheduledAt: number) => void): void {
+  const never = new Int32Array(new SharedArrayBuffer(4))
+  for (let sent = 0; sent < total; sent++) {
+    const scheduledAt = begin + (sent * 1000) / perSecond
+    const left = scheduledAt - now()
+    if (left > 0) Atomics.wait(never, 0, 0, left)
+    say(scheduledAt)
+  }
+}
+
+if (!isMainThread) {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- threads have no origin
+  pace(workerData as Pace, (scheduledAt) => parentPort?.postMessage(scheduledAt))
+} else if (import.meta.main) {
   const [host = '', port = '', seconds = '5'] = process.argv.slice(2)
   console.log(JSON.stringify(await run(host, Number(port), Number(seconds))))
 }

@@ -75,6 +75,12 @@ t.test('no question reads further than it must', async (t) => {
     [1, 2],
   )
   t.equal(connections, 0, 'the first connection ends the reading')
+  const at = (port: number) => ({ address: '127.0.0.1', port })
+  const usersOf = (...ports: readonly number[]) =>
+    ports.map((port) => listenerOf(kernel.listening(ports.map(at)), at(port)))
+  t.same(usersOf(0x1f91, 0x1f90, 0x1f92), [2, 1, null], 'whoever asks for places hears of them')
+  t.equal(kernel.listening([at(0x1f90)]).length, 1, 'and no more is read once all are found')
+  t.same(kernel.listening([]), [])
   t.equal(await kernel.hasConnection({ first: 0x1f90, last: 0x1f90 }), true)
   t.equal(connections, 1, 'a connection that is found ends it, too')
 })
