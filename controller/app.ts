@@ -9,7 +9,6 @@ import { join } from 'node:path'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { HostName } from '#shared/model/names.ts'
 import { controllerMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics } from '#shared/metrics/registry.ts'
 import type { MetricSeries } from '#shared/metrics/registry.ts'
@@ -17,23 +16,13 @@ import { controllerDnsName, storeDnsName } from '#shared/model/spiffe-id.ts'
 import { noBans } from '#shared/model/trust.ts'
 import { BanList } from '#shared/pki/ban-list.ts'
 import type { Svid } from '#shared/pki/svid.ts'
-import { addApiService } from '#shared/rpc/api-service.ts'
-import type { ApiServiceParts } from '#shared/rpc/api-service.ts'
 import { formatHostPort } from '#shared/rpc/host-port.ts'
 import type { HostPort } from '#shared/rpc/host-port.ts'
 import type { MeshDescription, StoreDescription } from '#shared/rpc/mesh-api.ts'
 import { MtlsServer } from '#shared/rpc/mtls-server.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { advertisedProblem } from './api/advertised-address.ts'
-import { certificatesApi } from './api/certificates-api.ts'
-import { controllersApi } from './api/controllers-api.ts'
-import { enrolmentApi } from './api/enrolment-api.ts'
-import { journalApi } from './api/journal-api.ts'
 import { MetricsServer } from './api/metrics-server.ts'
-import { operationsApi } from './api/operations-api.ts'
-import { policiesApi } from './api/policies-api.ts'
-import { RateLimits } from './api/rate-limits.ts'
-import { storeApi } from './api/store-api.ts'
 import { Authority } from './ca/authority.ts'
 import { readCaState } from './ca/ca-state.ts'
 import { HostLedger } from './ca/host-ledger.ts'
@@ -45,10 +34,9 @@ import { Rotator } from './ca/rotator.ts'
 import type { TrustLedgerParts } from './ca/trust-ledger.ts'
 import { TrustLedger } from './ca/trust-ledger.ts'
 import type { ControllerConfig } from './config.ts'
-import { Banning } from './enrolment/banning.ts'
-import { Enrolment } from './enrolment/enrolment.ts'
+import { credentialSeries } from './credential-series.ts'
 import { Membership } from './leader/membership.ts'
-import { JoinTokens } from './enrolment/join-tokens.ts'
+import { serveApi, type ServedApiParts } from './served-api.ts'
 import { EmbeddedStore, storeFile } from './store/embedded-store.ts'
 import { movedWords, storeSeries } from './store/report.ts'
 import { EtcdNodes } from './store/etcd-nodes.ts'
@@ -72,24 +60,6 @@ export interface ControllerPorts {
   readonly metrics: number
 }
 
-/** What stands behind the API. */
-interface ApiRooms {
-  readonly authority: Authority
-  readonly ledger: TrustLedger
-  readonly hosts: HostLedger
-  readonly rotator: Rotator
-  readonly store: KeyValue
-  readonly embedded: EmbeddedStore | null
-  readonly access: AccessInForce
-  readonly external: ExternalStores
-  readonly journal: Journal
-  readonly membership: Membership
-  readonly describe: () => MeshDescription
-}
-
-/** Renewals of a busy host are far below it; a runaway one is not. */
-const hostLimit = { burst: 500, perSecond: 50 }
-const enrolmentLimit = { burst: 50, perSecond: 1 }
 const apiGraceMs = 2000
 /** Shorter ones are for trials, and warned of. */
 const shortTtlMs = 60_000
@@ -238,8 +208,10 @@ export class Controller {
     )
     const describe = this.#describe({ authority, ledger, membership }, ports.store)
     const behind = { store, embedded, access, external, journal, membership, describe }
-    this.#serveApi(api, { authority, ledger, hosts, rotator, ...behind })
-    this.#certificates = () => [...certificateSeries(authority, own), ...trustSeries(ledger)]
+    const issues = { authority, ledger, hosts, rotator, bans: () => this.#bans }
+    const onAnswer = (method: string, code: string): void => this.#count(method, code)
+    serveApi(api, { clock, random, logger, ...behind, ...issues, onAnswer }, config)
+    this.#certificates = () => credentialSeries({ authority, own, ledger })
     await own.start()
     this.#started.defer(() => own.stop())
     await own.writeOperatorFile(address)
@@ -374,7 +346,7 @@ export class Controller {
   }
 
   #describe(
-    rooms: Pick<ApiRooms, 'authority' | 'ledger' | 'membership'>,
+    rooms: Pick<ServedApiParts, 'authority' | 'ledger' | 'membership'>,
     storePort: number,
   ): () => MeshDescription {
     const { authority, ledger, membership } = rooms
@@ -399,46 +371,6 @@ export class Controller {
       controllers: membership.controllers.map(({ address }) => address),
       trustRecords: ledger.records,
     })
-  }
-
-  #serveApi(server: MtlsServer, rooms: ApiRooms): void {
-    const { authority, ledger, hosts, rotator, store, access, describe, journal } = rooms
-    const { clock, random } = this.#parts
-    const { name: controller, trustDomain } = this.#config
-    const logger = this.#parts.logger.child({ component: 'api' })
-    const tokens = new JoinTokens(
-      { store, hosts, clock, random },
-      { rootHash: () => authority.rootHash },
-    )
-    const isBanned = (host: HostName): boolean => Object.hasOwn(ledger.bans.hosts, host)
-    const enrolment = new Enrolment({ authority, tokens, access, isBanned, describe, logger })
-    const parts: ApiServiceParts = {
-      logger,
-      identify: (call) => server.identify(call),
-      refusalOf: (call) => {
-        const svid = server.svidOf(call)
-        return svid === null ? '' : this.#bans.refusal(svid)
-      },
-      onAnswer: (method, code) => this.#count(method, code),
-    }
-    const limits = new RateLimits({ clock }, hostLimit)
-    const certificates = certificatesApi({ authority, hosts, access, limits, describe, logger })
-    addApiService(server.identified, 'Certificates', certificates, parts)
-    const banning = new Banning({ ledger, hosts, store, access, journal, clock, logger })
-    const operations = { store, tokens, ledger, hosts, banning, rotator, access, logger }
-    addApiService(server.identified, 'Operations', operationsApi(operations), parts)
-    const policies = policiesApi({ ledger, clock, logger })
-    addApiService(server.identified, 'Policies', policies, parts)
-    const stores = storeApi({ ...rooms, isBanned, logger }, { controller, trustDomain })
-    addApiService(server.identified, 'StoreOperations', stores, parts)
-    addApiService(server.identified, 'Journal', journalApi({ journal }), parts)
-    const several = { controller, isEmbedded: rooms.embedded !== null }
-    const controllers = controllersApi({ ...rooms, logger }, several)
-    addApiService(server.identified, 'Controllers', controllers, parts)
-    if (server.anonymous !== null) {
-      const limits = new RateLimits({ clock }, enrolmentLimit)
-      addApiService(server.anonymous, 'Enrolment', enrolmentApi({ enrolment, limits }), parts)
-    }
   }
 
   #count(method: string, code: string): void {
@@ -476,37 +408,6 @@ export class Controller {
     this.#open.defer(() => server.stop())
     return server
   }
-}
-
-function certificateSeries(authority: Authority, own: OwnCredentials): readonly MetricSeries[] {
-  const { root, issuing, nextRoot = 0, nextIssuing = 0 } = authority.ends
-  const ends = {
-    root,
-    issuing,
-    'next-root': nextRoot,
-    'next-issuing': nextIssuing,
-    server: own.serverEndsMs,
-  }
-  const known = Object.entries(ends).filter(([, ms]) => ms > 0)
-  return known.map(([certificate, ms]) => ({
-    metric: controllerMetrics.certificateExpiry.name,
-    labels: { certificate },
-    value: ms / 1000,
-  }))
-}
-
-function trustSeries({ epochs, bans }: TrustLedger): readonly MetricSeries[] {
-  const one = (metric: string, labels: MetricSeries['labels'], value: number): MetricSeries => {
-    return { metric, labels, value }
-  }
-  const { trustEpoch, banned } = controllerMetrics
-  return [
-    one(trustEpoch.name, { record: 'bundle' }, epochs.bundle),
-    one(trustEpoch.name, { record: 'bans' }, epochs.bans),
-    one(trustEpoch.name, { record: 'policies' }, epochs.policies),
-    one(banned.name, { kind: 'host' }, Object.keys(bans.hosts).length),
-    one(banned.name, { kind: 'serial' }, Object.keys(bans.serials).length),
-  ]
 }
 
 async function makeDirectory(path: string): Promise<void> {
