@@ -125,6 +125,12 @@ export class AgentReport implements AdminSource, MetricsSource {
   readonly #settings: AgentReportSettings
   readonly #startedAtMs: number
 
+  /** What was told last, and what it was made of. */
+  readonly #receiptFacts = new WeakMap<
+    Manifest,
+    { readonly of: readonly unknown[]; readonly facts: ReceiptFacts }
+  >()
+
   constructor(parts: AgentReportParts, settings: AgentReportSettings) {
     this.#parts = parts
     this.#settings = settings
@@ -360,21 +366,32 @@ export class AgentReport implements AdminSource, MetricsSource {
     ])
   }
 
-  /** What a receipt tells of a service beside the verdict on its file. */
-  receiptFacts(service: ServiceName): ReceiptFacts {
-    const { health, registrar, detector } = this.#parts
-    const finding = detector.findingOf(service)
-    const mismatch = detector.mismatchOf(service)
-    const record = registrar.offeredOf(service)
-    const status = health.statusOf(service)
-    const credential = this.#parts.keeper.credentialOf(service)
-    return {
+  /**
+   * What a receipt tells of a manifest's service beside the verdict on its file; the same object for as
+   * long as nothing of it changes, because a host may have a thousand and asks for all of them.
+   */
+  receiptFacts(manifest: Manifest): ReceiptFacts {
+    const { health, registrar, detector, keeper } = this.#parts
+    const { service } = manifest
+    const { ok, detail, revision } = this.#publication(service)
+    const of = [
+      health.statusOf(service),
+      detector.findingOf(service),
+      detector.mismatchOf(service),
+      registrar.offeredOf(service),
+      keeper.credentialOf(service),
+      ok,
+      detail,
+      revision,
+    ] as const
+    const known = this.#receiptFacts.get(manifest)
+    if (known?.of.every((one, at) => one === of[at]) === true) return known.facts
+    const [status, finding, mismatch, record, credential] = of
+    const instances = record === null ? [] : [publishedOf(record)]
+    const facts: ReceiptFacts = {
       ...(status === null ? {} : { health: status }),
       ...(finding === null ? {} : { found: { ...finding, mismatch } }),
-      published: {
-        ...this.#publication(service),
-        instances: record === null ? [] : [publishedOf(record)],
-      },
+      published: { ok, detail, revision, instances },
       ...(credential === null
         ? {}
         : {
@@ -385,6 +402,8 @@ export class AgentReport implements AdminSource, MetricsSource {
             },
           }),
     }
+    this.#receiptFacts.set(manifest, { of, facts })
+    return facts
   }
 
   /** Why a service of this host is not offered to others; empty where it is. */

@@ -165,7 +165,7 @@ export class Answers {
     }
     if (manifest?.port === undefined) return {}
     const protection = policies.manifests.of(manifest.service)
-    const facts = this.#report.receiptFacts(manifest.service)
+    const facts = this.#report.receiptFacts(manifest)
     const warnings = [
       ...(protection.kind === 'local-only' ? [protection.warning] : []),
       ...carriageNotes(manifest),

@@ -94,6 +94,7 @@ export class OwnServices {
         clock,
         manifests: () => this.policies.manifests.manifests,
         policyOf: (service) => this.policies.manifests.policyOf(service),
+        isUp: (service) => this.#isUp(service),
         onChange: () => this.#fitnessChanged.ask(),
       },
       { address: config.address },
@@ -210,7 +211,7 @@ export class OwnServices {
   }
 
   #onFitness(): void {
-    this.#plainReach.look()
+    this.#plainReach.lookIfNews()
     this.registrar.refresh()
     this.#parts.onFitness()
   }

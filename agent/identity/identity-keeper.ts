@@ -70,6 +70,7 @@ export class IdentityKeeper {
   readonly #services = new Map<ServiceName, IdentitySlot>()
   readonly #listeners = new Set<() => void>()
   #wanted: ReadonlySet<ServiceName> = new Set()
+  #credentials: readonly CredentialMessage[] = []
   #mesh: MeshFacts | null = null
   /** What came of asking about the mesh. */
   readonly #meshSlot: IdentitySlot
@@ -144,22 +145,30 @@ export class IdentityKeeper {
     this.#wake()
   }
 
-  /** The host's credential and those of wanted services, ended ones included so that they are named. */
+  /**
+   * The host's credential and those of wanted services, ended ones included so that they are named.
+   * The same array until one of them is another.
+   */
   get credentials(): readonly CredentialMessage[] {
-    const slots = [this.#hostSlot, ...this.#wantedSlots().map(([, slot]) => slot)]
-    return slots.flatMap(({ held }) => (held === null ? [] : [messageOfHeld(held)]))
+    const host = this.host
+    const all = host === null ? [] : [host]
+    for (const [service, { message }] of this.#services) {
+      if (message !== null && this.#wanted.has(service)) all.push(message)
+    }
+    const before = this.#credentials
+    const isSame = all.length === before.length && all.every((one, at) => one === before[at])
+    if (!isSame) this.#credentials = all
+    return this.#credentials
   }
 
   /** The credential of one service; null where none is held. */
   credentialOf(service: ServiceName): CredentialMessage | null {
-    const held = this.#wanted.has(service) ? (this.#services.get(service)?.held ?? null) : null
-    return held === null ? null : messageOfHeld(held)
+    return this.#wanted.has(service) ? (this.#services.get(service)?.message ?? null) : null
   }
 
   /** The host's own credential, for the store; null until the host has enrolled. */
   get host(): CredentialMessage | null {
-    const { held } = this.#hostSlot
-    return held === null ? null : messageOfHeld(held)
+    return this.#hostSlot.message
   }
 
   /** What is known of the mesh; null until the host has enrolled. */
@@ -528,17 +537,4 @@ interface Step {
 /** Whether every other call of the round would meet it too. */
 function isRoundEnding(error: unknown): boolean {
   return error instanceof MeshError && roundEnding.has(error.code)
-}
-
-/** Made once for each: a host may hold a thousand, and is asked for all of them at every change. */
-const messages = new WeakMap<HeldCredential, CredentialMessage>()
-
-/** A worker needs no more of it. */
-function messageOfHeld(held: HeldCredential): CredentialMessage {
-  const known = messages.get(held)
-  if (known !== undefined) return known
-  const { id, chainPem, keyPem, notAfterMs, serial } = held
-  const message = { id, chainPem, keyPem, notAfterMs, serial }
-  messages.set(held, message)
-  return message
 }

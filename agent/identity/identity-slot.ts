@@ -5,9 +5,10 @@
 
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError, messageOf as wordsOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ServiceName } from '#shared/model/names.ts'
+import type { CredentialMessage } from '#agent/workers/messages.ts'
 import type { HeldCredential } from './held-credential.ts'
 import type { Standing } from './renewal.ts'
 import { retryAfterMs } from './renewal.ts'
@@ -35,6 +36,8 @@ export class IdentitySlot implements Standing {
   #retryAtMs = 0
   #problem: IdentityProblem | null = null
   held: HeldCredential | null = null
+  /** Made once for what is held: a host may hold a thousand, and is asked for all at every change. */
+  #handed: { readonly held: HeldCredential; readonly message: CredentialMessage } | null = null
 
   constructor(
     parts: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
@@ -52,6 +55,14 @@ export class IdentitySlot implements Standing {
 
   get retryAtMs(): number {
     return this.#retryAtMs
+  }
+
+  /** What a worker needs of what is held; the same object for as long as that is. */
+  get message(): CredentialMessage | null {
+    const { held } = this
+    if (held === null) return null
+    if (this.#handed?.held !== held) this.#handed = { held, message: messageOf(held) }
+    return this.#handed.message
   }
 
   /** Null while the last try worked. */
@@ -86,10 +97,20 @@ export class IdentitySlot implements Standing {
     const { identity } = this
     const retry = !known || error.retry
     const before = this.#problem
-    this.#problem = { identity, code, message: messageOf(error), hint, retry, atMs }
+    this.#problem = { identity, code, message: wordsOf(error), hint, retry, atMs }
     const facts = { identity, code, retryInMs: Math.round(this.#retryAtMs - atMs) }
     if (known && before?.code === code) this.#logger.debug({ ...facts, hint }, error.message)
     else if (known) this.#logger.warn({ ...facts, hint }, error.message)
     else this.#logger.error({ ...facts, err: error }, 'an identity was not renewed')
   }
+}
+
+function messageOf({
+  id,
+  chainPem,
+  keyPem,
+  notAfterMs,
+  serial,
+}: HeldCredential): CredentialMessage {
+  return { id, chainPem, keyPem, notAfterMs, serial }
 }

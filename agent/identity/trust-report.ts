@@ -20,6 +20,7 @@ export interface TrustReporterParts {
   readonly trust: () => Trust | null
   /** Why the newest trust is not on the disk; empty while it is. */
   readonly problem: () => string
+  /** The same array while the same is held. */
   readonly credentials: () => readonly CredentialMessage[]
   /** What each worker has taken over. */
   readonly workers: () => readonly TrustingWorker[]
@@ -35,6 +36,14 @@ export interface TrustingWorker {
   readonly trust: TrustEpochs
 }
 
+/** What was held, and under which of the roots there were. */
+interface KnownRoots {
+  readonly roots: NamedRoots | null
+  readonly credentials: readonly CredentialMessage[]
+  readonly byChain: ReadonlyMap<string, string>
+  readonly held: Readonly<Record<string, number>>
+}
+
 /** How often handshakes are counted while there are two roots. */
 const countMs = 1000
 
@@ -46,10 +55,7 @@ export class TrustReporter {
   #timer: Timer | null = null
   #text = ''
   /** The root of each chain held, under these roots. */
-  #known: { readonly roots: NamedRoots | null; readonly byChain: ReadonlyMap<string, string> } = {
-    roots: null,
-    byChain: new Map(),
-  }
+  #known: KnownRoots = { roots: null, credentials: [], byChain: new Map(), held: {} }
   #stopped = false
 
   constructor(parts: TrustReporterParts, settings: { readonly host: HostName }) {
@@ -105,17 +111,19 @@ export class TrustReporter {
   }
 
   #held(trust: Trust): Readonly<Record<string, number>> {
+    const credentials = this.#parts.credentials()
+    const isSameTrust = trust.roots === this.#known.roots
+    if (isSameTrust && credentials === this.#known.credentials) return this.#known.held
     const held: Record<string, number> = {}
     // A host may hold a thousand certificates, and each change of one asks for all of them.
-    const known =
-      trust.roots === this.#known.roots ? this.#known.byChain : new Map<string, string>()
+    const known = isSameTrust ? this.#known.byChain : new Map<string, string>()
     const byChain = new Map<string, string>()
-    for (const { chainPem } of this.#parts.credentials()) {
+    for (const { chainPem } of credentials) {
       const root = known.get(chainPem) ?? rootOfChain(chainPem, trust.roots) ?? 'unknown'
       byChain.set(chainPem, root)
       held[root] = (held[root] ?? 0) + 1
     }
-    this.#known = { roots: trust.roots, byChain }
+    this.#known = { roots: trust.roots, credentials, byChain, held }
     return held
   }
 

@@ -13,22 +13,35 @@ export interface ReceiptsSettings {
 /** See the header. */
 export class Receipts {
   readonly #mirror: DirectoryMirror
+  /** Texts as they were shown last, for what has not changed since. */
+  readonly #texts = new WeakMap<Verdict, { readonly facts: ReceiptFacts; readonly text: string }>()
 
   constructor(parts: DirectoryMirrorParts, settings: ReceiptsSettings) {
     const directory = `${settings.runDirectory}/status`
     this.#mirror = new DirectoryMirror(parts, { directory, mode: 0o644, durable: false })
   }
 
-  /** Shows these verdicts from now on, each with what else is known of its instance. */
+  /**
+   * Shows these verdicts from now on, each with what else is known of its instance: of the same verdict
+   * with the same object of facts the same is shown.
+   */
   show(verdicts: readonly Verdict[], factsOf: (verdict: Verdict) => ReceiptFacts): void {
     this.#mirror.show(
       new Map(
         verdicts.map((verdict) => [
           standsAt(verdict.path, verdict.user),
-          renderReceipt(verdict, factsOf(verdict)),
+          this.#textOf(verdict, factsOf(verdict)),
         ]),
       ),
     )
+  }
+
+  #textOf(verdict: Verdict, facts: ReceiptFacts): string {
+    const known = this.#texts.get(verdict)
+    if (known?.facts === facts) return known.text
+    const text = renderReceipt(verdict, facts)
+    this.#texts.set(verdict, { facts, text })
+    return text
   }
 
   /** Resolves when what was shown is on the disk, or could not be written. */

@@ -15,6 +15,8 @@ export interface PlainReachParts {
   /** The manifests in force. */
   readonly manifests: () => readonly Manifest[]
   readonly policyOf: (service: ServiceName) => Pick<ServicePolicy, 'strict'>
+  /** Whether a service passes its checks, and so listens. */
+  readonly isUp: (service: ServiceName) => boolean
   /** Told of every change that a look finds by itself. */
   readonly onChange: () => void
   /** Where ports are open. @default asks the kernel */
@@ -34,6 +36,8 @@ export class PlainReach {
   readonly #parts: PlainReachParts
   readonly #settings: PlainReachSettings
   #plain: ReadonlySet<ServiceName> = new Set()
+  /** Those that were up when they were last looked at, and have been since. */
+  #seenUp = new Set<Manifest>()
   #timer: Timer | null = null
 
   constructor(parts: PlainReachParts, settings: PlainReachSettings) {
@@ -57,9 +61,26 @@ export class PlainReach {
     this.#timer?.stop()
   }
 
+  /**
+   * Looks now, but only if the answer may be another one: a service has come up, or is locked. It is
+   * asked at every change of any service, and the kernel is slow to answer.
+   */
+  lookIfNews(): void {
+    let plain = 0
+    let isNews = false
+    for (const manifest of this.#open()) {
+      if (this.#plain.has(manifest.service)) plain += 1
+      if (!this.#parts.isUp(manifest.service)) this.#seenUp.delete(manifest)
+      else if (!this.#seenUp.has(manifest)) isNews = true
+    }
+    if (isNews || plain !== this.#plain.size) this.look()
+  }
+
   /** Looks now; answers whether anything is not as it was. */
   look(): boolean {
-    const open = this.#parts.manifests().filter((one) => this.#isUnlocked(one))
+    const open = this.#open()
+    const { isUp } = this.#parts
+    this.#seenUp = new Set(open.filter(({ service }) => isUp(service)))
     const found = open.length === 0 ? null : (this.#parts.openPorts ?? openPorts)()
     const plain = open.filter((manifest) =>
       servedPorts(manifest).every(({ port }) => this.#isOpen(found?.get(port) ?? [])),
@@ -67,6 +88,10 @@ export class PlainReach {
     const before = this.#plain
     this.#plain = new Set(plain.map(({ service }) => service))
     return this.#plain.size !== before.size || !this.#plain.isSubsetOf(before)
+  }
+
+  #open(): readonly Manifest[] {
+    return this.#parts.manifests().filter((one) => this.#isUnlocked(one))
   }
 
   /** A policy that names callers holds whatever becomes of the port: in plain nobody is known. */

@@ -91,7 +91,9 @@ export function publicationOf(
     }
     const key = instanceKey(service, host, onlyInstance)
     const known = before?.made.get(key)
-    const isSame = known?.manifest === manifest && isSameFitness(known.fitness, fitness)
+    const isSame =
+      known?.manifest === manifest &&
+      (known.fitness === fitness || isSameRecord(known.fitness, fitness))
     const one = isSame ? known : make(host, manifest, fitness, known)
     made.set(key, one)
     offered.push(one.record)
@@ -133,7 +135,13 @@ function make(
   return { manifest, fitness, record, text, farewell }
 }
 
-function isSameFitness(a: Fitness, b: Fitness): boolean {
+/** Whether two say the same of an instance. */
+export function isSameFitness(a: Fitness, b: Fitness): boolean {
+  return a.healthy === b.healthy && a.certified === b.certified && isSameRecord(a, b)
+}
+
+/** Whether records made of two would say the same. */
+function isSameRecord(a: Fitness, b: Fitness): boolean {
   const { ports: some = [] } = a
   const { ports: others = [] } = b
   return (

@@ -11,7 +11,13 @@ import type { Port, ServiceName } from '#shared/model/names.ts'
 import type { HostFacts, HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'
 import { LastCalls, type Carried } from './last-calls.ts'
-import { publicationOf, type Fitness, type Publication, type Withheld } from './publication.ts'
+import {
+  isSameFitness,
+  publicationOf,
+  type Fitness,
+  type Publication,
+  type Withheld,
+} from './publication.ts'
 import { Roster, type RosterView } from './roster.ts'
 
 /** Collaborators of a registrar. */
@@ -40,6 +46,16 @@ export interface LocalOffer {
   readonly local: readonly LocalInstance[]
 }
 
+/** What an offer follows from, beside the time. */
+interface Basis {
+  readonly inRotation: readonly Manifest[]
+  readonly fitness: ReadonlyMap<ServiceName, Fitness>
+  readonly presence: HostPresence | null
+}
+
+/** Of whom nothing is known. */
+const unfit: Fitness = { healthy: false, certified: false }
+
 /** See the header. */
 export class Registrar {
   readonly #parts: RegistrarParts
@@ -54,7 +70,13 @@ export class Registrar {
   #offer: LocalOffer = { presence: null, offered: [], local: [] }
   #offered: ReadonlyMap<ServiceName, InstanceRecord> = new Map()
   /** Manifests as they are carried, each with what was known when it was made so. */
-  readonly #carried = new WeakMap<Manifest, { readonly known: string; readonly as: Manifest }>()
+  readonly #carried = new WeakMap<Manifest, { readonly known: Fitness; readonly as: Manifest }>()
+  /** As it was found last: the same object for as long as it says the same. */
+  #fitness: ReadonlyMap<ServiceName, Fitness> = new Map()
+  /** What the last refresh was made of. */
+  #basis: Basis | null = null
+  /** Until then nothing changes with time alone; monotonic milliseconds. */
+  #settledUntil = 0
   #timer: Timer | null = null
   #stopped = false
 
@@ -65,6 +87,7 @@ export class Registrar {
     const onQuiet = (service: ServiceName): void => {
       logger.info({ service }, 'instance: leaving -> gone, nothing is open to it')
       this.#roster.release(service)
+      this.#settledUntil = 0
       this.refresh()
     }
     this.#lastCalls = carried === undefined ? null : new LastCalls({ clock, ask: carried, onQuiet })
@@ -126,19 +149,24 @@ export class Registrar {
     if (this.#stopped) return
     const { clock, publish } = this.#parts
     const { host, address, zone, version } = this.#settings
-    const fitnessOf = askedOnce(this.#parts.fitnessOf)
     const tunnelPort = this.#tunnelPort
     const facts = this.#facts === null ? {} : { facts: this.#facts }
     const presence = this.#sameAsBefore(
       tunnelPort === null ? null : { host, address, tunnelPort, zone, version, ...facts },
     )
-    const now = clock.elapsed()
     const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
+    const fitness = this.#askAll(inRotation)
+    const basis: Basis = { inRotation, fitness, presence }
+    const now = clock.elapsed()
+    if (now < this.#settledUntil && isSameBasis(this.#basis, basis)) return
+    this.#basis = basis
+    const fitnessOf = ({ service }: Manifest): Fitness => fitness.get(service) ?? unfit
     this.#roster.apply(
       inRotation.map((manifest) => this.#asCarried(manifest, fitnessOf(manifest))),
       now,
     )
     const view = this.#roster.at(now)
+    this.#settledUntil = now + (view.changesInMs ?? Infinity)
     this.#wakeFor(view)
     this.#lastCalls?.watch(view.leaving)
     const before = this.#publication
@@ -163,12 +191,27 @@ export class Registrar {
     this.#lastCalls?.stop()
   }
 
+  /** What is known of each service; the same map for as long as all of it is the same. */
+  #askAll(manifests: readonly Manifest[]): ReadonlyMap<ServiceName, Fitness> {
+    const before = this.#fitness
+    const all = new Map<ServiceName, Fitness>()
+    let isSame = true
+    for (const manifest of manifests) {
+      const answer = this.#parts.fitnessOf(manifest)
+      const known = before.get(manifest.service)
+      const isKnown = known !== undefined && isSameFitness(known, answer)
+      isSame &&= isKnown
+      all.set(manifest.service, isKnown ? known : answer)
+    }
+    if (!isSame || all.size !== before.size) this.#fitness = all
+    return this.#fitness
+  }
+
   /** With what was found of how it speaks; the same object until something else is found. */
-  #asCarried(manifest: Manifest, { protocol, finding, ports = [] }: Fitness): Manifest {
-    const found = ports.map(({ name, protocol: one }) => `${name} ${one}`).join()
-    const known = `${protocol} ${finding?.keepAliveMs} ${found}`
+  #asCarried(manifest: Manifest, known: Fitness): Manifest {
     const before = this.#carried.get(manifest)
     if (before?.known === known) return before.as
+    const { protocol, finding, ports = [] } = known
     const carried = new Map(ports.map((one) => [one.name, one.protocol]))
     const as = {
       ...manifest,
@@ -215,16 +258,13 @@ function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>):
   return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value)
 }
 
-/** Asks for the fitness of each service once. */
-function askedOnce(ask: (manifest: Manifest) => Fitness): (manifest: Manifest) => Fitness {
-  const answers = new Map<ServiceName, Fitness>()
-  return (manifest) => {
-    const known = answers.get(manifest.service)
-    if (known !== undefined) return known
-    const answer = ask(manifest)
-    answers.set(manifest.service, answer)
-    return answer
-  }
+function isSameBasis(a: Basis | null, b: Basis): boolean {
+  return (
+    a !== null &&
+    a.fitness === b.fitness &&
+    a.presence === b.presence &&
+    isSameList(a.inRotation, b.inRotation)
+  )
 }
 
 /** Whether nothing has changed: what says the same is the same object. */

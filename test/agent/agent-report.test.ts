@@ -286,7 +286,7 @@ t.test('AgentReport tells why other hosts are not told of an instance', async (t
     [/on its way/, makeReport({ link: { publication: () => ({ kind: 'pending' }) } })],
   ]
   for (const [expected, report] of cases) {
-    const { published } = report.receiptFacts(orders)
+    const { published } = report.receiptFacts(manifest)
     t.equal(published?.ok, false)
     t.match(published?.detail, expected)
     t.match(report.manifests(), [{ published: false }])

@@ -31,6 +31,7 @@ t.test(
       {
         clock,
         manifests: () => manifests,
+        isUp: () => true,
         policyOf: (service) => ({ strict: guarded.includes(service) }),
         onChange: () => void changes++,
         openPorts: () => (looks++, open),
@@ -69,3 +70,38 @@ t.test(
     t.equal(looks, before, 'the kernel is not asked for nothing')
   },
 )
+
+t.test('the kernel is asked again only where the answer may be another one', async (t) => {
+  const up = new Set<string>()
+  const strict = new Set<string>()
+  const manifests = [manifestOf('a', {}), manifestOf('b', {})]
+  let looks = 0
+  const reach = new PlainReach(
+    {
+      clock: new FakeClock(),
+      manifests: () => manifests,
+      policyOf: (service) => ({ strict: strict.has(service) }),
+      isUp: (service) => up.has(service),
+      onChange: () => {},
+      openPorts: () => (looks++, new Map([[8080, ['0.0.0.0']]])),
+    },
+    { address: '10.0.0.5' },
+  )
+  const looked = (): number => {
+    reach.lookIfNews()
+    return looks
+  }
+  t.equal(looked(), 0, 'none is up')
+  for (const [index, service] of ['a', 'b', 'a'].entries()) {
+    up.add(service)
+    t.equal(looked(), index + 1, `${service} has come up`)
+    t.equal(looked(), index + 1, 'nothing new')
+    t.ok(reach.has(manifests[0]!))
+    up.delete('a')
+    t.equal(looked(), index + 1, 'what is down is no news')
+  }
+  strict.add('a')
+  t.equal(looked(), 4, 'one is locked now')
+  t.notOk(reach.has(manifests[0]!))
+  t.equal(looked(), 4)
+})
