@@ -206,8 +206,10 @@ export class OwnServices {
     const inside = known.filter(({ external }) => external === undefined)
     this.#parts.capture.locals.setManifests(inside)
     this.externals.setManifests(manifests)
+    const { offer } = this.registrar
     this.registrar.setManifests(manifests)
-    this.#parts.onOffer()
+    // Whoever hears of another offer has done the rest already.
+    if (this.registrar.offer === offer) this.#parts.onOffer()
   }
 
   #onFitness(): void {

@@ -151,6 +151,12 @@ function ownFaults(manifest: Manifest, own: readonly OwnPlace[]): readonly UserF
   })
 }
 
+/** The keys of everything a file claims, or may keep of its last good version. */
+export function claimedBy({ reading, lastGood }: Candidate): ReadonlySet<string> {
+  const asked = reading.ok ? claimsOf(reading.manifest) : []
+  return new Set([...asked, ...claimsOf(lastGood)].map(({ key }) => key))
+}
+
 /** A manifest never changes, and is judged again whenever any other one does. */
 const claims = new WeakMap<Manifest, readonly Claim[]>()
 

@@ -10,7 +10,8 @@ import type { Manifest } from '#shared/model/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import type { FileRecord } from './file-record.ts'
 import type { GoodVersion, GoodVersions } from './good-versions.ts'
-import { judge } from './judge.ts'
+import { ClaimIndex } from './claim-index.ts'
+import { judge, type Candidate, type Judgement } from './judge.ts'
 import type { OwnPlace } from './own-places.ts'
 import type { Verdict } from './receipt.ts'
 import type { UserServices } from './user-rules.ts'
@@ -27,6 +28,8 @@ export interface VerdictsParts {
 export class Verdicts {
   readonly #parts: VerdictsParts
   readonly #own: readonly OwnPlace[]
+  readonly #claims = new ClaimIndex()
+  readonly #byPath = new Map<string, Verdict>()
   #all: readonly Verdict[] = []
   #manifests: readonly Manifest[] = []
 
@@ -46,35 +49,58 @@ export class Verdicts {
     return this.#manifests
   }
 
-  /** Judges all files; answers whether anything is different now. */
-  judge(records: ReadonlyMap<string, FileRecord>, userServices: UserServices): boolean {
-    const candidates = [...records].flatMap(([path, record]) => {
-      const { version, lastManifest, user } = record
-      if (version === null && lastManifest === null) return []
-      // While its first version is in doubt, a file stands for what an earlier run accepted of it.
-      const reading = version?.reading ?? { ok: false as const, problems: [] }
-      return [{ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest }]
-    })
+  /**
+   * Judges the files that have changed since the last time, and with them all others if one of those
+   * claims what a changed one claims or claimed; null: all, because rules may have changed. Answers
+   * whether anything is different now.
+   */
+  judge(
+    records: ReadonlyMap<string, FileRecord>,
+    userServices: UserServices,
+    changed: ReadonlySet<string> | null = null,
+  ): boolean {
     const isLocal = this.#parts.isLocal ?? localAddresses()
-    const judgements = judge(candidates, { isLocal, userServices, own: this.#own })
-    const before = new Map(this.#all.map((verdict) => [verdict.path, verdict]))
-    let changed = before.size !== judgements.length
-    const verdicts = judgements.map((judgement): Verdict => {
-      const record = records.get(judgement.path)
+    const rules = { isLocal, userServices, own: this.#own }
+    const some = changed === null ? null : candidatesIn(records, changed)
+    if (changed !== null && some !== null && this.#claims.areApart(changed, some)) {
+      return this.#take(records, changed, judge(some, rules))
+    }
+    const all = candidatesIn(records, records.keys())
+    this.#claims.areApart(new Set(records.keys()).union(this.#byPath), all)
+    return this.#take(records, new Set(this.#byPath.keys()), judge(all, rules))
+  }
+
+  /** Takes over judgements; whoever was `asked` for and has none is gone. */
+  #take(
+    records: ReadonlyMap<string, FileRecord>,
+    asked: ReadonlySet<string>,
+    judgements: readonly Judgement[],
+  ): boolean {
+    const { logger } = this.#parts
+    const gone = new Set(asked)
+    let changed = false
+    for (const judgement of judgements) {
+      const { path } = judgement
+      gone.delete(path)
+      const record = records.get(path)
       const verdict = Object.freeze({ ...judgement, hash: record?.version?.hash ?? '' })
       if (judgement.verdict === 'accepted' && record?.version?.reading.ok === true) {
         const { text, reading } = record.version
         record.lastGood = { manifest: reading.manifest, text }
       }
-      const known = before.get(verdict.path)
-      before.delete(verdict.path)
-      if (known !== undefined && sameVerdict(known, verdict)) return known
+      const known = this.#byPath.get(path)
+      if (known !== undefined && sameVerdict(known, verdict)) continue
       changed = true
+      this.#byPath.set(path, verdict)
       this.#log(verdict)
-      return verdict
-    })
-    for (const path of before.keys()) this.#parts.logger.info({ file: path }, 'manifest removed')
-    if (!changed && before.size === 0) return false
+    }
+    for (const path of gone) {
+      if (!this.#byPath.delete(path)) continue
+      changed = true
+      logger.info({ file: path }, 'manifest removed')
+    }
+    if (!changed) return false
+    const verdicts = [...this.#byPath.values()].sort((a, b) => (a.path < b.path ? -1 : 1))
     this.#all = Object.freeze(verdicts)
     this.#manifests = Object.freeze(verdicts.flatMap(({ manifest }) => manifest ?? []))
     this.#keepGoodVersions(records)
@@ -98,6 +124,24 @@ export class Verdicts {
       logger.warn({ file: path, service, inForce, problems: lines, rules }, 'manifest rejected')
     }
   }
+}
+
+/** The files of some paths that take part. */
+function candidatesIn(
+  records: ReadonlyMap<string, FileRecord>,
+  paths: Iterable<string>,
+): readonly Candidate[] {
+  const candidates: Candidate[] = []
+  for (const path of paths) {
+    const record = records.get(path)
+    if (record === undefined) continue
+    const { version, lastManifest, user } = record
+    if (version === null && lastManifest === null) continue
+    // While its first version is in doubt, a file stands for what an earlier run accepted of it.
+    const reading = version?.reading ?? { ok: false as const, problems: [] }
+    candidates.push({ path, user, mtimeMs: version?.mtimeMs ?? 0, reading, lastGood: lastManifest })
+  }
+  return candidates
 }
 
 function sameVerdict(a: Verdict, b: Verdict): boolean {

@@ -51,10 +51,10 @@ type ToLookAt = readonly [path: string, place: Place | null]
 type Sweep = Generator<ToLookAt, void>
 
 /**
- * Steps with changes may take this part of the time, others twice as much: however fast the directory
- * changes, nobody else goes short. What happens within a moment is looked at without a rest.
+ * So many times as long as a step took it rests: however fast the directory changes, nobody else goes
+ * short. What happens within a moment is looked at without a rest.
  */
-const share = { changed: 5, unchanged: 2 } as const
+const share = { changed: 3, unchanged: 2 } as const
 const momentMs = 1000
 
 /** Files read at the same time. */
@@ -76,6 +76,8 @@ export class ManifestWatcher {
   readonly #hints = new Hints()
   /** Files whose last look left it open what they are. */
   readonly #inDoubt = new Set<string>()
+  /** Files that have changed since they were judged. */
+  #unjudged = new Set<string>()
   /** By directory, as they were looked around last. */
   #places: ReadonlyMap<string, Place> = new Map()
   #isBlind: Places['isBlind'] = () => true
@@ -190,15 +192,16 @@ export class ManifestWatcher {
   async #step(): Promise<boolean> {
     if (this.#wake.signal.aborted) this.#wake = new AbortController()
     const { all, paths } = this.#hints.take()
-    const hasChanged = await this.#lookAtNamed(paths)
+    await this.#lookAtNamed(paths)
     if (all) this.#nextSweepAt = 0
     // One under way may have been where something has changed since: another follows it.
     if (this.#sweep === null && this.#nextSweepAt <= this.#parts.clock.elapsed()) {
       await this.#beginSweep()
     }
     const isSwept = this.#sweep !== null && (await this.#sweepOn(this.#sweep))
-    // Also where no file has changed: an address may have come to this host.
-    if (hasChanged || isSwept) this.#judge()
+    // All of them now and then, and where no file has changed: an address may have come to this host.
+    if (isSwept) this.#judge()
+    else if (this.#unjudged.size > 0) this.#judge(this.#unjudged)
     return all || paths.size > 0
   }
 
@@ -259,8 +262,8 @@ export class ManifestWatcher {
     return this.#sweep === null
   }
 
-  /** Looks at what hints name and what is in doubt; answers whether something has changed. */
-  async #lookAtNamed(hinted: ReadonlySet<string>): Promise<boolean> {
+  /** Looks at what hints name and what is in doubt. */
+  async #lookAtNamed(hinted: ReadonlySet<string>): Promise<void> {
     const files: ToLookAt[] = []
     const standing = new Map<string, Promise<boolean>>()
     for (const path of new Set([...hinted, ...this.#inDoubt])) {
@@ -283,7 +286,7 @@ export class ManifestWatcher {
         }
       }
     }
-    return this.#lookAtAll(files)
+    await this.#lookAtAll(files)
   }
 
   /** Whether a name in the directory is, or was, the directory of a user. */
@@ -345,10 +348,9 @@ export class ManifestWatcher {
     else this.#parts.logger.warn({ directory, problem }, 'manifest directory')
   }
 
-  /** Looks at files, those of no place being gone; answers whether one of them has changed. */
-  async #lookAtAll(files: readonly ToLookAt[]): Promise<boolean> {
+  /** Looks at files, those of no place being gone. */
+  async #lookAtAll(files: readonly ToLookAt[]): Promise<void> {
     const { clock } = this.#parts
-    let hasChanged = false
     const waiting = files.values()
     const reader = async (): Promise<void> => {
       for (const [path, place] of waiting) {
@@ -364,15 +366,16 @@ export class ManifestWatcher {
         if (answer === 'again') this.#inDoubt.add(path)
         else this.#inDoubt.delete(path)
         if (answer === 'forget') this.#records.delete(path)
-        if (answer === 'forget' || record.version !== before) hasChanged = true
+        if (answer === 'forget' || record.version !== before) this.#unjudged.add(path)
       }
     }
     await Promise.all(Array.from({ length: Math.min(readersAtOnce, files.length) }, reader))
-    return hasChanged
   }
 
-  #judge(): void {
-    if (!this.#verdicts.judge(this.#records, this.#userServices)) return
+  /** Judges files that have changed; null: all. */
+  #judge(changed: ReadonlySet<string> | null = null): void {
+    this.#unjudged = new Set()
+    if (!this.#verdicts.judge(this.#records, this.#userServices, changed)) return
     for (const listener of this.#listeners) listener()
   }
 }
