@@ -51,11 +51,11 @@ type ToLookAt = readonly [path: string, place: Place | null]
 type Sweep = Generator<ToLookAt, void>
 
 /**
- * So many times as long as a step took it rests: however fast the directory changes, nobody else goes
- * short. What happens within a moment is looked at without a rest.
+ * Steps with changes may take a third of the time, others half: however fast the directory changes, nobody
+ * else goes short. What happens within a moment is looked at without a rest.
  */
 const share = { changed: 3, unchanged: 2 } as const
-const momentMs = 1000
+const momentMs = 2000
 
 /** Files read at the same time. */
 const readersAtOnce = 16

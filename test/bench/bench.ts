@@ -37,6 +37,8 @@ export interface BenchSettings {
   readonly rounds: number
   /** Simulated hosts of `scale`. */
   readonly hosts: number
+  /** Instances up to which those follow the whole mesh. */
+  readonly wholeMesh: number
   /** Services that are known in `propagate`. */
   readonly services: number
   /** Where CPU profiles of the mesh go; null for none. */

@@ -1,6 +1,7 @@
 /**
  * Owns the command line of the benches: `npm run bench -- <name…> [--json] [--profile dir]`.
- * `--hosts` and `--services` make the fleet of `scale` and the mesh of `propagate` smaller, to try them.
+ * `--hosts` and `--services` make the fleet of `scale` and the mesh of `propagate` smaller, to try them;
+ * `--whole-mesh` is what agents and simulated hosts of `scale` have for `wholeMesh`.
  */
 
 import { mkdirSync } from 'node:fs'
@@ -49,6 +50,7 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '3' },
     hosts: { type: 'string', default: '1000' },
     services: { type: 'string', default: '1000' },
+    'whole-mesh': { type: 'string', default: '10000' },
   },
 })
 const names = positionals.length > 0 ? positionals : Object.keys(scenarios)
@@ -66,6 +68,7 @@ const bench = new Bench({
   rounds: Number(values.rounds),
   hosts: Number(values.hosts),
   services: Number(values.services),
+  wholeMesh: Number(values['whole-mesh']),
   profile,
   say: (line) => void process.stderr.write(`${line}\n`),
 })

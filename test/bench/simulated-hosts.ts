@@ -9,15 +9,18 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
+import type { ServiceName } from '#shared/model/names.ts'
 import type { Listing, StoreEvent } from '#shared/store/key-value.ts'
 import { meshPrefix } from '#shared/store/keys.ts'
 import { StoreLink } from '#shared/store/link.ts'
+import { wholeMesh, type Scope } from '#shared/store/scope.ts'
 import type { StoreChange, ViewKeeper } from '#shared/store/view.ts'
 import { entryOf, instanceOf, presenceOf } from '#test/support/mesh-records.ts'
 import {
   placeOf,
+  placesOf,
   serviceOf,
-  sumOf,
+  servicesOf,
   type SimulatedOrder,
   type SimulatedReport,
   type SimulatedSettings,
@@ -50,7 +53,7 @@ class Revisions implements ViewKeeper {
     return { revision, changedKeys: 'all', removed: new Map() }
   }
 
-  /** Hosts of the bench follow everything. */
+  /** Hosts of the bench follow the same from beginning to end. */
   extend(listing: Listing): StoreChange {
     return this.replace(listing)
   }
@@ -63,7 +66,8 @@ class Revisions implements ViewKeeper {
     for (const event of events) {
       if (event.kind === 'put') this.#note(event.entry.key, event.entry.modRevision)
       else this.#note(event.key, 0)
-      this.revision = event.kind === 'put' ? event.entry.modRevision : event.modRevision
+      const { modRevision } = event.kind === 'put' ? event.entry : event
+      this.revision = Math.max(this.revision, modRevision)
     }
     return { revision: this.revision, changedKeys: [], removed: new Map() }
   }
@@ -78,28 +82,36 @@ interface Host {
   readonly index: number
   readonly link: StoreLink
   readonly view: Revisions
+  /** The numbers of the instances it follows. */
+  readonly places: readonly number[]
   weight: number
 }
 
+const everywhere = placesOf(null, settings)
 /** Sessions that have ended, by what ended them. */
 const ended: Record<string, number> = {}
 
 function makeHost(index: number): Host {
   const view = new Revisions()
   const parts = { clock: systemClock, random: systemRandom }
+  const used = servicesOf(index, settings)
+  // As the disk has it of a host that was in a large mesh before.
+  const scope: Scope =
+    used === null ? wholeMesh : { kind: 'services', services: used as ReadonlySet<ServiceName> }
   const link = new StoreLink(
     {
       ...parts,
       logger: createLogger({ name: 'simulated', level: 'silent' }),
       connect: async () => openThinStore(endpoint),
       view,
+      scope: { choose: () => scope },
     },
     { prefix: meshPrefix, leaseTtlMs },
   )
   link.onState((state) => {
     if (state.kind === 'away') ended[state.reason] = (ended[state.reason] ?? 0) + 1
   })
-  const host = { index, link, view, weight: 100 }
+  const host = { index, link, view, places: used === null ? everywhere : placesOf(used, settings), weight: 100 }
   publish(host)
   return host
 }
@@ -119,20 +131,17 @@ const all = Array.from({ length: count }, (_, i) => makeHost(first + i))
 const loop = monitorEventLoopDelay()
 loop.enable()
 
-function report(): SimulatedReport {
+function report(expected: readonly number[] | null): SimulatedReport {
   const busyMs = Math.round(loop.max / 1e6)
   loop.reset()
-  const sums = all.map(({ view }) => sumOf(view.of))
-  const known = all.map(({ view }) =>
-    view.of.reduce((sum, revision) => sum + (revision > 0 ? 1 : 0), 0),
-  )
-  return {
-    connected: all.filter(({ link }) => link.state.kind === 'connected').length,
-    known: Math.min(...known),
-    sums: [...new Set(sums)],
-    ended,
-    busyMs,
+  let missing = 0
+  let differing = 0
+  for (const { view, places } of all) {
+    missing = Math.max(missing, places.filter((place) => view.of[place] === 0).length)
+    if (places.some((place) => view.of[place] !== expected?.[place])) differing += 1
   }
+  const connected = all.filter(({ link }) => link.state.kind === 'connected').length
+  return { connected, missing, differing, ended, busyMs }
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -153,7 +162,7 @@ for await (const line of createInterface({ input: process.stdin })) {
       break
     }
     case 'report':
-      process.stdout.write(`${JSON.stringify(report())}\n`)
+      process.stdout.write(`${JSON.stringify(report(order.expected))}\n`)
       break
   }
 }

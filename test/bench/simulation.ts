@@ -14,6 +14,8 @@ export interface Fleet {
   readonly hosts: number
   readonly instances: number
   readonly services: number
+  /** Up to so many instances each host follows all, above that those of services it uses; see `wholeMesh`. */
+  readonly wholeMesh: number
 }
 
 /** What a program of simulated hosts is given. */
@@ -30,17 +32,17 @@ export type SimulatedOrder =
   | { readonly kind: 'join'; readonly withinMs: number }
   /** So many hosts, drawn at random, change one record each. */
   | { readonly kind: 'change'; readonly count: number }
-  /** Asks for a report. */
-  | { readonly kind: 'report' }
+  /** Asks for a report; with it, how many hosts know anything but these revisions of all instances. */
+  | { readonly kind: 'report'; readonly expected: readonly number[] | null }
 
 /** What it answers. */
 export interface SimulatedReport {
   /** Hosts whose session is up. */
   readonly connected: number
-  /** Instances known to the host that knows the fewest. */
-  readonly known: number
-  /** What hosts know, each different knowledge once; see `sumOf`. */
-  readonly sums: readonly number[]
+  /** Instances not known to the host that knows the least of what it follows. */
+  readonly missing: number
+  /** Hosts that know otherwise of what they follow than was expected; all, where nothing was. */
+  readonly differing: number
   /** How many sessions have ended so far, by what ended them. */
   readonly ended: Readonly<Record<string, number>>
   /** Longest time for which a program was too busy to hear, since the last report, milliseconds. */
@@ -63,11 +65,20 @@ export function placeOf(key: string, { hosts, instances, services }: Fleet): num
   return index < hosts && instance < instances ? index * instances + instance : -1
 }
 
-/** One number for what is known: the revision of every instance, in their order. */
-export function sumOf(revisions: ArrayLike<number>): number {
-  let sum = 0
-  for (let at = 0; at < revisions.length; at++) sum = (sum * 31 + (revisions[at] ?? 0)) % 2 ** 45
-  return sum
+/** The services that a host serves, and as many others that it calls; null: it follows all. */
+export function servicesOf(host: number, fleet: Fleet): ReadonlySet<string> | null {
+  const { hosts, instances, services, wholeMesh } = fleet
+  if (hosts * instances <= wholeMesh) return null
+  const used = new Set<string>()
+  for (let i = 0; i < 2 * instances; i++) used.add(`s-${(host * instances + i) % services}`)
+  return used
+}
+
+/** The numbers of the instances of some services; null: of all. */
+export function placesOf(used: ReadonlySet<string> | null, fleet: Fleet): readonly number[] {
+  const { hosts, instances, services } = fleet
+  const all = Array.from({ length: hosts * instances }, (_, place) => place)
+  return used === null ? all : all.filter((place) => used.has(`s-${place % services}`))
 }
 
 /** Programs of simulated hosts, told and asked together. */
@@ -94,13 +105,13 @@ export class Simulation {
     })
   }
 
-  /** Asks all of them what their hosts know. */
-  async report(): Promise<SimulatedReport> {
-    const reports = await Promise.all(this.#programs.map((program) => program.report()))
+  /** Asks all of them what their hosts know, and how many know other than `expected`. */
+  async report(expected: readonly number[] | null = null): Promise<SimulatedReport> {
+    const reports = await Promise.all(this.#programs.map((program) => program.report(expected)))
     return {
       connected: reports.reduce((sum, { connected }) => sum + connected, 0),
-      known: Math.min(...reports.map(({ known }) => known)),
-      sums: [...new Set(reports.flatMap(({ sums }) => sums))],
+      missing: Math.max(...reports.map(({ missing }) => missing)),
+      differing: reports.reduce((sum, { differing }) => sum + differing, 0),
       ended: addedUp(reports.map(({ ended }) => ended)),
       busyMs: Math.max(...reports.map(({ busyMs }) => busyMs)),
     }
@@ -143,9 +154,9 @@ class Program {
     this.#child.stdin?.write(`${JSON.stringify(order)}\n`)
   }
 
-  report(): Promise<SimulatedReport> {
+  report(expected: readonly number[] | null): Promise<SimulatedReport> {
     this.#asked = Promise.withResolvers()
-    this.tell({ kind: 'report' })
+    this.tell({ kind: 'report', expected })
     return this.#asked.promise
   }
 
