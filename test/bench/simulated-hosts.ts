@@ -111,7 +111,13 @@ function makeHost(index: number): Host {
   link.onState((state) => {
     if (state.kind === 'away') ended[state.reason] = (ended[state.reason] ?? 0) + 1
   })
-  const host = { index, link, view, places: used === null ? everywhere : placesOf(used, settings), weight: 100 }
+  const host = {
+    index,
+    link,
+    view,
+    places: used === null ? everywhere : placesOf(used, settings),
+    weight: 100,
+  }
   publish(host)
   return host
 }
