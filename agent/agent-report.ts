@@ -107,7 +107,7 @@ const mostProblems = 10
 
 const withheldWords = {
   drained: 'it was taken out of rotation (meshctl undrain)',
-  'no-certificate': 'the controller has issued no certificate for it yet',
+  'no-certificate': 'it has no certificate that is valid (meshctl check)',
   'not-healthy': 'its health check does not pass',
   'not-asked': 'it has not told yet how it speaks',
   'no-tunnel': 'no worker takes tunnels yet',

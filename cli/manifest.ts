@@ -21,7 +21,7 @@ export async function manifestStatus(parts: {
   const problems = [
     ...(problem === '' ? [] : [`${path}: ${problem}`]),
     ...reports.flatMap((report) => report.problems),
-    ...reports.map(lackOf).filter((lack) => lack !== ''),
+    ...reports.flatMap(lacksOf),
   ]
   parts.printer.result(
     reports,
@@ -51,12 +51,14 @@ function publication({ published, revision }: ManifestReport): string {
   return published ? `yes, revision ${revision}` : 'no'
 }
 
-/** What an accepted manifest asks for and is not so; empty where all is. */
-function lackOf({ service, health, healthDetail, published, withheld }: ManifestReport): string {
-  if (health === 'none') return ''
-  const check = healthDetail === '' ? '' : ` (${healthDetail})`
-  if (!published) return `${service}: not published: ${withheld}${check}`
-  return check === '' ? '' : `${service}: ${health}${check}`
+/** What a manifest asks for and is not so. */
+function lacksOf(report: ManifestReport): readonly string[] {
+  const { service, health, healthDetail, published, withheld } = report
+  if (health === 'none') return []
+  return [
+    ...(healthDetail === '' ? [] : [`${service}: ${health}: ${healthDetail}`]),
+    ...(published ? [] : [`${service}: not published: ${withheld}`]),
+  ]
 }
 
 function expiry(endsMs: number, nowMs: number): string {

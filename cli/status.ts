@@ -57,8 +57,9 @@ function render(report: StatusReport): string {
 }
 
 function alone({ outageBudget }: StatusReport): string {
-  return outageBudget === null
-    ? 'could not go on: it has no certificate'
+  if (outageBudget === null) return 'could not go on: it has no certificate'
+  return outageBudget.ms === 0
+    ? `cannot go on: the certificate of ${outageBudget.endsFirst} has ended`
     : `could go on for ${duration(outageBudget.ms)}, until the certificate of ${outageBudget.endsFirst} ends`
 }
 

@@ -80,7 +80,9 @@ function expiry(facts: AgentFacts, kind: 'host' | 'service'): Judgement {
     list(some.map(({ identity, problem }) => `${identity}${problem && `: ${problem}`}`))
   if (gone.length > 0) {
     const finding = `${gone.length} of ${mine.length} missing or expired`
-    const mend = kind === 'host' ? newToken(facts.status.host) : remedies(facts, gone)
+    const isAway = facts.status.controller.contact.kind === 'down'
+    const token = `${isAway ? 'see controller-reachable; then ' : ''}${newToken(facts.status.host)}`
+    const mend = kind === 'host' ? token : remedies(facts, gone)
     return bad('failed', finding, words(gone), mend)
   }
   if (late.length > 0)
@@ -178,8 +180,10 @@ const checks: readonly Check[] = [
       const { ms, endsFirst } = outageBudget
       const away = controller.contact.kind === 'down'
       const fix = 'bring a controller back before then: see controller-reachable'
-      if (ms === 0)
-        return bad('failed', `the certificate of ${endsFirst} has ended`, 'it was not renewed', fix)
+      if (ms === 0) {
+        const finding = `the certificate of ${endsFirst} has ended`
+        return bad('failed', finding, 'it was not renewed', 'see certificate-renewal')
+      }
       if (!away) return ok(`could go on for ${duration(ms)} with controller and store away`)
       const cause = `the controller is away, and the certificate of ${endsFirst} ends then`
       return bad('warning', `goes on for ${duration(ms)} more`, cause, fix)

@@ -11,7 +11,10 @@ import type { ServiceName } from '#shared/model/names.ts'
 import type { CredentialMessage } from '#agent/workers/messages.ts'
 import type { HeldCredential } from './held-credential.ts'
 import type { Standing } from './renewal.ts'
-import { retryAfterMs } from './renewal.ts'
+import { isValid, retryAfterMs } from './renewal.ts'
+
+/** Longest wait for a controller that is away where nothing works without it. */
+const awayMs = 20_000
 
 /** What went wrong last with an identity, for people. */
 export interface IdentityProblem {
@@ -33,6 +36,8 @@ export class IdentitySlot implements Standing {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #backoff: Backoff
+  /** Its own, so that whoever has no certificate finds soon that the controller is back. */
+  readonly #awayBackoff: Backoff
   #retryAtMs = 0
   #problem: IdentityProblem | null = null
   held: HeldCredential | null = null
@@ -51,6 +56,7 @@ export class IdentitySlot implements Standing {
     this.#clock = parts.clock
     this.#logger = parts.logger
     this.#backoff = new Backoff(parts, { firstMs: 500, lastMs: settings.lastMs ?? 150_000 })
+    this.#awayBackoff = new Backoff(parts, { firstMs: 500, lastMs: awayMs })
   }
 
   get retryAtMs(): number {
@@ -72,14 +78,14 @@ export class IdentitySlot implements Standing {
 
   /** The last try worked. */
   succeed(): void {
-    this.#backoff.reset()
-    this.#retryAtMs = 0
+    this.again()
     this.#problem = null
   }
 
   /** Something has changed: what was refused before may be tried at once. */
   again(): void {
     this.#backoff.reset()
+    this.#awayBackoff.reset()
     this.#retryAtMs = 0
   }
 
@@ -91,8 +97,10 @@ export class IdentitySlot implements Standing {
     if (known && error.code === 'state-unusable' && this.held !== null) {
       this.held = { ...this.held, renewAtMs: 0 }
     }
-    this.#retryAtMs = atMs + retryAfterMs(this.#backoff.nextMs(), this, atMs)
     const code = known ? error.code : 'internal'
+    const isAway = code === 'controller-unavailable' && !isValid(this, atMs)
+    const backoff = isAway ? this.#awayBackoff : this.#backoff
+    this.#retryAtMs = atMs + retryAfterMs(backoff.nextMs(), this, atMs)
     const hint = known ? (error.hint ?? '') : ''
     const { identity } = this
     const retry = !known || error.retry

@@ -88,6 +88,13 @@ t.test('status fails when the agent is not ready, and says what it waits for', a
   t.match(out(), /^store +away for 1 min 5 s: refused$/m)
 })
 
+t.test('status says that a host whose certificate has ended cannot go on', async (t) => {
+  const agent = await agentWith(t, withStatus({ outageBudget: { ms: 0, endsFirst: 'spiffe://x' } }))
+  const { printer, out } = paper(false)
+  await status({ agent, printer })
+  t.match(out(), /^alone +cannot go on: the certificate of spiffe:\/\/x has ended$/m)
+})
+
 t.test('services lists instances and marks those of this host', async (t) => {
   const agent = await agentWith(t, {
     ...healthyFacts,
@@ -190,7 +197,10 @@ t.test(
     const { printer, out } = paper(false)
     t.equal(await manifestStatus({ agent, printer }), 1)
     t.match(out(), /^web\.json +web +accepted +- +- +- +orders$/m)
-    t.match(out(), /^orders: not published: its health check does not pass \(status 500\)$/m)
+    t.match(
+      out(),
+      /^orders: failing: status 500\norders: not published: its health check does not pass$/m,
+    )
     t.match(out(), /^shop\.json +web +rejected, last good in force +passing/m)
   },
 )
