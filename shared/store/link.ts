@@ -65,6 +65,8 @@ const coldPatienceMs = { first: 5000, last: 20_000 }
  */
 class Pace {
   readonly #view: StoreView
+  /** How many instances the store had when they were counted last: of some the view may have a part only. */
+  instances = 0
   /** Whether a session has ever been whole. */
   hasServed = false
   /** Whether the last one ended because an answer was late: the store is there, and has too much to do. */
@@ -91,12 +93,17 @@ class Pace {
     if (!this.hasServed) {
       return Math.min(coldPatienceMs.last, coldPatienceMs.first * 2 ** doublings)
     }
-    const extra = this.#view.entries.size * perEntryMs.patience
+    const extra = this.#size * perEntryMs.patience
     return Math.min(longestPatienceMs, quickMs.patience * 2 ** doublings) + extra
   }
 
+  /** Of the mesh, whose hosts come back together however little each of them follows. */
+  get #size(): number {
+    return Math.max(this.#view.entries.size, this.instances)
+  }
+
   #scale(kind: 'first' | 'last'): number {
-    return Math.min(longestMs, quickMs[kind] + this.#view.entries.size * perEntryMs[kind])
+    return Math.min(longestMs, quickMs[kind] + this.#size * perEntryMs[kind])
   }
 }
 
@@ -275,7 +282,7 @@ export class StoreLink {
         view: this.#view,
         own: this.#own,
         left: this.#left,
-        ...(this.#parts.scope === undefined ? {} : { scope: this.#parts.scope }),
+        ...(this.#parts.scope === undefined ? {} : { scope: this.#counted(this.#parts.scope) }),
         clock,
         random,
         listener: {
@@ -300,6 +307,15 @@ export class StoreLink {
     } finally {
       this.#session = null
       store.close()
+    }
+  }
+
+  #counted(scope: ScopeChooser): ScopeChooser {
+    return {
+      choose: (instances) => {
+        this.#pace.instances = instances
+        return scope.choose(instances)
+      },
     }
   }
 

@@ -3,8 +3,9 @@
 import t from 'tap'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
-import type { LeaseId, WatchSink } from '#shared/store/key-value.ts'
+import type { LeaseId } from '#shared/store/key-value.ts'
 import { StoreLink } from '#shared/store/link.ts'
+import type { ScopeChooser } from '#shared/store/scope.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 
 const leaseTtlMs = 15_000
@@ -12,7 +13,7 @@ const late = new MeshError('no answer', { code: 'store-timeout', retry: true })
 const away = new MeshError('no connection', { code: 'store-unavailable', retry: true })
 
 /** A link and the store it asks, whose answers are set by hand. */
-function playedLink() {
+function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
   const clock = new FakeClock()
   const store = {
     isThere: true,
@@ -22,10 +23,11 @@ function playedLink() {
     /** How long each listing was waited for. */
     patience: [] as (number | undefined)[],
     isHeard: true,
+    instances: 0,
   }
-  let watching: WatchSink | null = null
   const link = new StoreLink(
     {
+      ...settings,
       clock,
       random: { fraction: () => 0.5, bytes: (size) => Buffer.alloc(size) },
       logger: createLogger({ name: 'test', level: 'silent' }),
@@ -35,16 +37,16 @@ function playedLink() {
           if (!store.isThere) throw away
           return { revision: 1, entries: [] }
         },
-        count: async () => 0,
-        watch(_prefix, _from, sink) {
-          watching = sink
-          return {
-            requestProgress: () => {
-              if (store.isHeard) watching?.onProgress()
-            },
-            cancel: () => (watching = null),
-          }
+        async count() {
+          if (!store.isThere) throw away
+          return store.instances
         },
+        watch: (_prefix, _from, sink) => ({
+          requestProgress: () => {
+            if (store.isHeard) sink.onProgress()
+          },
+          cancel: () => {},
+        }),
         grantLease: async (ttlMs) => ({ lease: '1' as LeaseId, ttlMs }),
         async keepAlive() {
           store.renewals += 1
@@ -106,3 +108,24 @@ t.test('a link that was whole gives up a silent store soon, a new one is patient
   t.strictSame(store.patience.slice(length, length + 4), [1500, 1500, 3000, 3000])
   await link.stop({ withdraw: false })
 })
+
+t.test(
+  'a link that follows a part of a large mesh is as patient as one that follows all',
+  async (t) => {
+    const scope: ScopeChooser = { choose: () => ({ kind: 'services', services: new Set() }) }
+    const { clock, store, link } = playedLink({ scope })
+    store.instances = 10_000
+    await clock.advance(1000)
+    t.equal(link.state.kind, 'connected')
+    store.failures.push(away)
+    store.isThere = false
+    const { length } = store.patience
+    await clock.advance(5000)
+    t.equal(link.state.kind, 'away')
+    store.isThere = true
+    await clock.advance(60_000)
+    t.equal(link.state.kind, 'connected')
+    t.equal(store.patience[length], 3500)
+    await link.stop({ withdraw: false })
+  },
+)
