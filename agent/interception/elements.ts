@@ -3,7 +3,6 @@
  * and the nft commands that make up for it. Pure.
  */
 
-import { isIPv4 } from 'node:net'
 import { tableName, type CaptureState, type Endpoint } from './capture-state.ts'
 import { isCounted, isMap, isOfGroups, setTypes, type SetName } from './ruleset.ts'
 
@@ -24,7 +23,7 @@ export function elementsOf(state: CaptureState): Elements {
   const keyed = (
     name: 'destinations' | 'denied' | 'dialled' | 'answered' | 'answerers' | 'registered',
     at: Endpoint,
-  ) => sets[`${name}${isIPv4(at.address) ? '4' : '6'}`]
+  ) => sets[`${name}${at.address.includes(':') ? '6' : '4'}`]
   const key = ({ address, port }: Endpoint): string => `${address} . ${port}`
   // Without a port to lead to, no destination may lead anywhere.
   if (state.unknownPort !== null) {
@@ -54,7 +53,7 @@ export function elementsOf(state: CaptureState): Elements {
     else sets.confined_units.set(caller.group.path, `${counter} ${caller.group.id}`)
   }
   for (const one of state.standIns) {
-    const six = !isIPv4(one.address)
+    const six = one.address.includes(':')
     const [first, other] = one.to
     // Two targets may claim a number: as with destinations, the first one has it.
     if (sets[six ? 'plain6' : 'plain4'].has(key(one))) continue
@@ -87,8 +86,7 @@ export function changesBetween(before: Elements, after: Elements): string {
   const come: string[] = []
   for (const name of names) {
     const [old, fresh] = [before[name], after[name]]
-    const removed = [...old].filter(([key, value]) => fresh.get(key) !== value)
-    const added = [...fresh].filter(([key, value]) => old.get(key) !== value)
+    const [removed, added] = [otherThan(fresh, old), otherThan(old, fresh)]
     if (removed.length === 0 && added.length === 0) continue
     // A path of a group leads to another one than before, or to none: only a flush takes that away.
     const isWhole = isOfGroups(name)
@@ -111,10 +109,20 @@ export function changesBetween(before: Elements, after: Elements): string {
 /** The elements that those commands delete, each as `<set> <key>`. */
 export function deletedBetween(before: Elements, after: Elements): readonly string[] {
   return names.flatMap((name) =>
-    [...before[name]]
-      .filter(([key, value]) => isOfGroups(name) || after[name].get(key) !== value)
-      .map(([key]) => `${name} ${key}`),
+    (isOfGroups(name) ? [...before[name]] : otherThan(after[name], before[name])).map(
+      ([key]) => `${name} ${key}`,
+    ),
   )
+}
+
+/** What is in `these` and not, or with another value, in those. There may be tens of thousands. */
+function otherThan(
+  those: ReadonlyMap<string, string>,
+  these: ReadonlyMap<string, string>,
+): readonly (readonly [string, string])[] {
+  const found: [string, string][] = []
+  for (const pair of these) if (those.get(pair[0]) !== pair[1]) found.push(pair)
+  return found
 }
 
 function countersIn(map: ReadonlyMap<string, string>): ReadonlySet<string> {

@@ -20,7 +20,7 @@ import type {
   LockRule,
   StandIn,
 } from './capture-state.ts'
-import { standInsOf } from './stand-ins.ts'
+import { displacedHosts, standInsOf } from './stand-ins.ts'
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
@@ -161,6 +161,8 @@ export function planCapture(facts: PlanFacts): Plan {
       }
     }
   }
+  const displaced = displacedHosts(facts.snapshot.hosts)
+  if (displaced !== '') problems.push(displaced)
   const claimed = claimsOf(facts, problems)
   for (const claim of claimed) {
     // A named port goes with its service.

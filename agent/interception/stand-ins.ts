@@ -7,7 +7,7 @@
 import { isNoOutside } from '#shared/model/external.ts'
 import { rendezvous } from '#shared/model/rendezvous.ts'
 import type { TargetView } from '#shared/model/service-targets.ts'
-import type { HostView, InstanceView } from '#shared/model/snapshot.ts'
+import type { HostView, InstanceView, Snapshot } from '#shared/model/snapshot.ts'
 import type { Endpoint, StandIn } from './capture-state.ts'
 import { placesOf, type ClaimFacts, type ClaimingService } from './claims.ts'
 
@@ -72,6 +72,19 @@ function placeOf(
 /** Whether what another host says is its address leads to another machine, and to no third one's. */
 function isItself({ address, heldBy }: HostView): boolean {
   return heldBy === undefined && !isNoOutside(address)
+}
+
+/** Which hosts say they are where another one is, in words; empty where none does. */
+export function displacedHosts(hosts: Snapshot['hosts']): string {
+  const late = Object.values(hosts).filter(
+    ({ heldBy, address }) => heldBy !== undefined && !isNoOutside(address),
+  )
+  if (late.length === 0) return ''
+  const some = late
+    .slice(0, 3)
+    .map(({ name, heldBy, address }) => `${name} at ${address} of ${heldBy}`)
+  const more = late.length > some.length ? ` and ${late.length - some.length} more` : ''
+  return `nothing leads without the mesh to hosts that say they are where another was before: ${some.join(', ')}${more}`
 }
 
 /** The one of this host, or else a few: others from host to host, and the same while they last. */

@@ -71,7 +71,7 @@ export class VirtualRoutes {
 function leadsAway(family: '-4' | '-6', elements: Elements): boolean {
   const is4 = family === '-4'
   const led = elements[is4 ? 'destinations4' : 'destinations6']
-  return [...elements[is4 ? 'plain4' : 'plain6']].some(
-    ([key, to]) => !led.has(key) && !to.startsWith(is4 ? '127.' : '::1 '),
-  )
+  return elements[is4 ? 'plain4' : 'plain6']
+    .entries()
+    .some(([key, to]) => !led.has(key) && !to.startsWith(is4 ? '127.' : '::1 '))
 }

@@ -74,7 +74,10 @@ t.test('a host draws to itself what would go to it anyway, and nothing else', as
   const held = { ...b, heldBy: must(parseHostName('victim')) }
   const late = plan({ snapshot: { ...claiming, hosts: { ...claiming.hosts, b: held } } })
   t.notOk(late.state.destinations.some(({ address }) => address === '10.0.0.2'))
-  t.match(late.problems, [/10\.0\.0\.2:5432 of db is the address of victim, not of b/])
+  t.match(late.problems, [
+    /hosts that say they are where another was before: b at 10\.0\.0\.2 of victim$/,
+    /10\.0\.0\.2:5432 of db is the address of victim, not of b/,
+  ])
 })
 
 t.test('what is excluded or taken is not captured, and named', async (t) => {
