@@ -121,8 +121,13 @@ export class Catalog {
       return false
     }
     this.#problems.delete(key)
+    if (entry.value.kind === 'presence') {
+      const { record } = entry.value
+      // Whoever moves comes last on the disk, too: its order tells who has had an address for longer.
+      if (this.#presences.get(record.host)?.address !== record.address) this.#texts.delete(key)
+      this.#setPresence(record.host, record)
+    }
     this.#texts.set(key, text)
-    if (entry.value.kind === 'presence') this.#setPresence(at.value.host, entry.value.record)
     if (entry.value.kind === 'instance') this.#putInstance(entry.value.record)
     return true
   }
