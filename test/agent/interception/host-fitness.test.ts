@@ -1,7 +1,7 @@
 import t from 'tap'
 import { kernelCommands, type KernelCommands } from '#agent/interception/commands.ts'
 import { hostProblem } from '#agent/interception/host-fitness.ts'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import type { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { makeNamespace, networkState } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 
