@@ -254,13 +254,19 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
       const { kernelCommands } = await import('./interception/commands.ts')
       const { forgetMesh } = await import('./dns/forget-mesh.ts')
       const { capture, paths, systemDns } = config
+      const read = await configReader(wishes)
+      // What cannot be read does not say so.
+      const isOff = (): boolean => {
+        const now = read()
+        return now.ok && now.config.capture.wish === 'off'
+      }
       const isOurs = systemDns === 'resolv-conf' || systemDns === 'auto'
       return new CaptureGuard(
         { ...parts, commands: kernelCommands(), ...(isOurs ? { onGone: () => forgetMesh() } : {}) },
         {
           owner: paths.run,
           firstPort: capture.firstPort,
-          isOff: capture.wish === 'off',
+          isOff,
           agentUser: process.getuid?.() ?? 0,
         },
       )

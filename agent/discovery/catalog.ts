@@ -86,6 +86,8 @@ export class Catalog {
   /** Whose instances are left aside, whatever the store says. */
   setBanned(hosts: ReadonlySet<string>): void {
     for (const host of this.#banned.symmetricDifference(hosts)) {
+      const address = this.#presences.get(host as HostName)?.address ?? ''
+      for (const other of this.#holders.get(address) ?? []) this.#dirtyHosts.add(other)
       for (const service of this.#countsOf.get(host as HostName)?.keys() ?? []) {
         this.#dirtyServices.add(service)
       }
@@ -176,7 +178,8 @@ export class Catalog {
         continue
       }
       const { address, tunnelPort } = presence
-      const [first = name] = this.#holders.get(address) ?? []
+      const holders = this.#holders.get(address) ?? []
+      const first = holders.find((one) => !this.#banned.has(one)) ?? name
       const isSame = before?.address === address && before.tunnelPort === tunnelPort
       if (isSame && (before.heldBy ?? name) === first) continue
       const held = first === name ? {} : { heldBy: first }

@@ -288,7 +288,7 @@ export class Discovery {
       dueMs === null
         ? null
         : clock.after(dueMs, () => {
-            const expired = this.#guard.expire(clock.elapsed(), (host) => this.#lost.isSilent(host))
+            const expired = this.#guard.expire(clock.elapsed(), (host) => this.#isGone(host))
             if (expired.length > 0) {
               logger.info({ keys: expired.length }, 'records that vanished did not come back')
               this.#drop(expired)
@@ -296,6 +296,11 @@ export class Discovery {
             }
             this.#awaitExpiry()
           })
+  }
+
+  /** Whether a host that vanished whole has gone; one that nobody calls is not asked, nor waited for. */
+  #isGone(host: HostName): boolean {
+    return this.#catalog.placeOf(host) === null || this.#lost.isSilent(host)
   }
 
   #placesOf(hosts: ReadonlySet<HostName>): ReadonlyMap<HostName, LostHost> {

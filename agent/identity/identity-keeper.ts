@@ -53,6 +53,8 @@ export interface IdentityKeeperSettings {
 const lookEveryMs = 60_000
 /** How soon it is asked when something is away that it knows the place of; spread over the hosts. */
 const lookAgainMs = 10_000
+/** Longest wait for a controller that is away of a host that can do nothing without a certificate. */
+const lastAwayMs = 20_000
 /** How soon another token is seen by a host that can do nothing without one. */
 const tokenLookMs = 5000
 /** Failures after which nobody else of the round is asked for. */
@@ -94,7 +96,7 @@ export class IdentityKeeper {
   constructor(parts: IdentityKeeperParts, settings: IdentityKeeperSettings) {
     this.#parts = parts
     this.#host = settings.host
-    this.#hostSlot = new IdentitySlot(parts, { identity: 'host' })
+    this.#hostSlot = new IdentitySlot(parts, { identity: 'host', lastAwayMs })
     this.#meshSlot = new IdentitySlot(parts, { identity: 'host', lastMs: lookEveryMs })
     this.#newToken = new NewToken({
       ...parts,

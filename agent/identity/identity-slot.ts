@@ -13,9 +13,6 @@ import type { HeldCredential } from './held-credential.ts'
 import type { Standing } from './renewal.ts'
 import { isValid, retryAfterMs } from './renewal.ts'
 
-/** Longest wait for a controller that is away where nothing works without it. */
-const awayMs = 20_000
-
 /** What went wrong last with an identity, for people. */
 export interface IdentityProblem {
   /** `host`, or a service's name. */
@@ -50,13 +47,16 @@ export class IdentitySlot implements Standing {
       readonly identity: 'host' | ServiceName
       /** Longest wait between two tries. @default 150000 */
       readonly lastMs?: number
+      /** The same for a controller that is away while no valid certificate is held. @default the same */
+      readonly lastAwayMs?: number
     },
   ) {
     this.identity = settings.identity
     this.#clock = parts.clock
     this.#logger = parts.logger
-    this.#backoff = new Backoff(parts, { firstMs: 500, lastMs: settings.lastMs ?? 150_000 })
-    this.#awayBackoff = new Backoff(parts, { firstMs: 500, lastMs: awayMs })
+    const { lastMs = 150_000, lastAwayMs = lastMs } = settings
+    this.#backoff = new Backoff(parts, { firstMs: 500, lastMs })
+    this.#awayBackoff = new Backoff(parts, { firstMs: 500, lastMs: lastAwayMs })
   }
 
   get retryAtMs(): number {

@@ -32,8 +32,8 @@ export interface CaptureGuardSettings {
   readonly firstPort: number
   /** Listeners of anybody else at those ports are not the agent's. */
   readonly agentUser: number
-  /** Whether capture is off in the config. @default false */
-  readonly isOff?: boolean
+  /** Whether capture is off in the config by now: its owner does not restart the guard. @default never */
+  readonly isOff?: () => boolean
   /** From one look to the next; who takes nothing at two looks is gone. @default 1000 */
   readonly lookMs?: number
 }
@@ -117,9 +117,9 @@ export class CaptureGuard {
       const isTaken = this.#sockets.listens(callerPortRange(firstPort), agentUser)
       this.#silent = isTaken ? 0 : this.#silent + 1
       if (isTaken) this.#rest = 0
-      if (this.#silent < 2 || (await this.#isResting())) return false
+      if (this.#silent < 2) return false
       try {
-        return await this.#letGo()
+        return !(await this.#isResting()) && (await this.#letGo())
       } finally {
         // Whatever is in the way of the rules: names are given back.
         await this.#parts.onGone?.()
@@ -141,7 +141,7 @@ export class CaptureGuard {
   async #letGo(): Promise<boolean> {
     // Who stops the guard for good wants nothing left that leads anywhere.
     const staying =
-      this.#settings.isOff === true ? 'nothing' : this.#stopping ? 'refusals' : 'stances'
+      this.#settings.isOff?.() === true ? 'nothing' : this.#stopping ? 'refusals' : 'stances'
     const { kind, isUnchanged, routeProblem } = await this.#rules.letGo(staying)
     this.#last = kind
     this.#rest = isUnchanged && routeProblem === '' ? restLooks : 0

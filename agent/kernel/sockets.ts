@@ -70,7 +70,7 @@ export class KernelSockets {
       const { value: socket } = sockets.next()
       if (socket === undefined) break
       found.push(socket)
-      missing = missing.filter((at) => listenerOf([socket], at) === null)
+      missing = missing.filter((at) => at.port !== socket.port || listenerOf([socket], at) === null)
     }
     sockets.return(undefined)
     return found

@@ -235,10 +235,16 @@ export class Registrar {
     return this.#parts.isWithdrawn?.(service) === true
   }
 
+  /** A timer may come a moment early: whatever it finds settled still, it is set anew. */
   #wakeFor({ changesInMs }: RosterView): void {
     this.#timer?.stop()
     this.#timer =
-      changesInMs === null ? null : this.#parts.clock.after(changesInMs, () => this.refresh())
+      changesInMs === null
+        ? null
+        : this.#parts.clock.after(changesInMs, () => {
+            this.#settledUntil = 0
+            this.refresh()
+          })
   }
 
   #log(before: Publication | null, after: Publication): void {

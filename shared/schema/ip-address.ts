@@ -12,8 +12,8 @@ export function canonicalAddress(text: string): string | null {
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(address)?.[1] ?? address
 }
 
-/** Nobody, this network, several hosts, and ranges that are not given out. */
-const noHost4 = /^(?:0|22[4-9]|2[3-5]\d)\./
+/** Nobody, this network, several hosts or all, and the virtual IPs of this mesh. */
+const noHost4 = /^(?:0|22[4-9]|23\d|240\.240)\.|^255\.255\.255\.255$/
 /** Unspecified, of one link, several hosts. */
 const noHost6 = /^(?:::$|fe[89ab][0-9a-f]:|ff[0-9a-f]{2}:)/
 

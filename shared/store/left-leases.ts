@@ -30,24 +30,29 @@ export class LeftLeases {
   }
 
   /**
-   * Gives all of them back, now that every own key is under a newer one. Never rejects: what does not
+   * Gives all of them back, now that every own key is under a newer one, and answers whether one of them
+   * was there still: a key that had come under it again went with it. Never rejects: what does not
    * succeed is left for the next time.
    */
   async giveBack(
     store: Pick<KeyValue, 'revokeLease'>,
     options: { readonly signal: AbortSignal; readonly timeoutMs: number },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const now = this.#clock.elapsed()
     for (const [lease, until] of this.#leases) if (until < now) this.#leases.delete(lease)
-    await Promise.all(
+    const wereThere = await Promise.all(
       [...this.#leases.keys()].map(async (lease) => {
         try {
           await store.revokeLease(lease, options)
         } catch (error) {
-          if (!(error instanceof MeshError) || error.code !== 'store-lease-not-found') return
+          const isGone = error instanceof MeshError && error.code === 'store-lease-not-found'
+          if (isGone) this.#leases.delete(lease)
+          return false
         }
         this.#leases.delete(lease)
+        return true
       }),
     )
+    return wereThere.includes(true)
   }
 }

@@ -124,6 +124,12 @@ export class OwnKeys {
     return true
   }
 
+  /** Those keys may have gone unseen. Answers whether any has to be put again. */
+  doubt(isMeant: (key: string) => boolean): boolean {
+    const doubted = [...this.#keys.keys()].filter(isMeant)
+    return doubted.map((key) => this.lost(key)).includes(true)
+  }
+
   /** Where a key stands. */
   publication(key: string): Publication {
     const own = this.#keys.get(key)

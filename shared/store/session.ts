@@ -82,6 +82,7 @@ export class Session {
   #reason: Error | null = null
   readonly #followed = new Map<string, Followed>()
   #lease: LeaseId | null = null
+  #isGivenBack = false
   #writing: Promise<void> | null = null
 
   constructor(parts: SessionParts, settings: SessionSettings) {
@@ -112,7 +113,7 @@ export class Session {
       this.end(error)
     } finally {
       for (const { watch } of this.#followed.values()) watch?.cancel()
-      if (this.#lease !== null) left.add(this.#lease, { ttlMs: leaseTtlMs })
+      if (this.#lease !== null && !this.#isGivenBack) left.add(this.#lease, { ttlMs: leaseTtlMs })
     }
     return this.#reason ?? new Error('the session ended')
   }
@@ -160,7 +161,8 @@ export class Session {
 
   /** What this host wants in the store changed. */
   publish(): void {
-    if (this.#lease !== null && !this.#ending.signal.aborted) void this.#write()
+    if (this.#lease === null || this.#isGivenBack || this.#ending.signal.aborted) return
+    void this.#write()
   }
 
   /** Withdraws every own key, which nobody wants any more, and gives the lease back. */
@@ -170,7 +172,7 @@ export class Session {
     await this.#write()
     if (this.#ending.signal.aborted) return
     await this.#parts.store.revokeLease(lease)
-    this.#lease = null
+    this.#isGivenBack = true
   }
 
   async #scope(): Promise<Scope> {
@@ -210,13 +212,15 @@ export class Session {
 
   /** Renews the lease, and asks each watch for a sign of life each time. */
   async #keepAlive(lease: LeaseId): Promise<void> {
-    const { clock, random, own, left, store } = this.#parts
+    const { clock, random, own } = this.#parts
     const { leaseTtlMs } = this.#settings
     const { signal } = this.#ending
     let retryAt = clock.elapsed() + leaseTtlMs
     for (;;) {
-      await left.giveBack(store, { signal, timeoutMs: leaseTtlMs / 5 })
-      await sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal)
+      await Promise.all([
+        this.#giveBackLeft(),
+        sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal),
+      ])
       signal.throwIfAborted()
       if (!this.#hasHeard) {
         throw new MeshError('store: the watch has gone silent', {
@@ -234,6 +238,16 @@ export class Session {
       own.retryRefused()
       await this.#write()
     }
+  }
+
+  /** Whose going no watch would tell of is put again. */
+  async #giveBackLeft(): Promise<void> {
+    const { own, left, store } = this.#parts
+    const options = { signal: this.#ending.signal, timeoutMs: this.#settings.leaseTtlMs / 5 }
+    if (!(await left.giveBack(store, options))) return
+    const isFollowed = (key: string): boolean =>
+      this.#followed.keys().some((prefix) => key.startsWith(prefix))
+    if (own.doubt((key) => !isFollowed(key))) this.publish()
   }
 
   /** A server that is late and yet tells of changes is busy, not gone: it is asked once more. */

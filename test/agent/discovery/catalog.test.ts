@@ -89,6 +89,16 @@ t.test('an address is whose it was first, and this hostâ€™s own is nobody elseâ€
   t.same(heldBy(catalog), { b: 'c', c: '', self: '' })
 })
 
+t.test('a banned host holds no address', async (t) => {
+  const catalog = catalogOf(presenceOf('b'), presenceOf('a'))
+  t.equal(catalog.hosts()['a']?.heldBy, 'b')
+  catalog.setBanned(new Set(['b']))
+  t.equal(catalog.hosts()['a']?.heldBy, undefined)
+  t.equal(catalog.hosts()['b']?.heldBy, 'a')
+  catalog.setBanned(new Set())
+  t.equal(catalog.hosts()['a']?.heldBy, 'b')
+})
+
 t.test('an instance counts only while its host is present', async (t) => {
   const catalog = catalogOf(instanceOf('orders', 'a'), instanceOf('orders', 'b'), presenceOf('b'))
   t.equal(places(catalog), 'orders@b')

@@ -270,6 +270,17 @@ t.test('a host the store has lost sight of is kept for as long as it answers', a
   t.equal(clock.pending, 0)
 })
 
+t.test('a host that nobody calls is forgotten without being asked', async (t) => {
+  const { clock, store, discovery } = await discovering()
+  store.list(presenceOf('a'), instanceOf('orders', 'a'), presenceOf('b'), presenceOf('c'))
+  await clock.advance(10)
+  t.same(Object.keys(discovery.snapshot.hosts).sort(), ['a', 'b', 'c'])
+  store.remove('/mesh/v1/presence/b')
+  await clock.advance(5000)
+  t.same(Object.keys(discovery.snapshot.hosts).sort(), ['a', 'c'])
+  t.equal(clock.pending, 0, 'and not looked for any more')
+})
+
 t.test('an empty store that answers first removes nobody who is there', async (t) => {
   const records = ['a', 'b'].flatMap((name) => [presenceOf(name), instanceOf('orders', name)])
   const kept = { revision: 42, savedAtMs: 0, entries: new Map(records.map(entryOf)) }

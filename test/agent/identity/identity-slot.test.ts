@@ -11,7 +11,10 @@ const refused = new MeshError('no', { code: 'token-used' })
 
 function longestWait(error: MeshError, notAfterMs: number | null): number {
   const clock = new FakeClock()
-  const slot = new IdentitySlot({ clock, random: systemRandom, logger }, { identity: 'host' })
+  const slot = new IdentitySlot(
+    { clock, random: systemRandom, logger },
+    { identity: 'host', lastAwayMs: 20_000 },
+  )
   if (notAfterMs !== null) {
     slot.held = { notAfterMs: clock.now() + notAfterMs, renewAtMs: 0 } as typeof slot.held
   }

@@ -349,7 +349,7 @@ t.test(
     const standIns = [{ address: '240.240.0.1', port: 80, to }]
     const confined = [{ kind: 'user', user: 1001, service: 'orders' }] as const
     await tableIn(namespace).apply({ ...state, standIns, confined })
-    const guard = guardIn(namespace, { isOff: true })
+    const guard = guardIn(namespace, { isOff: () => true })
     const ended = guard.run()
     const held = await hold(t, namespace, '240.240.0.1')
     t.equal(await held.say('taken'), 'taken')

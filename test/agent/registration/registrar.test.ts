@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { Fitness } from '#agent/registration/publication.ts'
 import { Registrar, type LocalOffer, type RegistrarParts } from '#agent/registration/registrar.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parsePort } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
@@ -9,8 +10,14 @@ import { manifestOf } from '#test/support/manifests.ts'
 const orders = manifestOf({ port: 8080 })
 const tunnelPort = must(parsePort(15008))
 
-function registering(more: Pick<RegistrarParts, 'carried'> = {}) {
-  const clock = new FakeClock()
+/** Timers of a real machine come up to a millisecond before its clock says so. */
+class EarlyClock extends FakeClock {
+  override after(ms: number, run: () => void): Timer {
+    return super.after(Math.max(0.1, ms - 0.9), run)
+  }
+}
+
+function registering(more: Pick<RegistrarParts, 'carried'> = {}, clock = new FakeClock()) {
   const { logger, lines } = logLines()
   const published: (readonly string[])[] = []
   const farewells: ReadonlyMap<string, string>[] = []
@@ -90,6 +97,19 @@ t.test('a removed manifest is withdrawn at once and drains by itself', async (t)
   await clock.advance(5000)
   t.match(offers.at(-1), { local: [{ draining: true }] })
   await clock.advance(25_000)
+  t.strictSame(offers.at(-1)?.local, [])
+  t.equal(clock.pending, 0)
+})
+
+t.test('an instance drains also where timers come early', async (t) => {
+  const { clock, offers, registrar } = registering({}, new EarlyClock())
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests([orders])
+  await clock.advance(0.7)
+  registrar.setManifests([])
+  await clock.advance(5001)
+  t.match(offers.at(-1), { local: [{ draining: true }] })
+  await clock.advance(25_001)
   t.strictSame(offers.at(-1)?.local, [])
   t.equal(clock.pending, 0)
 })

@@ -12,6 +12,7 @@ function played() {
   const now = { elapsedMs: 0 }
   const left = new LeftLeases({ clock: { elapsed: () => now.elapsedMs } })
   const asked: string[] = []
+  let wereThere = false
   const giveBack = async (failure: MeshError | null = null): Promise<readonly string[]> => {
     asked.length = 0
     const revokeLease = async (lease: LeaseId): Promise<void> => {
@@ -19,23 +20,33 @@ function played() {
       if (failure !== null) throw failure
     }
     const { signal } = new AbortController()
-    await left.giveBack({ revokeLease }, { signal, timeoutMs: 1000 })
+    wereThere = await left.giveBack({ revokeLease }, { signal, timeoutMs: 1000 })
     return [...asked]
   }
-  return { now, left, giveBack, add: (lease: string) => left.add(lease as LeaseId, { ttlMs }) }
+  return {
+    now,
+    left,
+    giveBack,
+    wereThere: () => wereThere,
+    add: (lease: string) => left.add(lease as LeaseId, { ttlMs }),
+  }
 }
 
 t.test('LeftLeases gives each back until the store has taken it, or has none', async (t) => {
-  const { add, giveBack } = played()
+  const { add, giveBack, wereThere } = played()
   add('1')
   add('2')
   const away = new MeshError('no answer', { code: 'store-timeout', retry: true })
   t.strictSame(await giveBack(away), ['1', '2'])
+  t.notOk(wereThere())
   t.strictSame(await giveBack(), ['1', '2'])
+  t.ok(wereThere(), 'keys may have gone with them')
   t.strictSame(await giveBack(), [])
+  t.notOk(wereThere())
   add('3')
   const gone = new MeshError('no such lease', { code: 'store-lease-not-found' })
   t.strictSame(await giveBack(gone), ['3'])
+  t.notOk(wereThere())
   t.strictSame(await giveBack(), [])
 })
 

@@ -24,6 +24,8 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
     patience: [] as (number | undefined)[],
     isHeard: true,
     instances: 0,
+    /** The keys that were put, in their order. */
+    puts: [] as string[],
   }
   const link = new StoreLink(
     {
@@ -54,7 +56,10 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
           if (failure !== undefined) throw failure
           return { ttlMs: leaseTtlMs }
         },
-        transact: async () => ({ revision: 1, succeeded: true, results: [] }),
+        async transact({ success }) {
+          for (const one of success) if (one.kind === 'put') store.puts.push(one.key)
+          return { revision: 1, succeeded: true, results: [] }
+        },
         revokeLease: async () => {},
         close: () => {},
       }),
@@ -90,6 +95,19 @@ t.test('a store that says nothing at all is gone with the first late renewal', a
   await clock.advance(4600)
   t.equal(store.renewals, 1)
   t.strictSame(losses, ['no answer'])
+  await link.stop({ withdraw: false })
+})
+
+t.test('what may have gone with an earlier lease, unseen, is put again', async (t) => {
+  const { clock, store, link } = playedLink()
+  const [watched, unwatched] = ['/mesh/v1/presence/a', '/mesh-reports/v1/trust/a']
+  link.publish(new Map([watched, unwatched].map((key) => [key, 'mine'])))
+  await clock.advance(0)
+  t.strictSame(store.puts, [watched, unwatched])
+  store.failures.push(away)
+  await clock.advance(20_000)
+  t.equal(link.state.kind, 'connected')
+  t.strictSame(store.puts.slice(2), [watched, unwatched, unwatched])
   await link.stop({ withdraw: false })
 })
 
