@@ -12,19 +12,13 @@ export type Role = (typeof roles)[number]
 /**
  * Flags of V8. A worker's bodies pass through buffers outside the heap, up to 64 KiB each: by default
  * V8 marks the whole heap again for every 64 MiB of them, and with the first flag alone for little more
- * while the heap is small; both together leave them to the cheap minor collections. Its code is the same
- * few functions a request: they are known well enough after a third of the calls that V8 waits for before
- * it makes them fast, and a worker that gets few requests would be slow, and stall, for that long. The
- * others have time, and by default let 32 MiB of garbage lie before they look; and the control process's heap would
+ * while the heap is small; both together leave them to the cheap minor collections. The others have
+ * time, and by default let 32 MiB of garbage lie before they look; and the control process's heap would
  * grow to several times what is alive in it after every storm of changes.
  */
 export const flagsOf: Readonly<Record<Role, readonly string[]>> = {
   control: ['--max-semi-space-size=2', '--heap-growing-percent=30'],
-  proxy: [
-    '--external-memory-accounted-in-global-limit',
-    '--initial-old-space-size=64',
-    '--invocation-count-for-turbofan=1000',
-  ],
+  proxy: ['--external-memory-accounted-in-global-limit', '--initial-old-space-size=64'],
   guard: ['--max-semi-space-size=1'],
   supervise: ['--max-semi-space-size=1'],
 }

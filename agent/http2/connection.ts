@@ -125,7 +125,7 @@ export class Http2Connection implements StreamHost, ReceiverHost {
       initialBytes: settings.streamWindowBytes ?? 262_144,
       maxBytes: settings.maxStreamWindowBytes ?? 4_194_304,
     }
-    this.writer = new FrameWriter(parts)
+    this.writer = new FrameWriter({ socket: parts.socket })
     const receiverSettings = {
       maxFrameBytes,
       maxHeaderListBytes: settings.maxHeaderListBytes ?? 16_384,

@@ -1,12 +1,10 @@
 /**
  * Owns what a connection is about to write. Frames of one turn of the event loop share one write:
- * headers and small payloads are copied into a slab, large payloads go beside it uncopied. After a
- * silence nothing more is waited for than the end of what runs. It judges nothing: windows and states
- * are its users' business.
+ * headers and small payloads are copied into a slab, large payloads go beside it uncopied. It judges
+ * nothing: windows and states are its users' business.
  */
 
 import type { Duplex } from 'node:stream'
-import type { Clock } from '#agent/platform.ts'
 import { frameTypes, headerBytes } from './frames.ts'
 
 const slabBytes = 65_536
@@ -14,18 +12,11 @@ const slabBytes = 65_536
 const smallBytes = 4096
 /** A batch this large is written before the turn ends. */
 const flushBytes = 262_144
-/**
- * A connection that was silent for this long has a lone frame to write: the turn would bring no more,
- * and its end costs as much as a small message. Under load turns follow each other more closely.
- */
-const silentMs = 0.25
 
 /** Collects frames and writes them. */
 export class FrameWriter {
   readonly #socket: Duplex
-  readonly #clock: Pick<Clock, 'elapsed'>
   readonly #flushLater = (): void => this.flush()
-  #flushedAt = -Infinity
   #slab = Buffer.allocUnsafeSlow(slabBytes)
   /** Bytes of the slab that were handed on, and that are in use. */
   #from = 0
@@ -35,9 +26,8 @@ export class FrameWriter {
   #armed = false
   #congested = false
 
-  constructor(parts: { readonly socket: Duplex; readonly clock: Pick<Clock, 'elapsed'> }) {
+  constructor(parts: { readonly socket: Duplex }) {
     this.#socket = parts.socket
-    this.#clock = parts.clock
   }
 
   /** True while the socket has more than it can take; data should wait until it has drained. */
@@ -109,7 +99,6 @@ export class FrameWriter {
       socket.uncork()
     }
     this.#congested = socket.writableNeedDrain
-    this.#flushedAt = this.#clock.elapsed()
     if (this.#to > slabBytes - smallBytes) this.#newSlab()
   }
 
@@ -167,7 +156,6 @@ export class FrameWriter {
   #arm(): void {
     if (this.#armed) return
     this.#armed = true
-    if (this.#clock.elapsed() - this.#flushedAt < silentMs) setImmediate(this.#flushLater)
-    else queueMicrotask(this.#flushLater)
+    setImmediate(this.#flushLater)
   }
 }
