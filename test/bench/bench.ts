@@ -1,6 +1,6 @@
 /**
- * Owns one run of the benches: the site of the peers and the mesh, started when a scenario first
- * needs them, and the one way CPU per request is measured. Nothing is compared between runs.
+ * Owns one run of a scenario: the site of the peers and the mesh, started when it first needs them,
+ * and the one way CPU per request is measured. Nothing is compared between runs.
  */
 
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'

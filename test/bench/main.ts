@@ -7,7 +7,7 @@
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { Bench } from './bench.ts'
+import { Bench, type BenchSettings } from './bench.ts'
 import { capture } from './scenarios/capture.ts'
 import { churnScenario } from './scenarios/churn.ts'
 import { latency } from './scenarios/latency.ts'
@@ -63,7 +63,7 @@ if (unknown.length > 0) {
 }
 const profile = values.profile === undefined ? null : resolve(values.profile)
 if (profile !== null) mkdirSync(profile, { recursive: true })
-const bench = new Bench({
+const settings: BenchSettings = {
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
   hosts: Number(values.hosts),
@@ -71,21 +71,25 @@ const bench = new Bench({
   wholeMesh: Number(values['whole-mesh']),
   profile,
   say: (line) => void process.stderr.write(`${line}\n`),
-})
+}
 const results: Result[] = []
 let failed = false
-try {
-  for (const name of names) {
+for (const name of names) {
+  // What a scenario left in an agent, and programs that run on beside it, would be in the figures of the next.
+  const bench = new Bench(settings)
+  try {
     const rows = (await scenarios[name]?.(bench)) ?? []
     results.push(...rows)
     for (const row of rows) {
       process.stdout.write(`${values.json ? JSON.stringify(row) : renderResult(row)}\n`)
     }
+  } catch (error) {
+    failed = true
+    process.stderr.write(
+      `bench: ${name}: ${error instanceof Error ? error.message : String(error)}\n`,
+    )
+  } finally {
+    await bench.stop()
   }
-} catch (error) {
-  failed = true
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
-} finally {
-  await bench.stop()
 }
 process.exit(failed || results.some(({ ok }) => !ok) ? 1 : 0)
