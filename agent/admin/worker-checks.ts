@@ -1,6 +1,7 @@
-/** Owns the checks of the proxy workers as a group: crashes, versions, generations, trust. Pure. */
+/** Owns the checks of the proxy workers as a group: whether they are there, what they act on, crashes, versions. Pure. */
 
 import type { WorkerReport } from '#shared/model/admin.ts'
+import { counted } from '#shared/model/counted.ts'
 import { mostGenerations } from '#shared/model/generations.ts'
 import { bad, list, ok, skipped, type Check } from './judgement.ts'
 
@@ -10,6 +11,37 @@ function name({ generation, index }: WorkerReport): string {
 
 /** In the order they are shown. */
 export const workerChecks: readonly Check[] = [
+  {
+    name: 'workers-connected',
+    judge: ({ status: { workers, workersWanted } }) => {
+      if (workers.length >= workersWanted) return ok(counted(workers.length, 'proxy worker'))
+      return bad(
+        workers.length === 0 ? 'failed' : 'warning',
+        workers.length === 0
+          ? 'no proxy worker is connected'
+          : `${workers.length} of ${workersWanted} proxy workers are connected`,
+        workers.length === 0
+          ? 'none was started, or they cannot open the worker socket'
+          : 'they have not started yet, or cannot open the worker socket',
+        'start mesh-proxy (or the supervisor); its log names the reason',
+      )
+    },
+  },
+  {
+    name: 'workers-current',
+    judge: ({ status: { workers, snapshot } }) => {
+      const behind = workers.filter(({ applied }) => applied < snapshot.sequence)
+      if (workers.length === 0) return skipped('no worker is connected')
+      return behind.length === 0
+        ? ok(`all act on snapshot ${snapshot.sequence}`)
+        : bad(
+            'warning',
+            `${behind.length} of ${workers.length} act on an older snapshot`,
+            list(behind.map(({ pid, applied }) => `worker ${pid} is at ${applied}`)),
+            'run this again; if it stays, restart that worker and report a bug',
+          )
+    },
+  },
   {
     name: 'worker-crashes',
     judge: ({ status: { workers } }) => {
