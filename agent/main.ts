@@ -80,7 +80,8 @@ function beginReload(): () => void {
 
 /** What reads the config, now and again. */
 async function configReader({ configPath }: Wishes): Promise<() => ConfigReading<AgentConfig>> {
-  const { machineFacts, readAgentConfig } = await import('./config.ts')
+  const { readAgentConfig } = await import('./config-reader.ts')
+  const { machineFacts } = await import('./machine-facts.ts')
   const path = configPath ?? defaultConfig
   return () => {
     let file: { path: string; bytes: Uint8Array } | null = null

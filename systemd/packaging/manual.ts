@@ -1,6 +1,7 @@
 /** Owns the manual pages, made from the command line and the settings there are (man(7)). Pure. */
 
-import { agentConfigSchema, agentVariables } from '#agent/config.ts'
+import { agentVariables } from '#agent/config-reader.ts'
+import { agentConfigSchema } from '#agent/config-schema.ts'
 import { exitCodes as agentCodes } from '#agent/exit-codes.ts'
 import { controllerConfigSchema, controllerVariables } from '#controller/config.ts'
 import { variablesOf } from '#shared/schema/config.ts'

@@ -1,11 +1,9 @@
 import t from 'tap'
 import { configChanges, configKeys } from '#agent/config-changes.ts'
-import {
-  agentConfigSchema,
-  machineFacts,
-  readAgentConfig,
-  type AgentConfig,
-} from '#agent/config.ts'
+import { readAgentConfig } from '#agent/config-reader.ts'
+import { agentConfigSchema } from '#agent/config-schema.ts'
+import type { AgentConfig } from '#agent/config.ts'
+import { machineFacts } from '#agent/machine-facts.ts'
 
 function read(more: Readonly<Record<string, unknown>>): AgentConfig {
   const bytes = Buffer.from(JSON.stringify({ controller: '10.0.0.9:15010', host: 'h', ...more }))

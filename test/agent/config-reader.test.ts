@@ -1,5 +1,6 @@
 import t from 'tap'
-import { machineFacts, readAgentConfig } from '#agent/config.ts'
+import { readAgentConfig } from '#agent/config-reader.ts'
+import { machineFacts } from '#agent/machine-facts.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 
 const machine = { hostname: 'Web-1.example.net', address: '10.0.0.5', cores: 6 }
