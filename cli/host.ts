@@ -6,7 +6,7 @@
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
-import type { BanRequest, ListedHost } from '#shared/rpc/mesh-api.ts'
+import type { BanRequest, ListedHost } from '#shared/rpc/operator-messages.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'
 import { table } from './output/table.ts'

@@ -7,7 +7,7 @@ import type { Parsed, TrustDomain } from '#shared/model/names.ts'
 import { parseTrustDomain } from '#shared/model/names.ts'
 import { splitPem } from '#shared/pki/trust.ts'
 import { parseHostPort } from '#shared/rpc/host-port.ts'
-import type { MeshDescription, TrustRecord } from '#shared/rpc/mesh-api.ts'
+import type { MeshDescription, TrustRecord } from '#shared/rpc/host-messages.ts'
 
 /** A description of the mesh that has been checked. */
 export interface MeshFacts extends Omit<MeshDescription, 'trustRecords'> {

@@ -3,7 +3,7 @@ import { caRotate } from '#cli/ca.ts'
 import { Printer } from '#cli/output/printer.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import type { ControllerClient } from '#shared/rpc/controller-client.ts'
-import type { RotationStatus } from '#shared/rpc/mesh-api.ts'
+import type { RotationStatus } from '#shared/rpc/operator-messages.ts'
 
 const steady: RotationStatus = {
   phase: 'steady',

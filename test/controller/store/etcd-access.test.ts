@@ -14,7 +14,7 @@ import { must, parseHostName, parseInstanceId, parseServiceName } from '#shared/
 import { makeCsr } from '#shared/pki/csr.ts'
 import { generateKey, keyToPem } from '#shared/pki/keys.ts'
 import { ControllerClient } from '#shared/rpc/controller-client.ts'
-import type { EnrolReply } from '#shared/rpc/mesh-api.ts'
+import type { EnrolReply } from '#shared/rpc/host-messages.ts'
 import { readOperatorFile } from '#shared/rpc/operator-file.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { hostKey, instanceKey, presenceKey, tokensPrefix } from '#shared/store/keys.ts'
