@@ -31,18 +31,14 @@ import type { WorkerHub } from './workers/worker-hub.ts'
 import { X509Certificate } from 'node:crypto'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import { renderMetrics, type MetricSeries } from '#shared/metrics/registry.ts'
+import type { CaptureExplanation, CaptureReport } from '#shared/model/admin-capture.ts'
+import type { AuthzAnswer, PoliciesReport } from '#shared/model/admin-policies.ts'
+import type { ExternalReport, ManifestReport, ServiceReport } from '#shared/model/admin-services.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
 import type {
-  CaptureExplanation,
-  CaptureReport,
-  AuthzAnswer,
   CertificateReport,
   Contact,
-  ExternalReport,
-  GenerationReport,
   MachineReport,
-  ManifestReport,
-  PoliciesReport,
-  ServiceReport,
   StatusReport,
 } from '#shared/model/admin.ts'
 import type { ExternalView } from '#shared/model/external.ts'

@@ -1,6 +1,6 @@
 /** Owns `meshctl authz`: who may call the services of a host, and by which rule. */
 
-import type { AuthzAnswer } from '#shared/model/admin.ts'
+import type { AuthzAnswer } from '#shared/model/admin-policies.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

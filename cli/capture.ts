@@ -1,6 +1,10 @@
 /** Owns `meshctl capture` and `meshctl bypass`: what of this host goes through the mesh, and why not. */
 
-import type { BypassReport, CaptureExplanation, CaptureReport } from '#shared/model/admin.ts'
+import type {
+  BypassReport,
+  CaptureExplanation,
+  CaptureReport,
+} from '#shared/model/admin-capture.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

@@ -1,7 +1,7 @@
 /** Owns `meshctl external`: services outside the mesh that programs of this host call through it. */
 
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
-import type { ExternalReport } from '#shared/model/admin.ts'
+import type { ExternalReport } from '#shared/model/admin-services.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

@@ -1,6 +1,6 @@
 /** Owns `meshctl generations`: which generations of workers there are, and what they still carry. */
 
-import type { GenerationReport } from '#shared/model/admin.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'

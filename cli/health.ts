@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { HealthResult } from '#shared/model/admin.ts'
+import type { HealthResult } from '#shared/model/admin-wishes.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

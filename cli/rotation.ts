@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#shared/lifecycle/clock.ts'
-import type { ManifestReport } from '#shared/model/admin.ts'
+import type { ManifestReport } from '#shared/model/admin-services.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

@@ -1,6 +1,6 @@
 /** Owns `meshctl services`: every service this host can call, and where its instances are. */
 
-import type { InstanceReport } from '#shared/model/admin.ts'
+import type { InstanceReport } from '#shared/model/admin-services.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Printer } from './output/printer.ts'

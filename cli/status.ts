@@ -1,6 +1,7 @@
 /** Owns `meshctl status`: what this host's agent is and how it fares. */
 
-import type { CaptureReport, Contact, StatusReport } from '#shared/model/admin.ts'
+import type { CaptureReport } from '#shared/model/admin-capture.ts'
+import type { Contact, StatusReport } from '#shared/model/admin.ts'
 import { counted } from '#shared/model/counted.ts'
 import type { AdminSocket } from './client/admin-socket.ts'
 import { exitCodes } from './exit-codes.ts'

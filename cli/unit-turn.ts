@@ -7,7 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
-import type { ManifestReport } from '#shared/model/admin.ts'
+import type { ManifestReport } from '#shared/model/admin-services.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import { rotationUnit } from '#shared/model/unit-drop-in.ts'
 import type { AdminSocket } from './client/admin-socket.ts'

@@ -1,11 +1,9 @@
 /** Owns the seam between the admin surface and the agent: what it may ask. Types only. */
 
-import type {
-  AgentFacts,
-  AuthzAnswer,
-  CaptureExplanation,
-  GenerationReport,
-} from '#shared/model/admin.ts'
+import type { CaptureExplanation } from '#shared/model/admin-capture.ts'
+import type { AuthzAnswer } from '#shared/model/admin-policies.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
+import type { AgentFacts } from '#shared/model/admin.ts'
 
 /** The facts of a running agent, from memory but for those that say otherwise. */
 export interface AdminSource {

@@ -4,7 +4,8 @@
  * anything but the health of the asker's own service, and nothing is an operator's.
  */
 
-import type { HealthResult, ServiceReport } from '#shared/model/admin.ts'
+import type { ServiceReport } from '#shared/model/admin-services.ts'
+import type { HealthResult } from '#shared/model/admin-wishes.ts'
 import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { AdminCommand } from './admin-commands.ts'
 import { json, type Answer, type Question, type StreamedAnswer } from './bounded-server.ts'

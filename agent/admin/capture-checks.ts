@@ -1,6 +1,7 @@
 /** Owns the checks of interception: whether connections are captured, and whose they are. Pure. */
 
-import type { AgentFacts, CallerReport } from '#shared/model/admin.ts'
+import type { CallerReport } from '#shared/model/admin-capture.ts'
+import type { AgentFacts } from '#shared/model/admin.ts'
 import { bad, list, ok, skipped, type Check, type Judgement } from './judgement.ts'
 
 export const captureChecks: readonly Check[] = [

@@ -3,7 +3,8 @@
  * cannot do without. Pure, like all checks.
  */
 
-import type { AgentFacts, ManifestReport } from '#shared/model/admin.ts'
+import type { ManifestReport } from '#shared/model/admin-services.ts'
+import type { AgentFacts } from '#shared/model/admin.ts'
 import { bad, list, ok, type Check } from './judgement.ts'
 
 /** Services that manifests name and nobody serves, with the file that names them. */

@@ -5,7 +5,7 @@
  */
 
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
-import type { ServiceReport } from '#shared/model/admin.ts'
+import type { ServiceReport } from '#shared/model/admin-services.ts'
 import { parseServiceName } from '#shared/model/names.ts'
 import type { Asker } from './application-api.ts'
 import { json, type Answer, type StreamedAnswer, type StreamedBody } from './bounded-server.ts'

@@ -1,6 +1,6 @@
 /** Owns the checks of the proxy workers as a group: whether they are there, what they act on, crashes, versions. Pure. */
 
-import type { WorkerReport } from '#shared/model/admin.ts'
+import type { WorkerReport } from '#shared/model/admin-workers.ts'
 import { counted } from '#shared/model/counted.ts'
 import { mostGenerations } from '#shared/model/generations.ts'
 import { bad, list, ok, skipped, type Check } from './judgement.ts'

@@ -7,7 +7,7 @@
 import { isIPv6 } from 'node:net'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { ExternalReport } from '#shared/model/admin.ts'
+import type { ExternalReport } from '#shared/model/admin-services.ts'
 import {
   isNoOutside,
   type External,

@@ -1,7 +1,7 @@
 /** Owns the command by which the result of a push check is brought to the agent. */
 
 import type { CheckOutcome } from '#shared/model/health-check.ts'
-import type { HealthResult } from '#shared/model/admin.ts'
+import type { HealthResult } from '#shared/model/admin-wishes.ts'
 import { parseServiceName } from '#shared/model/names.ts'
 import type { HealthBoard } from './health-board.ts'
 

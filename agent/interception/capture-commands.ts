@@ -3,7 +3,7 @@
  * a time. What they wish is checked here and kept by `lifts.ts`.
  */
 
-import type { BypassWish, CaptureWish } from '#shared/model/admin.ts'
+import type { BypassWish, CaptureWish } from '#shared/model/admin-wishes.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { CaptureStatus } from './capture-state.ts'

@@ -5,7 +5,7 @@
 
 import { BlockList, isIP } from 'node:net'
 import { isLocalAddress } from '#shared/http/local-address.ts'
-import type { CaptureExplanation } from '#shared/model/admin.ts'
+import type { CaptureExplanation } from '#shared/model/admin-capture.ts'
 import { parseInterceptTarget } from '#shared/schema/manifest-capture.ts'
 import { unknownCaller } from './caller-ports.ts'
 import { virtualRange4, type Endpoint, type TableShape } from './capture-state.ts'

@@ -9,7 +9,7 @@ import { writeFileAtomic } from '#shared/lifecycle/atomic-file.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { BypassReport, LiftReport } from '#shared/model/admin.ts'
+import type { BypassReport, LiftReport } from '#shared/model/admin-capture.ts'
 import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
 
 /** What lifts lean on. */

@@ -3,7 +3,7 @@
  * this host, and has policy explain itself. Another host's service is that host's to explain.
  */
 
-import type { AuthzAnswer } from '#shared/model/admin.ts'
+import type { AuthzAnswer } from '#shared/model/admin-policies.ts'
 import type { Parsed, Port, ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { ServicePolicy } from '#shared/model/policy.ts'
 import type { NamedPort, Protocol } from '#shared/model/records.ts'

@@ -6,7 +6,7 @@
 import type { DirectoryMirrorParts } from '#agent/manifests/directory-mirror.ts'
 import type { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
-import type { PoliciesReport } from '#shared/model/admin.ts'
+import type { PoliciesReport } from '#shared/model/admin-policies.ts'
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
 import type { Policy, ServicePolicy } from '#shared/model/policy.ts'
 import type { LocalInstance } from '#shared/model/snapshot.ts'

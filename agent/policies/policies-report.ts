@@ -1,6 +1,6 @@
 /** Owns what the agent tells of policy: its files, and what holds for each service. Pure. */
 
-import type { PoliciesReport, ServicePolicyReport } from '#shared/model/admin.ts'
+import type { PoliciesReport, ServicePolicyReport } from '#shared/model/admin-policies.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import type { Policy, PolicyRule, ServicePolicy } from '#shared/model/policy.ts'

@@ -3,7 +3,7 @@
  * A name is that of a local service, else that of this host.
  */
 
-import type { RotationWish } from '#shared/model/admin.ts'
+import type { RotationWish } from '#shared/model/admin-wishes.ts'
 import { parseServiceName, type HostName, type ServiceName } from '#shared/model/names.ts'
 import type { Withdrawals, WithdrawalTarget } from './withdrawals.ts'
 

@@ -3,7 +3,9 @@
  * caller, of the service and of the way in. Pure.
  */
 
-import type { AgentFacts, CaptureReport, ManifestReport } from '#shared/model/admin.ts'
+import type { CaptureReport } from '#shared/model/admin-capture.ts'
+import type { ManifestReport } from '#shared/model/admin-services.ts'
+import type { AgentFacts } from '#shared/model/admin.ts'
 import { counted } from '#shared/model/counted.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { WhyStep } from '#shared/model/why.ts'

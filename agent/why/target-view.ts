@@ -1,6 +1,6 @@
 /** Owns what this agent knows of the target of a question: a service, or one of its ports. Pure. */
 
-import type { InstanceReport, ServiceReport } from '#shared/model/admin.ts'
+import type { InstanceReport, ServiceReport } from '#shared/model/admin-services.ts'
 import type { Target } from '#shared/model/target.ts'
 import { targetName } from '#shared/model/target.ts'
 

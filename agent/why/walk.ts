@@ -5,7 +5,8 @@
  */
 
 import type { Channel, Clock } from '#agent/platform.ts'
-import type { AuthzAnswer, InstanceReport } from '#shared/model/admin.ts'
+import type { AuthzAnswer } from '#shared/model/admin-policies.ts'
+import type { InstanceReport } from '#shared/model/admin-services.ts'
 import { parseHostName, type ServiceName, type TrustDomain } from '#shared/model/names.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import { hostId, serviceId, type SpiffeId } from '#shared/model/spiffe-id.ts'

@@ -1,6 +1,6 @@
 /** Owns what is told of generations: which there are, what each does, and what it still carries. Pure. */
 
-import type { GenerationReport } from '#shared/model/admin.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
 import type { WorkerState } from './connected-worker.ts'
 
 /** Newest first. */

@@ -2,20 +2,16 @@
 
 import { request } from 'node:http'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
+import type { CaptureExplanation, CaptureReport } from '#shared/model/admin-capture.ts'
+import type { AuthzAnswer } from '#shared/model/admin-policies.ts'
 import type {
-  AdminProblem,
-  AgentFacts,
-  AuthzAnswer,
   BypassWish,
-  CaptureExplanation,
-  CaptureReport,
   CaptureWish,
-  CheckReport,
-  GenerationReport,
   HealthResult,
-  ReloadReport,
   RotationWish,
-} from '#shared/model/admin.ts'
+} from '#shared/model/admin-wishes.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
+import type { AdminProblem, AgentFacts, CheckReport, ReloadReport } from '#shared/model/admin.ts'
 import type { WhyAnswer, WhyQuestion } from '#shared/model/why.ts'
 
 /** What can be asked, with what is answered. */

@@ -66,17 +66,20 @@ export interface ReceiptPublication {
   readonly detail: string
   /** The store's revision with which they were told; 0 while they are not. */
   readonly revision: number
-  readonly instances: readonly {
-    readonly host: string
-    readonly id: string
+  readonly instances: readonly PublishedInstance[]
+}
+
+/** An instance as other hosts are told of it. */
+export interface PublishedInstance {
+  readonly host: string
+  readonly id: string
+  readonly port: number
+  /** Ports by name; `down` is not called now. */
+  readonly ports?: readonly {
+    readonly name: string
     readonly port: number
-    /** Ports by name; `down` is not called now. */
-    readonly ports?: readonly {
-      readonly name: string
-      readonly port: number
-      readonly protocol: string
-      readonly down?: true
-    }[]
-    readonly weight: number
+    readonly protocol: string
+    readonly down?: true
   }[]
+  readonly weight: number
 }

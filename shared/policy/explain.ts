@@ -5,7 +5,7 @@
 
 import type { RuleSet } from '#shared/model/policy.ts'
 import type { RequestFacts } from '#shared/model/request.ts'
-import type { CallExplanation, RuleFinding } from '#shared/model/admin.ts'
+import type { CallExplanation, RuleFinding } from '#shared/model/admin-policies.ts'
 import type { CallFacts, Verdict } from './caller-policy.ts'
 import type { CompiledPolicy } from './compiled-policy.ts'
 import { fitCall, fitRequest, looksInside, type Effect, type Fit } from './rule-match.ts'

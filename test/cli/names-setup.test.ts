@@ -6,7 +6,7 @@ import { names } from '#cli/names.ts'
 import { setUpNames } from '#cli/names-setup.ts'
 import { Printer } from '#cli/output/printer.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
-import type { CaptureReport } from '#shared/model/admin.ts'
+import type { CaptureReport } from '#shared/model/admin-capture.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 

@@ -5,7 +5,7 @@ import { Printer } from '#cli/output/printer.ts'
 import { upgrade } from '#cli/upgrade.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
-import type { GenerationReport } from '#shared/model/admin.ts'
+import type { GenerationReport } from '#shared/model/admin-workers.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
 
 function generation(number: number, phase: GenerationReport['phase'], open = 0): GenerationReport {

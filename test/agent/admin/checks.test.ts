@@ -1,15 +1,10 @@
 import t from 'tap'
 import { checkNames, judge } from '#agent/admin/checks.ts'
-import type {
-  AgentFacts,
-  CaptureReport,
-  CertificateReport,
-  MachineReport,
-  ManifestReport,
-  PoliciesReport,
-  ServicePolicyReport,
-  WorkerReport,
-} from '#shared/model/admin.ts'
+import type { CaptureReport } from '#shared/model/admin-capture.ts'
+import type { PoliciesReport, ServicePolicyReport } from '#shared/model/admin-policies.ts'
+import type { ManifestReport } from '#shared/model/admin-services.ts'
+import type { WorkerReport } from '#shared/model/admin-workers.ts'
+import type { AgentFacts, CertificateReport, MachineReport } from '#shared/model/admin.ts'
 import { factsNow as now, healthyFacts, withStatus } from '#test/support/agent-facts.ts'
 
 const [worker] = healthyFacts.status.workers
