@@ -6,6 +6,7 @@
 import { AdminServer } from './admin/admin-server.ts'
 import { Applications } from './admin/applications.ts'
 import { MetricsServer } from './admin/metrics-server.ts'
+import { AgentMetrics } from './agent-metrics.ts'
 import { AgentReport } from './agent-report.ts'
 import type { AgentConfig } from './config.ts'
 import { bringHealth } from './health/bring-health.ts'
@@ -17,6 +18,7 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import type { MeshNames } from './mesh-names.ts'
 import type { MeshView } from './mesh-view.ts'
+import { OwnServiceReport } from './own-service-report.ts'
 import type { OwnServices } from './own-services.ts'
 import type { Clock, Random } from './platform.ts'
 import { Explainer } from './policies/explainer.ts'
@@ -53,6 +55,7 @@ export class Answers {
   readonly applications: Applications
   readonly metrics: MetricsServer
   readonly #parts: AnswersParts
+  readonly #ownReport: OwnServiceReport
   readonly #report: AgentReport
   readonly #receipts: Receipts
   readonly #receiptsChanged: Gathering
@@ -61,7 +64,8 @@ export class Answers {
     const { clock, logger, own, view } = parts
     const { paths, listen, host, zone } = config
     this.#parts = parts
-    this.#report = makeReport(parts, config)
+    this.#ownReport = makeOwnReport(parts)
+    this.#report = makeReport(parts, this.#ownReport, config)
     this.reload = reloadCommand({ logger, ...parts.reload }, { started: config })
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#receiptsChanged = new Gathering(
@@ -82,7 +86,8 @@ export class Answers {
       },
       { socketPath: applicationSocketPath(paths.run), ...listen.applications },
     )
-    this.metrics = new MetricsServer({ source: this.#report, logger }, listen.metrics)
+    const source = makeMetrics(parts, this.#report)
+    this.metrics = new MetricsServer({ source, logger }, listen.metrics)
   }
 
   /** Something that receipts tell may have changed. */
@@ -126,6 +131,7 @@ export class Answers {
             {
               ...this.#parts,
               report: this.#report,
+              withheld: (service) => this.#ownReport.withheld(service),
               identity,
               snapshot: () => view.snapshot,
               lookUp: (service) => view.lookUp(service),
@@ -165,7 +171,7 @@ export class Answers {
     }
     if (manifest?.port === undefined) return {}
     const protection = policies.manifests.of(manifest.service)
-    const facts = this.#report.receiptFacts(manifest)
+    const facts = this.#ownReport.receiptFacts(manifest)
     const warnings = [
       ...(protection.kind === 'local-only' ? [protection.warning] : []),
       ...carriageNotes(manifest),
@@ -174,11 +180,42 @@ export class Answers {
   }
 }
 
-function makeReport(parts: AnswersParts, config: AgentConfig): AgentReport {
-  const { clock, version, pid, hub, identity, capture, own, view, names } = parts
-  const { health, detector, registrar, withdrawals, externals, policies } = own
+function makeOwnReport({ identity, own, view }: AnswersParts): OwnServiceReport {
+  const { health, detector, registrar, policies } = own
+  const { keeper } = identity
+  const { manifests: watcher } = policies
+  const membership = () => view.membership
+  return new OwnServiceReport({ keeper, watcher, health, detector, registrar, membership })
+}
+
+function makeMetrics(parts: AnswersParts, report: AgentReport): AgentMetrics {
+  const { clock, hub, identity, capture, own, view, names } = parts
+  const { keeper, reporter, trust: trustRecords } = identity
+  return new AgentMetrics({
+    clock,
+    report,
+    keeper,
+    watcher: own.policies.manifests,
+    health: own.health,
+    externals: own.externals,
+    hub,
+    interception: capture.interception,
+    dns: () => names.counts,
+    trust: () => reporter.epochs,
+    trustRecords,
+    membership: () => view.membership,
+  })
+}
+
+function makeReport(
+  parts: AnswersParts,
+  ownReport: OwnServiceReport,
+  config: AgentConfig,
+): AgentReport {
+  const { clock, version, pid, hub, identity, capture, own, view } = parts
+  const { registrar, withdrawals, externals, policies } = own
   const { interception, lifts, locals } = capture
-  const { keeper, controller, reporter } = identity
+  const { keeper, controller } = identity
   const trustDomain = (): TrustDomain | null => keeper.mesh?.trustDomain ?? null
   return new AgentReport(
     {
@@ -201,18 +238,14 @@ function makeReport(parts: AnswersParts, config: AgentConfig): AgentReport {
         policyOf: (service) => policies.of(service),
         hostsOf: (service) => view.hostsOf(service),
       }),
-      health,
-      detector,
+      own: ownReport,
       registrar,
       withdrawals,
       hub,
       interception,
       externals,
       lifts,
-      dns: () => names.counts,
       locals,
-      trust: () => reporter.epochs,
-      trustRecords: identity.trust,
       membership: () => view.membership,
     },
     { config, version, pid },

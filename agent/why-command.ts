@@ -15,6 +15,8 @@ export interface WhyCommandParts {
   readonly random: Random
   readonly logger: Logger
   readonly report: AgentReport
+  /** Why a service of this host is not offered to others; empty where it is. */
+  readonly withheld: (service: ServiceName) => string
   readonly identity: Pick<HostIdentity, 'keeper' | 'trust'>
   /** Null until the host knows its mesh. */
   readonly snapshot: () => Snapshot | null
@@ -27,7 +29,7 @@ export function whyCommand(
   parts: WhyCommandParts,
   settings: { readonly source: string },
 ): (input: unknown) => Promise<WalkAnswer> {
-  const { clock, report } = parts
+  const { clock, report, withheld } = parts
   const { keeper, trust: trusted } = parts.identity
   const paths = async (): Promise<Paths | null> => {
     // Tunnels are the workers' business; this process has no use for them but this one.
@@ -43,7 +45,7 @@ export function whyCommand(
     external: report.external(),
     manifests: report.manifests(),
     certificates: report.certificates(),
-    withheld: report.withheld.bind(report),
+    withheld,
   })
   const trustDomain = () => keeper.mesh?.trustDomain ?? null
   const explain = report.explain.bind(report)
