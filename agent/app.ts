@@ -100,7 +100,7 @@ export class App {
         records,
         carried: async () => (await this.#hub.collect()).carried,
         onOffer: () => this.#onOffer(),
-        onFitness: () => this.#onFitness(),
+        onFitness: (services) => this.#onFitness(services),
       },
       config,
     )
@@ -267,13 +267,13 @@ export class App {
       }
       this.#serial = host.serial
     } else if (refusal !== null) this.#ended.reject(refusal)
-    this.#own.judgeAgain()
+    this.#own.judgeAgain(this.#identity.renewed())
   }
 
-  #onFitness(): void {
+  #onFitness(services: ReadonlySet<ServiceName> | null): void {
     this.#view.refresh()
     this.#identity.reporter.refresh()
-    this.#answers.askForReceipts()
+    this.#answers.askForReceipts(services ?? this.#own.served)
   }
 
   #onCapture(): void {

@@ -43,8 +43,8 @@ export interface OwnServicesParts {
   readonly carried: NonNullable<RegistrarParts['carried']>
   /** Told when other services are offered, or others are wanted. */
   readonly onOffer: () => void
-  /** Told when a service may have become fit to be called, or unfit. */
-  readonly onFitness: () => void
+  /** Told when services, or any (null), may have become fit to be called, or unfit. */
+  readonly onFitness: (services: ReadonlySet<ServiceName> | null) => void
 }
 
 /** See the header. */
@@ -60,8 +60,9 @@ export class OwnServices {
   readonly #versions: GoodVersions
   readonly #externalNames: NameTargets
   readonly #plainReach: PlainReach
-  /** A host may serve a thousand services, and each change of one asks for all of them. */
   readonly #fitnessChanged: Gathering
+  /** Whose fitness may be another one; null: everybody's. */
+  #toJudge: Set<ServiceName> | null = new Set()
 
   constructor(parts: OwnServicesParts, config: AgentConfig) {
     const { clock, logger, capture } = parts
@@ -95,7 +96,7 @@ export class OwnServices {
         manifests: () => this.policies.manifests.manifests,
         policyOf: (service) => this.policies.manifests.policyOf(service),
         isUp: (service) => this.#isUp(service),
-        onChange: () => this.#fitnessChanged.ask(),
+        onChange: () => this.#judgeAgain(null),
       },
       { address: config.address },
     )
@@ -140,21 +141,21 @@ export class OwnServices {
     manifests.start()
     this.#plainReach.start()
     manifests.onChange(() => this.#onManifests())
-    this.health.onChange(() => {
+    this.health.onChange((service) => {
       // Before a service that has just come up is offered: where does it listen?
       manifests.refresh()
-      this.detector.refresh()
-      this.#fitnessChanged.ask()
+      this.detector.refresh(service)
+      this.#judgeAgain([service])
     })
-    this.detector.onChange(() => this.#fitnessChanged.ask())
-    this.withdrawals.onChange(() => this.#fitnessChanged.ask())
+    this.detector.onChange((service) => this.#judgeAgain([service]))
+    this.withdrawals.onChange(() => this.#judgeAgain(null))
     this.registrar.onChange(this.#parts.onOffer)
     void this.#tellFacts()
   }
 
-  /** Something outside that fitness depends on has changed. */
-  judgeAgain(): void {
-    this.#fitnessChanged.ask()
+  /** Certificates of these services are other ones. */
+  judgeAgain(services: ReadonlySet<ServiceName>): void {
+    this.#judgeAgain(services)
   }
 
   /** Whether this process has found out what can be offered here, and the snapshot shows it. */
@@ -199,7 +200,7 @@ export class OwnServices {
 
   #onManifests(): void {
     const { manifests, known } = this.policies.manifests
-    this.#plainReach.look()
+    const plain = this.#plainReach.lookIfNews()
     this.health.apply(manifests)
     this.detector.apply(manifests)
     // What is outside has no user here, and no port to lock.
@@ -210,12 +211,24 @@ export class OwnServices {
     this.registrar.setManifests(manifests)
     // Whoever hears of another offer has done the rest already.
     if (this.registrar.offer === offer) this.#parts.onOffer()
+    // Another policy lets others be called in plain.
+    if (plain.size > 0) this.#judgeAgain(plain)
+  }
+
+  /** A host may serve a thousand services, of which one has changed. */
+  #judgeAgain(services: Iterable<ServiceName> | null): void {
+    if (services === null) this.#toJudge = null
+    else for (const service of services) this.#toJudge?.add(service)
+    this.#fitnessChanged.ask()
   }
 
   #onFitness(): void {
-    this.#plainReach.lookIfNews()
-    this.registrar.refresh()
-    this.#parts.onFitness()
+    const some = this.#toJudge
+    this.#toJudge = new Set()
+    const plain = this.#plainReach.lookIfNews()
+    const services = some?.union(plain) ?? null
+    this.registrar.refresh(services)
+    this.#parts.onFitness(services)
   }
 
   /** Facts are nice to have: a machine that does not tell them serves as well. */

@@ -48,7 +48,7 @@ export class Detector {
   readonly #parts: DetectorParts
   readonly #ask: Ask
   readonly #known = new Map<TargetName, Known>()
-  readonly #listeners = new Set<() => void>()
+  readonly #listeners = new Set<(service: ServiceName) => void>()
   readonly #running = new Set<Promise<void>>()
   #served: ReadonlyMap<TargetName, Served> = new Map()
   #ports: ReadonlyMap<ServiceName, readonly Served[]> = new Map()
@@ -92,8 +92,8 @@ export class Detector {
     return words === '' || name === null ? words : `${name}: ${words}`
   }
 
-  /** Calls back after something was found; answers how to stop that. */
-  onChange(listener: () => void): () => void {
+  /** Calls back after something was found of a service; answers how to stop that. */
+  onChange(listener: (service: ServiceName) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
   }
@@ -117,9 +117,11 @@ export class Detector {
     this.refresh()
   }
 
-  /** Looks who is up, and asks those of whom nothing is known there. */
-  refresh(): void {
-    for (const [target, served] of this.#served) {
+  /** Looks who is up, and asks those of whom nothing is known there; of one service, or of all. */
+  refresh(service: ServiceName | null = null): void {
+    const some = service === null ? this.#served.values() : (this.#ports.get(service) ?? [])
+    for (const served of some) {
+      const target = targetName(served.service, served.name)
       let known = this.#known.get(target)
       if (known === undefined) {
         this.#known.set(
@@ -155,14 +157,14 @@ export class Detector {
       const isFirst = !known.wasAsked
       known.wasAsked = true
       if (finding !== null) this.#take(served, known, finding)
-      else if (isFirst) this.#tell()
+      else if (isFirst) this.#tell(served.service)
       if (finding !== null && finding.speech !== 'silent') break
       await sleep(this.#parts.clock, pauseMs, signal)
     }
     if (signal.aborted) return
     known.asking = null
     if (known.finding === null) known.place = ''
-    this.refresh()
+    this.refresh(served.service)
   }
 
   #take(served: Served, known: Known, finding: Finding): void {
@@ -173,10 +175,10 @@ export class Detector {
     const mismatch = this.#mismatch(served)
     if (mismatch === '') logger.info({ service, port, ...finding }, 'service asked how it speaks')
     else logger.warn({ service, port, ...finding, mismatch }, 'service asked how it speaks')
-    this.#tell()
+    this.#tell(service)
   }
 
-  #tell(): void {
-    for (const listener of this.#listeners) listener()
+  #tell(service: ServiceName): void {
+    for (const listener of this.#listeners) listener(service)
   }
 }

@@ -35,7 +35,7 @@ export class Catalog {
   readonly #hostViews = new Map<HostName, HostView>()
   #services: Readonly<Record<string, ServiceView>> = Object.freeze({})
   #hosts: Readonly<Record<string, HostView>> = Object.freeze({})
-  #own: ReadonlyMap<string, InstanceRecord> = new Map()
+  #own: ReadonlySet<InstanceRecord> = new Set()
   #banned: ReadonlySet<string> = new Set()
 
   /** What the store says of `self` is left aside: this host knows better. */
@@ -69,16 +69,11 @@ export class Catalog {
 
   /** What this host offers; replaces what it offered before. */
   setOwn(presence: HostPresence | null, offered: readonly InstanceRecord[]): void {
-    // A host may offer a thousand services, of which one has changed.
+    // A host may offer a thousand services, of which one has changed: what says the same is the same.
     const before = this.#own
-    const own = new Map(offered.map((record) => [ownKey(record), record]))
-    for (const [key, record] of before) if (!own.has(key)) this.#removeInstance(record)
-    for (const [key, record] of own) {
-      const old = before.get(key)
-      if (old !== record && JSON.stringify(old) !== JSON.stringify(record)) {
-        this.#putInstance(record)
-      }
-    }
+    const own = new Set(offered)
+    for (const record of before) if (!own.has(record)) this.#removeInstance(record)
+    for (const record of own) if (!before.has(record)) this.#putInstance(record)
     this.#own = own
     this.#setPresence(this.#self, presence)
   }
@@ -286,10 +281,6 @@ export class Catalog {
 
 function placeOf({ host, id }: Pick<InstanceRecord, 'host' | 'id'>): string {
   return `${host}/${id}`
-}
-
-function ownKey({ service, id }: InstanceRecord): string {
-  return `${service}/${id}`
 }
 
 function order(a: string, b: string): number {

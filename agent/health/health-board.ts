@@ -55,7 +55,7 @@ interface Watched {
 export class HealthBoard {
   readonly #parts: HealthBoardParts
   readonly #watched = new Map<ServiceName, Watched>()
-  readonly #listeners = new Set<() => void>()
+  readonly #listeners = new Set<(service: ServiceName) => void>()
   /** Checks that were replaced and have not ended yet. */
   readonly #ending = new Set<Promise<void>>()
 
@@ -76,7 +76,7 @@ export class HealthBoard {
   }
 
   /** Calls back after the state of an instance has changed; answers how to stop that. */
-  onChange(listener: () => void): () => void {
+  onChange(listener: (service: ServiceName) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
   }
@@ -180,7 +180,7 @@ export class HealthBoard {
     if (state !== before.state) {
       watched.changes.set(state, (watched.changes.get(state) ?? 0) + 1)
     }
-    for (const listener of this.#listeners) listener()
+    for (const listener of this.#listeners) listener(service)
   }
 
   #end(check: RunningCheck): void {

@@ -4,11 +4,12 @@
  * with a change is decided elsewhere.
  */
 
-import type { CounterDump } from '#agent/workers/messages.ts'
+import type { CounterDump, CredentialMessage } from '#agent/workers/messages.ts'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { HostName, ServiceName } from '#shared/model/names.ts'
+import type { HostName, Parsed, ServiceName } from '#shared/model/names.ts'
+import { splitSpiffeId, type SpiffeIdParts } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
 import { bansKey, bundleKey, policiesKey } from '#shared/store/keys.ts'
@@ -52,7 +53,9 @@ export class HostIdentity {
   readonly #parts: HostIdentityParts
   /** Grows, so that no two sessions in a row begin with the same node of the store. */
   #turn: number
-  #wanted = ''
+  #wanted: ReadonlySet<ServiceName> = new Set()
+  /** As they were when somebody asked which are others. */
+  #shown: ReadonlySet<CredentialMessage> = new Set()
 
   constructor(parts: HostIdentityParts, settings: HostIdentitySettings) {
     const { clock, logger, workers, publish } = parts
@@ -105,11 +108,18 @@ export class HostIdentity {
     return (this.keeper.credentialOf(service)?.notAfterMs ?? 0) > now
   }
 
+  /** The services whose certificate has come, gone or become another since this was asked last. */
+  renewed(): ReadonlySet<ServiceName> {
+    const now = new Set(this.keeper.credentials)
+    const changed = now.symmetricDifference(this.#shown)
+    this.#shown = now
+    return new Set(Array.from(changed, ({ id }) => splitSpiffeId(id)).flatMap(serviceIn))
+  }
+
   /** Says which services need certificates. */
   want(services: ReadonlySet<ServiceName>): void {
-    const shown = [...services].sort().join(' ')
-    if (shown === this.#wanted) return
-    this.#wanted = shown
+    if (services.size === this.#wanted.size && services.isSubsetOf(this.#wanted)) return
+    this.#wanted = new Set(services)
     this.keeper.want(services)
   }
 
@@ -137,4 +147,8 @@ export class HostIdentity {
       ...(serverName === '' ? {} : { tls: { rootPem, chainPem, keyPem, serverName } }),
     })
   }
+}
+
+function serviceIn(id: Parsed<SpiffeIdParts>): readonly ServiceName[] {
+  return id.ok && id.value.kind === 'service' ? [id.value.name as ServiceName] : []
 }

@@ -40,7 +40,7 @@ export interface TrustingWorker {
 interface KnownRoots {
   readonly roots: NamedRoots | null
   readonly credentials: readonly CredentialMessage[]
-  readonly byChain: ReadonlyMap<string, string>
+  readonly rootOf: WeakMap<CredentialMessage, string>
   readonly held: Readonly<Record<string, number>>
 }
 
@@ -54,8 +54,8 @@ export class TrustReporter {
   #handshakes: Readonly<Record<string, number>> = {}
   #timer: Timer | null = null
   #text = ''
-  /** The root of each chain held, under these roots. */
-  #known: KnownRoots = { roots: null, credentials: [], byChain: new Map(), held: {} }
+  /** The root of each credential held, under these roots. */
+  #known: KnownRoots = { roots: null, credentials: [], rootOf: new WeakMap(), held: {} }
   #stopped = false
 
   constructor(parts: TrustReporterParts, settings: { readonly host: HostName }) {
@@ -116,14 +116,16 @@ export class TrustReporter {
     if (isSameTrust && credentials === this.#known.credentials) return this.#known.held
     const held: Record<string, number> = {}
     // A host may hold a thousand certificates, and each change of one asks for all of them.
-    const known = isSameTrust ? this.#known.byChain : new Map<string, string>()
-    const byChain = new Map<string, string>()
-    for (const { chainPem } of credentials) {
-      const root = known.get(chainPem) ?? rootOfChain(chainPem, trust.roots) ?? 'unknown'
-      byChain.set(chainPem, root)
+    const rootOf = isSameTrust ? this.#known.rootOf : new WeakMap<CredentialMessage, string>()
+    for (const credential of credentials) {
+      let root = rootOf.get(credential)
+      if (root === undefined) {
+        root = rootOfChain(credential.chainPem, trust.roots) ?? 'unknown'
+        rootOf.set(credential, root)
+      }
       held[root] = (held[root] ?? 0) + 1
     }
-    this.#known = { roots: trust.roots, credentials, byChain, held }
+    this.#known = { roots: trust.roots, credentials, rootOf, held }
     return held
   }
 

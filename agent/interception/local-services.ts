@@ -55,6 +55,19 @@ interface Finding {
   readonly isFinal: boolean
 }
 
+/** What listens, by port. */
+type Listening = ReadonlyMap<number, readonly ListeningSocket[]>
+
+/** All that a service is known by. */
+interface Facts {
+  readonly manifest: Manifest
+  readonly finding: Finding
+  /** The service that its user is known as already. */
+  readonly holder: string | undefined
+  readonly holdsPort: boolean
+  readonly isGuarded: boolean
+}
+
 /** See the header. */
 export class LocalServices {
   readonly #parts: LocalServicesParts
@@ -63,7 +76,8 @@ export class LocalServices {
   #manifests: readonly Manifest[] = []
   #guarded: ReadonlySet<ServiceName> = new Set()
   #services: readonly KnownService[] = []
-  #shown = ''
+  /** Each service as it is known, and by what. */
+  readonly #made = new Map<string, { readonly facts: Facts; readonly known: KnownService }>()
   #onChange: () => void = () => {}
   #timer: Timer | null = null
   #looking: Promise<void> = Promise.resolve()
@@ -128,38 +142,37 @@ export class LocalServices {
     const groups = await unitGroups(this.#units)
     if (this.#stopped) return
     for (const group of groups.values()) this.#unitWatch.add(directoryOf(group))
+    const listening = Map.groupBy(entries, ({ port }) => port)
     const taken = new Map<number, string>()
     const services: KnownService[] = []
     // Those who say who they are come first: nobody else gets their user by chance.
-    for (const manifest of manifests.toSorted(
-      (a, b) => Number(!isNamed(a)) - Number(!isNamed(b)),
-    )) {
-      const { service, address, port, intercept, onAgentDown } = manifest
-      const isGuarded = this.#guarded.has(service)
-      const inbound = isGuarded && manifest.inbound !== 'off' ? 'strict' : manifest.inbound
-      const finding = await this.#find(manifest, entries, groups)
-      const { unit } = finding
+    const inOrder = [true, false].flatMap((named) =>
+      manifests.filter((one) => isNamed(one) === named),
+    )
+    for (const manifest of inOrder) {
+      const { service } = manifest
+      const found = this.#find(manifest, listening, groups)
+      const finding = found instanceof Promise ? await found : found
+      this.#findings.set(service, finding)
       // Several units may be of one user.
-      const isOne = unit === undefined && finding.user !== null
+      const isOne = finding.unit === undefined && finding.user !== null
       const holder = isOne ? taken.get(finding.user) : undefined
       const user = holder === undefined ? finding.user : null
-      const problem =
-        holder === undefined
-          ? finding.problem
-          : `user ${finding.user} is known as ${holder} already; give it a user of its own`
       if (user !== null && isOne) taken.set(user, service)
-      const at = port === undefined ? null : { address, port }
-      const also = placesOf(manifest).slice(1)
       const holdsPort =
         manifest.owner === undefined ||
-        (at !== null && [at, ...also].every((one) => listenerOf(entries, one) === user))
-      const where = { at, also, holdsPort, isGuarded }
-      const who = { user, ...(unit === undefined ? {} : { unit }) }
-      services.push({ service, ...who, ...where, inbound, intercept, onAgentDown, problem })
+        (manifest.port !== undefined &&
+          placesOf(manifest).every((one) => listenerAt(listening, one) === user))
+      const isGuarded = this.#guarded.has(service)
+      services.push(this.#known({ manifest, finding, holder, holdsPort, isGuarded }))
     }
     if (this.#stopped) return
     const known = new Set(manifests.map(({ service }) => service as string))
-    for (const name of this.#findings.keys()) if (!known.has(name)) this.#findings.delete(name)
+    for (const name of this.#findings.keys()) {
+      if (known.has(name)) continue
+      this.#findings.delete(name)
+      this.#made.delete(name)
+    }
     this.#take(services.toSorted((a, b) => (a.service < b.service ? -1 : 1)))
     if (manifests.every(({ run }) => run?.kind === 'user') && services.every(isSettled)) return
     const isOpen = manifests.some(({ run }) => run?.kind === 'unit') || !services.every(isSettled)
@@ -167,16 +180,41 @@ export class LocalServices {
     this.#timer = this.#parts.clock.after(isOpen ? lookMs : calm * lookMs, () => this.#look())
   }
 
+  /** As what a service is known; the same object for as long as it says the same. */
+  #known(facts: Facts): KnownService {
+    const { manifest, finding, holder, holdsPort, isGuarded } = facts
+    const { service, address, port, intercept, onAgentDown } = manifest
+    const before = this.#made.get(service)
+    if (before !== undefined && isSameFacts(before.facts, facts)) return before.known
+    const { unit } = finding
+    const user = holder === undefined ? finding.user : null
+    const problem =
+      holder === undefined
+        ? finding.problem
+        : `user ${finding.user} is known as ${holder} already; give it a user of its own`
+    const inbound = isGuarded && manifest.inbound !== 'off' ? 'strict' : manifest.inbound
+    const at = port === undefined ? null : { address, port }
+    const where = { at, also: placesOf(manifest).slice(1), holdsPort, isGuarded }
+    const who = { user, ...(unit === undefined ? {} : { unit }) }
+    const now = { service, ...who, ...where, inbound, intercept, onAgentDown, problem }
+    const isSame = JSON.stringify(before?.known) === JSON.stringify(now)
+    const known = before !== undefined && isSame ? before.known : now
+    this.#made.set(service, { facts, known })
+    return known
+  }
+
   #take(services: readonly KnownService[]): void {
     const isFirst = !this.#isReady
     this.#isReady = true
-    const shown = JSON.stringify(services)
-    if (!isFirst && shown === this.#shown) return
-    this.#shown = shown
+    const { length } = this.#services
+    const isSame = services.every((one, index) => one === this.#services[index])
+    if (!isFirst && isSame && services.length === length) return
     const before = new Map(this.#services.map((one) => [one.service, one]))
     const { logger } = this.#parts
-    for (const { service, user, unit, problem } of services) {
+    for (const one of services) {
+      const { service, user, unit, problem } = one
       const was = before.get(service)
+      if (was === one) continue
       if (unit !== undefined && was?.unit?.group?.id !== unit.group?.id) {
         const { name, group } = unit
         logger.info({ service, unit: name, runs: group !== null }, 'caller known by its unit')
@@ -189,11 +227,11 @@ export class LocalServices {
     this.#onChange()
   }
 
-  async #find(
+  #find(
     manifest: Manifest,
-    entries: readonly ListeningSocket[],
+    listening: Listening,
     groups: ReadonlyMap<string, UnitGroup>,
-  ): Promise<Finding> {
+  ): Finding | Promise<Finding> {
     const { service, address, port, run } = manifest
     const name = userOf(manifest)
     const unit = run?.kind === 'unit' ? run.unit : ''
@@ -202,22 +240,14 @@ export class LocalServices {
     const known = before?.made === made ? before : undefined
     if (unit !== '') {
       const group = groups.get(unit) ?? null
-      const found = await this.#started(
+      return this.#started(
         made,
         { unit: { name: unit, group }, isServed: port !== undefined },
         known,
       )
-      this.#findings.set(service, found)
-      return found
     }
-    const finding =
-      name !== undefined
-        ? known?.isFinal === true
-          ? known
-          : await this.#named(made, name)
-        : this.#owned(made, manifest, entries, known)
-    this.#findings.set(service, finding)
-    return finding
+    if (name === undefined) return this.#owned(made, manifest, listening, known)
+    return known?.isFinal === true ? known : this.#named(made, name)
   }
 
   async #named(made: string, name: string): Promise<Finding> {
@@ -238,7 +268,8 @@ export class LocalServices {
     known: Finding | undefined,
   ): Promise<Finding> {
     const isSame = known?.unit?.group?.id === unit.group?.id
-    if (known !== undefined && (unit.group === null || isSame)) return { ...known, unit }
+    if (known !== undefined && isSame) return known
+    if (known !== undefined && unit.group === null) return { ...known, unit }
     // Who calls only is asked by nobody.
     const nobody = { user: null, problem: '' }
     const { user, problem } = isServed
@@ -251,20 +282,20 @@ export class LocalServices {
   #owned(
     made: string,
     { address, port }: Manifest,
-    entries: readonly ListeningSocket[],
+    listening: Listening,
     known: Finding | undefined,
   ): Finding {
     if (port === undefined) {
       const problem = 'it has no port and names no user; add "run": {"user": …}'
       return { made, user: null, problem, isFinal: true }
     }
-    const owner = listenerOf(entries, { address, port })
+    const owner = listenerAt(listening, { address, port })
     if (known?.user !== undefined && known.user !== null) {
       const isOther = owner !== null && owner !== known.user && owner !== 0
       const problem = isOther
         ? `user ${owner} listens at port ${port}, which user ${known.user} had; name the right one with "run"`
         : ''
-      return { ...known, problem }
+      return known.problem === problem ? known : { ...known, problem }
     }
     const isNobody = owner === null || owner === 0 || owner === this.#settings.agentUser
     const problem =
@@ -273,8 +304,25 @@ export class LocalServices {
         : isNobody
           ? `its socket belongs to ${owner === 0 ? 'root' : 'the agent’s own user'}; name its user with "run"`
           : ''
+    if (isNobody && known?.problem === problem) return known
     return { made, user: isNobody ? null : owner, problem, isFinal: false }
   }
+}
+
+/** Whether a service is known as the same by them. */
+function isSameFacts(a: Facts, b: Facts): boolean {
+  return (
+    a.manifest === b.manifest &&
+    a.finding === b.finding &&
+    a.holder === b.holder &&
+    a.holdsPort === b.holdsPort &&
+    a.isGuarded === b.isGuarded
+  )
+}
+
+/** The user whose socket listens at a place; null where none does. */
+function listenerAt(listening: Listening, at: Place): number | null {
+  return listenerOf(listening.get(at.port) ?? [], at)
 }
 
 /** Whether nothing about it is expected to change. */

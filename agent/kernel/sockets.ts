@@ -64,13 +64,16 @@ export class KernelSockets {
   listening(wanted?: readonly Place[]): readonly ListeningSocket[] {
     if (wanted === undefined) return [...this.#listening(pageBytes)]
     const found: ListeningSocket[] = []
-    let missing = wanted
+    const missing = Map.groupBy(wanted, ({ port }) => port)
     const sockets = this.#listening(fewBytes)
-    while (missing.length > 0) {
+    while (missing.size > 0) {
       const { value: socket } = sockets.next()
       if (socket === undefined) break
       found.push(socket)
-      missing = missing.filter((at) => at.port !== socket.port || listenerOf([socket], at) === null)
+      const { port } = socket
+      const left = missing.get(port)?.filter((at) => listenerOf([socket], at) === null) ?? []
+      if (left.length > 0) missing.set(port, left)
+      else missing.delete(port)
     }
     sockets.return(undefined)
     return found

@@ -175,7 +175,9 @@ function differing(
   written: ReadonlyMap<string, string | null>,
   wanted: ReadonlyMap<string, string>,
 ): readonly string[] {
-  const stale = [...wanted].filter(([name, content]) => written.get(name) !== content)
-  const extra = [...written.keys()].filter((name) => !wanted.has(name))
-  return [...stale.map(([name]) => name), ...extra]
+  // There may be a thousand, of which one has changed.
+  const names: string[] = []
+  for (const [name, content] of wanted) if (written.get(name) !== content) names.push(name)
+  for (const name of written.keys()) if (!wanted.has(name)) names.push(name)
+  return names
 }

@@ -21,6 +21,8 @@ export interface GoodVersion {
 export class GoodVersions {
   readonly #directory: string
   readonly #mirror: DirectoryMirror
+  /** Names of the files of versions. */
+  readonly #names = new WeakMap<GoodVersion, string>()
 
   constructor(parts: DirectoryMirrorParts, settings: { readonly stateDirectory: string }) {
     this.#directory = `${settings.stateDirectory}/manifests`
@@ -50,11 +52,19 @@ export class GoodVersions {
 
   /** Keeps these from now on, by their paths. */
   keep(versions: ReadonlyMap<string, GoodVersion>): void {
-    this.#mirror.show(
-      new Map(
-        [...versions].map(([path, { text, manifest }]) => [standsAt(path, manifest.owner), text]),
-      ),
-    )
+    const texts = new Map<string, string>()
+    for (const [path, version] of versions) texts.set(this.#nameOf(path, version), version.text)
+    this.#mirror.show(texts)
+  }
+
+  /** There may be a thousand, and each change of one keeps all of them. */
+  #nameOf(path: string, version: GoodVersion): string {
+    let name = this.#names.get(version)
+    if (name === undefined) {
+      name = standsAt(path, version.manifest.owner)
+      this.#names.set(version, name)
+    }
+    return name
   }
 
   /** Resolves when what is to be kept is on the disk, or could not be written. */

@@ -10,11 +10,18 @@ export interface ReceiptsSettings {
   readonly runDirectory: string
 }
 
+/** A receipt as it was shown, under which name, with which facts. */
+interface Shown {
+  readonly facts: ReceiptFacts
+  readonly name: string
+  readonly text: string
+}
+
 /** See the header. */
 export class Receipts {
   readonly #mirror: DirectoryMirror
-  /** Texts as they were shown last, for what has not changed since. */
-  readonly #texts = new WeakMap<Verdict, { readonly facts: ReceiptFacts; readonly text: string }>()
+  /** Receipts as they were shown last, for what has not changed since. */
+  readonly #shown = new WeakMap<Verdict, Shown>()
 
   constructor(parts: DirectoryMirrorParts, settings: ReceiptsSettings) {
     const directory = `${settings.runDirectory}/status`
@@ -23,25 +30,31 @@ export class Receipts {
 
   /**
    * Shows these verdicts from now on, each with what else is known of its instance: of the same verdict
-   * with the same object of facts the same is shown.
+   * with the same object of facts the same is shown. Where `isMeant` says so, a verdict that was shown
+   * before is not asked about again, unless its instance was on its way into the mesh.
    */
-  show(verdicts: readonly Verdict[], factsOf: (verdict: Verdict) => ReceiptFacts): void {
-    this.#mirror.show(
-      new Map(
-        verdicts.map((verdict) => [
-          standsAt(verdict.path, verdict.user),
-          this.#textOf(verdict, factsOf(verdict)),
-        ]),
-      ),
-    )
+  show(
+    verdicts: readonly Verdict[],
+    factsOf: (verdict: Verdict) => ReceiptFacts,
+    isMeant: (verdict: Verdict) => boolean = () => true,
+  ): void {
+    const texts = new Map<string, string>()
+    for (const verdict of verdicts) {
+      const known = this.#shown.get(verdict)
+      const isAsked = known === undefined || known.facts.published?.ok === false || isMeant(verdict)
+      const { name, text } = isAsked ? this.#shownWith(verdict, factsOf(verdict)) : known
+      texts.set(name, text)
+    }
+    this.#mirror.show(texts)
   }
 
-  #textOf(verdict: Verdict, facts: ReceiptFacts): string {
-    const known = this.#texts.get(verdict)
-    if (known?.facts === facts) return known.text
-    const text = renderReceipt(verdict, facts)
-    this.#texts.set(verdict, { facts, text })
-    return text
+  #shownWith(verdict: Verdict, facts: ReceiptFacts): Shown {
+    const known = this.#shown.get(verdict)
+    if (known?.facts === facts) return known
+    const name = known?.name ?? standsAt(verdict.path, verdict.user)
+    const shown = { facts, name, text: renderReceipt(verdict, facts) }
+    this.#shown.set(verdict, shown)
+    return shown
   }
 
   /** Resolves when what was shown is on the disk, or could not be written. */

@@ -1,6 +1,6 @@
 /** Owns where programs of this host can be reached from beyond loopback. */
 
-import { KernelSockets, type ListeningSocket } from '#agent/kernel/sockets.ts'
+import { KernelSockets, type ListeningSocket, type Place } from '#agent/kernel/sockets.ts'
 
 /** Addresses other than loopback ones by port, as in `0.0.0.0`. */
 export type OpenPorts = ReadonlyMap<number, readonly string[]>
@@ -19,4 +19,9 @@ export function openPorts(
     else if (!known.includes(address)) known.push(address)
   }
   return found
+}
+
+/** Tells it of some places: no more is read of the kernel's list than it takes to answer for them. */
+export function openPortsOf(wanted: readonly Place[]): OpenPorts {
+  return openPorts(kernelSockets.listening(wanted))
 }

@@ -3,11 +3,12 @@
  * that are not locked, whose policy names nobody, and that listen there. It looks when it is told to, and now and then.
  */
 
+import type { Place } from '#agent/kernel/sockets.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { ServicePolicy } from '#shared/model/policy.ts'
-import { openPorts, type OpenPorts } from './listening.ts'
+import { openPortsOf, type OpenPorts } from './listening.ts'
 
 /** What it leans on. */
 export interface PlainReachParts {
@@ -19,8 +20,8 @@ export interface PlainReachParts {
   readonly isUp: (service: ServiceName) => boolean
   /** Told of every change that a look finds by itself. */
   readonly onChange: () => void
-  /** Where ports are open. @default asks the kernel */
-  readonly openPorts?: () => OpenPorts
+  /** Where ports are open, as far as it matters for these places. @default asks the kernel */
+  readonly openPorts?: (wanted: readonly Place[]) => OpenPorts
 }
 
 /** Settings. */
@@ -35,7 +36,8 @@ export interface PlainReachSettings {
 export class PlainReach {
   readonly #parts: PlainReachParts
   readonly #settings: PlainReachSettings
-  #plain: ReadonlySet<ServiceName> = new Set()
+  /** Those that may be called so, each as it was looked at. */
+  #plain = new Map<ServiceName, Manifest>()
   /** Those that were up when they were last looked at, and have been since. */
   #seenUp = new Set<Manifest>()
   #timer: Timer | null = null
@@ -62,32 +64,58 @@ export class PlainReach {
   }
 
   /**
-   * Looks now, but only if the answer may be another one: a service has come up, or is locked. It is
-   * asked at every change of any service, and the kernel is slow to answer.
+   * Looks now, but only at those of whom the answer may be another one: who has come up, or whose
+   * manifest has changed. It is asked at every change of any service, and the kernel is slow to answer.
+   * Answers of whom it is.
    */
-  lookIfNews(): void {
-    let plain = 0
-    let isNews = false
+  lookIfNews(): ReadonlySet<ServiceName> {
+    const open = new Set<ServiceName>()
+    const news: Manifest[] = []
     for (const manifest of this.#open()) {
-      if (this.#plain.has(manifest.service)) plain += 1
-      if (!this.#parts.isUp(manifest.service)) this.#seenUp.delete(manifest)
-      else if (!this.#seenUp.has(manifest)) isNews = true
+      const { service } = manifest
+      open.add(service)
+      const isUp = this.#parts.isUp(service)
+      if (!isUp) this.#seenUp.delete(manifest)
+      const isOther = (this.#plain.get(service) ?? manifest) !== manifest
+      if (isOther || (isUp && !this.#seenUp.has(manifest))) news.push(manifest)
     }
-    if (isNews || plain !== this.#plain.size) this.look()
+    const changed = new Set<ServiceName>()
+    for (const service of this.#plain.keys()) if (!open.has(service)) changed.add(service)
+    for (const service of changed) this.#plain.delete(service)
+    const plain = new Set(this.#openAmong(news))
+    for (const manifest of news) {
+      const { service } = manifest
+      if (this.#parts.isUp(service)) this.#seenUp.add(manifest)
+      if (plain.has(manifest) !== this.#plain.has(service)) changed.add(service)
+      if (plain.has(manifest)) this.#plain.set(service, manifest)
+      else this.#plain.delete(service)
+    }
+    return changed
   }
 
-  /** Looks now; answers whether anything is not as it was. */
+  /** Looks at all of them now; answers whether anything is not as it was. */
   look(): boolean {
     const open = this.#open()
     const { isUp } = this.#parts
     this.#seenUp = new Set(open.filter(({ service }) => isUp(service)))
-    const found = open.length === 0 ? null : (this.#parts.openPorts ?? openPorts)()
-    const plain = open.filter((manifest) =>
-      servedPorts(manifest).every(({ port }) => this.#isOpen(found?.get(port) ?? [])),
-    )
     const before = this.#plain
-    this.#plain = new Set(plain.map(({ service }) => service))
-    return this.#plain.size !== before.size || !this.#plain.isSubsetOf(before)
+    this.#plain = new Map(this.#openAmong(open).map((manifest) => [manifest.service, manifest]))
+    return (
+      this.#plain.size !== before.size || ![...this.#plain.keys()].every((one) => before.has(one))
+    )
+  }
+
+  /** Those of some that listen where others reach them. */
+  #openAmong(manifests: readonly Manifest[]): readonly Manifest[] {
+    if (manifests.length === 0) return []
+    const { address } = this.#settings
+    const wanted = manifests.flatMap((one) =>
+      servedPorts(one).map(({ port }) => ({ address, port })),
+    )
+    const found = (this.#parts.openPorts ?? openPortsOf)(wanted)
+    return manifests.filter((manifest) =>
+      servedPorts(manifest).every(({ port }) => this.#isOpen(found.get(port) ?? [])),
+    )
   }
 
   #open(): readonly Manifest[] {

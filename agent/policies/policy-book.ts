@@ -33,6 +33,7 @@ export class PolicyBook {
   #ofManifests = new Map<ServiceName, Said>()
   #policies: Readonly<Record<string, ServicePolicy>> = {}
   #shown = '[]'
+  #sources: PolicySources = { manifests: [], files: [], local: [] }
 
   /** By service, those of which nothing is said left out; the same object until one changes. */
   get policies(): Readonly<Record<string, ServicePolicy>> {
@@ -46,8 +47,18 @@ export class PolicyBook {
     )
   }
 
-  /** Takes over what is said now. */
-  update({ manifests, files, local }: PolicySources): void {
+  /** Takes over what is said now; lists that are the same objects say the same. */
+  update(sources: PolicySources): void {
+    const { manifests, files, local } = sources
+    const before = this.#sources
+    this.#sources = sources
+    if (
+      manifests === before.manifests &&
+      isSameList(files, before.files) &&
+      isSameList(local, before.local)
+    ) {
+      return
+    }
     const said = new Map<ServiceName, Said>()
     for (const { service } of local) said.set(service, this.#ofManifests.get(service) ?? nothing)
     for (const { service, policy, ports } of manifests) said.set(service, { policy, ports })
@@ -61,4 +72,8 @@ export class PolicyBook {
     this.#shown = shown
     this.#policies = Object.freeze(Object.fromEntries(policies))
   }
+}
+
+function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a === b || (a.length === b.length && a.every((one, index) => one === b[index]))
 }

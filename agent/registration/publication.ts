@@ -10,7 +10,7 @@ import type { HostName, PortName, ServiceName } from '#shared/model/names.ts'
 import type { HostPresence, InstanceRecord, NamedPort, Protocol } from '#shared/model/records.ts'
 import { encodeRecord } from '#shared/schema/records.ts'
 import { instanceKey, presenceKey } from '#shared/store/keys.ts'
-import { onlyInstance } from './roster.ts'
+import { onlyInstance, type Serving } from './roster.ts'
 
 /** Why an instance is not offered, in the order in which they are asked. */
 export type Withheld = 'drained' | 'no-certificate' | 'not-healthy' | 'not-asked' | 'no-tunnel'
@@ -49,67 +49,76 @@ export interface Publication {
   /** The instances offered, as published. */
   readonly offered: readonly InstanceRecord[]
   readonly withheld: ReadonlyMap<ServiceName, Withheld>
-  /** What was made for each key, for the next publication: most of it says the same again. */
-  readonly made: ReadonlyMap<string, MadeRecord>
+  /** What each offered instance was made of, for the next publication: most of it says the same again. */
+  readonly made: ReadonlyMap<ServiceName, MadeRecord>
 }
 
-type Served = Manifest & { readonly port: NonNullable<Manifest['port']> }
+/** An instance that may be offered, and what is known of it. */
+export interface Offering {
+  readonly manifest: Serving
+  readonly fitness: Fitness
+}
 
 /** A record with what it was made of, and its texts. */
-export interface MadeRecord {
-  readonly manifest: Manifest
-  readonly fitness: Fitness
+export interface MadeRecord extends Offering {
   readonly record: InstanceRecord
   readonly text: string
   readonly farewell: string
 }
 
+/** Publishes nothing yet. */
+const blank: Publication = {
+  desired: new Map(),
+  farewells: new Map(),
+  offered: [],
+  withheld: new Map(),
+  made: new Map(),
+}
+
 /**
- * Decides what to publish. Without a presence (no worker takes tunnels yet) nothing is: other hosts
- * could not come. A record that says what the one of `before` said is the same object.
+ * Decides what to publish of some services; of all others the same as `before`, which was made with the
+ * same presence. Without a presence (no worker takes tunnels yet) nothing is: other hosts could not come.
+ * What says the same as before is the same object: a record, and the maps of all of them.
  */
 export function publicationOf(
-  host: HostName,
-  presence: HostPresence | null,
-  manifests: readonly Served[],
-  fitnessOf: (manifest: Manifest) => Fitness,
-  before: Pick<Publication, 'made'> | null = null,
+  { host, presence }: { readonly host: HostName; readonly presence: HostPresence | null },
+  services: Iterable<ServiceName>,
+  offeringOf: (service: ServiceName) => Offering | null,
+  before: Publication = blank,
 ): Publication {
-  const desired = new Map<string, string>()
-  const farewells = new Map<string, string>()
-  const offered: InstanceRecord[] = []
-  const withheld = new Map<ServiceName, Withheld>()
-  const made = new Map<string, MadeRecord>()
-  if (presence !== null) desired.set(presenceKey(host), encodeRecord(presence))
-  for (const manifest of manifests) {
-    const { service } = manifest
-    const fitness = fitnessOf(manifest)
-    const reason = withholding(fitness, presence)
-    if (reason !== null) {
-      withheld.set(service, reason)
-      continue
-    }
+  const desired = new Map(before.desired)
+  const farewells = new Map(before.farewells)
+  const withheld = new Map(before.withheld)
+  const made = new Map(before.made)
+  let isNews = put(desired, presenceKey(host), presence === null ? null : encodeRecord(presence))
+  for (const service of services) {
     const key = instanceKey(service, host, onlyInstance)
-    const known = before?.made.get(key)
-    const isSame =
-      known?.manifest === manifest &&
-      (known.fitness === fitness || isSameRecord(known.fitness, fitness))
-    const one = isSame ? known : make(host, manifest, fitness, known)
-    made.set(key, one)
-    offered.push(one.record)
-    desired.set(key, one.text)
-    farewells.set(key, one.farewell)
+    const offering = offeringOf(service)
+    const reason = offering === null ? null : withholding(offering.fitness, presence)
+    put(withheld, service, reason)
+    const one =
+      offering === null || reason !== null ? null : make(host, offering, before.made.get(service))
+    put(made, service, one)
+    isNews = put(desired, key, one?.text ?? null) || isNews
+    put(farewells, key, one?.farewell ?? null)
   }
+  if (!isNews) return { ...before, withheld, made }
+  const offered = Array.from(made.values(), ({ record }) => record)
   return { desired, farewells, offered, withheld, made }
 }
 
+/** Puts a value, or takes away what is there; answers whether that is another one. */
+function put<K, V>(map: Map<K, V>, key: K, value: V | null): boolean {
+  const before = map.get(key)
+  if (value === null) map.delete(key)
+  else map.set(key, value)
+  return before !== (value ?? undefined)
+}
+
 /** The record of an instance; the one there was before if that says the same. */
-function make(
-  host: HostName,
-  manifest: Served,
-  fitness: Fitness,
-  before: MadeRecord | undefined,
-): MadeRecord {
+function make(host: HostName, offering: Offering, before: MadeRecord | undefined): MadeRecord {
+  const { manifest, fitness } = offering
+  if (before?.manifest === manifest && isSameRecord(before.fitness, fitness)) return before
   const { service, port, intercept, onAgentDown } = manifest
   const record: InstanceRecord = {
     service,
@@ -130,9 +139,9 @@ function make(
     }),
   }
   const text = encodeRecord(record)
-  if (before?.text === text) return { ...before, manifest, fitness }
+  if (before?.text === text) return { ...before, ...offering }
   const farewell = encodeRecord({ ...record, state: 'left' })
-  return { manifest, fitness, record, text, farewell }
+  return { ...offering, record, text, farewell }
 }
 
 /** Whether two say the same of an instance. */

@@ -15,10 +15,11 @@ import {
   isSameFitness,
   publicationOf,
   type Fitness,
+  type Offering,
   type Publication,
   type Withheld,
 } from './publication.ts'
-import { Roster, type RosterView } from './roster.ts'
+import { isServing, Roster, type RosterView } from './roster.ts'
 
 /** Collaborators of a registrar. */
 export interface RegistrarParts {
@@ -46,15 +47,17 @@ export interface LocalOffer {
   readonly local: readonly LocalInstance[]
 }
 
-/** What an offer follows from, beside the time. */
-interface Basis {
-  readonly inRotation: readonly Manifest[]
-  readonly fitness: ReadonlyMap<ServiceName, Fitness>
-  readonly presence: HostPresence | null
+/** A service in rotation. */
+interface InRotation {
+  readonly manifest: Manifest
+  readonly fitness: Fitness
+  /** The manifest with what was found of how it speaks. */
+  readonly as: Manifest
 }
 
-/** Of whom nothing is known. */
-const unfit: Fitness = { healthy: false, certified: false }
+const nobody: ReadonlySet<ServiceName> = new Set()
+/** At the latest after this long everybody is asked, whoever has changed; milliseconds. */
+const everybodyMs = 5000
 
 /** See the header. */
 export class Registrar {
@@ -63,18 +66,14 @@ export class Registrar {
   readonly #roster = new Roster()
   readonly #lastCalls: LastCalls | null
   readonly #listeners = new Set<(offer: LocalOffer) => void>()
-  #manifests: readonly Manifest[] = []
+  #manifests: ReadonlyMap<ServiceName, Manifest> = new Map()
+  readonly #inRotation = new Map<ServiceName, InRotation>()
   #facts: HostFacts | null = null
   #tunnelPort: Port | null = null
   #publication: Publication | null = null
   #offer: LocalOffer = { presence: null, offered: [], local: [] }
-  #offered: ReadonlyMap<ServiceName, InstanceRecord> = new Map()
-  /** Manifests as they are carried, each with what was known when it was made so. */
-  readonly #carried = new WeakMap<Manifest, { readonly known: Fitness; readonly as: Manifest }>()
-  /** As it was found last: the same object for as long as it says the same. */
-  #fitness: ReadonlyMap<ServiceName, Fitness> = new Map()
-  /** What the last refresh was made of. */
-  #basis: Basis | null = null
+  /** Until then it is enough to ask for those who have changed; monotonic milliseconds. */
+  #askedAllUntil = 0
   /** Until then nothing changes with time alone; monotonic milliseconds. */
   #settledUntil = 0
   #timer: Timer | null = null
@@ -88,7 +87,7 @@ export class Registrar {
       logger.info({ service }, 'instance: leaving -> gone, nothing is open to it')
       this.#roster.release(service)
       this.#settledUntil = 0
-      this.refresh()
+      this.refresh(nobody)
     }
     this.#lastCalls = carried === undefined ? null : new LastCalls({ clock, ask: carried, onQuiet })
   }
@@ -99,7 +98,7 @@ export class Registrar {
 
   /** The instance of a service that this host offers; null while it offers none. */
   offeredOf(service: ServiceName): InstanceRecord | null {
-    return this.#offered.get(service) ?? null
+    return this.#publication?.made.get(service)?.record ?? null
   }
 
   /** Why a service of this host is not offered; null while it is. */
@@ -125,62 +124,60 @@ export class Registrar {
     return () => void this.#listeners.delete(listener)
   }
 
-  /** Takes over the manifests in force. */
+  /** Takes over the manifests in force. A host may have a thousand, of which one has changed. */
   setManifests(manifests: readonly Manifest[]): void {
-    this.#manifests = manifests
-    this.refresh()
+    const before = this.#manifests
+    this.#manifests = new Map(manifests.map((manifest) => [manifest.service, manifest]))
+    const changed = new Set<ServiceName>()
+    for (const [service, manifest] of this.#manifests) {
+      if (before.get(service) !== manifest) changed.add(service)
+    }
+    for (const service of before.keys()) if (!this.#manifests.has(service)) changed.add(service)
+    this.refresh(changed)
   }
 
   /** Says what the machine is. */
   setFacts(facts: HostFacts): void {
     this.#facts = facts
-    this.refresh()
+    this.refresh(nobody)
   }
 
   /** Says where workers of the newest generation take tunnels. */
   setTunnelPort(port: Port): void {
     if (port === this.#tunnelPort) return
     this.#tunnelPort = port
-    this.refresh()
+    this.refresh(nobody)
   }
 
-  /** Asks for everybody's fitness again. */
-  refresh(): void {
+  /** Asks for the fitness of some services again; by default of all. */
+  refresh(some: ReadonlySet<ServiceName> | null = null): void {
     if (this.#stopped) return
     const { clock, publish } = this.#parts
-    const { host, address, zone, version } = this.#settings
-    const tunnelPort = this.#tunnelPort
-    const facts = this.#facts === null ? {} : { facts: this.#facts }
-    const presence = this.#sameAsBefore(
-      tunnelPort === null ? null : { host, address, tunnelPort, zone, version, ...facts },
-    )
-    const inRotation = this.#manifests.filter(({ service }) => !this.#isWithdrawn(service))
-    const fitness = this.#askAll(inRotation)
-    const basis: Basis = { inRotation, fitness, presence }
+    const { host } = this.#settings
+    const presence = this.#presence()
+    const before = this.#publication
+    const isAnew = before === null || presence !== this.#offer.presence
     const now = clock.elapsed()
-    if (now < this.#settledUntil && isSameBasis(this.#basis, basis)) return
-    this.#basis = basis
-    const fitnessOf = ({ service }: Manifest): Fitness => fitness.get(service) ?? unfit
-    this.#roster.apply(
-      inRotation.map((manifest) => this.#asCarried(manifest, fitnessOf(manifest))),
-      now,
-    )
+    const changed = this.#ask(this.#toAsk(some, now), now)
+    if (changed.size === 0 && !isAnew && now < this.#settledUntil) return
     const view = this.#roster.at(now)
     this.#settledUntil = now + (view.changesInMs ?? Infinity)
     this.#wakeFor(view)
     this.#lastCalls?.watch(view.leaving)
-    const before = this.#publication
-    const publication = publicationOf(host, presence, view.present, fitnessOf, before)
+    const others = isAnew ? this.#inRotation.keys() : []
+    const publication = publicationOf(
+      { host, presence },
+      changed.union(new Set(others)),
+      (service) => this.#offeringOf(service),
+      before ?? undefined,
+    )
     this.#publication = publication
-    this.#log(before, publication)
-    if (before === null || !isSame(before.desired, publication.desired)) {
-      publish(publication.desired, publication.farewells)
-    }
-    const { offered } = publication
+    this.#log(changed, before, publication)
+    const { desired, farewells, offered } = publication
+    if (desired !== before?.desired) publish(desired, farewells)
     const offer = { presence, offered, local: view.local }
     if (isSameOffer(this.#offer, offer)) return
     this.#offer = offer
-    this.#offered = new Map(offered.map((record) => [record.service, record]))
     for (const listener of this.#listeners) listener(offer)
   }
 
@@ -191,43 +188,48 @@ export class Registrar {
     this.#lastCalls?.stop()
   }
 
-  /** What is known of each service; the same map for as long as all of it is the same. */
-  #askAll(manifests: readonly Manifest[]): ReadonlyMap<ServiceName, Fitness> {
-    const before = this.#fitness
-    const all = new Map<ServiceName, Fitness>()
-    let isSame = true
-    for (const manifest of manifests) {
-      const answer = this.#parts.fitnessOf(manifest)
-      const known = before.get(manifest.service)
-      const isKnown = known !== undefined && isSameFitness(known, answer)
-      isSame &&= isKnown
-      all.set(manifest.service, isKnown ? known : answer)
-    }
-    if (!isSame || all.size !== before.size) this.#fitness = all
-    return this.#fitness
+  /** Whom to ask now. */
+  #toAsk(some: ReadonlySet<ServiceName> | null, now: number): Iterable<ServiceName> {
+    if (some !== null && now < this.#askedAllUntil) return some
+    this.#askedAllUntil = now + everybodyMs
+    return new Set([...this.#manifests.keys(), ...this.#inRotation.keys()])
   }
 
-  /** With what was found of how it speaks; the same object until something else is found. */
-  #asCarried(manifest: Manifest, known: Fitness): Manifest {
-    const before = this.#carried.get(manifest)
-    if (before?.known === known) return before.as
-    const { protocol, finding, ports = [] } = known
-    const carried = new Map(ports.map((one) => [one.name, one.protocol]))
-    const as = {
-      ...manifest,
-      ...labelsOf({ keepAliveMs: finding?.keepAliveMs }),
-      protocol: protocol ?? manifest.protocol,
-      ports: manifest.ports.map((one) => ({
-        ...one,
-        protocol: carried.get(one.name) ?? one.protocol,
-      })),
+  /** Asks what is known of services now; answers of which that is something else. */
+  #ask(services: Iterable<ServiceName>, now: number): Set<ServiceName> {
+    const changed = new Set<ServiceName>()
+    for (const service of services) {
+      const manifest = this.#manifests.get(service)
+      const known = this.#inRotation.get(service)
+      if (manifest !== undefined && !this.#isWithdrawn(service)) {
+        const fitness = this.#parts.fitnessOf(manifest)
+        if (known?.manifest === manifest && isSameFitness(known.fitness, fitness)) continue
+        const as = carriedAs(manifest, fitness)
+        this.#inRotation.set(service, { manifest, fitness, as })
+        this.#roster.take(as, now)
+      } else {
+        if (!this.#inRotation.delete(service)) continue
+        this.#roster.leave(service, now)
+      }
+      changed.add(service)
     }
-    this.#carried.set(manifest, { known, as })
-    return as
+    return changed
   }
 
-  #sameAsBefore(presence: HostPresence | null): HostPresence | null {
+  #offeringOf(service: ServiceName): Offering | null {
+    const known = this.#inRotation.get(service)
+    if (known === undefined || !isServing(known.as)) return null
+    return { manifest: known.as, fitness: known.fitness }
+  }
+
+  /** This host as others are to know it; the same object for as long as it is the same. */
+  #presence(): HostPresence | null {
+    const { host, address, zone, version } = this.#settings
     const before = this.#offer.presence
+    const tunnelPort = this.#tunnelPort
+    if (tunnelPort === null) return null
+    const facts = this.#facts === null ? {} : { facts: this.#facts }
+    const presence = { host, address, tunnelPort, zone, version, ...facts }
     return JSON.stringify(before) === JSON.stringify(presence) ? before : presence
   }
 
@@ -243,34 +245,37 @@ export class Registrar {
         ? null
         : this.#parts.clock.after(changesInMs, () => {
             this.#settledUntil = 0
-            this.refresh()
+            this.refresh(nobody)
           })
   }
 
-  #log(before: Publication | null, after: Publication): void {
+  #log(services: Iterable<ServiceName>, before: Publication | null, after: Publication): void {
     const { logger } = this.#parts
-    const known = new Set(before?.offered.map(({ service }) => service))
-    for (const { service, port } of after.offered) {
-      if (!known.delete(service)) logger.info({ service, port }, 'instance: withheld -> offered')
-    }
-    for (const service of known) {
-      const reason = this.withheld(service) ?? 'manifest removed'
-      logger.info({ service, reason }, 'instance: offered -> withheld')
+    for (const service of services) {
+      const was = before?.made.get(service)
+      const is = after.made.get(service)
+      if (was === undefined && is !== undefined) {
+        logger.info({ service, port: is.record.port }, 'instance: withheld -> offered')
+      } else if (was !== undefined && is === undefined) {
+        const reason = this.withheld(service) ?? 'manifest removed'
+        logger.info({ service, reason }, 'instance: offered -> withheld')
+      }
     }
   }
 }
 
-function isSame(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
-  return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value)
-}
-
-function isSameBasis(a: Basis | null, b: Basis): boolean {
-  return (
-    a !== null &&
-    a.fitness === b.fitness &&
-    a.presence === b.presence &&
-    isSameList(a.inRotation, b.inRotation)
-  )
+/** A manifest with what was found of how it speaks. */
+function carriedAs(manifest: Manifest, { protocol, finding, ports = [] }: Fitness): Manifest {
+  const carried = new Map(ports.map((one) => [one.name, one.protocol]))
+  return {
+    ...manifest,
+    ...labelsOf({ keepAliveMs: finding?.keepAliveMs }),
+    protocol: protocol ?? manifest.protocol,
+    ports: manifest.ports.map((one) => ({
+      ...one,
+      protocol: carried.get(one.name) ?? one.protocol,
+    })),
+  }
 }
 
 /** Whether nothing has changed: what says the same is the same object. */

@@ -15,7 +15,7 @@ export const onlyInstance = must(parseInstanceId('1'))
 const handoverMs = 5000
 
 /** A manifest that serves something. */
-type Serving = Manifest & { readonly port: NonNullable<Manifest['port']> }
+export type Serving = Manifest & { readonly port: NonNullable<Manifest['port']> }
 
 interface Entry {
   readonly manifest: Serving
@@ -27,8 +27,6 @@ interface Entry {
 
 /** The instances at one time. */
 export interface RosterView {
-  /** Manifests whose instances may be offered to the mesh. */
-  readonly present: readonly Serving[]
   /** Everything the inbound side may still be asked for. */
   readonly local: readonly LocalInstance[]
   /** Those that are leaving, and whether they still take new calls. */
@@ -41,20 +39,24 @@ export interface RosterView {
 export class Roster {
   readonly #entries = new Map<ServiceName, Entry>()
 
-  /** Takes over the manifests in force at `now`. */
-  apply(manifests: readonly Manifest[], now: number): void {
-    const serving = new Map(manifests.filter(isServing).map((one) => [one.service, one]))
-    for (const [service, { manifest, leftAt }] of this.#entries) {
-      if (leftAt === null && !serving.has(service)) {
-        this.#entries.set(service, { manifest, leftAt: now, instance: null })
-      }
+  /** A manifest is in force at `now`, in place of an earlier one of its service. */
+  take(manifest: Manifest, now: number): void {
+    const { service } = manifest
+    if (!isServing(manifest)) {
+      this.leave(service, now)
+      return
     }
-    for (const [service, manifest] of serving) {
-      const known = this.#entries.get(service)
-      if (known?.manifest === manifest && known.leftAt === null) continue
-      const instance = sameAs(known?.instance ?? null, localInstance(manifest, false))
-      this.#entries.set(service, { manifest, leftAt: null, instance })
-    }
+    const known = this.#entries.get(service)
+    if (known?.manifest === manifest && known.leftAt === null) return
+    const instance = sameAs(known?.instance ?? null, localInstance(manifest, false))
+    this.#entries.set(service, { manifest, leftAt: null, instance })
+  }
+
+  /** No manifest of a service is in force any more at `now`. */
+  leave(service: ServiceName, now: number): void {
+    const known = this.#entries.get(service)
+    if (known === undefined || known.leftAt !== null) return
+    this.#entries.set(service, { manifest: known.manifest, leftAt: now, instance: null })
   }
 
   /** Nothing reaches an instance that has left: it goes before its time. */
@@ -65,14 +67,12 @@ export class Roster {
 
   /** The instances at `now`; those whose time is over are forgotten. */
   at(now: number): RosterView {
-    const present: Serving[] = []
     const local: LocalInstance[] = []
     const leaving = new Map<ServiceName, { readonly takesNew: boolean }>()
     let changesInMs: number | null = null
     for (const [service, entry] of this.#entries) {
       const { manifest, leftAt } = entry
       if (leftAt === null) {
-        present.push(manifest)
         local.push(localOf(entry, false))
         continue
       }
@@ -87,7 +87,7 @@ export class Roster {
       const next = (age < handover ? handover : manifest.drainMs) - age
       changesInMs = Math.min(changesInMs ?? next, next)
     }
-    return { present, local, leaving, changesInMs }
+    return { local, leaving, changesInMs }
   }
 }
 
@@ -102,7 +102,8 @@ function localOf(entry: Entry, draining: boolean): LocalInstance {
   return entry.instance
 }
 
-function isServing(manifest: Manifest): manifest is Serving {
+/** Whether there is an instance of it. */
+export function isServing(manifest: Manifest): manifest is Serving {
   return manifest.port !== undefined
 }
 

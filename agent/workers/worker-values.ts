@@ -18,6 +18,7 @@ type CredentialSet = ReadonlyMap<SpiffeId, CredentialMessage>
 
 /** See the header. */
 export class WorkerValues {
+  #held: readonly CredentialMessage[] = []
   readonly #trust = new HandOut<string>({ whole: (line) => line })
   readonly #capture = new HandOut<string>({ whole: (line) => line })
   readonly #credentials = new HandOut<CredentialSet>({
@@ -52,7 +53,10 @@ export class WorkerValues {
     return setLine(this.#capture, encode({ kind: 'capture', capture }))
   }
 
+  /** An array that is the same object says the same. */
   setCredentials(credentials: readonly CredentialMessage[]): boolean {
+    if (credentials === this.#held) return false
+    this.#held = credentials
     const now = new Map(credentials.map((credential) => [credential.id, credential]))
     const before = this.#credentials.value
     if (before !== null) {
@@ -88,7 +92,7 @@ function changesOf(
 ): { readonly changed: readonly CredentialMessage[]; readonly gone: readonly SpiffeId[] } {
   const changed = [...after.values()].filter((one) => {
     const old = before.get(one.id)
-    return old?.chainPem !== one.chainPem || old.keyPem !== one.keyPem
+    return old !== one && (old?.chainPem !== one.chainPem || old.keyPem !== one.keyPem)
   })
   const gone = [...before.keys()].filter((id) => !after.has(id))
   return { changed, gone }

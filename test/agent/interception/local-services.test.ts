@@ -91,3 +91,25 @@ t.test('who names callers is locked, unless the lock is off', async (t) => {
   await until('a is locked', () => services.services[0]?.inbound === 'strict')
   t.equal(services.services[1]?.inbound, 'off')
 })
+
+t.test('who is known as before is the same object, whoever comes beside him', async (t) => {
+  const { world, services, become } = made(t)
+  world.sockets = [listening(1, 1001), listening(2, 1002)]
+  const [a, b, c] = ['a', 'b', 'c'].map((name, index) => manifestOf({ port: index + 1 }, name))
+  if (a === undefined || b === undefined || c === undefined) throw new Error('there are three')
+  services.setManifests([a, b])
+  await become(1001, 1002)
+  const before = services.services
+  services.setManifests([a, b, c])
+  await become(1001, 1002, null)
+  t.equal(services.services[0], before[0])
+  t.equal(services.services[1], before[1])
+  services.setManifests([a, manifestOf({ port: 2, weight: 5 }, 'b'), c])
+  services.setManifests([a, manifestOf({ port: 2, inbound: 'strict' }, 'b'), c])
+  await until('b is locked', () => services.services[1]?.inbound === 'strict')
+  t.equal(services.services[0], before[0])
+  services.setManifests([a])
+  await become(1001)
+  services.setManifests([a, b])
+  await become(1001, 1002)
+})

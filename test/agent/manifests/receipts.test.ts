@@ -97,3 +97,38 @@ t.test('a user’s receipts stand in a directory of their own, for everybody to 
   }
   t.equal(statSync(`${runDirectory}/status/alice`).mode & 0o777, 0o755)
 })
+
+t.test('what has not changed is not asked about, unless it is on its way', async (t) => {
+  const runDirectory = testDirectory(t)
+  const receipts = new Receipts(parts, { runDirectory })
+  const verdicts = ['a', 'b', 'c'].map((name): Verdict => {
+    const manifest = manifestOf({ port: 8080 }, name)
+    return { ...accepted, path: `/etc/mesh.d/${name}.json`, manifest }
+  })
+  const pending = new Set(['b'])
+  const asked: string[] = []
+  const factsOf = ({ manifest }: Verdict): ReceiptFacts => {
+    const service = manifest?.service ?? ''
+    asked.push(service)
+    const ok = !pending.has(service)
+    return { published: { ok, detail: ok ? '' : 'not yet', revision: 0, instances: [] } }
+  }
+  const askedFor = (changed: string): readonly string[] => {
+    asked.length = 0
+    receipts.show(verdicts, factsOf, ({ manifest }) => manifest?.service === changed)
+    return [...asked]
+  }
+  t.same(askedFor(''), ['a', 'b', 'c'], 'all at first')
+  t.same(askedFor('c'), ['b', 'c'])
+  pending.clear()
+  t.same(askedFor(''), ['b'])
+  t.same(askedFor(''), [], 'it is there now')
+  verdicts[0] = { ...accepted, path: '/etc/mesh.d/a.json' }
+  t.same(askedFor(''), ['orders'], 'another verdict is another receipt')
+  await receipts.settled()
+  const said = (name: string): unknown =>
+    JSON.parse(readFileSync(`${runDirectory}/status/${name}.json`, 'utf8'))
+  t.match(said('b'), { published: { ok: true } })
+  t.match(said('a'), { service: 'orders' })
+  t.match(said('c'), { service: 'c' })
+})

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { OpenPorts } from '#agent/policies/listening.ts'
+import type { Place } from '#agent/kernel/sockets.ts'
 import { PlainReach } from '#agent/policies/plain-reach.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
@@ -74,8 +75,9 @@ t.test(
 t.test('the kernel is asked again only where the answer may be another one', async (t) => {
   const up = new Set<string>()
   const strict = new Set<string>()
-  const manifests = [manifestOf('a', {}), manifestOf('b', {})]
+  const manifests = [manifestOf('a', {}), manifestOf('b', { port: 8081 })]
   let looks = 0
+  let asked: readonly Place[] = []
   const reach = new PlainReach(
     {
       clock: new FakeClock(),
@@ -83,25 +85,43 @@ t.test('the kernel is asked again only where the answer may be another one', asy
       policyOf: (service) => ({ strict: strict.has(service) }),
       isUp: (service) => up.has(service),
       onChange: () => {},
-      openPorts: () => (looks++, new Map([[8080, ['0.0.0.0']]])),
+      openPorts: (wanted) => {
+        looks++
+        asked = wanted
+        return new Map([8080, 8081, 9090].map((port) => [port, ['0.0.0.0']]))
+      },
     },
     { address: '10.0.0.5' },
   )
   const looked = (): number => {
-    reach.lookIfNews()
+    told = [...reach.lookIfNews()]
     return looks
   }
+  let told: readonly string[] = []
   t.equal(looked(), 0, 'none is up')
   for (const [index, service] of ['a', 'b', 'a'].entries()) {
     up.add(service)
     t.equal(looked(), index + 1, `${service} has come up`)
+    t.same(asked, [{ address: '10.0.0.5', port: service === 'a' ? 8080 : 8081 }], 'it alone')
+    t.same(told, index < 2 ? [service] : [], 'only who may be called so now, and could not before')
     t.equal(looked(), index + 1, 'nothing new')
+    t.same(told, [])
     t.ok(reach.has(manifests[0]!))
     up.delete('a')
     t.equal(looked(), index + 1, 'what is down is no news')
   }
   strict.add('a')
-  t.equal(looked(), 4, 'one is locked now')
+  t.equal(looked(), 3, 'one that is locked now is not looked for')
+  t.same(told, ['a'])
   t.notOk(reach.has(manifests[0]!))
-  t.equal(looked(), 4)
+  t.equal(looked(), 3)
+  manifests[1] = manifestOf('b', { port: 9090 })
+  up.delete('b')
+  t.equal(looked(), 4, 'one has moved')
+  t.same(asked, [{ address: '10.0.0.5', port: 9090 }])
+  t.same(told, [], 'and may be called as before')
+  t.ok(reach.has(manifests[1]))
+  manifests.pop()
+  t.equal(looked(), 4, 'one has gone')
+  t.same(told, ['b'])
 })

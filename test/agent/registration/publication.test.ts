@@ -1,6 +1,18 @@
 import t from 'tap'
-import { publicationOf, type Fitness } from '#agent/registration/publication.ts'
-import { must, parseHostName, parsePort, parsePortName } from '#shared/model/names.ts'
+import {
+  publicationOf as publicationAfter,
+  type Fitness,
+  type Publication,
+} from '#agent/registration/publication.ts'
+import { isServing } from '#agent/registration/roster.ts'
+import type { Manifest } from '#shared/model/manifest.ts'
+import {
+  must,
+  parseHostName,
+  parsePort,
+  parsePortName,
+  type HostName,
+} from '#shared/model/names.ts'
 import type { HostPresence } from '#shared/model/records.ts'
 import { decodeMeshEntry } from '#shared/schema/records.ts'
 import { manifestOf } from '#test/support/manifests.ts'
@@ -14,6 +26,28 @@ const presence: HostPresence = {
   version: '0.1.0',
 }
 const fit: Fitness = { healthy: true, certified: true }
+
+/** Decides about all of them, and about those that `before` had. */
+function publicationOf(
+  host: HostName,
+  presence: HostPresence | null,
+  manifests: readonly Manifest[],
+  fitnessOf: (manifest: Manifest) => Fitness,
+  before?: Publication,
+): Publication {
+  const all = new Map(manifests.map((manifest) => [manifest.service, manifest]))
+  return publicationAfter(
+    { host, presence },
+    new Set([...all.keys(), ...(before?.made.keys() ?? [])]),
+    (service) => {
+      const manifest = all.get(service)
+      if (manifest === undefined || !isServing(manifest)) return null
+      return { manifest, fitness: fitnessOf(manifest) }
+    },
+    before,
+  )
+}
+
 const orders = manifestOf({ port: 8080, weight: 7, protocol: 'tcp' })
 
 t.test('a fit instance and the presence are published in records that can be read', async (t) => {

@@ -17,7 +17,10 @@ class EarlyClock extends FakeClock {
   }
 }
 
-function registering(more: Pick<RegistrarParts, 'carried'> = {}, clock = new FakeClock()) {
+function registering(
+  more: Partial<Pick<RegistrarParts, 'carried' | 'fitnessOf'>> = {},
+  clock = new FakeClock(),
+) {
   const { logger, lines } = logLines()
   const published: (readonly string[])[] = []
   const farewells: ReadonlyMap<string, string>[] = []
@@ -190,4 +193,53 @@ t.test('an instance that leaves is gone as soon as nothing is open to it', async
   t.equal(registrar.openTo(orders.service), null)
   t.match(events().at(-1), /leaving -> gone/)
   t.equal(clock.pending, 0)
+})
+
+t.test('of a thousand services only those that may have changed are asked', async (t) => {
+  const names = Array.from({ length: 1000 }, (_, n) => `s${n}`)
+  const manifests = names.map((name, n) => manifestOf({ port: 1000 + n }, name))
+  const [first, second] = manifests
+  if (first === undefined || second === undefined) throw new Error('there are a thousand')
+  const asked: string[] = []
+  const ill = new Set<string>()
+  const { clock, published, offers, registrar } = registering({
+    fitnessOf: ({ service }) => {
+      asked.push(service)
+      return { healthy: !ill.has(service), certified: true }
+    },
+  })
+  registrar.setTunnelPort(tunnelPort)
+  registrar.setManifests(manifests)
+  t.equal(asked.length, 1000)
+  t.equal(published.at(-1)?.length, 1001)
+  const before = new Set(offers.at(-1)?.offered)
+  const askedBy = (work: () => void): readonly string[] => {
+    asked.length = 0
+    work()
+    return [...asked]
+  }
+  const changed = manifestOf({ port: 1000, weight: 7 }, 's0')
+  t.same(
+    askedBy(() => registrar.setManifests([changed, ...manifests.slice(1)])),
+    ['s0'],
+  )
+  t.equal(new Set(offers.at(-1)?.offered).difference(before).size, 1, 'and one record is another')
+  ill.add('s1')
+  t.same(
+    askedBy(() => registrar.refresh(new Set([second.service]))),
+    ['s1'],
+  )
+  t.equal(registrar.withheld(second.service), 'not-healthy')
+  t.equal(published.at(-1)?.length, 1000)
+  t.same(
+    askedBy(() => registrar.setManifests(manifests.slice(1))),
+    [],
+    'nobody is asked for one that has gone',
+  )
+  t.equal(offers.at(-1)?.local.length, 1000, 'it is leaving')
+  t.equal(offers.at(-1)?.offered.length, 998)
+  asked.length = 0
+  await clock.advance(5000)
+  t.equal(offers.at(-1)?.local.filter(({ draining }) => draining).length, 1)
+  t.equal(asked.length, 999, 'now and then all are')
 })
