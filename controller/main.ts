@@ -1,7 +1,7 @@
 /**
  * Owns the controller's command line: arguments, environment, signals and exit codes, and is the
  * only controller file that touches `process`. Whatever keeps it from starting is one line on
- * standard error and exit code 1.
+ * standard error and an exit code that says what kind of thing it is.
  */
 
 import { readFileSync } from 'node:fs'
@@ -16,6 +16,7 @@ import { Controller } from './app.ts'
 import { commands, isCommand, runCommand } from './commands.ts'
 import type { ControllerConfig } from './config.ts'
 import { readControllerConfig } from './config.ts'
+import { exitCodes } from './exit-codes.ts'
 
 const usage =
   'usage: main.ts [--config <file>] [--store embedded|https://host:port[,...]] [--help] [--version]; while it is stopped, with --config: ' +
@@ -24,14 +25,14 @@ const usage =
     .join(', ')
 const defaultConfig = '/etc/mesh/controller.json'
 
-function fail(line: string): never {
+function fail(line: string, code: number): never {
   process.stderr.write(`mesh-controller: ${line}\n`)
-  process.exit(1)
+  process.exit(code)
 }
 
 function tell(text: string): never {
   process.stdout.write(`${text}\n`)
-  process.exit(0)
+  process.exit(exitCodes.ok)
 }
 
 function packageVersion(): string {
@@ -61,7 +62,7 @@ function readArguments(): Arguments {
     if (!known) throw new Error(`unknown command ${positionals.join(' ')}`)
     return { ...values, command: positionals }
   } catch (error) {
-    return fail(`${messageOf(error)} (${usage})`)
+    return fail(`${messageOf(error)} (${usage})`, exitCodes.usage)
   }
 }
 
@@ -73,7 +74,7 @@ function readConfig(flags: Arguments): ControllerConfig {
   } catch (error) {
     const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
     if (flags.config !== undefined || !absent) {
-      fail(`cannot read the config ${path}: ${messageOf(error)}`)
+      fail(`cannot read the config ${path}: ${messageOf(error)}`, exitCodes.config)
     }
   }
   // The flag speaks through the variable of its key, so that it goes through the same checks.
@@ -82,12 +83,13 @@ function readConfig(flags: Arguments): ControllerConfig {
   const reading = readControllerConfig({ file, environment }, { hostname: hostname() })
   return reading.ok
     ? reading.config
-    : fail(reading.problems.map(renderProblem).join('\nmesh-controller: '))
+    : fail(reading.problems.map(renderProblem).join('\nmesh-controller: '), exitCodes.config)
 }
 
 function ended(error: unknown): never {
   const hint = error instanceof MeshError ? (error.hint ?? '') : ''
-  return fail(hint === '' ? messageOf(error) : `${messageOf(error)} (${hint})`)
+  const line = hint === '' ? messageOf(error) : `${messageOf(error)} (${hint})`
+  return fail(line, exitCodes.of(error))
 }
 
 const flags = readArguments()

@@ -4,6 +4,7 @@ import { agentVariables } from '#agent/config-reader.ts'
 import { agentConfigSchema } from '#agent/config-schema.ts'
 import { exitCodes as agentCodes } from '#agent/exit-codes.ts'
 import { controllerConfigSchema, controllerVariables } from '#controller/config.ts'
+import { exitCodes as controllerCodes } from '#controller/exit-codes.ts'
 import { variablesOf } from '#shared/schema/config.ts'
 import { settingLeaves } from '#shared/schema/setting-leaves.ts'
 import type { TObject } from '#shared/schema/type.ts'
@@ -45,8 +46,11 @@ export function manual(root: Verb, version: string): Readonly<Record<string, str
       settings: controllerConfigSchema,
       variables: controllerVariables,
       codes: [
-        [0, 'stopped as asked'],
-        [1, 'it could not start; one line says why'],
+        [controllerCodes.ok, 'stopped as asked'],
+        [controllerCodes.failed, 'something passing; it is started again'],
+        [controllerCodes.usage, 'the command line makes no sense'],
+        [controllerCodes.unavailable, 'a port or the state directory is taken'],
+        [controllerCodes.config, 'the configuration or the state is wrong, or of a newer version'],
       ],
     }),
   }

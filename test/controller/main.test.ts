@@ -14,14 +14,15 @@ import { testDirectory } from '#test/support/test-directory.ts'
 // Eight processes are started here; on a busy machine each takes seconds.
 t.setTimeout(300_000)
 
-/** Refused: exit code 1, one line that says why, and nothing of a state directory. */
+/** Refused: an exit code, one line that says why, and nothing of a state directory. */
 async function refused(
   t: Test,
   run: ReturnType<typeof runController>,
+  expected: number,
   problem: RegExp,
 ): Promise<void> {
   const { code, stderr } = await run.ended
-  t.equal(code, 1)
+  t.equal(code, expected)
   t.match(stderr, problem)
   t.equal(stderr.trim().split('\n').length, 1, stderr)
   t.match(stderr, /^mesh-controller: /)
@@ -58,7 +59,7 @@ t.test('a port in use is one clear line', async (t) => {
   const [free, taken] = ['127.0.0.1:0', `127.0.0.1:${port}`]
   const directory = testDirectory(t)
   const run = runController(directory, { listen: { api: taken, store: free, metrics: free } })
-  await refused(t, run, new RegExp(`cannot listen on ${taken}`))
+  await refused(t, run, 69, new RegExp(`cannot listen on ${taken}`))
   for (const name of ['store', 'metrics']) {
     const address = { host: '127.0.0.1', port: 0 }
     const listen = { api: address, store: address, metrics: address }
@@ -76,15 +77,16 @@ t.test('bad config and bad arguments are said together and start nothing', async
   const directory = testDirectory(t)
   const { code, stderr } = await runController(directory, { name: 'A B', state: 'x', prot: 1 })
     .ended
-  t.equal(code, 1)
+  t.equal(code, 78)
   t.equal(stderr.trim().split('\n').length, 3)
   t.match(stderr, /controller\.json:\d+:\d+: /)
   await refused(
     t,
     runController(directory, {}, ['--store', 'redis']),
+    78,
     /MESH_CONTROLLER_STORE.*redis/,
   )
-  await refused(t, runController(directory, {}, ['--nonsense']), /usage/)
+  await refused(t, runController(directory, {}, ['--nonsense']), 64, /usage/)
   t.equal((await runController(directory, {}, ['--version']).ended).code, 0)
   t.notOk(existsSync(`${directory}/state`))
 })
@@ -94,7 +96,7 @@ t.test('a data directory of a newer version is refused and stays as it is', asyn
   const facts = JSON.stringify({ format: 99 })
   mkdirSync(`${directory}/state/ca`, { recursive: true })
   writeFileSync(`${directory}/state/ca/ca.json`, facts)
-  await refused(t, runController(directory), /format 99/)
+  await refused(t, runController(directory), 78, /format 99/)
   t.same(readdirSync(`${directory}/state`), ['ca'])
   t.equal(readFileSync(`${directory}/state/ca/ca.json`, 'utf8'), facts)
 })
@@ -106,7 +108,7 @@ t.test(
     const first = runController(directory)
     t.teardown(() => first.child.kill('SIGKILL'))
     await first.ready
-    await refused(t, runController(directory), /store\.sqlite/)
+    await refused(t, runController(directory), 69, /store\.sqlite/)
     first.child.kill('SIGKILL')
     await first.ended
     const after = await startController(directory)
