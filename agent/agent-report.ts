@@ -165,12 +165,12 @@ export class AgentReport implements AdminSource {
       kind: status.kind,
       reason: status.kind === 'on' ? '' : status.reason,
       hint: status.kind === 'failed' ? status.hint : '',
-      callers: locals.services.map(({ service, user, unit, problem, inbound }) => ({
+      callers: locals.services.map(({ service, user, unit, problem, at, inbound }) => ({
         service,
         user,
         unit: unit?.name ?? null,
         problem,
-        inbound,
+        inbound: at === null ? 'none' : inbound,
       })),
       destinations: status.kind === 'on' ? (plan?.state.destinations.length ?? 0) : 0,
       egress: interception.isConfining ? 'registry-only' : 'allow-any',

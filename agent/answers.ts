@@ -59,6 +59,10 @@ export class Answers {
   readonly #report: AgentReport
   readonly #receipts: Receipts
   readonly #receiptsChanged: Gathering
+  /** What nobody has told of is found by a look at all of them. */
+  readonly #allReceipts: Gathering
+  /** Services whose receipts may tell something else now. */
+  #toTell = new Set<ServiceName>()
 
   constructor(parts: AnswersParts, config: AgentConfig) {
     const { clock, logger, own, view } = parts
@@ -69,9 +73,10 @@ export class Answers {
     this.reload = reloadCommand({ logger, ...parts.reload }, { started: config })
     this.#receipts = new Receipts(parts, { runDirectory: paths.run })
     this.#receiptsChanged = new Gathering(
-      { clock, run: () => this.showReceipts() },
+      { clock, run: () => this.#showChanged() },
       { gatherMs: 20, restShare: 9 },
     )
+    this.#allReceipts = new Gathering({ clock, run: () => this.showReceipts() }, { gatherMs: 1000 })
     this.admin = this.#makeAdmin(config)
     this.applications = new Applications(
       {
@@ -90,20 +95,38 @@ export class Answers {
     this.metrics = new MetricsServer({ source, logger }, listen.metrics)
   }
 
-  /** Something that receipts tell may have changed. */
-  askForReceipts(): void {
+  /**
+   * Something that receipts tell may have changed: of these services, and of those that are on their way
+   * into the mesh, it is told at once, of all others within a second. A host may have a thousand.
+   */
+  askForReceipts(services: Iterable<ServiceName> = []): void {
+    for (const service of services) this.#toTell.add(service)
     this.#receiptsChanged.ask()
+    this.#allReceipts.ask()
   }
 
   /** Brings the receipts up to date at once. */
   showReceipts(): void {
     const { verdicts } = this.#parts.own.policies.manifests
+    this.#toTell.clear()
     this.#receipts.show(verdicts, (verdict) => this.#receiptFacts(verdict))
+  }
+
+  #showChanged(): void {
+    const { verdicts } = this.#parts.own.policies.manifests
+    const some = this.#toTell
+    this.#toTell = new Set()
+    this.#receipts.show(
+      verdicts,
+      (verdict) => this.#receiptFacts(verdict),
+      ({ manifest }) => manifest !== null && some.has(manifest.service),
+    )
   }
 
   /** No receipt changes by itself any more. */
   quiet(): void {
     this.#receiptsChanged.stop()
+    this.#allReceipts.stop()
   }
 
   /** Nobody is answered any more. */
@@ -237,6 +260,7 @@ function makeReport(
         ],
         policyOf: (service) => policies.of(service),
         hostsOf: (service) => view.hostsOf(service),
+        isHost: (name) => Object.hasOwn(view.snapshot?.hosts ?? {}, name),
       }),
       own: ownReport,
       registrar,

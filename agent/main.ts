@@ -273,6 +273,8 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
       )
     }
     case 'supervise': {
+      const { refuseSecondAgent } = await import('./admin/second-agent.ts')
+      await refuseSecondAgent(`${config.paths.run}/agent.sock`)
       const { Supervisor } = await import('./workers/supervisor.ts')
       const program = (name: string, child: Pick<Wishes, 'role'> & Partial<Wishes>) => ({
         name,
@@ -312,7 +314,9 @@ async function makeProgram(wishes: Wishes): Promise<Program> {
 
 const wishes = readArguments()
 await prepare(wishes)
-const program = await makeProgram(wishes)
+const program = await makeProgram(wishes).catch((error: unknown) =>
+  fail(explain(error), exitCodes.of(error)),
+)
 // Kept now, because a program that is killed keeps nothing.
 flushCompileCache()
 if (wishes.starts === 2 && !isWarm()) startOver(wishes)

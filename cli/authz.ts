@@ -86,7 +86,7 @@ function render(answer: AuthzAnswer): string {
         : `this host has no instance of ${clean(service)}; ask the agent of ${hosts.map(clean).join(' or ')}\n`
     }
     case 'explained': {
-      const { verdict, by, ref, reason, audit, source, destination, path } = answer
+      const { verdict, by, ref, reason, audit, source, doubt, destination, path } = answer
       const facts: (readonly [string, string])[] = [
         ['verdict', reason === '' ? verdict : `${verdict} (${reason})`],
         ['by', by],
@@ -95,6 +95,7 @@ function render(answer: AuthzAnswer): string {
           : ([['rule', `${ref.rule} at ${ref.file}:${ref.line}`]] as const)),
         ...(audit === null ? [] : ([['in audit', audit]] as const)),
         ['caller', source === '' ? 'a program without an identity' : source],
+        ...(doubt === '' ? [] : ([['but', doubt]] as const)),
         ['service', destination],
         ...(path === '' ? [] : ([['path', path]] as const)),
       ]

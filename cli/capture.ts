@@ -79,7 +79,7 @@ function render(facts: CaptureReport, nowMs: number): string {
   const known = callers.map(({ service, user, unit, inbound, problem }) => [
     service,
     unit ?? (user === null ? '-' : String(user)),
-    inbound,
+    inbound === 'none' ? '-' : inbound,
     problem,
   ])
   return [

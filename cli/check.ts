@@ -76,7 +76,7 @@ function render(reports: readonly CheckReport[], documents: string): string {
       ? line
       : [
           line,
-          `${indent}cause: ${clean(cause)}\n`,
+          `${indent}cause: ${cause.split('\n').map(clean).join(`\n${indent}       `)}\n`,
           `${indent}fix:   ${clean(fix)}\n`,
           `${indent}more:  ${documents}/checks.md#${clean(name)}\n`,
         ].join('')

@@ -4,14 +4,13 @@
  */
 
 import { chmodSync, rmSync } from 'node:fs'
-import { connect } from 'node:net'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { AdminProblem } from '#shared/model/admin.ts'
 import type { AdminCommands } from './admin-commands.ts'
 import type { AdminSource } from './admin-source.ts'
 import { type Answer, BoundedServer, json } from './bounded-server.ts'
 import { judge } from './checks.ts'
+import { refuseSecondAgent } from './second-agent.ts'
 
 /** Settings of the socket. */
 export interface AdminServerSettings {
@@ -78,12 +77,7 @@ export class AdminServer {
    */
   async start(): Promise<void> {
     const { socketPath, mode = 0o660 } = this.#settings
-    if (await answers(socketPath)) {
-      throw new MeshError(`another agent answers on ${socketPath}`, {
-        code: 'agent-already-runs',
-        hint: 'stop it first, or give this one another paths.run',
-      })
-    }
+    await refuseSecondAgent(socketPath)
     rmSync(socketPath, { force: true })
     await this.#server.start()
     chmodSync(socketPath, mode)
@@ -133,15 +127,4 @@ async function carryOut(
 function refusal(status: number, code: string, message: string, hint = ''): Answer {
   const problem: AdminProblem = { error: { code, message, hint } }
   return json(status, problem)
-}
-
-function answers(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(socketPath)
-    probe.once('connect', () => {
-      probe.destroy()
-      resolve(true)
-    })
-    probe.once('error', () => resolve(false))
-  })
 }

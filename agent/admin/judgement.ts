@@ -40,6 +40,19 @@ export function list(items: readonly string[]): string {
   return items.length > 5 ? `${shown}; and ${items.length - 5} more` : shown
 }
 
+/** Most lines of a cause, and their length; whoever wants all asks for the thing itself. */
+const most = { lines: 10, characters: 300 } as const
+
+/** The first of a list, a line each; `all` is where the others are told. */
+export function lines(items: readonly string[], all: string): string {
+  const shown = items.slice(0, most.lines).map((item) => {
+    const [line = ''] = item.split('\n')
+    return line.length > most.characters ? `${line.slice(0, most.characters - 1)}…` : line
+  })
+  const left = items.length - shown.length
+  return [...shown, ...(left > 0 ? [`and ${left} more: ${all}`] : [])].join('\n')
+}
+
 /** How long ago a time was, in words. */
 export function ago(facts: AgentFacts, sinceMs: number): string {
   return duration(Math.max(0, facts.status.nowMs - sinceMs))

@@ -5,7 +5,7 @@
 
 import type { ManifestReport } from '#shared/model/admin-services.ts'
 import type { AgentFacts } from '#shared/model/admin.ts'
-import { bad, list, ok, type Check } from './judgement.ts'
+import { bad, lines, list, ok, type Check } from './judgement.ts'
 
 /** Services that manifests name and nobody serves, with the file that names them. */
 function withoutInstance(
@@ -27,6 +27,12 @@ function withoutInstance(
   )
 }
 
+/** The first problem of a file, and how many there are. */
+function inOneLine({ file, problems }: ManifestReport): string {
+  const [first = `${file}: rejected`, ...others] = problems
+  return others.length === 0 ? first : `${first} (and ${others.length} more in this file)`
+}
+
 /** In the order they are shown. */
 export const manifestChecks: readonly Check[] = [
   {
@@ -46,7 +52,7 @@ export const manifestChecks: readonly Check[] = [
         : bad(
             'failed',
             `${rejected.length} of ${manifests.length} rejected`,
-            list(rejected.flatMap(({ problems }) => problems)),
+            lines(rejected.map(inOneLine), 'meshctl manifest status'),
             'correct the file; it is read again by itself (meshctl manifest validate FILE)',
           )
     },

@@ -33,6 +33,8 @@ export interface ExplainerParts {
   readonly policyOf: (service: ServiceName) => ServicePolicy
   /** The hosts that have instances of a service. */
   readonly hostsOf: (service: ServiceName) => readonly string[]
+  /** Whether a host goes by a name. */
+  readonly isHost: (name: string) => boolean
 }
 
 /** How a question names a caller that proves nothing. */
@@ -70,12 +72,23 @@ export class Explainer {
     return {
       kind: 'explained',
       source: source.value ?? '',
+      doubt: this.#doubtOf(query.get('source') ?? ''),
       destination,
       port,
       protocol,
       path: request.value?.path.text ?? '',
       ...explain(policy, call, call.http ? request.value : null),
     }
+  }
+
+  /** A bare name is a service's; who has a host in mind is not understood. */
+  #doubtOf(source: string): string {
+    const { hostsOf, isHost, local } = this.#parts
+    const isKnown =
+      local().some(({ service }) => service === source) || hostsOf(source as ServiceName).length > 0
+    return isHost(source) && !isKnown
+      ? `"${source}" was read as service/${source}, of which no instance is known; the host of that name is host/${source}`
+      : ''
   }
 }
 

@@ -58,5 +58,6 @@ export interface CallerReport {
   readonly unit: string | null
   /** Why it is known by none, or that its port is in wrong hands; empty otherwise. */
   readonly problem: string
-  readonly inbound: 'off' | 'permissive' | 'strict'
+  /** `none`: it has no port here. */
+  readonly inbound: 'off' | 'permissive' | 'strict' | 'none'
 }

@@ -70,6 +70,8 @@ export type AuthzAnswer =
       readonly kind: 'explained'
       /** Empty for a program without an identity. */
       readonly source: string
+      /** What else the caller's name may have meant; empty where nothing suggests it. */
+      readonly doubt: string
       readonly destination: string
       readonly port: number
       readonly protocol: string

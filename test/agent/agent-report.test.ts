@@ -5,10 +5,12 @@ import { hostId } from '#shared/model/spiffe-id.ts'
 import {
   agentReports,
   hostCredential,
+  manifest,
   now,
-  worker,
   type Bent,
+  worker,
 } from '#test/support/agent-reports.ts'
+import { manifestOf } from '#test/support/manifests.ts'
 import { makeTestCa } from '#test/support/certs.ts'
 import { self, trustDomain } from '#test/support/snapshots.ts'
 
@@ -133,3 +135,25 @@ t.test(
     })
   },
 )
+
+t.test('AgentReport says of who has no port that nothing comes in', async (t) => {
+  const caller = manifestOf({ run: { user: 'web' } }, 'web')
+  const known = { user: 1001, also: [], holdsPort: true, isGuarded: false, problem: '' }
+  const { inbound, intercept, onAgentDown } = caller
+  const services = [caller, manifest].map(({ service, address, port }) => ({
+    ...known,
+    service,
+    inbound,
+    intercept,
+    onAgentDown,
+    at: port === undefined ? null : { address, port },
+  }))
+  const { callers } = agentReports({ locals: { services } }).report.status().capture
+  t.same(
+    callers.map((one) => [one.service, one.inbound]),
+    [
+      ['web', 'none'],
+      ['orders', 'permissive'],
+    ],
+  )
+})

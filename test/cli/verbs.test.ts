@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { AdminServer } from '#agent/admin/admin-server.ts'
 import { authzExplain, authzList } from '#cli/authz.ts'
+import { captureStatus } from '#cli/capture.ts'
 import { check } from '#cli/check.ts'
 import { AdminSocket } from '#cli/client/admin-socket.ts'
 import { hostList } from '#cli/host.ts'
@@ -247,6 +248,31 @@ t.test('manifest validate needs no agent and names the place of each fault', asy
   t.match(bad.out(), /bad\.json:1:10: [^]*absent\.json: cannot be read/)
 })
 
+t.test('check gives each line of a cause a line, and none steers the terminal', async (t) => {
+  const [good] = healthyFacts.manifests
+  if (good === undefined) throw new Error('there is one')
+  const bad = ['/m/a.json:1:2: no', '/m/b.json:1:2: \u001b[2J'].map((problem) => {
+    return { ...good, verdict: 'rejected' as const, problems: [problem] }
+  })
+  const agent = await agentWith(t, { ...healthyFacts, manifests: bad })
+  const { printer, out } = paper(false)
+  t.equal(await check({ agent, printer, clock }, once), 1)
+  t.match(out(), /^ +cause: \/m\/a\.json:1:2: no\n +\/m\/b\.json:1:2: \?\[2J\n +fix: {3}correct/m)
+})
+
+t.test('capture status says of who has no port that nothing comes in', async (t) => {
+  const callers = [
+    { service: 'orders', user: 1001, unit: null, problem: '', inbound: 'strict' },
+    { service: 'web', user: 1002, unit: null, problem: '', inbound: 'none' },
+  ] as const
+  const capture = { ...healthyFacts.status.capture, kind: 'on', callers } as const
+  const agent = await agentWith(t, withStatus({ capture }))
+  const { printer, out } = paper(false)
+  t.equal(await captureStatus({ agent, printer }), 0)
+  t.match(out(), /^orders +1001 +strict$/m)
+  t.match(out(), /^web +1002 +-$/m)
+})
+
 t.test('schema prints a JSON Schema', async (t) => {
   const { printer, out } = paper(false)
   t.equal(schema({ printer }), 0)
@@ -335,6 +361,7 @@ t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async
 const explained: AuthzAnswer = {
   kind: 'explained',
   source: 'spiffe://mesh.internal/service/web',
+  doubt: '',
   destination: 'spiffe://mesh.internal/service/orders',
   port: 8080,
   protocol: 'http',

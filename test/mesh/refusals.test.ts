@@ -184,10 +184,10 @@ t.test('a second agent on one run directory is refused, and the first goes on', 
     await first.ended
   })
   await until('its sockets are there', () => sockets(at).length === 3)
-  await refused(t, ['control', '--config', at.configPath], {
-    code: 69,
-    line: /another agent answers/,
-  })
+  for (const role of ['control', 'supervise']) {
+    await refused(t, [role, '--config', at.configPath], { code: 69, line: /another agent answers/ })
+  }
+  t.notMatch(first.output(), '"worker connected"', 'no worker of a second one has come to it')
   t.same([...sockets(at)].sort(), [
     'agent.sock',
     ...['applications', 'control'].map((name) => `workers/${name}.sock`),

@@ -214,3 +214,29 @@ t.test('the fix of a refused certificate goes by its code', async (t) => {
 t.test('every check has a case here that fails it', async (t) => {
   t.same(new Set(cases.map(([check]) => check)), new Set(checkNames))
 })
+
+t.test('of rejected manifests each is a line, and no more than can be read', async (t) => {
+  const rejected = (count: number): AgentFacts => {
+    const [good] = healthyFacts.manifests
+    if (good === undefined) throw new Error('there is one')
+    const manifests = Array.from({ length: count }, (_, n): ManifestReport => {
+      const first = `/m/${n}.json:1:2: unknown key`
+      const problems = n === 0 ? [first, `/m/0.json:2:2: ${'x'.repeat(500)}`] : [first]
+      return { ...good, file: `/m/${n}.json`, verdict: 'rejected', problems }
+    })
+    return { ...healthyFacts, manifests }
+  }
+  const causeOf = (facts: AgentFacts): readonly string[] | undefined =>
+    judge(facts)
+      .find(({ name }) => name === 'manifests')
+      ?.cause.split('\n')
+  t.same(causeOf(rejected(2)), [
+    '/m/0.json:1:2: unknown key (and 1 more in this file)',
+    '/m/1.json:1:2: unknown key',
+  ])
+  const many = causeOf(rejected(40))
+  t.equal(many?.length, 11)
+  t.equal(many?.at(-1), 'and 30 more: meshctl manifest status')
+  const long = manifests({ verdict: 'rejected', problems: ['x'.repeat(5000)] })
+  t.equal(causeOf(long)?.join('').length, 300)
+})

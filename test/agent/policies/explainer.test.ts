@@ -15,6 +15,7 @@ function explainerOf(...policies: readonly Policy[]): Explainer {
     local: () => local,
     policyOf: (service) => servicePolicyOf(service, policies),
     hostsOf: (service) => (service === 'files' ? ['beta', 'gamma'] : []),
+    isHost: (name) => ['beta', 'files', 'orders'].includes(name),
   })
 }
 
@@ -98,3 +99,13 @@ t.test(
       t.match(ask(explainer, query), { kind: 'bad-question', problem: /./ }, query)
   },
 )
+
+t.test('Explainer says when a name it read as a service is a host’s', async (t) => {
+  const doubtOf = (source: string): string => {
+    const answer = ask(explainerOf(), `source=${source}&service=orders&method=GET&path=/`)
+    if (answer.kind !== 'explained') throw new Error(JSON.stringify(answer))
+    return answer.doubt
+  }
+  t.match(doubtOf('beta'), /"beta" was read as service\/beta, .* is host\/beta$/)
+  for (const source of ['host/beta', 'files', 'orders', 'web', '-']) t.equal(doubtOf(source), '')
+})
