@@ -21,6 +21,7 @@ import {
 } from './frames.ts'
 import type { HeaderField } from './header-field.ts'
 import { type RequestHead, judgeRequest, judgeResponse, trailerProblem } from './header-rules.ts'
+import { KnownSection } from './known-section.ts'
 import type { Http2Stream } from './stream.ts'
 import type { StreamTable } from './stream-table.ts'
 
@@ -63,6 +64,8 @@ export class Receiver implements FrameHandler {
   readonly #settings: ReceiverSettings
   readonly #reader: FrameReader
   readonly #blocks: FieldBlocks
+  readonly #requests = new KnownSection(judgeRequest)
+  readonly #responses = new KnownSection(judgeResponse)
   #prefaceLeft: number
   #sawSettings = false
   #isIntroduced = false
@@ -300,7 +303,7 @@ export class Receiver implements FrameHandler {
       this.#streamFault(id, errorCodes.refusedStream, 'too many streams')
       return
     }
-    const judged = judgeRequest(fields)
+    const judged = this.#requests.judge(fields)
     if (!judged.ok) {
       this.#streamFault(id, errorCodes.protocolError, judged.problem)
       return
@@ -315,7 +318,7 @@ export class Receiver implements FrameHandler {
   }
 
   #onResponse(stream: Http2Stream, fields: readonly HeaderField[], endStream: boolean): void {
-    const judged = judgeResponse(fields)
+    const judged = this.#responses.judge(fields)
     if (!judged.ok) {
       this.#streamFault(stream.id, errorCodes.protocolError, judged.problem)
       return

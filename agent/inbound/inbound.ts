@@ -38,6 +38,17 @@ export interface InboundParts {
 const authorityShape =
   /^([a-z0-9-]{1,63})\.(?:([a-z][a-z0-9-]{0,62})\.)?([a-z0-9-]{1,63})\.mesh:[0-9]{1,5}$/
 
+/** What an authority names; empty where it has not its shape. */
+interface Whither {
+  readonly id: string
+  readonly portName: string
+  /** The service. */
+  readonly named: string
+}
+
+/** Most authorities that are remembered; a peer may name any. */
+const mostKnown = 1024
+
 interface ArrivalSettings {
   readonly relay: HttpRelaySettings
 }
@@ -45,6 +56,7 @@ interface ArrivalSettings {
 /** See the header. */
 export class Inbound {
   readonly #parts: InboundParts & ArrivalSettings
+  readonly #known = new Map<string, Whither>()
 
   constructor(parts: InboundParts, settings: ArrivalSettings = { relay: httpRelayDefaults }) {
     this.#parts = { ...parts, ...settings }
@@ -53,7 +65,7 @@ export class Inbound {
   /** Takes a stream that a far agent opened; its peer is proven by mTLS. */
   accept(call: IncomingCall): void {
     const { peer, service, authority, stream } = call
-    const [, id = '', portName = '', named = ''] = authorityShape.exec(authority) ?? []
+    const { id, portName, named } = this.#whither(authority)
     if (named !== service) {
       // The certificate shown was that of the service in SNI; no other may be reached behind it.
       this.#refuse(call, null, 'bad-request', `${authority} is no instance of ${service}`)
@@ -95,6 +107,17 @@ export class Inbound {
       upstream.release(idle)
       arrival.grant(null)
     }
+  }
+
+  /** Streams mostly go where others went a moment ago. */
+  #whither(authority: string): Whither {
+    const known = this.#known.get(authority)
+    if (known !== undefined) return known
+    const [, id = '', portName = '', named = ''] = authorityShape.exec(authority) ?? []
+    if (this.#known.size >= mostKnown) this.#known.clear()
+    const whither = { id, portName, named }
+    this.#known.set(authority, whither)
+    return whither
   }
 
   #refuse(

@@ -3,12 +3,13 @@
  * new ones through a tunnel, or straight to the instance when it is on this host.
  */
 
-import type { InstanceId, HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { InstanceId, HostName, TrustDomain } from '#shared/model/names.ts'
+import type { HostView } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { targetName } from '#shared/model/target.ts'
 import type { Channel, Opener } from '#agent/platform.ts'
 import type { ChannelPool } from '#agent/tunnel/channel-pool.ts'
-import type { Tunnels } from '#agent/tunnel/tunnels.ts'
+import type { StreamTarget, Tunnels } from '#agent/tunnel/tunnels.ts'
 import type { ExternalDialler } from '#agent/relay/dial-external.ts'
 import { outsideNameOf, type OutsideName } from '#agent/relay/outside-name.ts'
 import type { LocalDialler } from '#agent/relay/dial-local.ts'
@@ -23,6 +24,12 @@ export interface OutboundUpstreamParts {
   readonly pool: ChannelPool
 }
 
+interface OutboundUpstreamSettings {
+  readonly endpoint: MeshEndpoint
+  readonly caller: SpiffeId
+  readonly trustDomain: TrustDomain
+}
+
 /** See the header. */
 export class OutboundUpstream implements PooledUpstream {
   readonly host: HostName | null
@@ -31,24 +38,14 @@ export class OutboundUpstream implements PooledUpstream {
   readonly outside?: OutsideName
   readonly #parts: OutboundUpstreamParts
   readonly #endpoint: MeshEndpoint
-  readonly #caller: SpiffeId
-  readonly #service: ServiceName
-  readonly #trustDomain: TrustDomain
+  /** Whither streams go; null where no tunnel leads. */
+  readonly #target: StreamTarget | null
 
-  constructor(
-    parts: OutboundUpstreamParts,
-    settings: {
-      readonly endpoint: MeshEndpoint
-      readonly caller: SpiffeId
-      readonly trustDomain: TrustDomain
-    },
-  ) {
+  constructor(parts: OutboundUpstreamParts, settings: OutboundUpstreamSettings) {
     this.#parts = parts
     this.#endpoint = settings.endpoint
-    this.#caller = settings.caller
-    this.#service = settings.endpoint.service
-    this.#trustDomain = settings.trustDomain
     const { place, instance } = settings.endpoint
+    this.#target = place.kind === 'far' ? targetOf(settings, place.host) : null
     this.host = place.kind === 'external' ? null : instance.host
     this.instance = instance.id
     this.mtls = place.kind === 'far'
@@ -60,7 +57,7 @@ export class OutboundUpstream implements PooledUpstream {
   }
 
   open(opener: Opener): void {
-    const { place, instance, portName } = this.#endpoint
+    const { place } = this.#endpoint
     switch (place.kind) {
       case 'local':
         this.#parts.local.dial(place.instance.address, place.instance.port, opener)
@@ -69,16 +66,7 @@ export class OutboundUpstream implements PooledUpstream {
         this.#parts.external.dial({ ...place.service, endpoint: place.endpoint }, opener)
         break
       case 'far':
-        this.#parts.tunnels.openStream(
-          {
-            caller: this.#caller,
-            service: this.#service,
-            host: place.host,
-            authority: `${instance.id}.${targetName(this.#service, portName)}.mesh:${instance.port}`,
-            trustDomain: this.#trustDomain,
-          },
-          opener,
-        )
+        this.#parts.tunnels.openStream(this.#target as StreamTarget, opener)
         break
     }
   }
@@ -98,4 +86,11 @@ export class OutboundUpstream implements PooledUpstream {
   close(): void {
     this.#parts.pool.close()
   }
+}
+
+function targetOf(settings: OutboundUpstreamSettings, host: HostView): StreamTarget {
+  const { endpoint, caller, trustDomain } = settings
+  const { service, instance, portName } = endpoint
+  const authority = `${instance.id}.${targetName(service, portName)}.mesh:${instance.port}`
+  return { caller, service, host, authority, trustDomain }
 }

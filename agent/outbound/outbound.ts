@@ -101,7 +101,8 @@ export class Outbound {
     const steps = new CallSteps(this.#parts, {
       target,
       source: this.#parts.callerOf(socket),
-      callerAddress: plainAddress(socket),
+      // Asked of the kernel only for what is told of it, in a request's fields.
+      callerAddress: '',
     })
     const caller = new SocketChannel(socket, nobody, this.#parts.held, readBufferOf(socket))
     caller.pause()

@@ -11,6 +11,8 @@ import { ReadBuffer } from './read-buffer.ts'
 /** A listening socket of Node's, as `Server` holds it. */
 interface ListeningHandle {
   onconnection: (this: ListeningHandle, error: number, connection?: object) => void
+  /** Answers 0, or an error. */
+  setNoDelay: (on: boolean) => number
 }
 
 /** How sockets are to be; both sides may half-close, and nothing is delayed. */
@@ -31,9 +33,14 @@ export function acceptIntoBuffers(server: Server, settings: AcceptedSocketSettin
   const { _handle: handle } = server as { readonly _handle?: Partial<ListeningHandle> | null }
   const usual = handle?.onconnection
   if (handle === undefined || handle === null || typeof usual !== 'function') return
+  // What Linux accepts has the option of the socket that listens: one system call less for each.
+  const isInherited = handle.setNoDelay?.(true) === 0
   handle.onconnection = function (error, connection) {
     if (error !== 0 || connection === undefined) usual.call(this, error, connection)
-    else server.emit('connection', socketOf(connection, settings))
+    else {
+      const socket = socketOf(connection, settings)
+      server.emit('connection', isInherited ? socket : socket.setNoDelay(true))
+    }
   }
 }
 
@@ -43,13 +50,14 @@ export function readBufferOf(socket: Socket): ReadBuffer | undefined {
 }
 
 function socketOf(handle: object, { highWaterMark }: AcceptedSocketSettings): Socket {
-  const buffer = new ReadBuffer((chunk) => socket.push(chunk))
+  const buffer = new ReadBuffer()
   // The types know only sockets that were bound before, as handles.
   const options: Omit<SocketConstructorOpts, 'handle'> & {
     readonly handle: object
     readonly highWaterMark: number
   } = { handle, allowHalfOpen: true, highWaterMark, onread: buffer.onread }
   const socket: Accepted = new Socket(options as SocketConstructorOpts)
+  buffer.pass(socket)
   socket[reads] = buffer
-  return socket.setNoDelay(true)
+  return socket
 }

@@ -3,9 +3,10 @@
  * local user, with a short timeout, and every failure named.
  */
 
-import { connect, type TcpNetConnectOpts } from 'node:net'
+import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
-import type { Clock, Opener } from '#agent/platform.ts'
+import type { ChannelError, ChannelSink, Clock, Opener } from '#agent/platform.ts'
+import type { Timer } from '#shared/lifecycle/clock.ts'
 import { ReadBuffer } from './read-buffer.ts'
 import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
@@ -37,7 +38,7 @@ export class LocalDialler {
     this.#settings = settings
   }
 
-  /** Opens a connection and answers the opener exactly once. */
+  /** Opens a connection and answers the opener exactly once, never before this returns. */
   dial(address: string, port: number, opener: Opener): void {
     const { source, timeoutMs } = this.#settings
     // The types of `connect` leave out what it hands on to the stream.
@@ -45,31 +46,78 @@ export class LocalDialler {
     const options: TcpNetConnectOpts & { readonly highWaterMark: number } = {
       host: address,
       port,
+      localAddress: address.startsWith('127.') ? source : undefined,
       noDelay: true,
       allowHalfOpen: true,
       highWaterMark: 262_144,
       onread: reads.onread,
-      ...(address.startsWith('127.') ? { localAddress: source } : {}),
     }
     const socket = connect(options)
-    const where = `${address}:${port}`
-    const fail = (detail: string): void => {
-      timer.stop()
-      socket.removeAllListeners()
-      socket.on('error', () => {})
-      socket.destroy()
-      opener.onOpenFailed('instance-refused', detail)
-    }
-    const timer = this.#clock.after(timeoutMs, () => {
-      fail(`the instance at ${where} did not take the connection within ${timeoutMs} ms`)
-    })
-    socket.once('error', (error) => {
-      fail(`the instance at ${where} refused the connection: ${error.message}`)
-    })
-    socket.once('connect', () => {
-      timer.stop()
-      socket.removeAllListeners('error')
-      opener.onOpen(new SocketChannel(socket, nobody, this.#held, reads))
-    })
+    const dialling = new Dialling(socket, opener, { address, port, timeoutMs })
+    dialling.begin(new SocketChannel(socket, dialling, this.#held, reads), this.#clock)
+  }
+}
+
+/** The dialling a socket is of. Found by the socket, the listener is the same for all and costs nothing. */
+const diallingOf = Symbol('dialling')
+interface Dialled extends Socket {
+  [diallingOf]: Dialling
+}
+
+function onConnect(this: Dialled): void {
+  this[diallingOf].connected()
+}
+
+/** A channel until it is open: whatever ends it before then is a refusal. */
+class Dialling implements ChannelSink {
+  readonly #socket: Socket
+  readonly #opener: Opener
+  readonly #to: { readonly address: string; readonly port: number; readonly timeoutMs: number }
+  #channel: SocketChannel | null = null
+  #timer: Timer | null = null
+
+  constructor(
+    socket: Socket,
+    opener: Opener,
+    to: { readonly address: string; readonly port: number; readonly timeoutMs: number },
+  ) {
+    this.#socket = socket
+    this.#opener = opener
+    this.#to = to
+  }
+
+  begin(channel: SocketChannel, clock: Clock): void {
+    this.#channel = channel
+    this.#timer = clock.after(this.#to.timeoutMs, () => this.#late())
+    const dialled = this.#socket as Dialled
+    dialled[diallingOf] = this
+    dialled.on('connect', onConnect)
+  }
+
+  /** For the socket. */
+  connected(): void {
+    this.#timer?.stop()
+    this.#opener.onOpen(this.#channel as SocketChannel)
+  }
+
+  onData(): void {}
+  onEnd(): void {}
+  onDrain(): void {}
+
+  onClose(error: ChannelError | null): void {
+    this.#timer?.stop()
+    this.#fail(`refused the connection: ${error?.message ?? 'it was closed'}`)
+  }
+
+  #late(): void {
+    const channel = this.#channel as SocketChannel
+    channel.sink = nobody
+    this.#socket.destroy()
+    this.#fail(`did not take the connection within ${this.#to.timeoutMs} ms`)
+  }
+
+  #fail(what: string): void {
+    const { address, port } = this.#to
+    this.#opener.onOpenFailed('instance-refused', `the instance at ${address}:${port} ${what}`)
   }
 }

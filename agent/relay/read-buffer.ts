@@ -17,31 +17,39 @@ const mostOwners = 64
 const shared = Buffer.allocUnsafeSlow(most)
 let owners = 0
 
+/** Takes what is read, each chunk for good; false: read no more for now. */
+export interface ChunkTaker {
+  push(chunk: Buffer): boolean
+}
+
+/** Until there is somebody; a socket that is dialled brings nothing before. */
+const nobody: ChunkTaker = { push: () => true }
+
 /** See the header. */
 export class ReadBuffer {
   /** For the socket's `onread` option. */
   readonly onread: OnReadOpts
-  #onChunk: (chunk: Buffer) => boolean
+  #taker = nobody
   /** What the next read goes to. */
   #next = shared
   #mayOwn = false
 
-  /** @param onChunk for as long as nobody takes what is read; false: read no more for now */
-  constructor(onChunk: (chunk: Buffer) => boolean = () => true) {
-    this.#onChunk = onChunk
+  constructor() {
     this.onread = {
       buffer: () => this.#next,
       callback: (length) => this.#read(length),
     }
   }
 
-  /** Takes what is read from now on, each chunk for good; `release` says that it is over. */
-  take(onChunk: (chunk: Buffer) => void): void {
+  /** What is read goes to a taker that has no use for large buffers: the socket itself. */
+  pass(taker: ChunkTaker): void {
+    this.#taker = taker
+  }
+
+  /** What is read from now on goes to a taker; `release` says that it is over. */
+  take(taker: ChunkTaker): void {
     this.#mayOwn = true
-    this.#onChunk = (chunk) => {
-      onChunk(chunk)
-      return true
-    }
+    this.#taker = taker
   }
 
   /** The socket is read no more. */
@@ -56,10 +64,10 @@ export class ReadBuffer {
     if (!isMuch) this.#disown()
     else if (this.#next === shared) this.#own()
     else this.#next = Buffer.allocUnsafeSlow(most)
-    if (isMuch && from !== shared) return this.#onChunk(from.subarray(0, length))
+    if (isMuch && from !== shared) return this.#taker.push(from.subarray(0, length))
     const chunk = length < 4096 ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length)
     from.copy(chunk, 0, 0, length)
-    return this.#onChunk(chunk)
+    return this.#taker.push(chunk)
   }
 
   #own(): void {

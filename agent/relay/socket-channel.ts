@@ -8,7 +8,7 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { HeldBytes, Holder } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
-import type { ReadBuffer } from './read-buffer.ts'
+import type { ChunkTaker, ReadBuffer } from './read-buffer.ts'
 
 /** Pieces above this are gathered until the end of the turn. */
 const small = 8192
@@ -55,7 +55,7 @@ function onClose(this: Owned): void {
 }
 
 /** See the header. */
-export class SocketChannel implements Channel, Holder {
+export class SocketChannel implements Channel, ChunkTaker, Holder {
   sink: ChannelSink
   readonly #socket: Socket
   readonly #held: HeldBytes | null
@@ -82,7 +82,7 @@ export class SocketChannel implements Channel, Holder {
     const owned = socket as Owned
     owned[channelOf] = this
     if (reads === undefined) owned.on('data', onData)
-    else reads.take((chunk) => this.sink.onData(chunk))
+    else reads.take(this)
     owned.on('end', onEnd)
     owned.on('drain', onDrain)
     owned.on('finish', onFinish)
@@ -92,6 +92,12 @@ export class SocketChannel implements Channel, Holder {
 
   get closed(): boolean {
     return this.#state === 'closed'
+  }
+
+  /** For the socket's reads. */
+  push(chunk: Buffer): boolean {
+    this.sink.onData(chunk)
+    return true
   }
 
   write(chunk: Buffer): boolean {
@@ -136,7 +142,11 @@ export class SocketChannel implements Channel, Holder {
     if (this.#state !== 'open') return
     this.flush()
     this.#state = 'ending'
-    this.#socket.end()
+    const socket = this.#socket
+    // The far side's goodbye was heard and the kernel has all that was written: to close is to say ours.
+    if (socket.readableEnded && socket.writableLength === 0 && !isEncrypted(socket))
+      socket.destroy()
+    else socket.end()
   }
 
   abort(): void {
@@ -209,7 +219,7 @@ export class SocketChannel implements Channel, Holder {
 
   /** Of TLS an end without its goodbye says as much; Node resets plain sockets only, and throws else. */
   #reset(): void {
-    if ((this.#socket as Partial<TLSSocket>).encrypted === true) this.#socket.destroy()
+    if (isEncrypted(this.#socket)) this.#socket.destroy()
     else this.#socket.resetAndDestroy()
   }
 
@@ -235,4 +245,8 @@ export class SocketChannel implements Channel, Holder {
     this.#pieces = []
     this.#size = 0
   }
+}
+
+function isEncrypted(socket: Socket): boolean {
+  return (socket as Partial<TLSSocket>).encrypted === true
 }

@@ -68,7 +68,7 @@ t.test('many accepted sockets that bring much at once mix nothing up', async (t)
     pairs.map(async ({ near, far }, n) => {
       const chunks: Buffer[] = []
       const reads = readBufferOf(near)
-      reads?.take((chunk) => void chunks.push(chunk))
+      reads?.take({ push: (chunk) => chunks.push(chunk) > 0 })
       const sent = pattern.subarray(n * 1024, n * 1024 + each)
       const ended = once(near, 'end')
       far.end(sent)
@@ -77,6 +77,33 @@ t.test('many accepted sockets that bring much at once mix nothing up', async (t)
       t.ok(Buffer.concat(chunks).equals(sent), `socket ${n}`)
     }),
   )
+})
+
+/** Whether accepted sockets were told one by one to delay nothing, where the one that listens answered so. */
+async function toldApart(t: Test, answer: number): Promise<boolean> {
+  const server = createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const { _handle: handle } = server as { readonly _handle?: { setNoDelay: () => number } }
+  if (handle === undefined) throw new Error('a server that listens has a handle')
+  handle.setNoDelay = () => answer
+  acceptIntoBuffers(server, settings)
+  const { near } = await accept(t, server)
+  let told = 0
+  const { _handle: own } = near as { readonly _handle?: { setNoDelay: () => number } }
+  if (own === undefined) throw new Error('an accepted socket has a handle')
+  own.setNoDelay = () => told++
+  // Node tells the kernel only what it has not told it before.
+  near.setNoDelay(true)
+  return told === 0
+}
+
+t.test('accepted sockets have it of the one that listens that nothing is delayed', async (t) => {
+  t.equal(await toldApart(t, 0), false)
+})
+
+t.test('where the one that listens cannot be told, each accepted socket is', async (t) => {
+  t.equal(await toldApart(t, -22), true)
 })
 
 t.test('a server whose handle is not as expected goes on as it is', async (t) => {

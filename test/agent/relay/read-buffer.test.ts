@@ -11,9 +11,11 @@ async function pair(t: Test, server: RawServer) {
   const chunks: Buffer[] = []
   const reads = new ReadBuffer()
   const socket = connect({ host: '127.0.0.1', port: server.port, onread: reads.onread })
-  reads.take((chunk) => {
-    chunks.push(chunk)
-    socket.emit('chunk')
+  reads.take({
+    push: (chunk) => {
+      chunks.push(chunk)
+      return socket.emit('chunk') || true
+    },
   })
   t.teardown(() => socket.destroy())
   const index = server.peers.length

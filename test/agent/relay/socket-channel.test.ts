@@ -109,6 +109,24 @@ t.test('onDrain also tells that everything before a goodbye is out', async (t) =
   t.ok(channel.closed)
 })
 
+t.test('a goodbye to who has said its own closes at once, and loses nothing', async (t) => {
+  const { channel, sink, socket, peer } = await pair(t)
+  let halfCloses = 0
+  socket.end = () => {
+    halfCloses++
+    return socket
+  }
+  const last = 'x'.repeat(100_000)
+  peer.end()
+  await sink.until(({ ended }) => ended)
+  channel.writeText(last)
+  channel.end()
+  if (halfCloses === 0) {
+    t.ok((await peer.untilEnd()) === last)
+    await sink.until(({ closed }) => closed === null)
+  } else t.ok(socket.writableLength > 0, 'only where the kernel did not take all of it')
+})
+
 t.test('abort resets; after a goodbye that is out it takes nothing back', async (t) => {
   const one = await pair(t)
   one.channel.writeText('x')
