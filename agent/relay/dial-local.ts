@@ -19,11 +19,17 @@ export interface LocalDiallerSettings {
   readonly timeoutMs: number
 }
 
+/** So many times within the timeout it is looked whether a dial is late. */
+const looks = 4
+
 /** See the header. */
 export class LocalDialler {
   readonly #clock: Clock
   readonly #held: HeldBytes | undefined
   readonly #settings: LocalDiallerSettings
+  /** Dials under way: one timer for all, because most are over long before it. */
+  readonly #open = new Set<Dialling>()
+  #timer: Timer | null = null
 
   constructor(
     parts: {
@@ -53,8 +59,18 @@ export class LocalDialler {
       onread: reads.onread,
     }
     const socket = connect(options)
-    const dialling = new Dialling(socket, opener, { address, port, timeoutMs })
-    dialling.begin(new SocketChannel(socket, dialling, this.#held, reads), this.#clock)
+    const lateAt = this.#clock.elapsed() + timeoutMs
+    const dialling = new Dialling({ socket, opener, open: this.#open }, { address, port, lateAt })
+    dialling.begin(new SocketChannel(socket, dialling, this.#held, reads))
+    this.#timer ??= this.#clock.every(timeoutMs / looks, () => this.#look())
+  }
+
+  #look(): void {
+    const now = this.#clock.elapsed()
+    for (const one of this.#open) if (one.lateAt <= now) one.giveUp(this.#settings.timeoutMs)
+    if (this.#open.size > 0) return
+    this.#timer?.stop()
+    this.#timer = null
   }
 }
 
@@ -70,25 +86,29 @@ function onConnect(this: Dialled): void {
 
 /** A channel until it is open: whatever ends it before then is a refusal. */
 class Dialling implements ChannelSink {
+  readonly lateAt: number
   readonly #socket: Socket
   readonly #opener: Opener
-  readonly #to: { readonly address: string; readonly port: number; readonly timeoutMs: number }
+  readonly #open: Set<Dialling>
+  readonly #address: string
+  readonly #port: number
   #channel: SocketChannel | null = null
-  #timer: Timer | null = null
 
   constructor(
-    socket: Socket,
-    opener: Opener,
-    to: { readonly address: string; readonly port: number; readonly timeoutMs: number },
+    parts: { readonly socket: Socket; readonly opener: Opener; readonly open: Set<Dialling> },
+    to: { readonly address: string; readonly port: number; readonly lateAt: number },
   ) {
-    this.#socket = socket
-    this.#opener = opener
-    this.#to = to
+    this.#socket = parts.socket
+    this.#opener = parts.opener
+    this.#open = parts.open
+    this.#address = to.address
+    this.#port = to.port
+    this.lateAt = to.lateAt
   }
 
-  begin(channel: SocketChannel, clock: Clock): void {
+  begin(channel: SocketChannel): void {
     this.#channel = channel
-    this.#timer = clock.after(this.#to.timeoutMs, () => this.#late())
+    this.#open.add(this)
     const dialled = this.#socket as Dialled
     dialled[diallingOf] = this
     dialled.on('connect', onConnect)
@@ -96,8 +116,16 @@ class Dialling implements ChannelSink {
 
   /** For the socket. */
   connected(): void {
-    this.#timer?.stop()
+    this.#open.delete(this)
     this.#opener.onOpen(this.#channel as SocketChannel)
+  }
+
+  /** It has taken too long. */
+  giveUp(timeoutMs: number): void {
+    const channel = this.#channel as SocketChannel
+    channel.sink = nobody
+    this.#socket.destroy()
+    this.#fail(`did not take the connection within ${timeoutMs} ms`)
   }
 
   onData(): void {}
@@ -105,19 +133,12 @@ class Dialling implements ChannelSink {
   onDrain(): void {}
 
   onClose(error: ChannelError | null): void {
-    this.#timer?.stop()
     this.#fail(`refused the connection: ${error?.message ?? 'it was closed'}`)
   }
 
-  #late(): void {
-    const channel = this.#channel as SocketChannel
-    channel.sink = nobody
-    this.#socket.destroy()
-    this.#fail(`did not take the connection within ${this.#to.timeoutMs} ms`)
-  }
-
   #fail(what: string): void {
-    const { address, port } = this.#to
-    this.#opener.onOpenFailed('instance-refused', `the instance at ${address}:${port} ${what}`)
+    this.#open.delete(this)
+    const where = `${this.#address}:${this.#port}`
+    this.#opener.onOpenFailed('instance-refused', `the instance at ${where} ${what}`)
   }
 }

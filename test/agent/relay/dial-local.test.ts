@@ -37,19 +37,25 @@ t.test('dial names the instance that refused', async (t) => {
   t.match(opened.kind === 'failed' ? opened.detail : '', `127.0.0.1:${port} refused`)
 })
 
-t.test('dial gives up on an instance that does not answer, and answers once', async (t) => {
+t.test('dial gives up on each instance that does not answer, once, by one timer', async (t) => {
   const clock = new FakeClock()
   const dialler = new LocalDialler({ clock }, settings)
   let answers = 0
-  // TEST-NET-1 (RFC 5737): nobody is there, and at once or never is all the same here.
-  dialler.dial('192.0.2.1', 9, {
+  const opener = {
     onOpen: () => void answers++,
-    onOpenFailed: (reason) => {
+    onOpenFailed: (reason: string) => {
       answers++
       t.equal(reason, 'instance-refused')
     },
-  })
+  }
+  // TEST-NET-1 (RFC 5737): nobody is there, and at once or never is all the same here.
+  dialler.dial('192.0.2.1', 9, opener)
+  dialler.dial('192.0.2.1', 9, opener)
+  t.equal(clock.pending, 1)
   await clock.advance(1000)
-  t.equal(answers, 1)
+  t.equal(answers, 2)
   t.equal(clock.pending, 0)
+  dialler.dial('192.0.2.1', 9, opener)
+  await clock.advance(1000)
+  t.equal(answers, 3, 'the next is watched again')
 })
