@@ -7,11 +7,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
 import { nothing, type CaptureState } from '#agent/interception/capture-state.ts'
-import { kernelCommands } from '#agent/interception/commands.ts'
-import { KernelTable } from '#agent/interception/kernel-table.ts'
+import { tableIn } from '#test/support/kernel-table.ts'
 import { makeNamespace } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
-import { silentLogger } from '#test/support/silent-logger.ts'
 
 const skip = lacks('netns', 'nft')
 
@@ -83,16 +81,7 @@ for (const [whose, text] of Object.entries(tables)) {
     })
     t.teardown(() => child.kill())
     await once(child.stdout, 'data')
-    const table = new KernelTable(
-      { commands: kernelCommands(namespace.enter), logger: silentLogger },
-      {
-        owner: '/run/mesh/agent',
-        agentUser: 0,
-        virtualRange6: null,
-        callerPorts: { first: 17000, last: 19999 },
-        tellsUnits: true,
-      },
-    )
+    const table = tableIn(namespace, { virtualRange6: null })
     await table.apply(state)
     for (const [address, port] of [
       ['240.240.0.1', 80],

@@ -8,11 +8,11 @@ import {
   type CaptureGuardParts,
   type CaptureGuardSettings,
 } from '#agent/interception/guard.ts'
-import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { tableIn } from '#test/support/kernel-table.ts'
 import {
   joinNamespaces,
   makeNamespace,
@@ -39,19 +39,6 @@ const state: CaptureState = {
     { address: '10.0.0.5', port: 80, virtual: '240.240.0.1', denied: false },
     { address: '10.0.0.6', port: 80, virtual: '240.240.0.2', denied: true },
   ],
-}
-
-function tableIn(namespace: Namespace): KernelTable {
-  return new KernelTable(
-    { commands: kernelCommands(namespace.enter), logger: silentLogger },
-    {
-      owner,
-      agentUser: 0,
-      virtualRange6: 'fd12:3456:789a::/48',
-      callerPorts: { first: 17000, last: 19999 },
-      tellsUnits: true,
-    },
-  )
 }
 
 function guardIn(
@@ -191,16 +178,7 @@ t.test('a guard that may not look at the rules waits for nothing when it is stop
 
 t.test('the rules of another agent are left alone', { skip }, async (t) => {
   const namespace = makeNamespace(t)
-  const other = new KernelTable(
-    { commands: kernelCommands(namespace.enter), logger: silentLogger },
-    {
-      owner: '/run/other',
-      agentUser: 0,
-      virtualRange6: null,
-      callerPorts: { first: 17000, last: 19999 },
-      tellsUnits: true,
-    },
-  )
+  const other = tableIn(namespace, { owner: '/run/other' })
   await other.apply(state)
   const guard = guardIn(namespace)
   const ended = guard.run()

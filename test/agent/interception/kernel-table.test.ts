@@ -1,27 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import {
-  nothing,
-  type CaptureState,
-  type Endpoint,
-  type TableShape,
-} from '#agent/interception/capture-state.ts'
+import { nothing, type CaptureState, type Endpoint } from '#agent/interception/capture-state.ts'
 import { kernelCommands } from '#agent/interception/commands.ts'
 import { KernelTable } from '#agent/interception/kernel-table.ts'
+import { tableIn, tableShape } from '#test/support/kernel-table.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
-import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
+import { makeNamespace, networkState } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 
 const skip = lacks('netns', 'nft')
-
-const shape: TableShape = {
-  owner: '/run/mesh/agent',
-  agentUser: 0,
-  virtualRange6: 'fd12:3456:789a::/48',
-  callerPorts: { first: 17000, last: 19999 },
-  tellsUnits: true,
-}
 
 const at8080 = (address: string): Endpoint => ({ address, port: 8080 })
 const state: CaptureState = {
@@ -47,13 +35,6 @@ const state: CaptureState = {
     { address: '240.240.0.1', port: 80, to: ['10.0.0.5', '10.0.0.6'].map(at8080) },
     { address: 'fd12:3456:789a::1', port: 80, to: ['fd00::5', '::1'].map(at8080) },
   ],
-}
-
-function tableIn(namespace: Namespace, more: Partial<TableShape> = {}): KernelTable {
-  return new KernelTable(
-    { commands: kernelCommands(namespace.enter), logger: silentLogger },
-    { ...shape, ...more },
-  )
 }
 
 /** Two listeners on the caller ports that say which of them took what, and echo. */
@@ -184,11 +165,14 @@ t.test('without the right to it nothing is changed, and the fix is named', { ski
     '--clear-groups',
     '--inh-caps=-all',
   ]
-  const table = new KernelTable({ commands: kernelCommands(enter), logger: silentLogger }, shape)
+  const table = new KernelTable(
+    { commands: kernelCommands(enter), logger: silentLogger },
+    tableShape,
+  )
   await t.rejects(table.apply(nothing), { code: 'capture-not-permitted', hint: /CAP_NET_ADMIN/ })
   const capable = ['--inh-caps=-all,+net_admin', '--ambient-caps=-all,+net_admin']
   const commands = kernelCommands([...enter.slice(0, -1), ...capable])
-  await new KernelTable({ commands, logger: silentLogger }, shape).apply(state)
+  await new KernelTable({ commands, logger: silentLogger }, tableShape).apply(state)
   t.match(namespace.run('nft', 'list', 'tables'), 'hostmesh', 'CAP_NET_ADMIN alone is enough')
 })
 

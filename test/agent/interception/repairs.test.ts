@@ -4,6 +4,7 @@ import { kernelCommands, type KernelCommands } from '#agent/interception/command
 import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { Repairs } from '#agent/interception/repairs.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { tableShape } from '#test/support/kernel-table.ts'
 import { makeNamespace } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
@@ -58,13 +59,7 @@ t.test(
         commands: { ...commands, ask: (...words) => (looks++, real.ask(...words)) },
         logger: silentLogger,
       },
-      {
-        owner: '/run/mesh/agent',
-        agentUser: 0,
-        virtualRange6: 'fd12:3456:789a::/48',
-        callerPorts: { first: 17000, last: 19999 },
-        tellsUnits: true,
-      },
+      tableShape,
     )
     await table.apply(stateOf(20))
     const repairs = new Repairs({

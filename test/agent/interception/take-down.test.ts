@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import t from 'tap'
 import { nothing } from '#agent/interception/capture-state.ts'
 import { kernelCommands } from '#agent/interception/commands.ts'
-import { KernelTable } from '#agent/interception/kernel-table.ts'
 import { TakeDown } from '#agent/interception/take-down.ts'
 import { KernelSockets } from '#agent/kernel/sockets.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { tableIn } from '#test/support/kernel-table.ts'
 import { makeNamespace, networkState, type Namespace } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
 import { silentLogger } from '#test/support/silent-logger.ts'
@@ -59,18 +59,8 @@ t.test('what an earlier run left goes with its last connection', { skip }, async
     return String(said).trim()
   }
   await once(child.stdout, 'data')
-  const shape = {
-    owner,
-    agentUser: 0,
-    virtualRange6: 'fd12:3456:789a::/48',
-    callerPorts: { first: 17000, last: 19999 },
-    tellsUnits: true,
-  }
   const at = { address: '240.240.0.1', port: 80 }
-  const table = new KernelTable(
-    { commands: kernelCommands(namespace.enter), logger: silentLogger },
-    shape,
-  )
+  const table = tableIn(namespace)
   await table.apply({
     ...nothing,
     unknownPort: 17000,
@@ -101,16 +91,7 @@ t.test(
   { skip },
   async (t) => {
     const namespace = makeNamespace(t)
-    const other = new KernelTable(
-      { commands: kernelCommands(namespace.enter), logger: silentLogger },
-      {
-        owner: '/run/other',
-        agentUser: 0,
-        virtualRange6: null,
-        callerPorts: { first: 17000, last: 19999 },
-        tellsUnits: true,
-      },
-    )
+    const other = tableIn(namespace, { owner: '/run/other' })
     const onGone = (): void => void t.fail('nothing was there')
     const before = networkState(namespace)
     await new TakeDown(parts(namespace, onGone), settings).start()
