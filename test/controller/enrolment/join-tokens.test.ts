@@ -1,7 +1,7 @@
 /** Holds join tokens to their lives, on a store of their own and a clock that the test turns. */
 
 import { randomBytes } from 'node:crypto'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Authority } from '#controller/ca/authority.ts'
 import { HostLedger } from '#controller/ca/host-ledger.ts'
 import { RefusedRecords } from '#controller/ca/refused-records.ts'
@@ -36,10 +36,7 @@ interface Bench {
   readonly clock: FakeClock
 }
 
-async function setUp(
-  t: { testdir(): string; teardown(fn: () => Promise<void>): void },
-  settings: { readonly maxWaiting?: number } = {},
-): Promise<Bench> {
+async function setUp(t: Test, settings: { readonly maxWaiting?: number } = {}): Promise<Bench> {
   const clock = new FakeClock({ epoch: Date.now() })
   const state = testDirectory(t)
   const embedded = EmbeddedStore.open({ clock, random, logger }, { file: `${state}/s.sqlite` })
