@@ -36,14 +36,14 @@ import type {
   WatchCreateRequest,
   WatchResponse,
 } from '#shared/store/wire.ts'
-import { WireError } from '#shared/store/wire.ts'
+import { everyWatch, WireError } from '#shared/store/wire.ts'
 import { HostQuotas } from './host-quotas.ts'
 import { Leases } from './leases.ts'
 import type { Mvcc, StoredEvent, Writer } from './mvcc.ts'
 import { refusals } from './refusals.ts'
 import * as requests from './requests.ts'
 import type { Snapshots } from './snapshots.ts'
-import type { Deliver, HubWatch } from './watch-hub.ts'
+import type { HubWatch, Reader } from './watch-hub.ts'
 import { WatchHub } from './watch-hub.ts'
 
 /** Settings of an engine. */
@@ -324,20 +324,22 @@ export class Engine implements EtcdRpc {
   }
 
   /** A watch whose reader may be slow. */
-  openWatch(request: WatchCreateRequest, watchId: string, deliver: Deliver): HubWatch {
-    return this.#hub.open(request, watchId, deliver)
+  openWatch(request: WatchCreateRequest, watchId: string, reader: Reader): HubWatch {
+    return this.#hub.open(request, watchId, reader)
   }
 
   watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch {
     let over = false
-    const watch = this.#hub.open(request, '0', (response) => {
-      if (!over) sink.onResponse(response)
-      return true
+    const watch = this.#hub.open(request, '0', {
+      isReady: true,
+      take: (response) => {
+        if (!over) sink.onResponse(response)
+      },
     })
     return {
       requestProgress: () =>
         queueMicrotask(() => {
-          if (!over && watch.current) sink.onResponse(this.watchAnswer('-1'))
+          if (!over && watch.current) sink.onResponse(this.watchAnswer(everyWatch))
         }),
       cancel: () => {
         over = true

@@ -17,7 +17,6 @@ import type {
   PutRequest,
   SnapshotResponse,
   TxnRequest,
-  WatchCreateRequest,
   WatchRequest,
   WatchResponse,
 } from '#shared/store/wire.ts'
@@ -26,7 +25,7 @@ import type { Access, AccessFacts } from './access.ts'
 import { accessOf, mayDelete, mayPut, mayRead, mayTransact, mayUseLease } from './access.ts'
 import type { Engine } from './engine.ts'
 import { refusals } from './refusals.ts'
-import type { HubWatch } from './watch-hub.ts'
+import { StreamWatches } from './stream-watches.ts'
 
 /** A call as far as telling who made it needs. */
 export type IdentifiedCall =
@@ -49,9 +48,6 @@ export interface ServiceParts {
 }
 
 const statusInternal = 13
-const mostWatchesPerStream = 1000
-const mostWaitingMessages = 1000
-const deniedReason = 'rpc error: code = PermissionDenied desc = etcdserver: permission denied'
 
 /** Adds etcd's services to a server. */
 export function serveStore(parts: ServiceParts, server: grpc.Server): void {
@@ -160,9 +156,17 @@ function snapshot(
 }
 
 /** Settles when a stream takes more, or is over. */
-function roomIn(call: grpc.ServerWritableStream<unknown, unknown>): Promise<void> {
+function roomIn(call: {
+  on(event: string, listener: () => void): unknown
+  off(event: string, listener: () => void): unknown
+}): Promise<void> {
+  const events = ['drain', 'cancelled', 'close', 'error']
   return new Promise((resolve) => {
-    for (const event of ['drain', 'cancelled', 'close', 'error']) call.once(event, () => resolve())
+    const done = (): void => {
+      for (const event of events) call.off(event, done)
+      resolve()
+    }
+    for (const event of events) call.on(event, done)
   })
 }
 
@@ -181,57 +185,18 @@ function keepAlive(
 
 function watch(parts: ServiceParts): grpc.handleBidiStreamingCall<WatchRequest, WatchResponse> {
   return (call) => {
-    const watches = new Map<string, HubWatch>()
-    let lastId = -1
-    const nextId = (): string => {
-      do lastId += 1
-      while (watches.has(String(lastId)))
-      return String(lastId)
-    }
-    const answer = (watchId: string, fields: Partial<WatchResponse>): void => {
-      if (stream.open) call.write({ ...parts.engine.watchAnswer(watchId), ...fields })
-    }
-    const create = (request: WatchCreateRequest): void => {
-      const asked = request.watch_id ?? '0'
-      const refuse = (reason: string): void =>
-        answer('-1', { created: true, canceled: true, cancel_reason: reason })
-      if (!mayRead(stream.access, request)) refuse(deniedReason)
-      else if (watches.size >= mostWatchesPerStream) refuse('etcdserver: too many watches')
-      else if (asked !== '0' && watches.has(asked)) {
-        refuse('mvcc: duplicate watch ID provided on the WatchStream')
-      } else {
-        const id = asked === '0' ? nextId() : asked
-        answer(id, { created: true })
-        const deliver = (response: WatchResponse): boolean => {
-          if (response.canceled) watches.delete(id)
-          return !stream.open || call.write(response)
-        }
-        watches.set(id, parts.engine.openWatch(request, id, deliver))
-      }
-    }
-    const cancel = (id: string): void => {
-      const running = watches.get(id)
-      if (running === undefined) return
-      running.cancel()
-      watches.delete(id)
-      answer(id, { canceled: true })
-    }
+    const watches = new StreamWatches({
+      engine: parts.engine,
+      mayRead: (request) => mayRead(stream.access, request),
+      write: (response) => !stream.open || call.write(response),
+    })
     const stream: GuardedStream = guard(
       parts,
       call,
-      async (request) => {
-        if (request.create_request) create(request.create_request)
-        else if (request.cancel_request) cancel(request.cancel_request.watch_id ?? '0')
-        else if ([...watches.values()].every((running) => running.current)) answer('-1', {})
-      },
-      () => {
-        for (const running of watches.values()) running.cancel()
-        watches.clear()
-      },
+      async (request) => watches.handle(request),
+      () => watches.close(),
     )
-    call.on('drain', () => {
-      for (const running of watches.values()) running.resume()
-    })
+    call.on('drain', () => watches.resume())
   }
 }
 
@@ -251,8 +216,6 @@ function guard<Request, Response>(
   cleanUp: () => void = () => {},
 ): GuardedStream {
   let open = true
-  let waiting = 0
-  let last = Promise.resolve()
   const over = (): boolean => {
     const first = open
     open = false
@@ -265,17 +228,18 @@ function guard<Request, Response>(
   const take = async (request: Request): Promise<void> => {
     try {
       if (open) await handle(request)
+      // Nobody piles up answers by not reading them.
+      if (open && call.writableNeedDrain) await roomIn(call)
     } catch (error) {
       fail(error)
     }
-    waiting -= 1
+    call.resume()
   }
   call.on('data', (request: Request) => {
-    waiting += 1
-    if (waiting > mostWaitingMessages) fail(refusals.tooManyRequests())
-    else last = last.then(() => take(request))
+    call.pause()
+    void take(request)
   })
-  call.on('end', () => void last.then(() => over() && call.end()))
+  call.on('end', () => over() && call.end())
   call.on('cancelled', over)
   call.on('error', over)
   call.on('close', over)

@@ -9,14 +9,18 @@ import type { WatchCreateRequest, WatchResponse, WireEvent } from '#shared/store
 import type { Interval, Mvcc, StoredEvent } from './mvcc.ts'
 import { contains, intervalOf, toWire } from './requests.ts'
 
-/** Takes a watch's answers. False: no more until `resume`. Called only after `open` returned. */
-export type Deliver = (response: WatchResponse) => boolean
+/** Takes a watch's answers, or those of several. Called only after `open` returned. */
+export interface Reader {
+  /** Whether it takes more now; once it does again, `resume` is for its owner to call. */
+  readonly isReady: boolean
+  take(response: WatchResponse): void
+}
 
 /** A watch that runs. */
 export interface HubWatch {
   /** Whether everything committed so far has been delivered. */
   readonly current: boolean
-  /** The reader can take more. */
+  /** The reader takes more. */
   resume(): void
   cancel(): void
 }
@@ -54,8 +58,8 @@ export class WatchHub {
   }
 
   /** Starts a watch; the answers carry `watchId`. */
-  open(request: WatchCreateRequest, watchId: string, deliver: Deliver): HubWatch {
-    const watch = new Watch(this.#parts, request, watchId, deliver, () =>
+  open(request: WatchCreateRequest, watchId: string, reader: Reader): HubWatch {
+    const watch = new Watch(this.#parts, request, watchId, reader, () =>
       this.#watches.delete(watch),
     )
     this.#watches.add(watch)
@@ -81,35 +85,33 @@ class Watch implements HubWatch {
   readonly #request: WatchCreateRequest
   readonly #interval: Interval
   readonly #watchId: string
-  readonly #deliver: Deliver
+  readonly #reader: Reader
   readonly #remove: () => void
   #next: number
-  #paused = false
   #over = false
 
   constructor(
     parts: WatchHubParts,
     request: WatchCreateRequest,
     watchId: string,
-    deliver: Deliver,
+    reader: Reader,
     remove: () => void,
   ) {
     this.#parts = parts
     this.#request = request
     this.#interval = watchedInterval(request)
     this.#watchId = watchId
-    this.#deliver = deliver
+    this.#reader = reader
     this.#remove = remove
     const start = Number(request.start_revision ?? 0)
     this.#next = start > 0 ? start : parts.mvcc.revision + 1
   }
 
   get current(): boolean {
-    return !this.#paused && this.#next > this.#parts.mvcc.revision
+    return this.#next > this.#parts.mvcc.revision
   }
 
   resume(): void {
-    this.#paused = false
     this.catchUp()
   }
 
@@ -119,23 +121,25 @@ class Watch implements HubWatch {
   }
 
   notify(): void {
-    if (this.#request.progress_notify === true && this.current) this.#answer({})
+    if (this.#request.progress_notify !== true || !this.current) return
+    if (this.#reader.isReady) this.#answer({})
   }
 
   /** Changes of a commit whose first revision is `first`. */
   take(events: readonly StoredEvent[], first: number): void {
-    if (this.#paused) return
     if (this.#next < first) {
       this.catchUp()
       return
     }
-    this.#send(events)
+    // Behind is only whom it concerns: a slow reader makes no work for its other watches.
+    if (this.#reader.isReady) this.#send(events)
+    else if (events.some((event) => this.#wants(event))) return
     this.#next = Math.max(this.#next, this.#parts.mvcc.revision + 1)
   }
 
   catchUp(): void {
     const { mvcc } = this.#parts
-    while (!this.#over && !this.#paused && this.#next <= mvcc.revision) {
+    while (!this.#over && this.#reader.isReady && this.#next <= mvcc.revision) {
       if (this.#next < mvcc.compacted) {
         this.#answer({ canceled: true, compact_revision: String(mvcc.compacted) })
         this.cancel()
@@ -173,8 +177,7 @@ class Watch implements HubWatch {
   }
 
   #answer(answer: Partial<WatchResponse>): void {
-    const goOn = this.#deliver({ ...this.#parts.answer(this.#watchId), ...answer })
-    if (!goOn) this.#paused = true
+    this.#reader.take({ ...this.#parts.answer(this.#watchId), ...answer })
   }
 }
 

@@ -5,10 +5,12 @@
  */
 
 import { Etcd3 } from 'etcd3'
-import type { IOptions, ITxnRequest, IWatchCreateRequest } from 'etcd3'
+import type { IOptions, ITxnRequest } from 'etcd3'
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { readWireError } from './failures.ts'
 import { OwnSockets } from './own-sockets.ts'
+import { WatchStream } from './watch-stream.ts'
+import type { RawWatchStream } from './watch-stream.ts'
 import type {
   CompactionRequest,
   DeleteRangeRequest,
@@ -108,6 +110,8 @@ export class Etcd3Rpc implements EtcdRpc {
   readonly #clock: Clock
   readonly #settings: EtcdSettings
   #connection: Connection | null = null
+  /** The stream of all watches on that connection. */
+  #watching: WatchStream | null = null
   #endpoint: number
   #closed = false
 
@@ -182,48 +186,22 @@ export class Etcd3Rpc implements EtcdRpc {
   }
 
   async *snapshot(options: RpcOptions): AsyncIterable<SnapshotResponse> {
-    const stream = await this.#unary((client) =>
-      client.maintenance.snapshot(this.#deadline(options)),
-    )
+    const connection = this.#connected()
     try {
+      const stream = await use(connection, (client) =>
+        client.maintenance.snapshot(this.#deadline(options)),
+      )
       // A stream of gRPC is one of Node's, which etcd3's type does not tell.
       yield* stream as unknown as AsyncIterable<SnapshotResponse>
     } catch (error) {
-      this.#failed(error)
+      this.#failed(connection, error)
       throw error
     }
   }
 
   watch(request: WatchCreateRequest, sink: RpcWatchSink): RpcWatch {
-    let over = false
-    const end = (error: unknown): void => {
-      if (over) return
-      over = true
-      this.#failed(error)
-      sink.onEnd(error)
-    }
-    const opening = this.#use((client) => client.watchClient.watch())
-      .then((stream) => {
-        stream.on('error', end)
-        stream.on('end', () => end(new WireError(statusUnavailable, 'the stream ended')))
-        stream.on('data', (response) => {
-          if (!over) sink.onResponse(response)
-        })
-        if (over) cancelQuietly(stream)
-        else stream.write({ create_request: request as IWatchCreateRequest })
-        return stream
-      })
-      .catch((error: unknown) => {
-        end(error)
-        return null
-      })
-    return {
-      requestProgress: () => void opening.then((stream) => stream?.write({ progress_request: {} })),
-      cancel: () => {
-        over = true
-        void opening.then((stream) => stream !== null && cancelQuietly(stream))
-      },
-    }
+    this.#watching ??= this.#openWatching()
+    return this.#watching.add(request, sink)
   }
 
   /**
@@ -237,8 +215,7 @@ export class Etcd3Rpc implements EtcdRpc {
 
   /** Connects anew, with a credential that was renewed; calls under way may finish. */
   renew(): void {
-    const connection = this.#connection
-    this.#connection = null
+    const connection = this.#leave()
     if (connection === null) return
     this.#clock.after(this.#settings.timeoutMs ?? 5000, () => end(connection))
   }
@@ -249,22 +226,40 @@ export class Etcd3Rpc implements EtcdRpc {
   }
 
   async #unary<T>(run: (client: Etcd3) => Promise<T>): Promise<T> {
+    const connection = this.#connected()
     try {
-      return await this.#use(run)
+      return await use(connection, run)
     } catch (error) {
-      this.#failed(error)
+      this.#failed(connection, error)
       throw error
     }
+  }
+
+  #openWatching(): WatchStream {
+    let connection: Connection | null = null
+    const watching = new WatchStream({
+      open: async () => {
+        connection = this.#connected()
+        // The messages are those that etcd3 itself reads and writes; its types are looser.
+        return use(connection, (client) =>
+          client.watchClient.watch(),
+        ) as Promise<unknown> as Promise<RawWatchStream>
+      },
+      onOver: (error) => {
+        if (this.#watching === watching) this.#watching = null
+        if (error !== null && connection !== null) this.#failed(connection, error)
+      },
+    })
+    return watching
   }
 
   #deadline(options: RpcOptions): CallDeadline {
     return { deadline: this.#clock.now() + options.timeoutMs }
   }
 
-  async #use<T>(run: (client: Etcd3) => Promise<T>): Promise<T> {
+  #connected(): Connection {
     this.#connection ??= this.#connect()
-    const { client, sockets } = this.#connection
-    return sockets.run(() => run(client))
+    return this.#connection
   }
 
   #connect(): Connection {
@@ -296,28 +291,37 @@ export class Etcd3Rpc implements EtcdRpc {
     return { client, sockets: new OwnSockets({ clock: this.#clock }) }
   }
 
-  /** A server that is gone or hangs is left: the next call opens a new connection to the next one. */
-  #failed(error: unknown): void {
+  /**
+   * A server that is gone or hangs is left: the next call opens a new connection to the next one.
+   * What fails on a connection that was left already says nothing of the one in use.
+   */
+  #failed(connection: Connection, error: unknown): void {
     const { code } = readWireError(error)
+    if (connection !== this.#connection) return
     if (code !== statusUnavailable && code !== statusDeadline) return
     this.#endpoint += 1
     this.#disconnect()
   }
 
   #disconnect(): void {
-    const connection = this.#connection
-    this.#connection = null
+    const connection = this.#leave()
     if (connection !== null) end(connection)
   }
+
+  /** What comes next gets a new connection; answers the one so far. */
+  #leave(): Connection | null {
+    const connection = this.#connection
+    this.#connection = null
+    this.#watching = null
+    return connection
+  }
+}
+
+function use<T>({ client, sockets }: Connection, run: (client: Etcd3) => Promise<T>): Promise<T> {
+  return sockets.run(() => run(client))
 }
 
 function end({ client, sockets }: Connection): void {
   client.close()
   sockets.destroy()
-}
-
-/** Half-closed first, because etcd3 takes the failure of a writable stream for the server's. */
-function cancelQuietly(stream: { end(): void; cancel(): void }): void {
-  stream.end()
-  stream.cancel()
 }

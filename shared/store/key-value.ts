@@ -97,7 +97,10 @@ export type StoreEvent =
 export interface WatchSink {
   /** Changes in the order of their revisions; all changes of one revision come together. */
   onEvents(events: readonly StoreEvent[]): void
-  /** The server is alive, answering `requestProgress` or of its own accord. */
+  /**
+   * The server is alive, answering `requestProgress` of any watch of this client or of its own accord.
+   * It does not answer while one of them is behind.
+   */
   onProgress(): void
   /** The watch is over, exactly once and unasked; `store-compacted` asks for a new listing. */
   onEnd(error: Error): void
@@ -140,6 +143,11 @@ export interface KeyValue {
   ): Promise<{ readonly revision: number; readonly entry: Entry | null }>
   /** Lists in pages, all as of the revision of the first. */
   list(prefix: string, options?: CallOptions & { readonly revision?: number }): Promise<Listing>
+  /**
+   * Lists what is under several prefixes, none of which begins with another, as of one revision: in
+   * one call where they hold little. The entries of each prefix come together.
+   */
+  listAll(prefixes: readonly string[], options?: CallOptions): Promise<Listing>
   /** How many keys there are under a prefix. */
   count(prefix: string, options?: CallOptions): Promise<number>
   put(
@@ -158,7 +166,11 @@ export interface KeyValue {
   keepAlive(lease: LeaseId, options?: CallOptions): Promise<{ readonly ttlMs: number }>
   /** Ends a lease and deletes every key under it. */
   revokeLease(lease: LeaseId, options?: CallOptions): Promise<void>
-  /** Watches every key under a prefix from a revision on, that revision included. */
+  /**
+   * Watches every key under a prefix from a revision on, that revision included. All watches of a client
+   * share what carries them: the end of that ends each of them. A watch that the store refuses, or
+   * cannot serve any more, ends alone.
+   */
   watch(prefix: string, fromRevision: number, sink: WatchSink): Watch
   /** Forgets the history before a revision. */
   compact(revision: number, options?: CallOptions): Promise<void>

@@ -6,15 +6,7 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type {
-  CallOptions,
-  KeyValue,
-  LeaseId,
-  Listing,
-  Operation,
-  StoreEvent,
-  Watch,
-} from './key-value.ts'
+import type { CallOptions, KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
 import { instancesPrefix } from './keys.ts'
 import type { LeftLeases } from './left-leases.ts'
 import type { OwnKeys, Step } from './own-keys.ts'
@@ -36,7 +28,7 @@ export interface SessionListener {
 /** What a session asks of a store. */
 export type SessionStore = Pick<
   KeyValue,
-  'list' | 'count' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
+  'list' | 'listAll' | 'count' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
 >
 
 /** Collaborators of a session. */
@@ -58,7 +50,8 @@ interface Followed {
   watch: Watch | null
   /** Everything up to there is known. */
   revision: number
-  heard: boolean
+  /** When it was told anything last, on the clock of elapsed time. */
+  toldAt: number
 }
 
 /** Settings of a session. */
@@ -72,7 +65,8 @@ export interface SessionSettings {
 
 /** Below etcd's default limit of 128 operations in a transaction. */
 const stepsAtOnce = 100
-const listingsAtOnce = 8
+/** So many times the lease's, a watch may tell nothing while others do: it may be far behind. */
+const behindLeases = 4
 
 /** See the header. */
 export class Session {
@@ -81,6 +75,8 @@ export class Session {
   readonly #ending = new AbortController()
   #reason: Error | null = null
   readonly #followed = new Map<string, Followed>()
+  /** Whether any watch has told anything since all were asked for a sign of life: they share a stream. */
+  #isHeard = true
   #lease: LeaseId | null = null
   #isGivenBack = false
   #writing: Promise<void> | null = null
@@ -99,7 +95,7 @@ export class Session {
     try {
       const scope = await this.#scope()
       const prefixes = prefixesOf(scope, prefix)
-      const listing = await this.#list(prefixes)
+      const listing = await store.listAll(prefixes, options)
       signal.throwIfAborted()
       listener.onChange(view.replace(listing, scope))
       for (const one of prefixes) this.#watch(one, listing.revision)
@@ -181,33 +177,20 @@ export class Session {
     return scope.choose(await store.count(instancesPrefix, this.#options()))
   }
 
-  /** Several prefixes as of one revision. */
-  async #list(prefixes: readonly string[]): Promise<Listing> {
-    const { store } = this.#parts
-    const options = this.#options()
-    const [first = '', ...others] = prefixes
-    const { revision, entries } = await store.list(first, options)
-    const all = [...entries]
-    for (let at = 0; at < others.length; at += listingsAtOnce) {
-      const some = others.slice(at, at + listingsAtOnce)
-      const listings = await Promise.all(
-        some.map((prefix) => store.list(prefix, { ...options, revision })),
-      )
-      for (const listing of listings) all.push(...listing.entries)
-    }
-    return { revision, entries: others.length === 0 ? entries : all }
-  }
-
   #watch(prefix: string, revision: number): void {
-    const followed: Followed = { watch: null, revision, heard: true }
+    const { clock, store } = this.#parts
+    const followed: Followed = { watch: null, revision, toldAt: clock.elapsed() }
     this.#followed.set(prefix, followed)
-    followed.watch = this.#parts.store.watch(prefix, revision + 1, {
+    followed.watch = store.watch(prefix, revision + 1, {
       onEvents: (events) => this.#onEvents(followed, events),
-      onProgress: () => {
-        followed.heard = true
-      },
+      onProgress: () => this.#hear(followed),
       onEnd: (error) => this.end(error),
     })
+  }
+
+  #hear(followed: Followed): void {
+    this.#isHeard = true
+    followed.toldAt = this.#parts.clock.elapsed()
   }
 
   /** Renews the lease, and asks each watch for a sign of life each time. */
@@ -222,16 +205,9 @@ export class Session {
         sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal),
       ])
       signal.throwIfAborted()
-      if (!this.#hasHeard) {
-        throw new MeshError('store: the watch has gone silent', {
-          code: 'store-timeout',
-          retry: true,
-        })
-      }
-      for (const followed of this.#followed.values()) {
-        followed.heard = false
-        followed.watch?.requestProgress()
-      }
+      this.#demandSignOfLife()
+      this.#isHeard = false
+      for (const { watch } of this.#followed.values()) watch?.requestProgress()
       await this.#renew(lease)
       if (clock.elapsed() < retryAt) continue
       retryAt = clock.elapsed() + leaseTtlMs
@@ -258,18 +234,24 @@ export class Session {
       await store.keepAlive(lease, options)
     } catch (error) {
       const isLate = error instanceof MeshError && error.code === 'store-timeout'
-      if (!isLate || !this.#hasHeard) throw error
+      if (!isLate || !this.#isHeard) throw error
       await store.keepAlive(lease, options)
     }
   }
 
-  /** Whether every watch has given a sign of life since it was asked for one. */
-  get #hasHeard(): boolean {
-    return this.#followed.values().every(({ heard }) => heard)
+  /** @throws MeshError when the watches say nothing, or one of them has not for long */
+  #demandSignOfLife(): void {
+    const since = this.#parts.clock.elapsed() - behindLeases * this.#settings.leaseTtlMs
+    const silent = this.#followed.entries().find(([, { toldAt }]) => toldAt < since)?.[0]
+    if (this.#isHeard && silent === undefined) return
+    const words = this.#isHeard
+      ? `the watch of ${silent} stays behind`
+      : 'the watch has gone silent'
+    throw new MeshError(`store: ${words}`, { code: 'store-timeout', retry: true })
   }
 
   #onEvents(followed: Followed, events: readonly StoreEvent[]): void {
-    followed.heard = true
+    this.#hear(followed)
     if (this.#ending.signal.aborted) return
     const { view, own, listener } = this.#parts
     let again = false

@@ -32,7 +32,7 @@ import type {
   WireEntry,
   WireEvent,
 } from './wire.ts'
-import { WireError } from './wire.ts'
+import { everyWatch, WireError } from './wire.ts'
 
 /** Settings of a WireKeyValue. */
 export interface WireKeyValueSettings {
@@ -46,6 +46,8 @@ const statusCancelled = 1
 const statusDeadline = 4
 const statusUnavailable = 14
 const zeroByte = Buffer.from([0])
+/** Ranges of one transaction; together they answer a page at most. */
+const rangesAtOnce = 50
 
 /** See the header. */
 export class WireKeyValue implements KeyValue {
@@ -82,9 +84,50 @@ export class WireKeyValue implements KeyValue {
     prefix: string,
     options: CallOptions & { readonly revision?: number } = {},
   ): Promise<Listing> {
+    return this.#listOn(prefix, Buffer.from(prefix), options)
+  }
+
+  async listAll(prefixes: readonly string[], options: CallOptions = {}): Promise<Listing> {
+    const entries: Entry[] = []
+    let revision = 0
+    for (let at = 0; at < prefixes.length; at += rangesAtOnce) {
+      const some = prefixes.slice(at, at + rangesAtOnce)
+      const limit = String(Math.ceil(this.#pageSize / some.length))
+      const ranges = some.map((prefix) => ({
+        request_range: {
+          key: prefix === '' ? zeroByte : Buffer.from(prefix),
+          range_end: endOfPrefix(prefix),
+          limit,
+          revision: String(revision),
+        },
+      }))
+      const { header, responses } = await this.#call(
+        `list ${some.length} prefixes from ${some[0]}`,
+        options,
+        (rpc, call) => rpc.txn({ success: ranges }, call),
+      )
+      if (revision === 0) revision = Number(header.revision)
+      for (const [i, prefix] of some.entries()) {
+        const page = responses[i]?.response_range
+        for (const kv of page?.kvs ?? []) entries.push(readEntry(kv))
+        const last = page?.kvs.at(-1)
+        if (page?.more !== true || last === undefined) continue
+        const rest = await this.#listOn(prefix, after(last.key), { ...options, revision })
+        for (const entry of rest.entries) entries.push(entry)
+      }
+    }
+    return { revision, entries }
+  }
+
+  /** Lists what is below a prefix, from a key on. */
+  async #listOn(
+    prefix: string,
+    first: Buffer,
+    options: CallOptions & { readonly revision?: number },
+  ): Promise<Listing> {
     const entries: Entry[] = []
     const rangeEnd = endOfPrefix(prefix)
-    let from: Buffer = Buffer.from(prefix)
+    let from = first
     let revision = options.revision ?? 0
     for (;;) {
       const key = from.length === 0 ? zeroByte : from
@@ -103,7 +146,7 @@ export class WireKeyValue implements KeyValue {
       for (const kv of page.kvs) entries.push(readEntry(kv))
       const last = page.kvs.at(-1)
       if (!page.more || last === undefined) return { revision, entries }
-      from = Buffer.concat([last.key, zeroByte])
+      from = after(last.key)
     }
   }
 
@@ -205,6 +248,11 @@ export class WireKeyValue implements KeyValue {
       if (over) return
       if (response.canceled) {
         finish(cancellation(response))
+        return
+      }
+      // Of all watches of a stream: it ends no answer that this one has a part of.
+      if (response.watch_id === everyWatch) {
+        sink.onProgress()
         return
       }
       parts = parts.length === 0 ? [...response.events] : parts.concat(response.events)
@@ -310,6 +358,11 @@ export function endOfPrefix(prefix: string): Buffer {
     }
   }
   return zeroByte
+}
+
+/** The first key after another. */
+function after(key: Buffer): Buffer {
+  return Buffer.concat([key, zeroByte])
 }
 
 function cancellation(response: WatchResponse): WireError {

@@ -132,6 +132,9 @@ export interface WatchCreateRequest extends KeyRange {
   readonly fragment?: boolean
 }
 
+/** The `watch_id` of an answer that concerns every watch of its stream, or one that was not made. */
+export const everyWatch = '-1'
+
 /** One of its members is set. */
 export interface WatchRequest {
   readonly create_request?: WatchCreateRequest | null
@@ -227,6 +230,7 @@ export interface RpcWatchSink {
 
 /** A raw watch that runs. */
 export interface RpcWatch {
+  /** Has an answer without events come once the watch has been told everything. */
   requestProgress(): void
   cancel(): void
 }

@@ -11,8 +11,10 @@ import type {
   Entry,
   KeyValue,
   LeaseId,
+  Listing,
   Operation,
   StoreEvent,
+  Watch,
   WatchSink,
 } from '#shared/store/key-value.ts'
 import type { SessionStore } from '#shared/store/session.ts'
@@ -29,26 +31,41 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
   session.setTimeout(0)
   const call = (path: string, message: Buffer, options: CallOptions = {}): Promise<Buffer> =>
     unary(session, path, message, options)
+  const listOn = async (
+    prefix: string,
+    first: string,
+    options: CallOptions & { readonly revision?: number },
+  ): Promise<Listing> => {
+    const entries: Entry[] = []
+    let from = first
+    let revision = options.revision ?? 0
+    for (;;) {
+      const request = Buffer.concat(range(prefix, { from, revision, limit: pageSize }))
+      const page = new Listed(await call(`${kv}Range`, request, options))
+      if (revision === 0) revision = page.revision
+      entries.push(...page.entries)
+      const last = page.entries.at(-1)
+      if (!page.more || last === undefined) return { revision, entries }
+      from = `${last.key}\0`
+    }
+  }
+  let watches: ThinWatches | null = null
   return {
-    async list(prefix, options = {}) {
+    list: (prefix, options = {}) => listOn(prefix, prefix, options),
+    async listAll(prefixes, options = {}) {
+      const limit = Math.ceil(pageSize / prefixes.length)
+      const ranges = prefixes.map((prefix) => range(prefix, { from: prefix, revision: 0, limit }))
+      const steps = ranges.flatMap((one) => bytes(2, Buffer.concat(bytes(1, Buffer.concat(one)))))
+      const answer = await call(`${kv}Txn`, Buffer.concat(steps), options)
+      const revision = revisionOf(answer)
       const entries: Entry[] = []
-      let from = Buffer.from(prefix)
-      const end = endOf(prefix)
-      let revision = options.revision ?? 0
-      for (;;) {
-        const request = [
-          ...bytes(1, from),
-          ...bytes(2, end),
-          ...number(3, pageSize),
-          ...number(4, revision),
-        ]
-        const page = new Listed(await call(`${kv}Range`, Buffer.concat(request), options))
-        if (revision === 0) revision = page.revision
+      for (const [at, page] of pagesOf(answer).entries()) {
         entries.push(...page.entries)
-        const last = page.entries.at(-1)
-        if (!page.more || last === undefined) return { revision, entries }
-        from = Buffer.from(`${last.key}\0`)
+        const [prefix, last] = [prefixes[at], page.entries.at(-1)]
+        if (!page.more || prefix === undefined || last === undefined) continue
+        entries.push(...(await listOn(prefix, `${last.key}\0`, { ...options, revision })).entries)
       }
+      return { revision, entries }
     },
     async count(prefix, options = {}) {
       const request = [
@@ -58,7 +75,10 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
       ]
       return Number(varintOf(await call(`${kv}Range`, Buffer.concat(request), options), 4))
     },
-    watch: (prefix, fromRevision, sink) => new ThinWatch(session, prefix, fromRevision, sink),
+    watch(prefix, fromRevision, sink) {
+      watches ??= new ThinWatches(session)
+      return watches.add(prefix, fromRevision, sink)
+    },
     async grantLease(ttlMs, options) {
       const answer = await call(
         `${lease}LeaseGrant`,
@@ -89,42 +109,69 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
   }
 }
 
-/** A watch: see `KeyValue`. */
-class ThinWatch {
+/** All watches of a client, on one stream: see `KeyValue`. */
+class ThinWatches {
   readonly #stream: ClientHttp2Stream
-  #over = false
+  readonly #sinks = new Map<number, WatchSink>()
+  #lastId = 0
+  #isAsking = false
 
-  constructor(session: ClientHttp2Session, prefix: string, fromRevision: number, sink: WatchSink) {
+  constructor(session: ClientHttp2Session) {
     this.#stream = open(session, '/etcdserverpb.Watch/Watch')
+    messagesOf(this.#stream, (message) => this.#onMessage(message))
+    this.#stream.on('error', (error: Error) => this.#end(error.message))
+    this.#stream.on('close', () => this.#end('the watch has ended'))
+  }
+
+  add(prefix: string, fromRevision: number, sink: WatchSink): Watch {
+    this.#lastId += 1
+    const id = this.#lastId
+    this.#sinks.set(id, sink)
     const create = [
       ...bytes(1, Buffer.from(prefix)),
       ...bytes(2, endOf(prefix)),
       ...number(3, fromRevision),
+      ...number(7, id),
     ]
-    this.#stream.write(framed(Buffer.concat(bytes(1, Buffer.concat(create)))))
-    const end = (error: unknown): void => {
-      if (this.#over) return
-      this.cancel()
-      sink.onEnd(error as Error)
+    this.#write(bytes(1, Buffer.concat(create)))
+    return {
+      requestProgress: () => this.#ask(),
+      cancel: () => {
+        if (!this.#sinks.delete(id)) return
+        if (this.#sinks.size === 0) this.#stream.destroy()
+        else this.#write(bytes(2, Buffer.concat(number(1, id))))
+      },
     }
-    messagesOf(this.#stream, (message) => {
-      const heard = Watched.of(message)
-      if (this.#over) return
-      if (heard.isCancelled) end(new MeshError('compacted', { code: 'store-compacted' }))
-      else if (heard.events.length > 0) sink.onEvents(heard.events)
-      else sink.onProgress()
+  }
+
+  #ask(): void {
+    if (this.#isAsking) return
+    this.#isAsking = true
+    queueMicrotask(() => {
+      this.#isAsking = false
+      this.#write(bytes(3, Buffer.alloc(0)))
     })
-    this.#stream.on('error', (error: Error) => end(away(error.message)))
-    this.#stream.on('close', () => end(away('the watch has ended')))
   }
 
-  requestProgress(): void {
-    if (!this.#over) this.#stream.write(framed(Buffer.concat(bytes(3, Buffer.alloc(0)))))
+  #write(request: readonly Buffer[]): void {
+    if (!this.#stream.destroyed) this.#stream.write(framed(Buffer.concat(request)))
   }
 
-  cancel(): void {
-    this.#over = true
-    this.#stream.destroy()
+  #onMessage(message: Buffer): void {
+    const { id, isCancelled, events } = Watched.of(message)
+    const sink = this.#sinks.get(id)
+    if (isCancelled) {
+      this.#sinks.delete(id)
+      sink?.onEnd(new MeshError('compacted', { code: 'store-compacted' }))
+    } else if (events.length > 0) sink?.onEvents(events)
+    else if (sink !== undefined) sink.onProgress()
+    else for (const each of this.#sinks.values()) each.onProgress()
+  }
+
+  #end(reason: string): void {
+    const sinks = [...this.#sinks.values()]
+    this.#sinks.clear()
+    for (const sink of sinks) sink.onEnd(away(reason))
   }
 }
 
@@ -239,6 +286,18 @@ function operation(step: Operation): readonly Buffer[] {
   }
 }
 
+function range(
+  prefix: string,
+  {
+    from,
+    revision,
+    limit,
+  }: { readonly from: string; readonly revision: number; readonly limit: number },
+): readonly Buffer[] {
+  const bounds = [...bytes(1, Buffer.from(from)), ...bytes(2, endOf(prefix))]
+  return [...bounds, ...number(3, limit), ...number(4, revision)]
+}
+
 function endOf(prefix: string): Buffer {
   const end = Buffer.from(prefix)
   end[end.length - 1] = (end.at(-1) ?? 0) + 1
@@ -341,11 +400,26 @@ class Listed {
   }
 }
 
+/** What each range of a transaction answers. */
+function pagesOf(message: Buffer): readonly Listed[] {
+  const pages: Listed[] = []
+  const answer = new Reader(message)
+  while (answer.next()) {
+    if (answer.field !== 3) continue
+    const response = new Reader(message, answer.from, answer.to)
+    while (response.next()) {
+      if (response.field === 1) pages.push(new Listed(message.subarray(response.from, response.to)))
+    }
+  }
+  return pages
+}
+
 class Watched {
+  id = 0
   readonly events: StoreEvent[] = []
   isCancelled = false
 
-  /** What a message says; every watch of one store is told the same, so each is read once. */
+  /** What a message says; what every host is told of the same watch is read once. */
   static of(message: Buffer): Watched {
     if (this.#last !== null && this.#lastMessage.equals(message)) return this.#last
     const watched = new Watched(message)
@@ -360,7 +434,8 @@ class Watched {
   constructor(message: Buffer) {
     const answer = new Reader(message)
     while (answer.next()) {
-      if (answer.field === 4) this.isCancelled = answer.value === 1
+      if (answer.field === 2) this.id = answer.value
+      else if (answer.field === 4) this.isCancelled = answer.value === 1
       else if (answer.field === 11) this.#add(message, answer.from, answer.to)
     }
   }

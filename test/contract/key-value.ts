@@ -318,6 +318,116 @@ export async function keyValueContract(t: Test, open: () => KeyValue): Promise<v
     t.equal(seen.ended, null)
   })
 
+  await it('several prefixes are listed in full as of one revision', async (t, prefix) => {
+    const sizes = [0, 1, 700, 1200]
+    for (const [at, size] of sizes.entries()) {
+      const keys = Array.from(
+        { length: size },
+        (_, n) => `${prefix}${at}/${String(n).padStart(5, '0')}`,
+      )
+      for (let from = 0; from < size; from += 100) {
+        const some = keys.slice(from, from + 100)
+        await store.transact({
+          compare: [],
+          success: some.map((key) => ({ kind: 'put', key, value: key })),
+        })
+      }
+    }
+    const { revision } = await store.put(`${prefix}other`, 'not asked for')
+    const prefixes = sizes.map((_, at) => `${prefix}${at}/`)
+    const one = await store.listAll(prefixes)
+    t.equal(one.revision, revision)
+    const each = await Promise.all(prefixes.map((some) => store.list(some)))
+    t.strictSame(
+      one.entries,
+      each.flatMap(({ entries }) => entries),
+    )
+    const many = Array.from({ length: 120 }, (_, at) => `${prefix}${at}/`)
+    t.equal((await store.listAll(many)).entries.length, 1901)
+  })
+
+  await it('watches of one client see what is theirs, and end one by one', async (t, prefix) => {
+    const { revision } = await store.get(prefix)
+    const watches = ['a/', 'b/', 'a/1'].map((end) => {
+      const seen = new Seen()
+      return { seen, watch: store.watch(`${prefix}${end}`, revision + 1, seen) }
+    })
+    const told = (): readonly (readonly string[])[] =>
+      watches.map(({ seen }) =>
+        seen.events.map((event) => (event.kind === 'put' ? event.entry.value : 'gone')),
+      )
+    await store.transact({
+      compare: [],
+      success: ['a/1', 'a/2', 'b/1'].map((key) => ({
+        kind: 'put',
+        key: `${prefix}${key}`,
+        value: key,
+      })),
+    })
+    const counts = [2, 1, 1]
+    for (const [at, { seen }] of watches.entries()) {
+      await seen.until((events) => events.length === counts[at])
+    }
+    t.strictSame(told(), [['a/1', 'a/2'], ['b/1'], ['a/1']])
+    watches[0]?.watch.cancel()
+    await store.put(`${prefix}a/1`, 'again')
+    await store.put(`${prefix}b/1`, 'again')
+    for (const { seen } of watches.slice(1)) await seen.until((events) => events.length === 2)
+    t.strictSame(told(), [
+      ['a/1', 'a/2'],
+      ['b/1', 'again'],
+      ['a/1', 'again'],
+    ])
+    for (const { watch } of watches) watch.cancel()
+    t.ok(watches.every(({ seen }) => seen.ended === null))
+  })
+
+  await it('a watch that a compaction ends, ends alone', async (t, prefix) => {
+    const old = await store.put(`${prefix}a`, '1')
+    const now = await store.put(`${prefix}a`, '2')
+    const witness = new Seen()
+    const watch = store.watch(prefix, now.revision, witness)
+    await witness.until((events) => events.length === 1)
+    await store.compact(now.revision)
+    const late = new Seen()
+    store.watch(prefix, old.revision, late)
+    t.match(await late.untilEnd(), { code: 'store-compacted' })
+    await store.put(`${prefix}a`, '3')
+    await witness.until((events) => events.length === 2)
+    const { progress } = witness
+    watch.requestProgress()
+    await witness.untilProgress(progress + 1)
+    t.equal(witness.ended, null)
+    watch.cancel()
+  })
+
+  await it('a watch gets what is too large for one message, beside others', async (t, prefix) => {
+    const { revision } = await store.get(prefix)
+    const value = 'x'.repeat(100_000)
+    for (const part of [0, 1, 2]) {
+      await store.transact({
+        compare: [],
+        success: Array.from({ length: 12 }, (_, at) => ({
+          kind: 'put',
+          key: `${prefix}large/${part}${at}`,
+          value,
+        })),
+      })
+    }
+    await store.put(`${prefix}small`, 'y')
+    const [large, small] = [new Seen(), new Seen()]
+    const watches = [
+      store.watch(`${prefix}large/`, revision + 1, large),
+      store.watch(`${prefix}small`, revision + 1, small),
+    ]
+    await Promise.all([
+      large.until((events) => events.length === 36),
+      small.until((events) => events.length === 1),
+    ])
+    for (const watch of watches) watch.cancel()
+    t.ok(large.events.every((event) => event.kind === 'put' && event.entry.value === value))
+  })
+
   await it('a compacted revision can be neither listed nor watched', async (t, prefix) => {
     const old = await store.put(`${prefix}a`, '1')
     await store.put(`${prefix}a`, '2')

@@ -17,8 +17,15 @@ import { ControllerClient } from '#shared/rpc/controller-client.ts'
 import type { EnrolReply } from '#shared/rpc/host-messages.ts'
 import { readOperatorFile } from '#shared/rpc/operator-file.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
-import { hostKey, instanceKey, presenceKey, tokensPrefix } from '#shared/store/keys.ts'
+import {
+  hostKey,
+  instanceKey,
+  presenceKey,
+  presencePrefix,
+  tokensPrefix,
+} from '#shared/store/keys.ts'
 import type { KeyValue } from '#shared/store/key-value.ts'
+import { Seen } from '#test/contract/key-value.ts'
 import { startController } from '#test/support/controller.ts'
 import type { RunningController } from '#test/support/controller.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
@@ -168,6 +175,20 @@ t.test(
       await t.rejects(one.store.list('/'), denied)
       await two.store.put(presenceKey(h2), 'h2')
       await t.rejects(two.store.revokeLease(lease), denied)
+    })
+
+    await t.test('a watch that is denied leaves the host’s other watches', async (t) => {
+      const { revision } = await one.store.get(presenceKey(h2))
+      const [before, refused, after] = [new Seen(), new Seen(), new Seen()]
+      const watches = [
+        one.store.watch(presencePrefix, revision + 1, before),
+        one.store.watch(tokensPrefix, revision + 1, refused),
+        one.store.watch(presencePrefix, revision + 1, after),
+      ]
+      t.match(await refused.untilEnd(), denied)
+      await two.store.put(presenceKey(h2), 'again')
+      for (const seen of [before, after]) await seen.until((events) => events.length === 1)
+      for (const watch of watches) watch.cancel()
     })
 
     await t.test('it writes instances of services it holds a certificate for', async (t) => {

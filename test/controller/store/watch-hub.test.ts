@@ -37,10 +37,15 @@ class Reader {
   willing = true
 
   constructor(engine: Engine, request: WatchCreateRequest) {
-    this.watch = engine.openWatch({ ...everything, ...request }, '7', (response) => {
-      this.answers.push(response)
-      return this.willing
-    })
+    this.watch = engine.openWatch({ ...everything, ...request }, '7', this)
+  }
+
+  get isReady(): boolean {
+    return this.willing
+  }
+
+  take(response: WatchResponse): void {
+    this.answers.push(response)
   }
 
   get events(): readonly string[] {
@@ -63,7 +68,7 @@ t.test('WatchHub queues nothing for a slow reader and misses nothing for it', as
   for (let at = 1; at <= 1200; at++) void put(engine, 'a', String(at))
   await put(engine, 'a', 'last')
   const taken = reader.answers.length
-  t.ok(taken <= 2, 'one answer too many at most')
+  t.equal(taken, 1)
   t.notOk(reader.watch.current)
   await put(engine, 'b', 'later')
   t.equal(reader.answers.length, taken)

@@ -34,7 +34,8 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
       random: { fraction: () => 0.5, bytes: (size) => Buffer.alloc(size) },
       logger: createLogger({ name: 'test', level: 'silent' }),
       connect: async () => ({
-        async list(_prefix, options = {}) {
+        list: async () => ({ revision: 1, entries: [] }),
+        async listAll(_prefixes, options = {}) {
           store.patience.push(options.timeoutMs)
           if (!store.isThere) throw away
           return { revision: 1, entries: [] }
