@@ -23,6 +23,8 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
     /** How long each listing was waited for. */
     patience: [] as (number | undefined)[],
     isHeard: true,
+    /** The watch of this prefix tells nothing. */
+    behind: '',
     instances: 0,
     /** The keys that were put, in their order. */
     puts: [] as string[],
@@ -44,9 +46,9 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
           if (!store.isThere) throw away
           return store.instances
         },
-        watch: (_prefix, _from, sink) => ({
+        watch: (prefix, _from, sink) => ({
           requestProgress: () => {
-            if (store.isHeard) sink.onProgress()
+            if (store.isHeard && prefix !== store.behind) sink.onProgress()
           },
           cancel: () => {},
         }),
@@ -148,3 +150,20 @@ t.test(
     await link.stop({ withdraw: false })
   },
 )
+
+t.test('a watch that tells nothing while others do is borne for a minute', async (t) => {
+  const scope: ScopeChooser = { choose: () => ({ kind: 'services', services: new Set() }) }
+  const { clock, store, link, losses } = playedLink({ scope })
+  await clock.advance(0)
+  store.behind = '/mesh/v1/presence/'
+  await clock.advance(50_000)
+  t.strictSame(losses, [])
+  store.behind = ''
+  await clock.advance(10_000)
+  store.behind = '/mesh/v1/presence/'
+  await clock.advance(50_000)
+  t.strictSame(losses, [], 'it has told something meanwhile')
+  await clock.advance(20_000)
+  t.strictSame(losses.slice(0, 1), ['store: the watch of /mesh/v1/presence/ stays behind'])
+  await link.stop({ withdraw: false })
+})
