@@ -44,9 +44,9 @@ export class StreamWatches {
   /** The stream takes more. */
   resume(): void {
     this.#isReady = true
-    for (const [id, watch] of [...this.#watches]) {
+    const behind = Array.from(this.#watches).filter(([, { current }]) => !current)
+    for (const [id, watch] of behind) {
       if (!this.#isReady) return
-      if (watch.current) continue
       this.#watches.delete(id)
       this.#watches.set(id, watch)
       watch.resume()

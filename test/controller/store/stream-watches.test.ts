@@ -19,8 +19,8 @@ function playedStream() {
             return (hub.get(id)?.left ?? 0) === 0
           },
           resume: () => {
-            const one = hub.get(id)
-            while (one !== undefined && one.left > 0 && reader.isReady) {
+            const one = hub.get(id) ?? { left: 0 }
+            while (one.left > 0 && reader.isReady) {
               one.left -= 1
               reader.take(answer(id))
             }
