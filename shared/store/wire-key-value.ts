@@ -7,31 +7,26 @@ import type { Clock } from '#shared/lifecycle/clock.ts'
 import { storeError } from './failures.ts'
 import type {
   CallOptions,
-  Comparison,
   Entry,
   GrantedLease,
   KeyValue,
   LeaseId,
   Listing,
-  Operation,
-  OperationResult,
-  StoreEvent,
   StoreStatus,
   Transaction,
   TransactionResult,
   Watch,
   WatchSink,
 } from './key-value.ts'
-import type {
-  Compare,
-  EtcdRpc,
-  RequestOp,
-  ResponseOp,
-  RpcOptions,
-  WatchResponse,
-  WireEntry,
-  WireEvent,
-} from './wire.ts'
+import type { EtcdRpc, RpcOptions, WatchResponse, WireEvent } from './wire.ts'
+import {
+  cancellation,
+  readEntry,
+  readEvent,
+  readResult,
+  writeComparison,
+  writeOperation,
+} from './wire-messages.ts'
 import { everyWatch, WireError } from './wire.ts'
 
 /** Settings of a WireKeyValue. */
@@ -363,74 +358,4 @@ export function endOfPrefix(prefix: string): Buffer {
 /** The first key after another. */
 function after(key: Buffer): Buffer {
   return Buffer.concat([key, zeroByte])
-}
-
-function cancellation(response: WatchResponse): WireError {
-  if (response.compact_revision !== '0') {
-    const revision = response.compact_revision
-    return new WireError(11, `required revision has been compacted; the oldest kept is ${revision}`)
-  }
-  const reason = response.cancel_reason
-  if (reason.includes('permission denied')) return new WireError(7, reason)
-  return new WireError(14, reason === '' ? 'the server cancelled the watch' : reason)
-}
-
-function readEntry(kv: WireEntry): Entry {
-  return {
-    key: kv.key.toString(),
-    value: kv.value.toString(),
-    createRevision: Number(kv.create_revision),
-    modRevision: Number(kv.mod_revision),
-    version: Number(kv.version),
-    lease: kv.lease === '0' ? null : (kv.lease as LeaseId),
-  }
-}
-
-function readEvent(event: WireEvent): StoreEvent {
-  return event.type === 'Put'
-    ? { kind: 'put', entry: readEntry(event.kv) }
-    : {
-        kind: 'delete',
-        key: event.kv.key.toString(),
-        modRevision: Number(event.kv.mod_revision),
-      }
-}
-
-function writeComparison(comparison: Comparison): Compare {
-  const key = Buffer.from(comparison.key)
-  switch (comparison.kind) {
-    case 'mod-revision':
-      return { key, result: 'Equal', target: 'Mod', mod_revision: String(comparison.equals) }
-    case 'version':
-      return { key, result: 'Equal', target: 'Version', version: String(comparison.equals) }
-    case 'value':
-      return { key, result: 'Equal', target: 'Value', value: Buffer.from(comparison.equals) }
-  }
-}
-
-function writeOperation(operation: Operation): RequestOp {
-  const key = Buffer.from(operation.key)
-  switch (operation.kind) {
-    case 'get':
-      return { request_range: { key } }
-    case 'put':
-      return {
-        request_put: { key, value: Buffer.from(operation.value), lease: operation.lease ?? '0' },
-      }
-    case 'delete':
-      return { request_delete_range: { key } }
-  }
-}
-
-function readResult(operation: Operation, response: ResponseOp): OperationResult {
-  switch (operation.kind) {
-    case 'get': {
-      const found = response.response_range?.kvs[0]
-      return { kind: 'get', entry: found === undefined ? null : readEntry(found) }
-    }
-    case 'put':
-      return { kind: 'put' }
-    case 'delete':
-      return { kind: 'delete', deleted: response.response_delete_range?.deleted !== '0' }
-  }
 }
