@@ -12,12 +12,22 @@ import type {
   KeyValue,
   LeaseId,
   Listing,
-  Operation,
-  StoreEvent,
   Watch,
   WatchSink,
 } from '#shared/store/key-value.ts'
 import type { SessionStore } from '#shared/store/session.ts'
+import {
+  bytes,
+  endOf,
+  Listed,
+  number,
+  operation,
+  pagesOf,
+  range,
+  revisionOf,
+  varintOf,
+  Watched,
+} from './thin-messages.ts'
 
 const kv = '/etcdserverpb.KV/'
 const lease = '/etcdserverpb.Lease/'
@@ -250,206 +260,4 @@ function messagesOf(stream: ClientHttp2Stream, onMessage: (message: Buffer) => v
       rest = rest.subarray(end)
     }
   })
-}
-
-// ---- protobuf, written
-
-function varint(value: number | bigint): Buffer {
-  const octets: number[] = []
-  let rest = BigInt(value)
-  do {
-    octets.push(Number(rest & 0x7fn) | (rest > 0x7fn ? 0x80 : 0))
-    rest >>= 7n
-  } while (rest > 0n)
-  return Buffer.from(octets)
-}
-
-function number(field: number, value: number | bigint): readonly Buffer[] {
-  return [varint(field << 3), varint(value)]
-}
-
-function bytes(field: number, value: Buffer): readonly Buffer[] {
-  return [varint((field << 3) | 2), varint(value.length), value]
-}
-
-function operation(step: Operation): readonly Buffer[] {
-  const key = bytes(1, Buffer.from(step.key))
-  switch (step.kind) {
-    case 'put': {
-      const value = bytes(2, Buffer.from(step.value))
-      return bytes(2, Buffer.concat([...key, ...value, ...number(3, BigInt(step.lease ?? 0))]))
-    }
-    case 'delete':
-      return bytes(3, Buffer.concat(key))
-    case 'get':
-      return bytes(1, Buffer.concat(key))
-  }
-}
-
-function range(
-  prefix: string,
-  {
-    from,
-    revision,
-    limit,
-  }: { readonly from: string; readonly revision: number; readonly limit: number },
-): readonly Buffer[] {
-  const bounds = [...bytes(1, Buffer.from(from)), ...bytes(2, endOf(prefix))]
-  return [...bounds, ...number(3, limit), ...number(4, revision)]
-}
-
-function endOf(prefix: string): Buffer {
-  const end = Buffer.from(prefix)
-  end[end.length - 1] = (end.at(-1) ?? 0) + 1
-  return end
-}
-
-// ---- protobuf, read
-
-/** Goes through the fields of a message. */
-class Reader {
-  readonly #message: Buffer
-  #at: number
-  readonly #end: number
-  /** Of the field that was read last. */
-  field = 0
-  value = 0
-  from = 0
-  to = 0
-
-  constructor(message: Buffer, from = 0, to = message.length) {
-    this.#message = message
-    this.#at = from
-    this.#end = to
-  }
-
-  next(): boolean {
-    if (this.#at >= this.#end) return false
-    const tag = this.#varint()
-    this.field = tag >>> 3
-    this.value = this.#varint()
-    if ((tag & 7) === 2) {
-      this.from = this.#at
-      this.to = this.#at += this.value
-    }
-    return true
-  }
-
-  #varint(): number {
-    let value = 0
-    for (let scale = 1; ; scale *= 128) {
-      const octet = this.#message[this.#at++] ?? 0
-      value += (octet & 0x7f) * scale
-      if (octet < 0x80) return value
-    }
-  }
-}
-
-function varintOf(message: Buffer, field: number): bigint {
-  for (let at = 0; at < message.length;) {
-    const read = (): bigint => {
-      let value = 0n
-      for (let shift = 0n; ; shift += 7n) {
-        const octet = message[at++] ?? 0
-        value |= BigInt(octet & 0x7f) << shift
-        if (octet < 0x80) return value
-      }
-    }
-    const tag = Number(read())
-    const value = read()
-    if (tag >> 3 === field) return value
-    if ((tag & 7) === 2) at += Number(value)
-  }
-  return 0n
-}
-
-/** Of the header, the first field of every answer. */
-function revisionOf(message: Buffer): number {
-  const answer = new Reader(message)
-  while (answer.next()) {
-    if (answer.field !== 1) continue
-    const header = new Reader(message, answer.from, answer.to)
-    while (header.next()) if (header.field === 3) return header.value
-  }
-  return 0
-}
-
-/** A record's key and revision; nobody asks a simulated host for the rest. */
-function entryAt(message: Buffer, from: number, to: number): Entry {
-  const record = new Reader(message, from, to)
-  let [key, modRevision] = ['', 0]
-  while (record.next()) {
-    if (record.field === 1) key = message.toString('latin1', record.from, record.to)
-    else if (record.field === 3) modRevision = record.value
-  }
-  return { key, value: '', createRevision: 0, modRevision, version: 0, lease: null }
-}
-
-class Listed {
-  readonly revision: number
-  readonly entries: Entry[] = []
-  more = false
-
-  constructor(message: Buffer) {
-    this.revision = revisionOf(message)
-    const answer = new Reader(message)
-    while (answer.next()) {
-      if (answer.field === 2) this.entries.push(entryAt(message, answer.from, answer.to))
-      else if (answer.field === 3) this.more = answer.value === 1
-    }
-  }
-}
-
-/** What each range of a transaction answers. */
-function pagesOf(message: Buffer): readonly Listed[] {
-  const pages: Listed[] = []
-  const answer = new Reader(message)
-  while (answer.next()) {
-    if (answer.field !== 3) continue
-    const response = new Reader(message, answer.from, answer.to)
-    while (response.next()) {
-      if (response.field === 1) pages.push(new Listed(message.subarray(response.from, response.to)))
-    }
-  }
-  return pages
-}
-
-class Watched {
-  id = 0
-  readonly events: StoreEvent[] = []
-  isCancelled = false
-
-  /** What a message says; what every host is told of the same watch is read once. */
-  static of(message: Buffer): Watched {
-    if (this.#last !== null && this.#lastMessage.equals(message)) return this.#last
-    const watched = new Watched(message)
-    this.#lastMessage = Buffer.from(message)
-    this.#last = watched
-    return watched
-  }
-
-  static #lastMessage: Buffer = Buffer.alloc(0)
-  static #last: Watched | null = null
-
-  constructor(message: Buffer) {
-    const answer = new Reader(message)
-    while (answer.next()) {
-      if (answer.field === 2) this.id = answer.value
-      else if (answer.field === 4) this.isCancelled = answer.value === 1
-      else if (answer.field === 11) this.#add(message, answer.from, answer.to)
-    }
-  }
-
-  #add(message: Buffer, from: number, to: number): void {
-    const event = new Reader(message, from, to)
-    let isDelete = false
-    let entry: Entry | null = null
-    while (event.next()) {
-      if (event.field === 1) isDelete = event.value === 1
-      else if (event.field === 2) entry = entryAt(message, event.from, event.to)
-    }
-    if (entry === null) return
-    const { key, modRevision } = entry
-    this.events.push(isDelete ? { kind: 'delete', key, modRevision } : { kind: 'put', entry })
-  }
 }
