@@ -29,9 +29,13 @@ import type { HostName, ServiceName } from '#shared/model/names.ts'
 import { checkCsr, makeCsr } from '#shared/pki/csr.ts'
 import { formatJoinToken } from '#shared/pki/join-token.ts'
 import { generateKey, keyFromPem, publicKeyDer } from '#shared/pki/keys.ts'
+import { signRecord } from '#shared/pki/signed-record.ts'
 import type { Issued, MeshDescription } from '#shared/rpc/host-messages.ts'
+import { encodeTrust } from '#shared/schema/trust.ts'
+import { bundleKey } from '#shared/store/keys.ts'
 import { startController } from '#test/support/controller.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { activate } from '#test/support/root-steps.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
 const host = must(parseHostName('h1'))
@@ -92,6 +96,7 @@ async function turnUntil(clock: FakeClock, stepMs: number, holds: () => boolean)
 /** A controller in this process: a real CA, a clock to turn, failures on demand. */
 interface LocalController extends ControllerPort {
   readonly clock: FakeClock
+  readonly authority: Authority
   readonly calls: string[]
   /** Sessions by what became of them. */
   readonly sessions: { opened: number; closed: number }
@@ -114,6 +119,7 @@ async function makeLocal(directory: string, leafTtlMs = 3_600_000): Promise<Loca
   }
   const local: LocalController = {
     clock,
+    authority,
     calls: [],
     sessions: { opened: 0, closed: 0 },
     failure: null,
@@ -622,6 +628,38 @@ t.test('a changed description of the mesh is told and kept on disk', async (t) =
   t.same(codes(fourth), ['trust-domain-changed'])
   t.equal(fourth.mesh?.trustDomain, 'mesh.internal')
 })
+
+t.test(
+  'a service’s certificate read from the disk in the middle of a rotation is renewed as soon as the host’s',
+  async (t) => {
+    const directory = testDirectory(t)
+    const controller = await makeLocal(directory)
+    const { clock, authority } = controller
+    const settings = { controller, clock, state: `${directory}/agent` }
+    const first = makeKeeper({ ...settings, token: 't' })
+    first.want(new Set([orders]))
+    await first.start()
+    await until(first, () => first.credentials.length === 2)
+    const before = serials(first)
+    await first.stop()
+
+    await authority.prepare()
+    const file = new TrustFile({ logger }, { stateDirectory: settings.state })
+    const trust = new TrustKeeper({ file, clock, logger })
+    await trust.load({ trustDomain: authority.trustDomain, bundlePem: authority.anchorPem })
+    t.ok(await activate(authority))
+    const body = encodeTrust({ ...authority.bundleIn(authority.phase), spreadMs: 0 })
+    const value = signRecord(authority.signer, { key: bundleKey, epoch: 2, body })
+    await trust.offer([{ key: bundleKey, value }])
+
+    const second = makeKeeper(settings)
+    t.teardown(() => second.stop())
+    second.want(new Set([orders]))
+    await second.start()
+    await until(second, () => serials(second).every((serial) => !before.includes(serial)))
+    t.equal(second.credentials.length, 2)
+  },
+)
 
 t.test(
   'an answer for another identity, another key or no certificate at all is not taken',
