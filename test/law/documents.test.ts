@@ -97,6 +97,17 @@ t.test('links between the pages lead somewhere', async (t) => {
   t.same(broken, [])
 })
 
+t.test('CONTRIBUTING.md names every room', async (t) => {
+  const page = readProjectFile('CONTRIBUTING.md')
+  const rooms = projectFiles().flatMap(
+    (path) => /^(?:agent|controller|shared|cli)\/([^/]+)\//.exec(path)?.[1] ?? [],
+  )
+  t.same(
+    [...new Set(rooms)].filter((room) => !page.includes(`${room}/`)),
+    [],
+  )
+})
+
 t.test('docs/meshctl.md has every verb of meshctl', async (t) => {
   const page = readProjectFile('docs/meshctl.md')
   const surroundings = {

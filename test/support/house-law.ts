@@ -40,7 +40,6 @@ const dataPath = [
   'agent/http2',
   'agent/identity',
   'agent/relay',
-  'agent/sniff',
   'agent/telemetry',
   'agent/tunnel',
 ] as const
