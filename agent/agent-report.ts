@@ -175,6 +175,7 @@ export class AgentReport implements AdminSource {
       destinations: status.kind === 'on' ? (plan?.state.destinations.length ?? 0) : 0,
       egress: interception.isConfining ? 'registry-only' : 'allow-any',
       problems: plan?.problems ?? [],
+      limit: plan?.limit ?? '',
       lifted: lifts.whole,
       bypasses: lifts.bypasses,
     }

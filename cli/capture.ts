@@ -88,6 +88,7 @@ function render(facts: CaptureReport, nowMs: number): string {
       ['addresses', `${destinations} lead into the mesh`],
       ['egress', facts.egress],
       ...problems.map((one): [string, string] => ['not captured', one]),
+      ...(facts.limit === '' ? [] : [['limited', facts.limit] as const]),
     ]),
     table(
       ['SERVICE', 'KNOWN BY', 'INBOUND', 'PROBLEM'],

@@ -89,7 +89,13 @@ export const captureChecks: readonly Check[] = [
 function capture({ status: { capture: facts } }: AgentFacts): Judgement {
   switch (facts.kind) {
     case 'on':
-      return ok(`${facts.destinations} addresses lead into the mesh`)
+      if (facts.limit === '') return ok(`${facts.destinations} addresses lead into the mesh`)
+      return bad(
+        'warning',
+        `${facts.destinations} addresses lead into the mesh, as far as this kernel can`,
+        facts.limit,
+        'load the kernel module it names (modprobe), or use a kernel that has it; then restart mesh-agent',
+      )
     case 'off':
       return skipped(`off: ${facts.reason}`)
     case 'lifted':

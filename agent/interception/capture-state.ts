@@ -29,6 +29,8 @@ export interface TableShape {
   readonly callerPorts: PortRange
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
+  /** Whether this kernel can give connections that leave the host its own address. @default it can */
+  readonly masquerades?: boolean
   /** Callers are confined to the registry and to this. @default they reach anything */
   readonly confines?: LeftAlone
 }

@@ -5,7 +5,7 @@ import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { virtualRange4 } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { mayChangeNetwork } from './network-right.ts'
-import { unitProbe } from './ruleset.ts'
+import { masqueradeProbe, unitProbe } from './ruleset.ts'
 
 /** The oldest nft whose language we write. */
 const oldest = [1, 0, 2] as const
@@ -53,14 +53,24 @@ async function refuseUnfit(commands: KernelCommands): Promise<void> {
   }
 }
 
-/** Whether the kernel tells connections of units apart (`socket cgroupv2`). Never rejects. */
-export async function tellsUnits(commands: Pick<KernelCommands, 'check'>): Promise<boolean> {
-  try {
-    await commands.check(unitProbe)
-    return true
-  } catch {
-    return false
-  }
+/** What some kernels cannot do; capture does without. */
+export interface KernelFeatures {
+  /** It tells connections of units apart (`socket cgroupv2`). */
+  readonly tellsUnits: boolean
+  /** It can give connections that leave the host its own address (`masquerade`). */
+  readonly masquerades: boolean
+}
+
+/** What the kernel can do; it is asked once, at the start. Never rejects. */
+export async function kernelFeatures(
+  commands: Pick<KernelCommands, 'check'>,
+): Promise<KernelFeatures> {
+  const takes = (probe: string): Promise<boolean> =>
+    commands.check(probe).then(
+      () => true,
+      () => false,
+    )
+  return { tellsUnits: await takes(unitProbe), masquerades: await takes(masqueradeProbe) }
 }
 
 /** Whether this host speaks IPv6; it is asked once, at the start. */

@@ -23,7 +23,7 @@ import { EgressWatch } from './egress-watch.ts'
 import { exemptUserNumbers } from './exempt-users.ts'
 import { explainCapture } from './explain-capture.ts'
 import type { GrantsFile } from './grants-file.ts'
-import { hostProblem, tellsUnits } from './host-fitness.ts'
+import { hostProblem, kernelFeatures, type KernelFeatures } from './host-fitness.ts'
 import { IndexBook } from './index-book.ts'
 import { readKernelCounts, type Counted } from './kernel-counts.ts'
 import { KernelTable } from './kernel-table.ts'
@@ -95,7 +95,7 @@ export class Interception {
   readonly #egress: EgressWatch
   readonly #takeDown: TakeDown
   #exemptUsers: readonly number[] = []
-  #tellsUnits = false
+  #features: KernelFeatures = { tellsUnits: false, masquerades: false }
   #snapshot: Snapshot | null = null
   #plan: Plan | null = null
   #view: CaptureView | null = null
@@ -196,7 +196,7 @@ export class Interception {
       }
       return
     }
-    this.#tellsUnits = await tellsUnits(this.#parts.commands)
+    this.#features = await kernelFeatures(this.#parts.commands)
     this.#exemptUsers = await exemptUserNumbers(this.#settings.exemptUsers, logger)
     await lifts.load()
     const kept = await grants.load()
@@ -312,7 +312,7 @@ export class Interception {
       agentUser: this.#settings.agentUser,
       virtualRange6: this.#range6(snapshot),
       callerPorts: callerPortRange(this.#settings.firstPort),
-      tellsUnits: this.#tellsUnits,
+      ...this.#features,
       ...(confines === undefined ? {} : { confines }),
     }))
   }
@@ -348,7 +348,7 @@ export class Interception {
       resolve: (target) => this.#names.resolve(target),
       isHere: localAddresses(),
       agentUser,
-      tellsUnits: this.#tellsUnits,
+      ...this.#features,
       explicitAddress,
       exempt,
       isConfined: confines !== undefined,
@@ -357,9 +357,13 @@ export class Interception {
     })
     const { grants } = this.#parts
     grants.keep({ virtual: this.#addresses.grants, callers: this.#callers.grants })
+    const { logger } = this.#parts
     const known = new Set(this.#plan?.problems)
     for (const problem of plan.problems) {
-      if (!known.has(problem)) this.#parts.logger.warn({ problem }, 'not captured')
+      if (!known.has(problem)) logger.warn({ problem }, 'not captured')
+    }
+    if (plan.limit !== '' && plan.limit !== this.#plan?.limit) {
+      logger.warn({ limit: plan.limit }, 'captured as far as this kernel can')
     }
     return plan
   }

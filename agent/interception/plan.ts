@@ -20,7 +20,7 @@ import type {
   LockRule,
   StandIn,
 } from './capture-state.ts'
-import { displacedHosts, standInsOf } from './stand-ins.ts'
+import { displacedHosts, standInsOf, standsInAfar } from './stand-ins.ts'
 import { virtualAddressAt, type VirtualAddress } from './virtual-addresses.ts'
 
 /** A service of this host as interception sees it. */
@@ -50,6 +50,8 @@ export interface PlanFacts extends ClaimFacts {
   readonly agentUser: number
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
+  /** Whether this kernel can give connections that leave the host its own address. @default it can */
+  readonly masquerades?: boolean
   /** Whether callers reach nothing outside but what the registry knows. @default they do */
   readonly isConfined?: boolean
   /** Users whose connections are left alone. */
@@ -81,7 +83,12 @@ export interface Plan {
   /** The target each captured address leads to, for people. */
   readonly serviceAt: ReadonlyMap<string, TargetName>
   readonly problems: readonly string[]
+  /** What this kernel keeps from being done; empty where that is nothing. */
+  readonly limit: string
 }
+
+const noMasquerade =
+  'this kernel cannot masquerade (nft_masq): while the agent is gone, virtual IPs lead to no instance on another host'
 
 /** The agent as programs of its host call it; where its API is, the worker knows. */
 const agentItself: TargetView = {
@@ -206,6 +213,7 @@ export function planCapture(facts: PlanFacts): Plan {
     callers,
     serviceAt,
     problems,
+    limit: facts.masquerades === false && standsInAfar(facts.snapshot) ? noMasquerade : '',
   }
 }
 

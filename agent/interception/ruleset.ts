@@ -62,6 +62,7 @@ const reset = 'reject with tcp reset'
 /** The rules by chain; base chains name their hook. */
 export function chainsOf(shape: TableShape): Readonly<Record<string, readonly string[]>> {
   const { agentUser, virtualRange6, callerPorts, tellsUnits, confines } = shape
+  const { masquerades = true } = shape
   const levels = tellsUnits ? Array.from({ length: deepestUnit }, (_, n) => n + 1) : []
   const ports = `${callerPorts.first}-${callerPorts.last}`
   const capture = (family: 'ip' | 'ip6', destinations: string): readonly string[] => {
@@ -142,13 +143,15 @@ export function chainsOf(shape: TableShape): Readonly<Record<string, readonly st
     egress: confines === undefined ? [] : egressRules(confines, levels, virtualRange6),
     refused: [`meta l4proto tcp ${reset}`, 'reject'],
     // What stands in for a virtual IP may be on any network: each answers only an address of its own.
-    leaving: [
-      `oif != "lo" ct status dnat ct original ip daddr ${virtualRange4} masquerade`,
-      ...(virtualRange6 === null
-        ? []
-        : [`oif != "lo" ct status dnat ct original ip6 daddr ${virtualRange6} masquerade`]),
-    ],
+    leaving: masquerades ? leavingRules(virtualRange6) : [],
   }
+}
+
+function leavingRules(virtualRange6: string | null): readonly string[] {
+  const to6 = virtualRange6 === null ? [] : [`ip6 daddr ${virtualRange6}`]
+  return [`ip daddr ${virtualRange4}`, ...to6].map(
+    (to) => `oif != "lo" ct status dnat ct original ${to} masquerade`,
+  )
 }
 
 /** A caller that is confined is refused, and counted, unless it goes where it may. */
@@ -191,6 +194,12 @@ export const unitProbe = `add table inet ${tableName}_probe
 add map inet ${tableName}_probe units { type ${setTypes.unit_callers}; }
 add chain inet ${tableName}_probe capture { type nat hook output priority -110; }
 add rule inet ${tableName}_probe capture meta l4proto tcp redirect to socket cgroupv2 level 1 map @units
+`
+
+/** Rules that a kernel refuses which cannot masquerade; for `nft --check`. */
+export const masqueradeProbe = `add table inet ${tableName}_probe
+add chain inet ${tableName}_probe leaving ${hooks['leaving']}
+add rule inet ${tableName}_probe leaving ${leavingRules(null).join('')}
 `
 
 /** The transaction that makes the table and its rules what they are to be. */

@@ -12,7 +12,10 @@ import type { Endpoint, StandIn } from './capture-state.ts'
 import { placesOf, type ClaimFacts, type ClaimingService } from './claims.ts'
 
 /** What they depend on. */
-export type StandInFacts = Pick<ClaimFacts, 'locals' | 'snapshot'>
+export type StandInFacts = Pick<ClaimFacts, 'locals' | 'snapshot'> & {
+  /** Whether this kernel can give connections that leave the host its own address. @default it can */
+  readonly masquerades?: boolean
+}
 
 /** So many instances of a service are tried in turn: one that ended with the agent fails half of them. */
 const most = 2
@@ -53,7 +56,7 @@ interface Place extends Endpoint {
 function placeOf(
   { host, id, port, plain }: InstanceView,
   local: ClaimingService | undefined,
-  { snapshot }: StandInFacts,
+  { snapshot, masquerades = true }: StandInFacts,
 ): Place | null {
   const name = `${host}/${id}`
   if (host === snapshot.host) {
@@ -62,11 +65,23 @@ function placeOf(
     const at = placesOf(local).find((one) => one.port === port)
     return at === undefined ? null : { ...at, name, isLocal: true }
   }
+  // Nobody could answer a connection that leaves with a virtual IP as its source.
+  if (!masquerades) return null
   // A host may be called `constructor`.
   const far = Object.hasOwn(snapshot.hosts, host) ? snapshot.hosts[host] : undefined
   return plain === true && far !== undefined && isItself(far)
     ? { address: far.address, port, name, isLocal: false }
     : null
+}
+
+/** Whether an instance of another host may be called in plain. */
+export function standsInAfar({
+  services,
+  host: self,
+}: Pick<Snapshot, 'services' | 'host'>): boolean {
+  return Object.values(services).some(({ instances }) =>
+    instances.some(({ host, plain }) => plain === true && host !== self),
+  )
 }
 
 /** Whether what another host says is its address leads to another machine, and to no third one's. */

@@ -15,6 +15,8 @@ export interface CaptureReport {
   readonly egress: 'allow-any' | 'registry-only'
   /** What was asked for and is not captured, and why. */
   readonly problems: readonly string[]
+  /** What this kernel keeps from being done; empty where that is nothing. */
+  readonly limit: string
   /** Who has switched it off; null while nobody has. */
   readonly lifted: LiftReport | null
   /** Services that bypass the mesh. */

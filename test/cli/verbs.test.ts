@@ -265,12 +265,14 @@ t.test('capture status says of who has no port that nothing comes in', async (t)
     { service: 'orders', user: 1001, unit: null, problem: '', inbound: 'strict' },
     { service: 'web', user: 1002, unit: null, problem: '', inbound: 'none' },
   ] as const
-  const capture = { ...healthyFacts.status.capture, kind: 'on', callers } as const
+  const limit = 'this kernel cannot masquerade'
+  const capture = { ...healthyFacts.status.capture, kind: 'on', callers, limit } as const
   const agent = await agentWith(t, withStatus({ capture }))
   const { printer, out } = paper(false)
   t.equal(await captureStatus({ agent, printer }), 0)
   t.match(out(), /^orders +1001 +strict$/m)
   t.match(out(), /^web +1002 +-$/m)
+  t.match(out(), /^limited +this kernel cannot masquerade$/m)
 })
 
 t.test('schema prints a JSON Schema', async (t) => {

@@ -46,6 +46,7 @@ export const healthyFacts: AgentFacts = {
       destinations: 2,
       problems: [],
       lifted: null,
+      limit: '',
       bypasses: [],
     },
     manifestDirectory: { path: '/etc/mesh.d', problem: '' },

@@ -144,6 +144,7 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   ['capture', 'warning', withCapture({ kind: 'waiting', reason: 'no worker' })],
   ['callers-known', 'warning', withCapture({ callers: [{ ...unknown, problem: 'root' }] })],
   ['capture', 'warning', withCapture({ kind: 'lifted', reason: 'switched off by ann: a test' })],
+  ['capture', 'warning', withCapture({ limit: 'this kernel cannot masquerade' })],
   ['egress', 'failed', withCapture({ egress: 'registry-only', kind: 'off', reason: 'no nft' })],
   ['external', 'warning', withExternal(['203.0.113.5'])],
   ['external', 'failed', withExternal([])],

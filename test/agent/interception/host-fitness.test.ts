@@ -1,6 +1,6 @@
 import t from 'tap'
 import { kernelCommands, type KernelCommands } from '#agent/interception/commands.ts'
-import { hostProblem } from '#agent/interception/host-fitness.ts'
+import { hostProblem, kernelFeatures } from '#agent/interception/host-fitness.ts'
 import type { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { makeNamespace, networkState } from '#test/support/namespace.ts'
 import { lacks } from '#test/support/needs.ts'
@@ -44,4 +44,22 @@ t.test('a host that cannot capture says why, and what to do', { skip }, async (t
   namespace.run('ip', 'route', 'del', '240.240.7.0/24', 'dev', 'lo')
   namespace.run('ip', 'address', 'add', '240.240.1.1/32', 'dev', 'lo')
   t.match(await problem(real), { ...taken, message: /240\.240\.1\.1/ })
+})
+
+t.test('what a kernel cannot do is found out, each by itself', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const { check } = kernelCommands(namespace.enter)
+  const before = networkState(namespace)
+  const features = await kernelFeatures({ check })
+  t.equal(networkState(namespace), before, 'and nothing is touched')
+  for (const [word, feature] of [
+    ['masquerade', 'masquerades'],
+    ['cgroupv2', 'tellsUnits'],
+  ] as const) {
+    const lacking = async (script: string): Promise<void> => {
+      if (script.includes(word)) throw new Error('Could not process rule: No such file')
+      await check(script)
+    }
+    t.same(await kernelFeatures({ check: lacking }), { ...features, [feature]: false }, word)
+  }
 })

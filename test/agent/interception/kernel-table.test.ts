@@ -90,6 +90,22 @@ t.test(
   },
 )
 
+t.test('a kernel that cannot masquerade captures all the same', { skip }, async (t) => {
+  const namespace = makeNamespace(t)
+  const real = kernelCommands(namespace.enter)
+  const nft = async (script: string): Promise<void> => {
+    if (script.includes('masquerade')) throw new Error('Could not process rule: No such file')
+    await real.nft(script)
+  }
+  const table = new KernelTable(
+    { commands: { ...real, nft }, logger: silentLogger },
+    { ...tableShape, masquerades: false },
+  )
+  await table.apply(state)
+  t.equal(await table.check(), '')
+  t.match(namespace.run('nft', 'list', 'chain', 'inet', 'hostmesh', 'capture'), '@callers')
+})
+
 t.test(
   'live connections survive rules written again, lifted and installed',
   { skip },

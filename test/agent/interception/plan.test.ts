@@ -286,3 +286,17 @@ t.test(
     t.same(said.real, ['10.0.0.5', '127.0.0.1'], 'what the manifest spells out is its own word')
   },
 )
+
+t.test(
+  'what a kernel without masquerade cannot do is said where somebody would need it',
+  async (t) => {
+    const plain = snapshotOf([{ service: 'db', host: 'b', port: 5432 }])
+    const { db } = plain.services
+    if (db === undefined) throw new Error('there is one')
+    const instances = db.instances.map((one) => ({ ...one, plain: true as const }))
+    const snapshot = { ...plain, services: { db: { ...db, instances } } }
+    t.equal(plan({ snapshot }).limit, '')
+    t.equal(plan({ masquerades: false }).limit, '', 'nobody may be called in plain')
+    t.match(plan({ snapshot, masquerades: false }).limit, /nft_masq/)
+  },
+)

@@ -13,7 +13,7 @@ function standIns(
   hosts: readonly string[],
   more: Partial<InstanceView> | ((host: string) => Partial<InstanceView>) = { plain: true },
   local?: Partial<ClaimingService>,
-  { self = 'self', addresses = [] as readonly string[] } = {},
+  { self = 'self', addresses = [] as readonly string[], masquerades = true } = {},
 ) {
   const known = snapshotOf(hosts.map((host) => ({ service: 'orders', host, port: 8080 })))
   const view = known.services['orders']
@@ -30,7 +30,7 @@ function standIns(
   ])
   const snapshot = { ...known, host: self, hosts: Object.fromEntries(addressed) } as Snapshot
   const locals = local === undefined ? [] : [{ ...here, ...local }]
-  return standInsOf(target, virtual, [80, 8080], { locals, snapshot })
+  return standInsOf(target, virtual, [80, 8080], { locals, snapshot, masquerades })
 }
 
 const here: ClaimingService = {
@@ -134,4 +134,11 @@ t.test('an instance that comes or goes moves no other stand-in', async (t) => {
     )
     t.equal(after.length, 2)
   }
+})
+
+t.test('without masquerade only an instance of this host stands in', async (t) => {
+  const without = { masquerades: false }
+  t.same(standIns(['b'], { plain: true }, undefined, without), [])
+  const here = standIns(['b', 'self'], { plain: true }, {}, without)
+  t.same(here[0]?.to, [{ address: '127.0.0.1', port: 8080 }])
 })
