@@ -164,15 +164,15 @@ export class Registrar {
     this.#settledUntil = now + (view.changesInMs ?? Infinity)
     this.#wakeFor(view)
     this.#lastCalls?.watch(view.leaving)
-    const others = isAnew ? this.#inRotation.keys() : []
+    const decided = isAnew ? changed.union(this.#inRotation) : changed
     const publication = publicationOf(
       { host, presence },
-      changed.union(new Set(others)),
+      decided,
       (service) => this.#offeringOf(service),
       before ?? undefined,
     )
     this.#publication = publication
-    this.#log(changed, before, publication)
+    this.#log(decided, before, publication)
     const { desired, farewells, offered } = publication
     if (desired !== before?.desired) publish(desired, farewells)
     const offer = { presence, offered, local: view.local }

@@ -67,6 +67,17 @@ t.test('an instance is offered once it is healthy, certified and reachable', asy
   t.strictSame(events(), ['instance: withheld -> offered'])
 })
 
+t.test('what waited for a worker is offered once there is one, and that is told', async (t) => {
+  const { offers, registrar, events } = registering()
+  registrar.setManifests([orders])
+  t.equal(registrar.withheld(orders.service), 'no-tunnel')
+  t.same(events(), [])
+  registrar.setTunnelPort(tunnelPort)
+  t.equal(registrar.withheld(orders.service), null)
+  t.match(offers.at(-1)?.offered, [{ service: 'orders' }])
+  t.same(events(), ['instance: withheld -> offered'])
+})
+
 t.test('nothing is said twice', async (t) => {
   const { published, offers, registrar } = registering()
   registrar.setTunnelPort(tunnelPort)
