@@ -3,8 +3,7 @@
  * one real etcd, through a join storm, quiet, steady change and an outage. What etcd and an agent
  * cost is told; that nobody misses an update, and how soon all agree, is judged. Where every host hears of
  * every change the work grows with the square of their number: two cores carry 400 (`--hosts 400`). With
- * `--whole-mesh` below their instances hosts follow what they use; of 1,000 such etcd is the bound here, which
- * pays for each watch with a stream of its own.
+ * `--whole-mesh` below their instances hosts follow what they use.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
