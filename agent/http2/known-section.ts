@@ -6,6 +6,9 @@
 import type { HeaderField } from './header-field.ts'
 import type { Judged } from './header-rules.ts'
 
+/** A section that says the same each time is short; a long one is not worth the memory. */
+const mostFields = 8
+
 /** Judges sections, the same one only once. */
 export class KnownSection<Head> {
   readonly #judge: (fields: readonly HeaderField[]) => Judged<Head>
@@ -20,8 +23,9 @@ export class KnownSection<Head> {
   judge(fields: readonly HeaderField[]): Judged<Head> {
     if (this.#judged !== null && isSame(fields, this.#fields)) return this.#judged
     const judged = this.#judge(fields)
-    this.#judged = judged.ok ? judged : null
-    this.#fields = fields
+    const isKept = judged.ok && fields.length <= mostFields
+    this.#judged = isKept ? judged : null
+    this.#fields = isKept ? fields : []
     return judged
   }
 }

@@ -114,8 +114,10 @@ export class Inbound {
     const known = this.#known.get(authority)
     if (known !== undefined) return known
     const [, id = '', portName = '', named = ''] = authorityShape.exec(authority) ?? []
-    if (this.#known.size >= mostKnown) this.#known.clear()
     const whither = { id, portName, named }
+    // What names nothing may be as long as a header section.
+    if (named === '') return whither
+    if (this.#known.size >= mostKnown) this.#known.clear()
     this.#known.set(authority, whither)
     return whither
   }

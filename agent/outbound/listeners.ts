@@ -35,6 +35,7 @@ export interface ListenersSettings {
 
 /** Bytes that wait in a connection, on the way in and on the way out. */
 const highWaterMark = 262_144
+const backlog = 4096
 /** Connections that cannot be taken are logged this often. */
 const quietMs = 1000
 
@@ -172,10 +173,10 @@ export class Listeners {
       onChange()
     })
     const ipv6Only = address.includes(':')
-    const where = { host: address, port, backlog: 4096, exclusive: true, reusePort, ipv6Only }
+    const where = { host: address, port, backlog, exclusive: true, reusePort, ipv6Only }
     server.listen(where, () => {
       if (post.server !== server) return
-      acceptIntoBuffers(server, { highWaterMark })
+      acceptIntoBuffers(server, { highWaterMark, backlog })
       post.problem = ''
       post.backoff.reset()
       logger.info({ listener: name, address, port: stateOf(post).port }, 'listener open')

@@ -18,6 +18,8 @@ interface ListeningHandle {
 /** How sockets are to be; both sides may half-close, and nothing is delayed. */
 export interface AcceptedSocketSettings {
   readonly highWaterMark: number
+  /** Connections that the server may have had waiting when it was handed over. */
+  readonly backlog: number
 }
 
 const reads = Symbol('reads')
@@ -35,11 +37,17 @@ export function acceptIntoBuffers(server: Server, settings: AcceptedSocketSettin
   if (handle === undefined || handle === null || typeof usual !== 'function') return
   // What Linux accepts has the option of the socket that listens: one system call less for each.
   const isInherited = handle.setNoDelay?.(true) === 0
+  // Those that wait already do not.
+  let apart = isInherited ? settings.backlog + 1 : Infinity
   handle.onconnection = function (error, connection) {
     if (error !== 0 || connection === undefined) usual.call(this, error, connection)
     else {
       const socket = socketOf(connection, settings)
-      server.emit('connection', isInherited ? socket : socket.setNoDelay(true))
+      if (apart > 0) {
+        apart--
+        socket.setNoDelay(true)
+      }
+      server.emit('connection', socket)
     }
   }
 }

@@ -15,7 +15,7 @@ import { SocketChannel } from './socket-channel.ts'
 export interface LocalDiallerSettings {
   /** Source address towards 127/8. */
   readonly source: string
-  /** @default 1000 */
+  /** A dial is given up between this and a quarter more. @default 1000 */
   readonly timeoutMs: number
 }
 
@@ -117,7 +117,9 @@ class Dialling implements ChannelSink {
   /** For the socket. */
   connected(): void {
     this.#open.delete(this)
-    this.#opener.onOpen(this.#channel as SocketChannel)
+    const channel = this.#channel as SocketChannel
+    channel.sink = nobody
+    this.#opener.onOpen(channel)
   }
 
   /** It has taken too long. */

@@ -61,6 +61,10 @@ if (unknown.length > 0) {
   )
   process.exit(64)
 }
+if (!(Number(values.seconds) > 0)) {
+  process.stderr.write(`--seconds ${values.seconds}: a round takes a time above 0\n`)
+  process.exit(64)
+}
 const profile = values.profile === undefined ? null : resolve(values.profile)
 if (profile !== null) mkdirSync(profile, { recursive: true })
 const settings: BenchSettings = {

@@ -103,7 +103,7 @@ t.test('CONTRIBUTING.md names every room', async (t) => {
     (path) => /^(?:agent|controller|shared|cli)\/([^/]+)\//.exec(path)?.[1] ?? [],
   )
   t.same(
-    [...new Set(rooms)].filter((room) => !page.includes(`${room}/`)),
+    [...new Set(rooms)].filter((room) => !new RegExp(`(?<![\\w-])${room}/`).test(page)),
     [],
   )
 })

@@ -23,6 +23,17 @@ t.test('KnownSection judges the same fields once, and any others anew', async (t
   t.equal(judged, 4)
 })
 
+t.test('KnownSection keeps no section that is long, or that was refused', async (t) => {
+  let judged = 0
+  const known = new KnownSection((fields) => {
+    judged++
+    return judgeRequest(fields)
+  })
+  const long = [connect, authority, ...Array.from({ length: 7 }, () => headerField('x', 'y'))]
+  for (const fields of [long, long, [], []]) known.judge(fields)
+  t.equal(judged, 4)
+})
+
 t.test('KnownSection takes no section of another length or order for the same', async (t) => {
   const known = new KnownSection(judgeRequest)
   const extra = headerField('x', 'y')

@@ -59,7 +59,7 @@ t.test('an operator asks how the store is, backs it up, and the backup restores'
 
 t.test('a command that is none ends the program with a line and its usage', async (t) => {
   const { code, stderr } = await runController(testDirectory(t), {}, ['restore']).ended
-  t.equal(code, 1)
+  t.equal(code, 64)
   t.match(
     stderr,
     /^mesh-controller: unknown command restore \(usage: .*main\.ts restore <backup>.*\)$/m,
