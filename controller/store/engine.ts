@@ -172,6 +172,7 @@ export class Engine implements EtcdRpc {
 
   /** @param host - see `put` */
   txn(request: TxnRequest, _options?: unknown, host: HostName | null = null): Promise<TxnResponse> {
+    if (requests.isRead(request)) return this.#readTxn(request)
     const puts = [...(request.success ?? []), ...(request.failure ?? [])].some(
       (operation) => operation.request_put,
     )
@@ -181,6 +182,12 @@ export class Engine implements EtcdRpc {
       if (puts) this.#refuseAtLimit()
       return requests.txn(this.#mvcc, writer, this.header(), request)
     })
+  }
+
+  /** Waits for no write, as a range does: it is answered where none can be, too. */
+  async #readTxn(request: TxnRequest): Promise<TxnResponse> {
+    this.#refuseWhenStopped()
+    return requests.txn(this.#mvcc, this.#mvcc.writer(), this.header(), request)
   }
 
   compact(request: CompactionRequest): Promise<HeaderResponse> {

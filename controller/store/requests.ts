@@ -109,6 +109,13 @@ export function txn(
   return { header: at(header, writer.revision), succeeded, responses }
 }
 
+/** Whether a transaction changes nothing, however its comparisons come out. */
+export function isRead({ success = [], failure = [] }: TxnRequest): boolean {
+  return [...success, ...failure].every(
+    (operation) => !operation.request_put && !operation.request_delete_range,
+  )
+}
+
 /** Whether the store may be compacted to a revision; throws where not. */
 export function checkCompaction(mvcc: Mvcc, request: CompactionRequest): number {
   const revision = Number(request.revision ?? 0)

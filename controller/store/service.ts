@@ -235,11 +235,13 @@ function guard<Request, Response>(
     }
     call.resume()
   }
+  let last = Promise.resolve()
   call.on('data', (request: Request) => {
     call.pause()
-    void take(request)
+    last = take(request)
   })
-  call.on('end', () => over() && call.end())
+  // A pause holds no end back that had come before it.
+  call.on('end', () => void last.then(() => over() && call.end()))
   call.on('cancelled', over)
   call.on('error', over)
   call.on('close', over)

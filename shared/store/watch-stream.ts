@@ -101,7 +101,7 @@ export class WatchStream {
     } else {
       // None: it was cancelled, and the server did not know that yet.
       const watched = this.#watches.get(id)
-      if (response.canceled) this.#remove(id)
+      if (response.canceled) this.#forget(id, response)
       watched?.sink.onResponse(response)
     }
   }
@@ -143,6 +143,13 @@ export class WatchStream {
     this.#isAsking = false
     if (this.#isOver) return
     for (const request of outbox) this.#stream?.write(request)
+  }
+
+  /** Of a watch that a compaction ended etcd tells the progress of all the others only once it is cancelled, too. */
+  #forget(id: string, { compact_revision: compacted }: WatchResponse): void {
+    if (!this.#watches.has(id)) return
+    this.#remove(id)
+    if (compacted !== '0') this.#send({ cancel_request: { watch_id: id } })
   }
 
   #remove(id: string): void {

@@ -9,10 +9,14 @@ import { createServer } from 'node:net'
 
 const [first, last] = [20_000, 32_000] as const
 
-/** A port that nothing listened on just now, on 127.0.0.1. */
+const given = new Set<number>()
+
+/** A port that nothing listened on just now, on 127.0.0.1; another one each time. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(first, last)
+    if (given.has(port)) continue
+    given.add(port)
     const server = createServer()
     try {
       server.listen(port, '127.0.0.1')

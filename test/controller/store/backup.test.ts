@@ -270,6 +270,12 @@ t.test('a full disk costs no key, and no lease ends because of it', async (t) =>
     })()
     await t.rejects(full, { code: 'store-full' })
     const kept = await store.keyValue.list('')
+    const [written, listed] = await Promise.allSettled([
+      store.keyValue.put('one more', 'x'.repeat(4000)),
+      store.keyValue.listAll(['k', 'presence']),
+    ])
+    t.equal(written.status, 'rejected')
+    t.equal(listed.status, 'fulfilled', 'reads go on beside a write that fails')
     await clock.advance(20_000)
     t.ok((await store.keyValue.get('presence')).entry, 'its end could not be written')
     execFileSync('rm', [ballast])

@@ -67,6 +67,8 @@ t.test(
       keyValue.transact({ compare: [], success: [{ kind: 'put', key: '/mesh/x', value: '' }] }),
       refused,
     )
+    const hosts = await keyValue.listAll(['/mesh/v1/hosts/', '/elsewhere'])
+    t.equal(hosts.entries.length, 251, 'a transaction that only reads is no change')
     await t.rejects(migrate({ source, target, logger }, { to, replace: true }), refused)
     await source.stop()
     const again = openStore(file)
