@@ -23,6 +23,8 @@ const usage =
   'usage: main.ts control|proxy|guard|supervise [--config <file>] [--worker <generation>-<index>]\n' +
   '       main.ts --help | --version'
 const defaultConfig = '/etc/mesh/agent.json'
+/** The rule of a config that cannot be read just now. */
+const unreadable = 'unreadable'
 
 /**
  * Where the agent's programs keep their compiled code: with it they need no TypeScript stripper, so
@@ -88,10 +90,13 @@ async function configReader({ configPath }: Wishes): Promise<() => ConfigReading
     try {
       file = { path, bytes: readFileSync(path) }
     } catch (error) {
-      if (configPath !== null || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      const { code } = error as NodeJS.ErrnoException
+      if (configPath !== null || code !== 'ENOENT') {
         const message = `cannot read the config: ${messageOf(error)}`
         const where = { file: path, line: 0, column: 0, path: '' }
-        return { ok: false, problems: [{ ...where, rule: 'unreadable', message, hint: '' }] }
+        // What is no file has to be mended; anything else may pass.
+        const rule = code === 'ENOENT' || code === 'EISDIR' ? 'no-file' : unreadable
+        return { ok: false, problems: [{ ...where, rule, message, hint: '' }] }
       }
     }
     return readAgentConfig({ file, environment: process.env }, machineFacts())
@@ -101,7 +106,9 @@ async function configReader({ configPath }: Wishes): Promise<() => ConfigReading
 async function readConfig(wishes: Wishes): Promise<AgentConfig> {
   const reading = (await configReader(wishes))()
   if (reading.ok) return reading.config
-  fail(reading.problems.map(renderProblem).join('\nmesh-agent: '), exitCodes.config)
+  const mayPass = reading.problems.some(({ rule }) => rule === unreadable)
+  const code = mayPass ? exitCodes.failed : exitCodes.config
+  fail(reading.problems.map(renderProblem).join('\nmesh-agent: '), code)
 }
 
 /** What the command line asks for. */

@@ -72,9 +72,12 @@ function readConfig(flags: Arguments): ControllerConfig {
   try {
     file = { path, bytes: readFileSync(path) }
   } catch (error) {
-    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    if (flags.config !== undefined || !absent) {
-      fail(`cannot read the config ${path}: ${messageOf(error)}`, exitCodes.config)
+    const { code } = error as NodeJS.ErrnoException
+    if (flags.config !== undefined || code !== 'ENOENT') {
+      // What is no file has to be mended; anything else may pass.
+      const isNoFile = code === 'ENOENT' || code === 'EISDIR'
+      const problem = `cannot read the config ${path}: ${messageOf(error)}`
+      fail(problem, isNoFile ? exitCodes.config : exitCodes.failed)
     }
   }
   // The flag speaks through the variable of its key, so that it goes through the same checks.

@@ -94,6 +94,12 @@ export class Holdings {
     return this.#wanted.has(service) ? (this.#services.get(service)?.message ?? null) : null
   }
 
+  /** When the first certificate ends of those that are valid now; Infinity where none is. */
+  endsAfter(now: number): number {
+    const ends = this.slots.map(({ held }) => held?.notAfterMs ?? 0)
+    return Math.min(...ends.filter((endMs) => endMs > now), Infinity)
+  }
+
   /** The mesh as a controller described it last; null until the host has enrolled. */
   get described(): MeshFacts | null {
     return this.#described

@@ -54,7 +54,7 @@ export class HostIdentity {
   /** Grows, so that no two sessions in a row begin with the same node of the store. */
   #turn: number
   #wanted: ReadonlySet<ServiceName> = new Set()
-  /** As they were when somebody asked which are others. */
+  /** Those that were valid when somebody asked which are others. */
   #shown: ReadonlySet<CredentialMessage> = new Set()
 
   constructor(parts: HostIdentityParts, settings: HostIdentitySettings) {
@@ -108,11 +108,12 @@ export class HostIdentity {
     return (this.keeper.credentialOf(service)?.notAfterMs ?? 0) > now
   }
 
-  /** The services whose certificate has come, gone or become another since this was asked last. */
+  /** The services whose valid certificate has come, ended, gone or become another since this was asked last. */
   renewed(): ReadonlySet<ServiceName> {
-    const now = new Set(this.keeper.credentials)
-    const changed = now.symmetricDifference(this.#shown)
-    this.#shown = now
+    const now = this.#parts.clock.now()
+    const valid = new Set(this.keeper.credentials.filter(({ notAfterMs }) => notAfterMs > now))
+    const changed = valid.symmetricDifference(this.#shown)
+    this.#shown = valid
     return new Set(Array.from(changed, ({ id }) => splitSpiffeId(id)).flatMap(serviceIn))
   }
 

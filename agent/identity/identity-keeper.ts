@@ -69,6 +69,8 @@ export class IdentityKeeper {
   /** When to ask about the mesh. */
   #describeAtMs = 0
   readonly #kept: KeptSession
+  /** When the first of the certificates ends that are valid as far as others were told. */
+  #endsAtMs = Infinity
   #timer: Timer | null = null
   #round: Promise<void> | null = null
   #again = false
@@ -185,7 +187,7 @@ export class IdentityKeeper {
     this.#wake()
   }
 
-  /** Calls `listener` after every change of the above. Answers how to stop listening. */
+  /** Calls `listener` after every change of the above, and at the end of a certificate. Answers how to stop listening. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -229,7 +231,8 @@ export class IdentityKeeper {
     if (this.#stopped) return
     this.#kept.rest()
     const now = this.#parts.clock.now()
-    const times = [dueAtMs(this.#holdings.host)]
+    this.#endsAtMs = this.#holdings.endsAfter(now)
+    const times = [dueAtMs(this.#holdings.host), this.#endsAtMs]
     if (isValid(this.#holdings.host, now)) {
       times.push(this.#nextDescribeMs)
       times.push(...this.#holdings.wanted.map(([, slot]) => dueAtMs(slot)))
@@ -244,6 +247,8 @@ export class IdentityKeeper {
     this.#kept.hold()
     const now = this.#parts.clock.now()
     await this.#forgetEnded(now)
+    // Where a controller is away nothing else tells of an end.
+    if (this.#endsAtMs <= now) this.#changed()
     const due = (slot: IdentitySlot): boolean => dueAtMs(slot) <= now
     if (isValid(this.#holdings.host, now)) await this.#lookAtToken(now)
     else if (due(this.#holdings.host) || (await this.#isOtherToken())) await this.#enrolAtLast()

@@ -1,7 +1,7 @@
 /** Owns the question whether this host can capture connections at all, and if not, why. */
 
 import { readFileSync } from 'node:fs'
-import { MeshError } from '#shared/lifecycle/mesh-error.ts'
+import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import { virtualRange4 } from './capture-state.ts'
 import type { KernelCommands } from './commands.ts'
 import { mayChangeNetwork } from './network-right.ts'
@@ -61,14 +61,20 @@ export interface KernelFeatures {
   readonly masquerades: boolean
 }
 
-/** What the kernel can do; it is asked once, at the start. Never rejects. */
+/** How nft says that the kernel lacks an expression, or that it has no word for it itself. */
+const cannot = /: No such file or directory|not supported|syntax error|unknown datatype/
+
+/**
+ * What the kernel can do; it is asked once, at the start. Never rejects. Who could not be asked can: the
+ * rules themselves are tried next, again and again, and fail with a reason.
+ */
 export async function kernelFeatures(
   commands: Pick<KernelCommands, 'check'>,
 ): Promise<KernelFeatures> {
   const takes = (probe: string): Promise<boolean> =>
     commands.check(probe).then(
       () => true,
-      () => false,
+      (error: unknown) => !cannot.test(messageOf(error)),
     )
   return { tellsUnits: await takes(unitProbe), masquerades: await takes(masqueradeProbe) }
 }

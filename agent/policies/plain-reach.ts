@@ -38,7 +38,7 @@ export class PlainReach {
   readonly #settings: PlainReachSettings
   /** Those that may be called so, each as it was looked at. */
   #plain = new Map<ServiceName, Manifest>()
-  /** Those that were up when they were last looked at, and have been since. */
+  /** Those that were up when they were last looked at, and have been since, and unlocked. */
   #seenUp = new Set<Manifest>()
   #timer: Timer | null = null
 
@@ -71,7 +71,9 @@ export class PlainReach {
   lookIfNews(): ReadonlySet<ServiceName> {
     const open = new Set<ServiceName>()
     const news: Manifest[] = []
-    for (const manifest of this.#open()) {
+    const unlocked = this.#open()
+    this.#seenUp = this.#seenUp.intersection(new Set(unlocked))
+    for (const manifest of unlocked) {
       const { service } = manifest
       open.add(service)
       const isUp = this.#parts.isUp(service)

@@ -56,7 +56,7 @@ interface InRotation {
 }
 
 const nobody: ReadonlySet<ServiceName> = new Set()
-/** At the latest after this long everybody is asked, whoever has changed; milliseconds. */
+/** Whoever changes after this long, everybody is asked; milliseconds. What only time changes has an event of its own. */
 const everybodyMs = 5000
 
 /** See the header. */

@@ -10,7 +10,6 @@ import { mkdir, readFile, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { syncDirectory, writeFileAtomic, writeFileSynced } from '#shared/lifecycle/atomic-file.ts'
 import type { Random } from '#shared/lifecycle/clock.ts'
-import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { TrustDomain } from '#shared/model/names.ts'
 import { parseTrustDomain } from '#shared/model/names.ts'
 import { keyFromPem, keyToPem } from '#shared/pki/keys.ts'
@@ -20,7 +19,7 @@ import type { CaCertificate, RootCertificate } from './certificates.ts'
 import { keyFits } from './certificates.ts'
 import type { Phase, SlotId } from './rotation.ts'
 import { trustedSlots } from './rotation.ts'
-import { damaged, fromNewerVersion, unwritable } from './state-faults.ts'
+import { damaged, fromNewerVersion, unreadable, unwritable } from './state-faults.ts'
 
 /** One root with the certificate that issues under it. */
 export interface CaSlot {
@@ -212,11 +211,7 @@ async function readText(path: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT')
       throw damaged(path, 'it is missing', without)
-    throw new MeshError(`cannot read ${path}: ${messageOf(error)}`, {
-      code: 'state-unreadable',
-      hint: 'mesh-controller must run as the user that owns its state directory',
-      cause: error,
-    })
+    throw unreadable(path, error)
   }
 }
 

@@ -37,7 +37,7 @@ export class HostLedgerFile {
   /** What it holds; nothing where there is none yet. Throws MeshError `state-…`. */
   async load(): Promise<Map<HostName, KeptHost>> {
     const kept = new Map<HostName, KeptHost>()
-    const text = await readIfThere(this.#path, without)
+    const text = await readIfThere(this.#path)
     if (text === null) return kept
     const lines = text.split('\n')
     // What stands behind the last line end was cut short.

@@ -11,6 +11,15 @@ export function damaged(path: string, why: string, without: string): MeshError {
   })
 }
 
+/** The disk, or the system, did not give it now; it may the next time. */
+export function unreadable(path: string, cause: unknown): MeshError {
+  return new MeshError(`cannot read ${path}: ${messageOf(cause)}`, {
+    code: 'state-unreadable',
+    hint: 'mesh-controller must run as the user that owns its state directory',
+    cause,
+  })
+}
+
 /** The disk did not take it; `what` is a path, or words for several. */
 export function unwritable(what: string, cause: unknown): MeshError {
   return new MeshError(`cannot write ${what}: ${messageOf(cause)}`, {
@@ -28,12 +37,12 @@ export function fromNewerVersion(path: string, found: number, known: number): Me
   })
 }
 
-/** The text of a file, or null where there is none. Throws MeshError `state-damaged`. */
-export async function readIfThere(path: string, without: string): Promise<string | null> {
+/** The text of a file, or null where there is none. Throws MeshError `state-unreadable`. */
+export async function readIfThere(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw damaged(path, messageOf(error), without)
+    throw unreadable(path, error)
   }
 }

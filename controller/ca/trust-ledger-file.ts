@@ -22,7 +22,7 @@ export class TrustLedgerFile {
 
   /** What it holds; nothing where there is none. Throws MeshError `state-…`. */
   async load(): Promise<Partial<TrustEntries>> {
-    const text = await readIfThere(this.#path, without)
+    const text = await readIfThere(this.#path)
     if (text === null) return {}
     let file: Readonly<Record<string, unknown>>
     try {

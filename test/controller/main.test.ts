@@ -1,6 +1,14 @@
 /** Holds the controller's program to its word, as a process: start, refuse, stop, crash. */
 
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
@@ -89,6 +97,26 @@ t.test('bad config and bad arguments are said together and start nothing', async
   await refused(t, runController(directory, {}, ['--nonsense']), 64, /usage/)
   t.equal((await runController(directory, {}, ['--version']).ended).code, 0)
   t.notOk(existsSync(`${directory}/state`))
+})
+
+t.test('what cannot be read just now is tried again, what is not there is not', async (t) => {
+  const directory = testDirectory(t)
+  const config = (path: string) => runController(directory, {}, ['--config', path])
+  await refused(t, config(`${directory}/none.json`), 78, /cannot read the config .*ENOENT/)
+  await refused(t, config(directory), 78, /cannot read the config .*EISDIR/)
+  // The memory of a process cannot be read at its beginning, as a bad disk cannot.
+  await refused(t, config('/proc/self/mem'), 1, /cannot read the config .*EIO/)
+  const controller = await startController(directory)
+  await controller.stop()
+  for (const name of ['hosts.jsonl', 'trust.json']) {
+    const path = `${directory}/state/${name}`
+    const kept = existsSync(path) ? readFileSync(path) : null
+    rmSync(path, { force: true })
+    symlinkSync('/proc/self/mem', path)
+    await refused(t, runController(directory), 1, new RegExp(`cannot read .*${name}: EIO`))
+    rmSync(path)
+    if (kept !== null) writeFileSync(path, kept)
+  }
 })
 
 t.test('a data directory of a newer version is refused and stays as it is', async (t) => {

@@ -98,6 +98,9 @@ t.test('a config that cannot be read is named', async (t) => {
   })
   const directory = shortDir(t)
   await refused(t, ['supervise', '--config', directory], { code: 78, line: /EISDIR/ })
+  // The memory of a process cannot be read at its beginning, as a bad disk cannot.
+  const failing = '/proc/self/mem'
+  await refused(t, ['supervise', '--config', failing], { code: 1, line: /config: EIO/ })
 })
 
 t.test('every fault of a config is told at once, each with its place', async (t) => {

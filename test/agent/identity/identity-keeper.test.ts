@@ -15,6 +15,7 @@ import {
 import t from 'tap'
 import type { ControllerPort, ControllerSession } from '#agent/identity/controller-port.ts'
 import { GrpcControllerPort } from '#agent/identity/controller-port.ts'
+import { HostIdentity } from '#agent/identity/host-identity.ts'
 import { IdentityFiles } from '#agent/identity/identity-files.ts'
 import { IdentityKeeper } from '#agent/identity/identity-keeper.ts'
 import { TrustFile } from '#agent/identity/trust-file.ts'
@@ -703,6 +704,43 @@ t.test(
     }
   },
 )
+
+t.test('the end of a certificate is told when it comes, whatever else is due', async (t) => {
+  const directory = testDirectory(t)
+  const controller = await makeLocal(directory)
+  const { clock } = controller
+  const state = `${directory}/state`
+  const before = makeKeeper({ controller, clock, state, token: 't' })
+  await before.start()
+  await until(before, () => before.host !== null)
+  const laterMs = clock.now() + 600_000
+  await turnUntil(clock, 60_000, () => clock.now() >= laterMs)
+  before.want(new Set([orders]))
+  await until(before, () => before.credentialOf(orders) !== null)
+  const endMs = before.credentialOf(orders)?.notAfterMs ?? 0
+  const hostEndMs = before.host?.notAfterMs ?? 0
+  await before.stop()
+  // The host's own has ended: nothing is asked of anybody, and its tries are far apart.
+  await clock.advance(hostEndMs - clock.now())
+  const workers = { workers: [], collect: () => Promise.resolve({ series: [] }) }
+  const identity = new HostIdentity(
+    { clock, random, logger, workers, publish: () => {} },
+    { host, stateDirectory: state, controllers: ['127.0.0.1:1'], joinTokenFile: null },
+  )
+  const { keeper } = identity
+  t.teardown(() => keeper.stop())
+  const told: (readonly [number, string])[] = []
+  keeper.onChange(() => {
+    for (const one of identity.renewed()) told.push([clock.now(), one])
+  })
+  identity.want(new Set([orders]))
+  await keeper.start()
+  t.same(told, [[hostEndMs, 'orders']], 'it is there')
+  t.ok(identity.isCertified(orders))
+  await turnUntil(clock, 1000, () => clock.now() > endMs + 1000)
+  t.same(told.slice(1), [[endMs, 'orders']], 'it has ended')
+  t.notOk(identity.isCertified(orders))
+})
 
 t.test('stop ends a call under way', async (t) => {
   const directory = testDirectory(t)

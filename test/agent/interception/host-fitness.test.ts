@@ -57,9 +57,28 @@ t.test('what a kernel cannot do is found out, each by itself', { skip }, async (
     ['cgroupv2', 'tellsUnits'],
   ] as const) {
     const lacking = async (script: string): Promise<void> => {
-      if (script.includes(word)) throw new Error('Could not process rule: No such file')
-      await real.check(script)
+      await real.check(script.replace(word, 'unheard-of'))
     }
     t.same(await kernelFeatures({ check: lacking }), { ...features, [feature]: false }, word)
+  }
+})
+
+t.test('a kernel that could not be asked is taken to be able', async (t) => {
+  const answering = (answer: string) =>
+    kernelFeatures({
+      check: async () => {
+        throw new Error(`nft -c -f - ${answer}`)
+      },
+    })
+  for (const passing of [
+    'took longer than 20000 ms',
+    'failed: ',
+    'failed: netlink: Error: cache initialization failed: No buffer space available',
+    'failed: /dev/stdin:4:1-9: Error: Could not process rule: Cannot allocate memory',
+  ])
+    t.same(await answering(passing), { tellsUnits: true, masquerades: true }, passing)
+  for (const word of ['No such file or directory', 'Operation not supported']) {
+    const lasting = `failed: /dev/stdin:4:1-9: Error: Could not process rule: ${word}`
+    t.same(await answering(lasting), { tellsUnits: false, masquerades: false }, word)
   }
 })
