@@ -15,10 +15,12 @@ import type { BenchMesh } from './mesh.ts'
 /** Of each service, each on another host. */
 const instancesOfService = 10
 const hosts = 100
+/** Those that a mesh of benches has itself: with more than `wholeMesh` in all, agents follow only what they use. */
+const own = 2
 /** What one transaction of etcd takes. */
 const most = 100
 
-/** Writes so many instances and waits until the mesh knows them. */
+/** Writes instances until there are so many in all, and waits until the mesh knows them. */
 export async function tellOfInstances(mesh: BenchMesh, instances: number): Promise<void> {
   const { url, enter } = mesh.etcd
   const words = [process.execPath, import.meta.filename, url, String(instances)]
@@ -29,7 +31,7 @@ export async function tellOfInstances(mesh: BenchMesh, instances: number): Promi
 
 async function write(url: string, instances: number): Promise<void> {
   const store = openEtcd({ clock: systemClock, random: systemRandom }, { endpoints: [url] })
-  const entries = [...presences(), ...records(instances)]
+  const entries = [...presences(), ...records(instances - own)]
   try {
     for (let at = 0; at < entries.length; at += most) {
       const success = entries
