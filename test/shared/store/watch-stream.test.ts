@@ -91,6 +91,27 @@ t.test('WatchStream tells each watch what is its own', async (t) => {
   t.strictSame(over, [])
 })
 
+t.test(
+  'a watch that a compaction ended is cancelled too, for the progress of the others',
+  async (t) => {
+    const { raw, open, add, over } = playedStream()
+    const [a, b] = [add('a'), add('b')]
+    await open()
+    for (const id of ['1', '2']) raw.answer({ watch_id: id, created: true })
+    raw.answer({ watch_id: '1', canceled: true, compact_revision: '7' })
+    await settled()
+    t.strictSame(raw.requests.slice(2), [{ cancel_request: { watch_id: '1' } }])
+    raw.answer({ watch_id: '1', canceled: true })
+    raw.answer({ watch_id: '2' })
+    t.strictSame(a.told, ['created', 'canceled'], 'once')
+    t.strictSame(b.told, ['created', '2'])
+    raw.answer({ watch_id: '2', canceled: true, compact_revision: '7' })
+    await settled()
+    t.equal(raw.requests.length, 3, 'after the last one the stream is over')
+    t.strictSame(over, [null])
+  },
+)
+
 t.test('WatchStream asks once for all who want a sign of life', async (t) => {
   const { raw, open, add } = playedStream()
   const watches = ['a', 'b', 'c'].map(add)
