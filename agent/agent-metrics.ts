@@ -41,7 +41,7 @@ export interface AgentMetricsParts {
   readonly trustRecords: Pick<TrustKeeper, 'trust' | 'series'>
   /** Null until the host has enrolled. */
   readonly membership: () => {
-    readonly link: Pick<StoreLink, 'state'>
+    readonly link: Pick<StoreLink, 'state' | 'sessions'>
     readonly onDemand: Pick<OnDemand, 'counts'>
     readonly discovery: Pick<Discovery, 'source' | 'vouchedAtMs' | 'hostsKept'>
   } | null
@@ -85,10 +85,15 @@ export class AgentMetrics implements MetricsSource {
 
   /** What of the mesh is known here. */
   #viewSeries({ snapshot, store }: StatusReport): readonly MetricSeries[] {
-    const lookups = this.#parts.membership()?.onDemand.counts ?? []
+    const membership = this.#parts.membership()
+    const lookups = membership?.onDemand.counts ?? []
+    const sessions = membership?.link.sessions ?? { listed: 0, resumed: 0 }
     return [
       one(agentMetrics.snapshotRevision, snapshot.revision),
       one(agentMetrics.storeConnected, store.kind === 'up' ? 1 : 0),
+      ...Object.entries(sessions).map(([began, count]) =>
+        one(agentMetrics.storeSessions, count, { began }),
+      ),
       one(agentMetrics.instancesKnown, snapshot.instances),
       one(agentMetrics.discoveryOnDemand, snapshot.of === 'whole-mesh' ? 0 : 1),
       one(agentMetrics.servicesInUse, snapshot.inUse),

@@ -14,7 +14,7 @@ import type { HostPresence, InstanceRecord } from '#shared/model/records.ts'
 import type { ListenerView, LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
 import { deepFreeze } from '#shared/schema/freeze.ts'
 import { isInScope } from '#shared/store/scope.ts'
-import type { StoreChange, StoreView } from '#shared/store/view.ts'
+import { wasMissed, type StoreChange, type StoreView } from '#shared/store/view.ts'
 import { Catalog } from './catalog.ts'
 import type { CachedView, CacheReading } from './disk-cache.ts'
 import { everything, type Followed } from './followed.ts'
@@ -265,9 +265,9 @@ export class Discovery {
     const removed = this.#source === 'disk' ? this.#missing(store.view.entries) : change.removed
     if (removed.size === 0) return []
     // What the disk had may be long out of date: its hosts are asked, but not waited for.
-    const isListing = change.changedKeys === 'all' && this.#source === 'store'
+    const isLate = wasMissed(change) && this.#source === 'store'
     const hosts = this.#catalog.hostCount
-    const { dropped, isStorm } = this.#guard.vanish({ removed, isListing, hosts }, clock.elapsed())
+    const { dropped, isStorm } = this.#guard.vanish({ removed, isLate, hosts }, clock.elapsed())
     if (isStorm) logger.warn('many hosts vanished from the store at once; kept for now')
     this.#awaitExpiry()
     return dropped

@@ -22,8 +22,8 @@ const againMs = 500
 export interface Vanishing {
   /** Keys that are gone, with their last value. */
   readonly removed: ReadonlyMap<string, string>
-  /** Whether it is a listing after an absence, when anything may be missing. */
-  readonly isListing: boolean
+  /** Whether the store is told of after an absence, when anything may be missing. */
+  readonly isLate: boolean
   /** How many hosts are present, those of kept keys among them. */
   readonly hosts: number
 }
@@ -56,11 +56,11 @@ export class VanishingGuard {
 
   /** Takes in what vanished. Answers the keys to drop at once and whether it is a storm. */
   vanish(
-    { removed, isListing, hosts }: Vanishing,
+    { removed, isLate, hosts }: Vanishing,
     now: number,
   ): { readonly dropped: readonly string[]; readonly isStorm: boolean } {
     const dropped: string[] = []
-    const dueAt = now + (isListing ? stormMs : momentMs)
+    const dueAt = now + (isLate ? stormMs : momentMs)
     let isNews = false
     for (const [key, value] of removed) {
       const host = ownerOf(key)

@@ -164,6 +164,12 @@ export const agentMetrics = {
     help: '1 while the store session is up.',
     labels: [],
   },
+  storeSessions: {
+    name: 'mesh_store_sessions_total',
+    kind: 'counter',
+    help: 'Sessions with the store, by how they began: everything was listed, or they went on from the last.',
+    labels: ['began'],
+  },
   instancesKnown: {
     name: 'mesh_instances_known',
     kind: 'gauge',

@@ -27,17 +27,16 @@ const denied: Meaning = {
   retry: false,
 }
 
+const late: Meaning = {
+  code: 'store-timeout',
+  hint: 'The store is too slow or hangs; check its disk and its load.',
+  retry: true,
+}
+
 /** By gRPC status code. */
 const byStatus: ReadonlyMap<number, Meaning> = new Map([
   [1, { code: 'store-cancelled', hint: 'The call was given up.', retry: true }],
-  [
-    4,
-    {
-      code: 'store-timeout',
-      hint: 'The store is too slow or hangs; check its disk and its load.',
-      retry: true,
-    },
-  ],
+  [4, late],
   [7, denied],
   [16, denied],
   [14, unavailable],
@@ -73,6 +72,9 @@ const byWords: readonly (readonly [string, Meaning])[] = [
       retry: false,
     },
   ],
+  // With a cause behind it, as a leader that was lost, it will be over soon: see the status.
+  ['request timed out, waiting for the applied index', late],
+  ['too many requests', late],
   [
     'requested lease not found',
     {

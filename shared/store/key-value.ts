@@ -137,9 +137,10 @@ export interface StoreStatus {
 
 /** One client of one store. */
 export interface KeyValue {
+  /** A key's entry, on request as it was at an earlier revision. */
   get(
     key: string,
-    options?: CallOptions,
+    options?: CallOptions & { readonly revision?: number },
   ): Promise<{ readonly revision: number; readonly entry: Entry | null }>
   /** Lists in pages, all as of the revision of the first. */
   list(prefix: string, options?: CallOptions & { readonly revision?: number }): Promise<Listing>

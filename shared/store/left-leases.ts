@@ -1,32 +1,67 @@
 /**
- * Owns the leases of sessions that have ended. A write that such a session sent may come to the store
- * late, after the next one has put everything again: it would move a key back under the old lease, to
- * go with that a moment later. So each is given back as soon as nothing depends on it, and the store
- * refuses what still comes.
+ * Owns the leases of sessions that have ended. One whose keys are all known to stand as they were
+ * written is gone on with: nothing is put again. Of any other a write may come to the store late, after the
+ * next session has put everything again, and would move a key back under the old lease, to go with
+ * that a moment later. So it is given back as soon as nothing depends on it, and the store refuses
+ * what still comes.
  */
 
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
-import type { KeyValue, LeaseId } from './key-value.ts'
+import type { CallOptions, KeyValue, LeaseId } from './key-value.ts'
 
 /** What lapsed long ago needs not be given back. */
 const mostKept = 32
 
+interface LeftLease {
+  /** Until then it is worth giving back. */
+  readonly until: number
+  readonly canGoOn: boolean
+}
+
 /** See the header. */
 export class LeftLeases {
   readonly #clock: Pick<Clock, 'elapsed'>
-  /** Until when each is worth giving back, the oldest first. */
-  readonly #leases = new Map<LeaseId, number>()
+  /** The oldest first. */
+  readonly #leases = new Map<LeaseId, LeftLease>()
 
   constructor(parts: { readonly clock: Pick<Clock, 'elapsed'> }) {
     this.#clock = parts.clock
   }
 
   /** A session has ended without giving its lease back. A renewal may come late, too. */
-  add(lease: LeaseId, settings: { readonly ttlMs: number }): void {
-    this.#leases.set(lease, this.#clock.elapsed() + 2 * settings.ttlMs)
+  add(
+    lease: LeaseId,
+    settings: { readonly ttlMs: number; /** See the header. */ readonly canGoOn: boolean },
+  ): void {
+    const { ttlMs, canGoOn } = settings
+    this.#leases.delete(lease)
+    this.#leases.set(lease, { until: this.#clock.elapsed() + 2 * ttlMs, canGoOn })
     const [oldest] = this.#leases.keys()
     if (this.#leases.size > mostKept && oldest !== undefined) this.#leases.delete(oldest)
+  }
+
+  /**
+   * Renews the newest lease where it can be gone on with, and answers it: `take` makes it the caller's.
+   * Null: there is none, or it has lapsed. Rejects with what the store says otherwise.
+   */
+  async goOn(store: Pick<KeyValue, 'keepAlive'>, options: CallOptions): Promise<LeaseId | null> {
+    const newest = [...this.#leases].at(-1)
+    if (newest?.[1].canGoOn !== true) return null
+    const [lease] = newest
+    try {
+      await store.keepAlive(lease, options)
+    } catch (error) {
+      if (!isGone(error)) throw error
+      this.#leases.delete(lease)
+      return null
+    }
+    return lease
+  }
+
+  /** Somebody goes on with a lease: it is not left any more. */
+  take(lease: LeaseId): void {
+    this.#leases.delete(lease)
   }
 
   /**
@@ -39,14 +74,13 @@ export class LeftLeases {
     options: { readonly signal: AbortSignal; readonly timeoutMs: number },
   ): Promise<boolean> {
     const now = this.#clock.elapsed()
-    for (const [lease, until] of this.#leases) if (until < now) this.#leases.delete(lease)
+    for (const [lease, { until }] of this.#leases) if (until < now) this.#leases.delete(lease)
     const wereThere = await Promise.all(
       [...this.#leases.keys()].map(async (lease) => {
         try {
           await store.revokeLease(lease, options)
         } catch (error) {
-          const isGone = error instanceof MeshError && error.code === 'store-lease-not-found'
-          if (isGone) this.#leases.delete(lease)
+          if (isGone(error)) this.#leases.delete(lease)
           return false
         }
         this.#leases.delete(lease)
@@ -55,4 +89,8 @@ export class LeftLeases {
     )
     return wereThere.includes(true)
   }
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof MeshError && error.code === 'store-lease-not-found'
 }

@@ -9,13 +9,13 @@ import { sleep } from '#shared/lifecycle/clock.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { KeyValue } from './key-value.ts'
+import type { Entry, KeyValue } from './key-value.ts'
 import { LeftLeases } from './left-leases.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
 import { OwnSockets } from './own-sockets.ts'
 import type { ScopeChooser } from './scope.ts'
-import type { SessionSettings, SessionStore } from './session.ts'
+import type { SessionSettings, SessionStart, SessionStore } from './session.ts'
 import { Session } from './session.ts'
 import { LiveView } from './view.ts'
 import type { StoreChange, StoreView, ViewKeeper } from './view.ts'
@@ -40,7 +40,7 @@ export interface StoreLinkParts {
 }
 
 /** Settings of a link. */
-export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs'> {
+export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs' | 'spreadMs'> {
   /** Pace of new sessions. @default by the size of the mesh: see `Pace` */
   readonly backoff?: { readonly firstMs: number; readonly lastMs: number }
   /** Longest time a planned stop may take to withdraw. @default 3000 */
@@ -51,6 +51,8 @@ export interface StoreLinkSettings extends Omit<SessionSettings, 'patienceMs'> {
 const quickMs = { first: 250, last: 2000, patience: 1500 }
 /** The same for each entry of the view: a thousand hosts that come back together list them all. */
 const perEntryMs = { first: 0.5, last: 1.5, patience: 0.2 }
+/** Of that, for a link whose next session most likely lists nothing. */
+const resumedShare = 0.1
 const longestMs = 20_000
 const longestPatienceMs = 5000
 /**
@@ -71,6 +73,8 @@ class Pace {
   hasServed = false
   /** Whether the last one ended because an answer was late: the store is there, and has too much to do. */
   isLate = false
+  /** Whether the next one may go on from what the last one saw. */
+  canResume = false
 
   constructor(view: StoreView) {
     this.#view = view
@@ -102,8 +106,14 @@ class Pace {
     return Math.max(this.#view.entries.size, this.instances)
   }
 
+  /** Over how long hosts that have to list after all spread that. */
+  get spreadMs(): number {
+    return this.#size * perEntryMs.last
+  }
+
   #scale(kind: 'first' | 'last'): number {
-    return Math.min(longestMs, quickMs[kind] + this.#size * perEntryMs[kind])
+    const share = this.canResume && !this.isLate ? resumedShare : 1
+    return Math.min(longestMs, quickMs[kind] + this.#size * perEntryMs[kind] * share)
   }
 }
 
@@ -119,6 +129,9 @@ export class StoreLink {
   readonly #pace: Pace
   readonly #own = new OwnKeys()
   readonly #left: LeftLeases
+  /** By the last session; see `Session.lastSeen`. */
+  #lastSeen: Entry | null = null
+  readonly #sessions = { listed: 0, resumed: 0 }
   readonly #changeListeners = new Set<(change: StoreChange) => void>()
   readonly #stateListeners = new Set<(state: LinkState) => void>()
   readonly #publishListeners = new Set<() => void>()
@@ -146,6 +159,11 @@ export class StoreLink {
 
   get state(): LinkState {
     return this.#state
+  }
+
+  /** How many sessions were whole so far, by how they began. */
+  get sessions(): Readonly<Record<SessionStart, number>> {
+    return this.#sessions
   }
 
   /** Calls back after every change of the view; answers how to stop that. */
@@ -260,6 +278,7 @@ export class StoreLink {
       const wasReady = this.#state.kind === 'connected'
       this.#become({ kind: 'away', since: clock.now(), reason: reason.message })
       this.#pace.hasServed ||= wasReady
+      this.#pace.canResume = this.#lastSeen !== null
       this.#pace.isLate = reason instanceof MeshError && reason.code === 'store-timeout'
       failures = wasReady ? 0 : failures + 1
       if (wasReady && clock.elapsed() - startedAt > pace.lastMs) backoff.reset()
@@ -282,29 +301,36 @@ export class StoreLink {
         view: this.#view,
         own: this.#own,
         left: this.#left,
+        lastSeen: this.#lastSeen,
         ...(this.#parts.scope === undefined ? {} : { scope: this.#counted(this.#parts.scope) }),
         clock,
         random,
         listener: {
           onChange: (change) => this.#tell(this.#changeListeners, change),
-          onReady: () =>
-            this.#become({
-              kind: 'connected',
-              since: clock.now(),
-              revision: this.#view.revision,
-            }),
+          onReady: (began) => {
+            this.#sessions[began] += 1
+            const { revision } = this.#view
+            logger.info({ revision, began }, 'store: away -> connected')
+            this.#become({ kind: 'connected', since: clock.now(), revision })
+          },
           onPublished: () => this.#tell(this.#publishListeners, undefined),
           onRefused: (key, problem) =>
             logger.error({ key, problem }, 'store: this host may not publish a key'),
         },
       },
-      { ...this.#settings, patienceMs },
+      {
+        ...this.#settings,
+        patienceMs,
+        // No longer than a lease that is kept bears.
+        spreadMs: Math.min(this.#settings.leaseTtlMs / 2, this.#pace.spreadMs),
+      },
     )
     this.#session = session
     try {
       if (stopping.aborted) session.end(new Error('stopped'))
       return await session.run()
     } finally {
+      this.#lastSeen = session.lastSeen
       this.#session = null
       store.close()
     }
@@ -333,8 +359,6 @@ export class StoreLink {
       else if (this.#renewing) logger.info(fields, 'store: connected -> away')
       else logger.warn(fields, 'store: connected -> away')
       this.#renewing = false
-    } else {
-      logger.info({ revision: state.revision }, 'store: away -> connected')
     }
     this.#tell(this.#stateListeners, state)
   }

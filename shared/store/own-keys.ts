@@ -21,10 +21,12 @@ interface OwnKey {
   /** Null: to be withdrawn. */
   wanted: string | null
   farewell: string | null
-  /** What this session wrote, null when nothing yet. */
+  /** What the store has under the lease of this session, null when nothing as far as is known. */
   stored: string | null
-  /** The store's revision with what is stored. */
+  /** The store's revision with that. */
   revision: number
+  /** Whether a write was sent and not answered. */
+  doubtful: boolean
   /** Whether any session may have written it, so that withdrawing means deleting. */
   sent: boolean
   refusal: string | null
@@ -32,24 +34,21 @@ interface OwnKey {
   lastRefusal: string | null
 }
 
+/** Of more than so many the oldest is forgotten; the worst that comes of it is a delete too many. */
+const mostWithdrawn = 1000
+
 /** See the header. Bounded by what its caller wants. */
 export class OwnKeys {
   readonly #keys = new Map<string, OwnKey>()
+  /** At which revision keys were withdrawn, the oldest first: what is seen of them up to there is old. */
+  readonly #withdrawn = new Map<string, number>()
 
   /** The whole desired set; `farewells` are remembered for keys withdrawn later. */
   want(desired: ReadonlyMap<string, string>, farewells: ReadonlyMap<string, string>): void {
     for (const [key, value] of desired) {
       const own = this.#keys.get(key)
       if (own === undefined) {
-        this.#keys.set(key, {
-          wanted: value,
-          farewell: null,
-          stored: null,
-          revision: 0,
-          sent: false,
-          refusal: null,
-          lastRefusal: null,
-        })
+        this.#keys.set(key, newKey(value))
       } else {
         if (own.wanted !== value) own.refusal = null
         own.wanted = value
@@ -63,10 +62,17 @@ export class OwnKeys {
     }
   }
 
-  /** A new session: what earlier ones wrote may be gone or about to lapse. */
-  restart(): void {
-    for (const own of this.#keys.values()) {
-      own.stored = null
+  /**
+   * A new session: what earlier ones wrote may be gone or about to lapse, but for the keys that are
+   * known to stand. A write that nobody answered is made again even so.
+   */
+  restart(stands: (key: string) => boolean = () => false): void {
+    for (const [key, own] of this.#keys) {
+      if (own.doubtful || !stands(key)) {
+        own.stored = null
+        own.revision = 0
+      }
+      own.doubtful = false
       own.refusal = null
     }
   }
@@ -87,16 +93,26 @@ export class OwnKeys {
   /** Called before a step goes out: from now on the key may exist. */
   sending(step: Step): void {
     const own = this.#keys.get(step.key)
-    if (own !== undefined) own.sent = true
+    if (own === undefined) return
+    own.sent = true
+    own.doubtful = true
+  }
+
+  /** Whether a write of any such key was sent and not answered: it may still come to the store. */
+  isDoubtful(isMeant: (key: string) => boolean): boolean {
+    return this.#keys.entries().some(([key, own]) => own.doubtful && isMeant(key))
   }
 
   /** The store took a step; `revision` is its own since then. */
   done(step: Step, revision: number): void {
     const own = this.#keys.get(step.key)
     if (own === undefined) return
+    own.doubtful = false
+    // Something newer was seen before the answer came.
+    if (revision < own.revision) return
     own.revision = revision
     if (step.kind === 'put') own.stored = step.value
-    else if (own.wanted === null) this.#keys.delete(step.key)
+    else if (own.wanted === null) this.#forget(step.key, revision)
     else own.stored = null
   }
 
@@ -104,6 +120,7 @@ export class OwnKeys {
   refused(step: Step, problem: string): boolean {
     const own = this.#keys.get(step.key)
     if (own === undefined) return false
+    own.doubtful = false
     if (own.wanted === null) this.#keys.delete(step.key)
     const news = own.lastRefusal !== problem
     own.refusal = problem
@@ -116,18 +133,49 @@ export class OwnKeys {
     for (const own of this.#keys.values()) own.refusal = null
   }
 
-  /** Somebody deleted a key. Answers whether it has to be put again. */
-  lost(key: string): boolean {
+  /**
+   * A key stands in the store under the lease of this session: written by it, or by a session before
+   * it whose write came late. Answers whether it has to be written again.
+   */
+  found(key: string, value: string, revision: number): boolean {
+    let own = this.#keys.get(key)
+    if (own === undefined) {
+      if (revision <= (this.#withdrawn.get(key) ?? 0)) return false
+      own = { ...newKey(null), sent: true }
+      this.#keys.set(key, own)
+    }
+    if (revision <= own.revision) return false
+    own.stored = value
+    own.revision = revision
+    return value !== own.wanted
+  }
+
+  /** A key was deleted at a revision. Answers whether it has to be put again. */
+  lost(key: string, revision: number): boolean {
     const own = this.#keys.get(key)
-    if (own === undefined || own.wanted === null || own.stored === null) return false
-    own.stored = null
-    return true
+    if (own === undefined || revision <= own.revision) return false
+    own.revision = revision
+    return this.#miss(own)
   }
 
   /** Those keys may have gone unseen. Answers whether any has to be put again. */
   doubt(isMeant: (key: string) => boolean): boolean {
     const doubted = [...this.#keys.keys()].filter(isMeant)
-    return doubted.map((key) => this.lost(key)).includes(true)
+    return doubted.map((key) => this.#miss(this.#keys.get(key))).includes(true)
+  }
+
+  #miss(own: OwnKey | undefined): boolean {
+    if (own === undefined || own.wanted === null || own.stored === null) return false
+    own.stored = null
+    return true
+  }
+
+  #forget(key: string, revision: number): void {
+    this.#keys.delete(key)
+    this.#withdrawn.delete(key)
+    this.#withdrawn.set(key, revision)
+    const [oldest] = this.#withdrawn.keys()
+    if (this.#withdrawn.size > mostWithdrawn && oldest !== undefined) this.#withdrawn.delete(oldest)
   }
 
   /** Where a key stands. */
@@ -138,5 +186,18 @@ export class OwnKeys {
     return own.stored === own.wanted
       ? { kind: 'stored', revision: own.revision }
       : { kind: 'pending' }
+  }
+}
+
+function newKey(wanted: string | null): OwnKey {
+  return {
+    wanted,
+    farewell: null,
+    stored: null,
+    revision: 0,
+    doubtful: false,
+    sent: false,
+    refusal: null,
+    lastRefusal: null,
   }
 }

@@ -1,34 +1,45 @@
 /**
  * Owns one session with the store: list, watch from there, grant a lease, put everything this host
- * owns, keep it alive. Any trouble ends it, and it never heals itself: `link.ts` starts the next.
+ * owns, keep it alive. Any trouble ends it, and it never heals itself: `link.ts` starts the next, which
+ * goes on from what the last one left where the store still has that, so that it costs what has changed.
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { CallOptions, KeyValue, LeaseId, Operation, StoreEvent, Watch } from './key-value.ts'
+import type { CallOptions, Entry, KeyValue, LeaseId, StoreEvent } from './key-value.ts'
+import { Following } from './following.ts'
+import { newestOf, revisionSince } from './history.ts'
 import { instancesPrefix } from './keys.ts'
 import type { LeftLeases } from './left-leases.ts'
-import type { OwnKeys, Step } from './own-keys.ts'
+import type { OwnKeys } from './own-keys.ts'
+import { OwnWriter, type WriteListener } from './own-writer.ts'
 import { prefixesOf, wholeMesh, type Scope, type ScopeChooser } from './scope.ts'
 import type { StoreChange, ViewKeeper } from './view.ts'
 
+/** Whether a session listed everything, or went on from what the last one had seen. */
+export type SessionStart = 'listed' | 'resumed'
+
 /** Who is told how a session goes. */
-export interface SessionListener {
+export interface SessionListener extends WriteListener {
   /** The view changed. */
   onChange(change: StoreChange): void
-  /** Listed, watching, and every own key is in the store under this session's lease. */
-  onReady(): void
-  /** An own key was put, deleted or refused. */
-  onPublished(): void
-  /** The store does not let this host write a key; told once per problem. */
-  onRefused(key: string, problem: string): void
+  /** The view is up to date and watched, and every own key is in the store under this session's lease. */
+  onReady(began: SessionStart): void
 }
 
 /** What a session asks of a store. */
 export type SessionStore = Pick<
   KeyValue,
-  'list' | 'listAll' | 'count' | 'watch' | 'grantLease' | 'keepAlive' | 'transact' | 'revokeLease'
+  | 'get'
+  | 'list'
+  | 'listAll'
+  | 'count'
+  | 'watch'
+  | 'grantLease'
+  | 'keepAlive'
+  | 'transact'
+  | 'revokeLease'
 >
 
 /** Collaborators of a session. */
@@ -41,17 +52,10 @@ export interface SessionParts {
   readonly clock: Clock
   readonly random: Random
   readonly listener: SessionListener
+  /** What the session before it saw last, see `lastSeen`. */
+  readonly lastSeen?: Entry | null
   /** Decides what is followed. @default everything below the prefix is */
   readonly scope?: ScopeChooser
-}
-
-/** A prefix that is watched. */
-interface Followed {
-  watch: Watch | null
-  /** Everything up to there is known. */
-  revision: number
-  /** When it was told anything last, on the clock of elapsed time. */
-  toldAt: number
 }
 
 /** Settings of a session. */
@@ -61,10 +65,13 @@ export interface SessionSettings {
   readonly leaseTtlMs: number
   /** Longest wait for each answer but that to a renewal. @default the client's own */
   readonly patienceMs?: number
+  /**
+   * Longest wait before a listing that nobody could expect: where the store's history is gone it is gone
+   * for all hosts. @default 0
+   */
+  readonly spreadMs?: number
 }
 
-/** Below etcd's default limit of 128 operations in a transaction. */
-const stepsAtOnce = 100
 /** So many times the lease's, a watch may tell nothing while others do: it may be far behind. */
 const behindLeases = 4
 
@@ -74,49 +81,84 @@ export class Session {
   readonly #settings: SessionSettings
   readonly #ending = new AbortController()
   #reason: Error | null = null
-  readonly #followed = new Map<string, Followed>()
-  /** Whether any watch has told anything since all were asked for a sign of life: they share a stream. */
-  #isHeard = true
+  readonly #following: Following
+  readonly #writer: OwnWriter
+  /** Of every call but renewals. */
+  readonly #options: CallOptions
   #lease: LeaseId | null = null
+  #lastSeen: Entry | null
+  /** What happened up to there was missed, and is told late. */
+  #missedUntil = 0
+  /** Whether the watch has told anything yet. */
+  #isTold = false
+  /** What was missed has been told. */
+  readonly #caughtUp = Promise.withResolvers<void>()
   #isGivenBack = false
-  #writing: Promise<void> | null = null
 
   constructor(parts: SessionParts, settings: SessionSettings) {
     this.#parts = parts
     this.#settings = settings
+    this.#lastSeen = parts.lastSeen ?? null
+    const { signal } = this.#ending
+    const { patienceMs } = settings
+    this.#options = patienceMs === undefined ? { signal } : { signal, timeoutMs: patienceMs }
+    this.#writer = new OwnWriter({ ...parts, onFailure: (error) => this.end(error) }, this.#options)
+    this.#following = new Following(
+      {
+        ...parts,
+        onEvents: (events, known) => this.#onEvents(events, known),
+        onProgress: () => {
+          if (this.#isTold) this.#caughtUp.resolve()
+        },
+        onEnd: (error) => this.#onEnd(error),
+      },
+      { behindMs: behindLeases * settings.leaseTtlMs },
+    )
+  }
+
+  /**
+   * The newest entry that the view has, where it has everything up to there: a session that finds it
+   * in the store as it was may go on from it. Null: the view has to be listed.
+   */
+  get lastSeen(): Entry | null {
+    return this.#lastSeen
   }
 
   /** Runs until something ends it and answers what that was; never rejects. */
   async run(): Promise<Error> {
-    const { store, own, view, listener, left } = this.#parts
-    const { signal } = this.#ending
-    const { leaseTtlMs, prefix } = this.#settings
-    const options = this.#options()
+    const { store, own, left } = this.#parts
+    const { leaseTtlMs } = this.#settings
     try {
-      const scope = await this.#scope()
-      const prefixes = prefixesOf(scope, prefix)
-      const listing = await store.listAll(prefixes, options)
-      signal.throwIfAborted()
-      listener.onChange(view.replace(listing, scope))
-      for (const one of prefixes) this.#watch(one, listing.revision)
-      const granted = await store.grantLease(leaseTtlMs, options)
-      this.#lease = granted.lease
-      own.restart()
-      await this.#write()
-      if (!signal.aborted) listener.onReady()
-      await this.#keepAlive(granted.lease)
+      const [kept, scope, isThere] = await Promise.all([
+        left.goOn(store, this.#options),
+        this.#scope(),
+        this.#findLastSeen(),
+      ])
+      if (this.#lastSeen !== null && !isThere) await this.#spread()
+      const from = scope.kind === 'whole' && isThere ? this.#lastSeen : null
+      await this.#follow(scope, { from, kept })
+      const lease = kept ?? (await store.grantLease(leaseTtlMs, this.#options)).lease
+      this.#lease = lease
+      await this.#writer.write(lease)
+      await Promise.all([
+        this.#tellWhenReady(from === null ? 'listed' : 'resumed'),
+        this.#keepAlive(lease),
+      ])
     } catch (error) {
       this.end(error)
     } finally {
-      for (const { watch } of this.#followed.values()) watch?.cancel()
-      if (this.#lease !== null && !this.#isGivenBack) left.add(this.#lease, { ttlMs: leaseTtlMs })
+      this.#following.stop()
+      if (this.#lease !== null && !this.#isGivenBack) {
+        const canGoOn = !own.isDoubtful((key) => !this.#following.covers(key))
+        left.add(this.#lease, { ttlMs: leaseTtlMs, canGoOn })
+      }
     }
     return this.#reason ?? new Error('the session ended')
   }
 
   /** The prefixes that are followed. */
   get followed(): ReadonlySet<string> {
-    return new Set(this.#followed.keys())
+    return this.#following.prefixes
   }
 
   /**
@@ -125,28 +167,24 @@ export class Session {
    */
   async follow(prefix: string, options: { readonly evenEmpty: boolean }): Promise<boolean> {
     const { store, view, listener } = this.#parts
-    const listing = await store.list(prefix, this.#options())
+    const listing = await store.list(prefix, this.#options)
     this.#ending.signal.throwIfAborted()
     const isThere = listing.entries.length > 0
-    if (this.#followed.has(prefix) || !(isThere || options.evenEmpty)) return isThere
+    if (this.#following.has(prefix) || !(isThere || options.evenEmpty)) return isThere
     listener.onChange(view.extend(listing, prefix))
-    this.#watch(prefix, listing.revision)
+    this.#following.add(prefix, listing.revision)
     return isThere
   }
 
   /** How many keys there are below a prefix. */
   async count(prefix: string): Promise<number> {
-    return await this.#parts.store.count(prefix, this.#options())
+    return await this.#parts.store.count(prefix, this.#options)
   }
 
   /** Follows a prefix no more; the view forgets what is below it. */
   unfollow(prefix: string): void {
     const { view, listener } = this.#parts
-    const followed = this.#followed.get(prefix)
-    if (followed === undefined) return
-    this.#followed.delete(prefix)
-    followed.watch?.cancel()
-    listener.onChange(view.forget(prefix))
+    if (this.#following.remove(prefix)) listener.onChange(view.forget(prefix))
   }
 
   /** Ends the session; the first reason counts. */
@@ -158,39 +196,74 @@ export class Session {
   /** What this host wants in the store changed. */
   publish(): void {
     if (this.#lease === null || this.#isGivenBack || this.#ending.signal.aborted) return
-    void this.#write()
+    void this.#writer.write(this.#lease)
   }
 
   /** Withdraws every own key, which nobody wants any more, and gives the lease back. */
   async withdraw(): Promise<void> {
     const lease = this.#lease
     if (lease === null) return
-    await this.#write()
+    await this.#writer.write(lease)
     if (this.#ending.signal.aborted) return
     await this.#parts.store.revokeLease(lease)
     this.#isGivenBack = true
   }
 
+  /** Brings the view up to date and follows it, and finds out which own keys stand under a lease that is kept. */
+  async #follow(
+    scope: Scope,
+    { from, kept }: { readonly from: Entry | null; readonly kept: LeaseId | null },
+  ): Promise<void> {
+    const { store, own, view, listener, left } = this.#parts
+    const { signal } = this.#ending
+    signal.throwIfAborted()
+    const prefixes = prefixesOf(scope, this.#settings.prefix)
+    const listing = from === null ? await store.listAll(prefixes, this.#options) : null
+    signal.throwIfAborted()
+    if (listing !== null) {
+      listener.onChange(view.replace(listing, scope))
+      this.#lastSeen = scope.kind === 'whole' ? newestOf(listing) : null
+    }
+    if (kept !== null) left.take(kept)
+    this.#lease = kept
+    // From the last entry on, and that once more: older etcds say they are up to date before they have looked.
+    const known = from === null ? (listing?.revision ?? 0) : from.modRevision - 1
+    for (const one of prefixes) this.#following.add(one, known)
+    if (from === null) this.#caughtUp.resolve()
+    own.restart((key) => kept !== null && from !== null && this.#following.covers(key))
+    for (const entry of listing?.entries ?? []) this.#find(entry)
+  }
+
+  /** Whether the store's history is still the one in which the last entry was seen. */
+  async #findLastSeen(): Promise<boolean> {
+    if (this.#lastSeen === null) return false
+    const revision = await revisionSince(this.#lastSeen, this.#parts.store, this.#options)
+    this.#missedUntil = revision ?? 0
+    return revision !== null
+  }
+
+  /** Waits before a listing that all hosts ask for together. */
+  async #spread(): Promise<void> {
+    const { clock, random } = this.#parts
+    await sleep(clock, (this.#settings.spreadMs ?? 0) * random.fraction(), this.#ending.signal)
+    this.#ending.signal.throwIfAborted()
+  }
+
+  /** Whether an entry stands under this session's lease, and has to be written again. */
+  #find({ key, value, modRevision, lease }: Entry): boolean {
+    if (lease === null || lease !== this.#lease) return false
+    return this.#parts.own.found(key, value, modRevision)
+  }
+
   async #scope(): Promise<Scope> {
     const { scope, store } = this.#parts
     if (scope === undefined) return wholeMesh
-    return scope.choose(await store.count(instancesPrefix, this.#options()))
+    return scope.choose(await store.count(instancesPrefix, this.#options))
   }
 
-  #watch(prefix: string, revision: number): void {
-    const { clock, store } = this.#parts
-    const followed: Followed = { watch: null, revision, toldAt: clock.elapsed() }
-    this.#followed.set(prefix, followed)
-    followed.watch = store.watch(prefix, revision + 1, {
-      onEvents: (events) => this.#onEvents(followed, events),
-      onProgress: () => this.#hear(followed),
-      onEnd: (error) => this.end(error),
-    })
-  }
-
-  #hear(followed: Followed): void {
-    this.#isHeard = true
-    followed.toldAt = this.#parts.clock.elapsed()
+  async #tellWhenReady(began: SessionStart): Promise<void> {
+    await this.#caughtUp.promise
+    if (!this.#ending.signal.aborted) this.#parts.listener.onReady(began)
   }
 
   /** Renews the lease, and asks each watch for a sign of life each time. */
@@ -205,14 +278,13 @@ export class Session {
         sleep(clock, (leaseTtlMs / 3) * (0.8 + 0.2 * random.fraction()), signal),
       ])
       signal.throwIfAborted()
-      this.#demandSignOfLife()
-      this.#isHeard = false
-      for (const { watch } of this.#followed.values()) watch?.requestProgress()
+      this.#following.demandSignOfLife()
+      this.#following.askForSignOfLife()
       await this.#renew(lease)
       if (clock.elapsed() < retryAt) continue
       retryAt = clock.elapsed() + leaseTtlMs
       own.retryRefused()
-      await this.#write()
+      await this.#writer.write(lease)
     }
   }
 
@@ -221,110 +293,55 @@ export class Session {
     const { own, left, store } = this.#parts
     const options = { signal: this.#ending.signal, timeoutMs: this.#settings.leaseTtlMs / 5 }
     if (!(await left.giveBack(store, options))) return
-    const isFollowed = (key: string): boolean =>
-      this.#followed.keys().some((prefix) => key.startsWith(prefix))
-    if (own.doubt((key) => !isFollowed(key))) this.publish()
+    if (own.doubt((key) => !this.#following.covers(key))) this.publish()
   }
 
-  /** A server that is late and yet tells of changes is busy, not gone: it is asked once more. */
+  /**
+   * A server that is late and yet tells of changes is busy, not gone: it is asked again for as long as
+   * the lease may be there.
+   */
   async #renew(lease: LeaseId): Promise<void> {
-    const { store } = this.#parts
-    const options = { signal: this.#ending.signal, timeoutMs: this.#settings.leaseTtlMs / 5 }
-    try {
-      await store.keepAlive(lease, options)
-    } catch (error) {
-      const isLate = error instanceof MeshError && error.code === 'store-timeout'
-      if (!isLate || !this.#isHeard) throw error
-      await store.keepAlive(lease, options)
+    const { store, clock } = this.#parts
+    const { leaseTtlMs } = this.#settings
+    const options = { signal: this.#ending.signal, timeoutMs: leaseTtlMs / 5 }
+    const until = clock.elapsed() + leaseTtlMs / 2
+    for (;;) {
+      try {
+        await store.keepAlive(lease, options)
+        return
+      } catch (error) {
+        const isLate = error instanceof MeshError && error.code === 'store-timeout'
+        if (!isLate || !this.#following.isHeard || clock.elapsed() > until) throw error
+      }
+      this.#following.askForSignOfLife()
     }
   }
 
-  /** @throws MeshError when the watches say nothing, or one of them has not for long */
-  #demandSignOfLife(): void {
-    const since = this.#parts.clock.elapsed() - behindLeases * this.#settings.leaseTtlMs
-    const silent = this.#followed.entries().find(([, { toldAt }]) => toldAt < since)?.[0]
-    if (this.#isHeard && silent === undefined) return
-    const words = this.#isHeard
-      ? `the watch of ${silent} stays behind`
-      : 'the watch has gone silent'
-    throw new MeshError(`store: ${words}`, { code: 'store-timeout', retry: true })
+  #onEnd(error: Error): void {
+    const isCompacted = error instanceof MeshError && error.code === 'store-compacted'
+    if (isCompacted) this.#lastSeen = null
+    this.end(error)
   }
 
-  #onEvents(followed: Followed, events: readonly StoreEvent[]): void {
-    this.#hear(followed)
+  /** @param known - the revision up to which everything below the same prefix was told before */
+  #onEvents(events: readonly StoreEvent[], known: number): void {
     if (this.#ending.signal.aborted) return
     const { view, own, listener } = this.#parts
+    if (!this.#isTold) this.#following.askForSignOfLife()
+    this.#isTold = true
     let again = false
-    let { revision } = followed
+    let wasMissed = false
     for (const event of events) {
-      const at = event.kind === 'delete' ? event.modRevision : event.entry.modRevision
-      revision = Math.max(revision, at)
-      if (event.kind === 'delete' && at > followed.revision) {
-        again = own.lost(event.key) || again
-      }
+      const { modRevision } = event.kind === 'delete' ? event : event.entry
+      if (modRevision <= known) continue
+      wasMissed ||= modRevision <= this.#missedUntil
+      const isWanting =
+        event.kind === 'delete' ? own.lost(event.key, modRevision) : this.#find(event.entry)
+      again ||= isWanting
+      if (event.kind === 'put' && this.#lastSeen !== null) this.#lastSeen = event.entry
     }
-    const change = view.apply(events, followed.revision)
-    followed.revision = revision
-    if (change !== null) listener.onChange(change)
+    const change = view.apply(events, known)
+    if (change !== null) listener.onChange(wasMissed ? { ...change, wasMissed } : change)
     if (again) this.publish()
-  }
-
-  /** Brings the store to what is wanted. One runs at a time; it also takes what is wanted later. */
-  #write(): Promise<void> {
-    this.#writing ??= Promise.resolve().then(() => this.#writeAll())
-    return this.#writing
-  }
-
-  async #writeAll(): Promise<void> {
-    const { own } = this.#parts
-    try {
-      for (;;) {
-        const steps = own.nextSteps(stepsAtOnce)
-        if (steps.length === 0) return
-        await this.#send(steps)
-      }
-    } catch (error) {
-      this.end(error)
-    } finally {
-      this.#writing = null
-    }
-  }
-
-  /** Sends steps in one transaction; when one of them is denied, each alone. */
-  async #send(steps: readonly Step[]): Promise<void> {
-    const { store, own, listener } = this.#parts
-    for (const step of steps) own.sending(step)
-    try {
-      const { revision } = await store.transact(
-        { compare: [], success: steps.map((step) => this.#operation(step)) },
-        this.#options(),
-      )
-      for (const step of steps) own.done(step, revision)
-    } catch (error) {
-      if (!(error instanceof MeshError) || error.code !== 'store-denied') throw error
-      const [first] = steps
-      if (first === undefined) return
-      if (steps.length > 1) {
-        for (const step of steps) await this.#send([step])
-        return
-      }
-      if (own.refused(first, error.message)) listener.onRefused(first.key, error.message)
-    }
-    listener.onPublished()
-  }
-
-  #options(): CallOptions {
-    const { signal } = this.#ending
-    const { patienceMs } = this.#settings
-    return patienceMs === undefined ? { signal } : { signal, timeoutMs: patienceMs }
-  }
-
-  #operation(step: Step): Operation {
-    switch (step.kind) {
-      case 'put':
-        return this.#lease === null ? step : { ...step, lease: this.#lease }
-      case 'delete':
-        return step
-    }
   }
 }

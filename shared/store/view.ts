@@ -21,8 +21,15 @@ export interface StoreChange {
   readonly changedKeys: readonly string[] | 'all'
   /** Keys that are gone, with their last value before that: a farewell, if there was one. */
   readonly removed: ReadonlyMap<string, string>
+  /** Whether any of it happened while the store was away; see `wasMissed`. Absent: no. */
+  readonly wasMissed?: boolean
   /** Keys that are not followed any more: they may well be in the store. Absent: none. */
   readonly forgotten?: readonly string[]
+}
+
+/** Whether a change tells of what happened while the store was away, as every listing may. */
+export function wasMissed(change: StoreChange): boolean {
+  return change.wasMissed === true || change.changedKeys === 'all'
 }
 
 /** A view and what a session does to it. */

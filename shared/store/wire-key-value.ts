@@ -63,10 +63,11 @@ export class WireKeyValue implements KeyValue {
 
   async get(
     key: string,
-    options: CallOptions = {},
+    options: CallOptions & { readonly revision?: number } = {},
   ): Promise<{ readonly revision: number; readonly entry: Entry | null }> {
+    const revision = String(options.revision ?? 0)
     const response = await this.#call(`get ${key}`, options, (rpc, call) =>
-      rpc.range({ key: Buffer.from(key) }, call),
+      rpc.range({ key: Buffer.from(key), revision }, call),
     )
     const [found] = response.kvs
     return {
@@ -245,6 +246,7 @@ export class WireKeyValue implements KeyValue {
         finish(cancellation(response))
         return
       }
+      if (response.created) return
       // Of all watches of a stream: it ends no answer that this one has a part of.
       if (response.watch_id === everyWatch) {
         sink.onProgress()

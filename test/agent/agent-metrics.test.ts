@@ -31,6 +31,8 @@ t.test('AgentMetrics puts its own series beside those of the workers', async (t)
     'mesh_tunnels_open{direction="inbound"} 3',
     'mesh_instance_calls_open{service="orders"} 2',
     'mesh_store_connected 1',
+    'mesh_store_sessions_total{began="listed"} 1',
+    'mesh_store_sessions_total{began="resumed"} 0',
     'mesh_instances_known 2',
     'mesh_discovery_on_demand 1',
     'mesh_services_in_use 2',

@@ -175,7 +175,7 @@ export class Bench {
     }
     for (const contender of contenders) {
       await measure(contender, 'cold')
-      for (let warm = seconds; warm < warmSeconds; warm += seconds) await load(contender.way)
+      await this.warm(contender, load, seconds)
     }
     for (let round = 1; round <= rounds; round++) {
       for (const contender of contenders) {
@@ -183,6 +183,16 @@ export class Bench {
       }
     }
     return new Map([...samples].map(([contender, values]) => [contender, median(values)]))
+  }
+
+  /** Loads a contender until it has worked for as long as everybody does before it counts. */
+  async warm(
+    { way }: Contender,
+    load: (way: Way) => Promise<unknown>,
+    workedSeconds = 0,
+  ): Promise<void> {
+    const { seconds } = this.settings
+    for (let warm = workedSeconds; warm < warmSeconds; warm += seconds) await load(way)
   }
 
   /** Ends everything. */

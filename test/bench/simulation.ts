@@ -147,7 +147,9 @@ class Program {
     createInterface({ input: stdout }).on('line', (line) => {
       this.#asked?.resolve(JSON.parse(line) as SimulatedReport)
     })
-    this.#child.once('exit', () => this.#asked?.reject(new Error('simulated hosts have ended')))
+    this.#child.once('exit', (code, signal) => {
+      this.#asked?.reject(new Error(`simulated hosts have ended: ${code ?? signal}`))
+    })
   }
 
   tell(order: SimulatedOrder): void {

@@ -3,7 +3,7 @@
  * keys and revisions. Who carries them is `thin-store.ts`.
  */
 
-import type { Entry, Operation, StoreEvent } from '#shared/store/key-value.ts'
+import type { Entry, LeaseId, Operation, StoreEvent } from '#shared/store/key-value.ts'
 
 // ---- protobuf, written
 
@@ -30,7 +30,8 @@ export function operation(step: Operation): readonly Buffer[] {
   switch (step.kind) {
     case 'put': {
       const value = bytes(2, Buffer.from(step.value))
-      return bytes(2, Buffer.concat([...key, ...value, ...number(3, BigInt(step.lease ?? 0))]))
+      const under = step.lease === undefined ? [] : lease(3, step.lease)
+      return bytes(2, Buffer.concat([...key, ...value, ...under]))
     }
     case 'delete':
       return bytes(3, Buffer.concat(key))
@@ -80,11 +81,13 @@ class Reader {
     if (this.#at >= this.#end) return false
     const tag = this.#varint()
     this.field = tag >>> 3
+    this.from = this.#at
     this.value = this.#varint()
     if ((tag & 7) === 2) {
       this.from = this.#at
-      this.to = this.#at += this.value
+      this.#at += this.value
     }
+    this.to = this.#at
     return true
   }
 
@@ -116,6 +119,23 @@ export function varintOf(message: Buffer, field: number): bigint {
   return 0n
 }
 
+/** The id of a lease that an answer tells in a field; null where it has none. */
+export function leaseOf(message: Buffer, field: number): LeaseId | null {
+  const answer = new Reader(message)
+  while (answer.next()) if (answer.field === field) return leaseAt(message, answer.from, answer.to)
+  return null
+}
+
+/** An id of 63 bits, which no number holds: the octets of its varint. */
+function leaseAt(message: Buffer, from: number, to: number): LeaseId {
+  return message.toString('latin1', from, to) as LeaseId
+}
+
+/** The id of a lease as a field of a question. */
+export function lease(field: number, id: LeaseId): readonly Buffer[] {
+  return [varint(field << 3), Buffer.from(id, 'latin1')]
+}
+
 /** Of the header, the first field of every answer. */
 export function revisionOf(message: Buffer): number {
   const answer = new Reader(message)
@@ -127,15 +147,19 @@ export function revisionOf(message: Buffer): number {
   return 0
 }
 
-/** A record's key and revision; nobody asks a simulated host for the rest. */
+/** A record without its value, which nobody asks a simulated host for. */
 function entryAt(message: Buffer, from: number, to: number): Entry {
   const record = new Reader(message, from, to)
-  let [key, modRevision] = ['', 0]
+  let [key, createRevision, modRevision, version] = ['', 0, 0, 0]
+  let lease: LeaseId | null = null
   while (record.next()) {
     if (record.field === 1) key = message.toString('latin1', record.from, record.to)
+    else if (record.field === 2) createRevision = record.value
     else if (record.field === 3) modRevision = record.value
+    else if (record.field === 4) version = record.value
+    else if (record.field === 6) lease = leaseAt(message, record.from, record.to)
   }
-  return { key, value: '', createRevision: 0, modRevision, version: 0, lease: null }
+  return { key, value: '', createRevision, modRevision, version, lease }
 }
 
 export class Listed {

@@ -8,7 +8,7 @@ import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
 t.test(
-  'the thin store says of keys and revisions what the real client does',
+  'the thin store says of records what the real client does, but for values',
   { skip: noEtcd ?? false },
   async (t) => {
     const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
@@ -34,10 +34,17 @@ t.test(
     const [theirs, mine] = await Promise.all([real.list('/mesh/'), thin.list('/mesh/')])
     t.equal(mine.revision, theirs.revision)
     t.strictSame(
-      mine.entries.map(({ key, modRevision }) => [key, modRevision]),
-      theirs.entries.map(({ key, modRevision }) => [key, modRevision]),
+      mine.entries.map((one) => ({ ...one, lease })),
+      theirs.entries.map((one) => ({ ...one, value: '', lease })),
     )
-    t.equal(theirs.entries[0]?.lease, lease)
+    t.ok(mine.entries.every((one) => one.lease === lease))
+    t.ok(theirs.entries.every((one) => one.lease !== null))
+    const [first] = mine.entries
+    const { key = '', modRevision: revision = 0 } = first ?? {}
+    t.strictSame((await thin.get(key, { revision })).entry, first)
+    await t.rejects(thin.get(key, { revision: mine.revision + 1000 }), {
+      code: 'store-future-revision',
+    })
     await thin.revokeLease(lease)
     await seen.until((events) => events.length === 2 * keys.length)
     const progress = seen.progress
@@ -46,11 +53,12 @@ t.test(
     t.equal(seen.events.filter(({ kind }) => kind === 'delete').length, keys.length)
     await t.rejects(thin.keepAlive(lease), { code: 'store-lease-not-found' })
 
-    const { revision } = await real.put('/mesh/a', '1')
+    const { revision: old } = await real.put('/mesh/a', '1')
     await real.put('/mesh/a', '2')
-    await real.compact(revision + 1)
+    await real.compact(old + 1)
+    await t.rejects(thin.get('/mesh/a', { revision: old }), { code: 'store-compacted' })
     const late = new Seen()
-    thin.watch('/mesh/', revision - 1, late)
+    thin.watch('/mesh/', old - 1, late)
     t.match(await late.untilEnd(), { code: 'store-compacted' })
 
     await etcd.kill()

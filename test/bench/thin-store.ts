@@ -5,12 +5,12 @@
  */
 
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
+import type { IncomingHttpHeaders } from 'node:http'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type {
   CallOptions,
   Entry,
   KeyValue,
-  LeaseId,
   Listing,
   Watch,
   WatchSink,
@@ -19,6 +19,8 @@ import type { SessionStore } from '#shared/store/session.ts'
 import {
   bytes,
   endOf,
+  lease,
+  leaseOf,
   Listed,
   number,
   operation,
@@ -30,7 +32,7 @@ import {
 } from './thin-messages.ts'
 
 const kv = '/etcdserverpb.KV/'
-const lease = '/etcdserverpb.Lease/'
+const leases = '/etcdserverpb.Lease/'
 const pageSize = 1000
 const patienceMs = 5000
 
@@ -61,6 +63,12 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
   }
   let watches: ThinWatches | null = null
   return {
+    async get(key, options = {}) {
+      const { revision = 0 } = options
+      const request = [...bytes(1, Buffer.from(key)), ...number(4, revision)]
+      const found = new Listed(await call(`${kv}Range`, Buffer.concat(request), options))
+      return { revision: found.revision, entry: found.entries[0] ?? null }
+    },
     list: (prefix, options = {}) => listOn(prefix, prefix, options),
     async listAll(prefixes, options = {}) {
       const limit = Math.ceil(pageSize / prefixes.length)
@@ -90,25 +98,19 @@ export function openThinStore(url: string): SessionStore & Pick<KeyValue, 'close
       return watches.add(prefix, fromRevision, sink)
     },
     async grantLease(ttlMs, options) {
-      const answer = await call(
-        `${lease}LeaseGrant`,
-        Buffer.concat(number(1, ttlMs / 1000)),
-        options,
-      )
-      return { lease: String(varintOf(answer, 2)) as LeaseId, ttlMs }
+      const question = Buffer.concat(number(1, ttlMs / 1000))
+      const granted = leaseOf(await call(`${leases}LeaseGrant`, question, options), 2)
+      if (granted === null) throw away('no lease')
+      return { lease: granted, ttlMs }
     },
     async keepAlive(id, options) {
-      const answer = await call(
-        `${lease}LeaseKeepAlive`,
-        Buffer.concat(number(1, BigInt(id))),
-        options,
-      )
+      const answer = await call(`${leases}LeaseKeepAlive`, Buffer.concat(lease(1, id)), options)
       const seconds = Number(varintOf(answer, 3))
       if (seconds > 0) return { ttlMs: seconds * 1000 }
       throw new MeshError('the lease is gone', { code: 'store-lease-not-found' })
     },
     async revokeLease(id, options) {
-      await call(`${lease}LeaseRevoke`, Buffer.concat(number(1, BigInt(id))), options)
+      await call(`${leases}LeaseRevoke`, Buffer.concat(lease(1, id)), options)
     },
     async transact({ success }, options) {
       const steps = success.flatMap((step) => bytes(2, Buffer.concat(operation(step))))
@@ -222,9 +224,13 @@ async function unary(
       // A renewal's stream is open for more of them.
       stream.end()
     })
-    stream.on('trailers', (trailers) =>
-      reject(away(String(trailers['grpc-message'] ?? 'no answer'))),
-    )
+    const fail = (headers: IncomingHttpHeaders): void => {
+      const { 'grpc-status': status = '0', 'grpc-message': words = 'no answer' } = headers
+      if (status !== '0') reject(refusal(String(words)))
+    }
+    // A failure with no answer before it comes without trailers.
+    stream.on('response', fail)
+    stream.on('trailers', fail)
     stream.on('error', (error) => reject(away(error.message)))
     stream.on('close', () => {
       clearTimeout(timer)
@@ -233,6 +239,17 @@ async function unary(
     })
     stream.end(framed(message))
   })
+}
+
+function refusal(words: string): MeshError {
+  const message = decodeURIComponent(words)
+  if (message.includes('has been compacted'))
+    return new MeshError(message, { code: 'store-compacted' })
+  if (message.includes('future revision'))
+    return new MeshError(message, { code: 'store-future-revision' })
+  if (message.includes('waiting for the applied index'))
+    return new MeshError(message, { code: 'store-timeout', retry: true })
+  return away(message)
 }
 
 function away(message: string): MeshError {

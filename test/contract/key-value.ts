@@ -116,6 +116,17 @@ export async function keyValueContract(t: Test, open: () => KeyValue): Promise<v
     t.strictSame(pairs(listing.entries), [[`${prefix}a`, 'old']])
   })
 
+  await it('a key is told as it was at an old revision, and none of what came later', async (t, prefix) => {
+    const before = await store.put(`${prefix}other`, 'x')
+    const then = await store.put(`${prefix}a`, 'old')
+    await store.put(`${prefix}a`, 'new')
+    const at = async (revision: number): Promise<Entry | null> =>
+      (await store.get(`${prefix}a`, { revision })).entry
+    t.match(await at(then.revision), { value: 'old', version: 1, modRevision: then.revision })
+    t.equal(await at(before.revision), null)
+    await t.rejects(at(then.revision + 1000), { code: 'store-future-revision' })
+  })
+
   await it('a listing as of a revision to come is refused', async (t, prefix) => {
     const { revision } = await store.get(`${prefix}a`)
     await t.rejects(store.list(prefix, { revision: revision + 1000 }), {

@@ -98,6 +98,7 @@ export function agentReports(bent: Bent = {}): {
     link: {
       state: { kind: 'connected', since: 0, revision: 9 },
       publication: () => stored,
+      sessions: { listed: 1, resumed: 0 },
       ...link,
     },
     discovery: {

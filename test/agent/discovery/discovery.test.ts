@@ -51,9 +51,19 @@ class HandFedStore {
   }
 
   remove(...keys: readonly string[]): void {
+    this.#tell(this.#removed(keys))
+  }
+
+  /** What the watch of a session tells that goes on from the one before. */
+  removeWhileAway(...keys: readonly string[]): void {
+    const change = this.#removed(keys)
+    this.#tell(change === null ? null : { ...change, wasMissed: true })
+  }
+
+  #removed(keys: readonly string[]): StoreChange | null {
     this.#revision += 1
     const modRevision = this.#revision
-    this.#tell(this.view.apply(keys.map((key) => ({ kind: 'delete', key, modRevision }))))
+    return this.view.apply(keys.map((key) => ({ kind: 'delete', key, modRevision })))
   }
 
   #tell(change: StoreChange | null): void {
@@ -211,6 +221,17 @@ t.test('the view stands while the store is away, and the storm after it passes',
   store.put(presenceOf('b'), instanceOf('orders', 'b'))
   await clock.advance(1010)
   t.equal(places(), 'orders@b', 'who did not come back is dropped in the end')
+})
+
+t.test('what vanished while the store was away is waited for as after a listing', async (t) => {
+  const { clock, store, places } = await discovering()
+  const names = ['a', 'b', 'c', 'd', 'e']
+  store.list(...names.flatMap((name) => [presenceOf(name), instanceOf('orders', name)]))
+  store.removeWhileAway('/mesh/v1/presence/b', '/mesh/v1/instances/orders/b/1')
+  await clock.advance(19_000)
+  t.equal(places(), 'orders@a orders@b orders@c orders@d orders@e')
+  await clock.advance(1010)
+  t.equal(places(), 'orders@a orders@c orders@d orders@e')
 })
 
 t.test('a host that fell silent is dropped after a moment, one that left at once', async (t) => {

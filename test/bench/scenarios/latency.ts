@@ -7,9 +7,11 @@ import type { Bench, Contender } from '#test/bench/bench.ts'
 import type { OpenLoopResult } from '#test/bench/open-loop.ts'
 import type { Result } from '#test/bench/result.ts'
 import { cores, wayFrom, type Way } from '#test/bench/site.ts'
+import { wrk } from '#test/bench/wrk.ts'
 
 /** A peer's added time counts as at least this, so that a ratio means something. */
 const floorMicros = 100
+const connections = 16
 const goals = { nginx: 1.3, envoy: 0.8 } as const
 
 /** Added p50 and p99 of a cross-host call over a direct one, 1,000 requests a second. */
@@ -22,6 +24,10 @@ export async function latency(bench: Bench): Promise<Result[]> {
     (one) => one !== null,
   )
   bench.settings.say('latency: added µs at 1,000 requests a second, 16 connections')
+  const { seconds } = bench.settings
+  for (const one of [ours, ...peers]) {
+    await bench.warm(one, (way) => wrk({ way, connections, seconds }))
+  }
   let failures = 0
   const samples = new Map<string, { p50: number[]; p99: number[] }>()
   for (let round = 0; round <= bench.settings.rounds; round++) {

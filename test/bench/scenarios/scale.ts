@@ -1,9 +1,9 @@
 /**
  * Owns the scenario of scale: a thousand simulated hosts of ten instances each and two real agents on
  * one real etcd, through a join storm, quiet, steady change and an outage. What etcd and an agent
- * cost is told; that nobody misses an update, and how soon all agree, is judged. Where every host hears of
- * every change the work grows with the square of their number: two cores carry 400 (`--hosts 400`). With
- * `--whole-mesh` below their instances hosts follow what they use.
+ * cost is told; that nobody misses an update, and how soon all agree, is judged. Every host hears of every
+ * change, which is more than two cores carry while there are a hundred a second: sessions end, and it
+ * counts that all agree again soon after. With `--whole-mesh` below their instances hosts follow what they use.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'

@@ -1,4 +1,4 @@
-/** Which leases of sessions that have ended are given back, and for how long that is tried. */
+/** Which leases of sessions that have ended are gone on with or given back, and for how long that is tried. */
 
 import t from 'tap'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
@@ -6,6 +6,8 @@ import type { LeaseId } from '#shared/store/key-value.ts'
 import { LeftLeases } from '#shared/store/left-leases.ts'
 
 const ttlMs = 15_000
+const late = new MeshError('no answer', { code: 'store-timeout', retry: true })
+const gone = new MeshError('no such lease', { code: 'store-lease-not-found' })
 
 /** Leases that are left, and the store that takes them back. */
 function played() {
@@ -28,7 +30,17 @@ function played() {
     left,
     giveBack,
     wereThere: () => wereThere,
-    add: (lease: string) => left.add(lease as LeaseId, { ttlMs }),
+    add: (lease: string, canGoOn = false) => left.add(lease as LeaseId, { ttlMs, canGoOn }),
+    goOn: async (failure: MeshError | null = null): Promise<LeaseId | null> =>
+      left.goOn(
+        {
+          async keepAlive() {
+            if (failure !== null) throw failure
+            return { ttlMs }
+          },
+        },
+        {},
+      ),
   }
 }
 
@@ -36,15 +48,13 @@ t.test('LeftLeases gives each back until the store has taken it, or has none', a
   const { add, giveBack, wereThere } = played()
   add('1')
   add('2')
-  const away = new MeshError('no answer', { code: 'store-timeout', retry: true })
-  t.strictSame(await giveBack(away), ['1', '2'])
+  t.strictSame(await giveBack(late), ['1', '2'])
   t.notOk(wereThere())
   t.strictSame(await giveBack(), ['1', '2'])
   t.ok(wereThere(), 'keys may have gone with them')
   t.strictSame(await giveBack(), [])
   t.notOk(wereThere())
   add('3')
-  const gone = new MeshError('no such lease', { code: 'store-lease-not-found' })
   t.strictSame(await giveBack(gone), ['3'])
   t.notOk(wereThere())
   t.strictSame(await giveBack(), [])
@@ -59,4 +69,21 @@ t.test('LeftLeases forgets what has lapsed long ago, and the oldest of too many'
   const given = await giveBack()
   t.equal(given.length, 32)
   t.equal(given[0], 'n8')
+})
+
+t.test('LeftLeases goes on with the newest, if its keys are known to stand', async (t) => {
+  const { add, goOn, giveBack, left } = played()
+  t.equal(await goOn(), null, 'there is none')
+  add('1', true)
+  add('2')
+  t.equal(await goOn(), null, 'what stands under the newest is not known')
+  add('3', true)
+  await t.rejects(goOn(late), { code: 'store-timeout' })
+  t.equal(await goOn(), '3')
+  t.strictSame(await giveBack(late), ['1', '2', '3'], 'until it is taken')
+  left.take('3' as LeaseId)
+  t.strictSame(await giveBack(), ['1', '2'])
+  add('3', true)
+  t.equal(await goOn(gone), null)
+  t.strictSame(await giveBack(), [])
 })

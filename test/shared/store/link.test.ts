@@ -2,11 +2,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
+import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import { must } from '#shared/model/names.ts'
 import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
-import type { KeyValue } from '#shared/store/key-value.ts'
+import type { KeyValue, Transaction } from '#shared/store/key-value.ts'
 import { StoreLink } from '#shared/store/link.ts'
 import type { StoreChange } from '#shared/store/view.ts'
 import { serveStore } from '#test/support/embedded-store.ts'
@@ -154,7 +155,7 @@ t.test('the view is kept while the store is away, and caught up when it is back'
   t.notOk(link.view.entries.has(`${prefix}presence/c`))
   const own = (await store.get(mine)).entry
   t.equal(own?.value, 'a2')
-  t.not(own?.lease, before, 'own keys are under the lease of the new session')
+  t.equal(own?.lease, before, 'the lease is gone on with')
   t.equal((await store.get(instance)).entry?.value, 'up')
 })
 
@@ -240,21 +241,164 @@ t.test('a lost lease starts a new session that puts everything again', async (t)
   t.equal((await store.get(instance)).entry?.value, 'up')
 })
 
+/** A client that tells what is asked of it, and whose transactions can be lost on their way. */
+class Told {
+  readonly asked: string[] = []
+  /** Transactions are sent, and nobody hears what came of them. */
+  isLosing = false
+  readonly lost: Transaction[] = []
+  /** There is no new client. */
+  isAway = false
+
+  open(url: string): KeyValue {
+    if (this.isAway) throw new MeshError('away', { code: 'store-unavailable', retry: true })
+    const store = open(url)
+    const told =
+      <A extends readonly unknown[], R>(name: string, run: (...args: A) => R) =>
+      (...args: A): R => {
+        this.asked.push(name)
+        return run(...args)
+      }
+    const { asked } = this
+    return {
+      ...store,
+      get: told('get', (...args) => store.get(...args)),
+      list: (...args) => store.list(...args),
+      listAll: told('list', (...args) => store.listAll(...args)),
+      count: (...args) => store.count(...args),
+      watch: (...args) => store.watch(...args),
+      grantLease: told('grant', (...args) => store.grantLease(...args)),
+      keepAlive: (...args) => store.keepAlive(...args),
+      revokeLease: (...args) => store.revokeLease(...args),
+      transact: async (transaction, options) => {
+        for (const { kind, key } of transaction.success) asked.push(`${kind} ${key}`)
+        if (!this.isLosing) return store.transact(transaction, options)
+        this.lost.push(transaction)
+        throw new MeshError('no answer', { code: 'store-timeout', retry: true })
+      },
+      close: () => store.close(),
+    }
+  }
+}
+
+for (const kind of ['embedded', 'etcd'] as const) {
+  t.test(
+    `a session on the ${kind} store goes on from what the last one left`,
+    { skip: kind === 'etcd' && noEtcd !== null ? noEtcd : false },
+    async (t) => {
+      const url = await startStore(t, kind)
+      const store = open(url)
+      t.teardown(() => store.close())
+      await store.put(theirs, 'b1')
+      const client = new Told()
+      const link = makeLink(t, () => client.open(url), { leaseTtlMs: 120_000 })
+      link.publish(new Map([[mine, 'a1']]))
+      link.start()
+      await until(link, () => link.view.entries.has(mine))
+      t.strictSame(client.asked, ['list', 'grant', `put ${mine}`])
+      const { entry: before } = await store.get(mine)
+
+      client.asked.length = 0
+      client.isAway = true
+      link.renew('the credential was renewed')
+      await away(link)
+      await store.delete(theirs)
+      await store.put(instance, 'up')
+      client.isAway = false
+      await connected(link)
+      t.ok(link.view.entries.has(instance), 'what happened meanwhile was told before that')
+      t.notOk(link.view.entries.has(theirs))
+      t.strictSame(client.asked, ['get'], 'nothing is listed, granted or put')
+      t.strictSame(link.sessions, { listed: 1, resumed: 1 })
+      t.strictSame((await store.get(mine)).entry, before)
+      t.match(link.publication(mine), { kind: 'stored', revision: before?.modRevision })
+
+      await t.test('a write that comes late is mended', async (t) => {
+        client.isLosing = true
+        link.publish(new Map([[mine, 'a2']]))
+        await away(link)
+        client.isLosing = false
+        link.publish(new Map([[mine, 'a3']]))
+        await connected(link)
+        t.match((await store.get(mine)).entry, { value: 'a3', lease: before?.lease })
+        for (const transaction of client.lost) await store.transact(transaction)
+        await eventually('it is put again', async () => {
+          const { entry } = await store.get(mine)
+          return entry?.value === 'a3' && entry.modRevision > (before?.modRevision ?? 0) + 4
+        })
+      })
+
+      await t.test('a history that was compacted meanwhile is listed', async (t) => {
+        await until(link, () => link.publication(mine).kind === 'stored')
+        client.asked.length = 0
+        client.isAway = true
+        link.renew('the credential was renewed')
+        await away(link)
+        await store.put(theirs, 'b2')
+        const { revision } = await store.put(theirs, 'b3')
+        await store.compact(revision)
+        client.isAway = false
+        await until(link, () => link.view.entries.get(theirs) === 'b3')
+        t.strictSame(client.asked, ['get', 'list'], 'and nothing is put')
+      })
+    },
+  )
+}
+
+async function startStore(t: Test, kind: 'embedded' | 'etcd'): Promise<string> {
+  if (kind === 'etcd') {
+    const etcd = await TestEtcd.start(join(testDirectory(t), 'etcd'))
+    t.teardown(() => etcd.kill())
+    return etcd.url
+  }
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
+  t.teardown(() => served.stop())
+  return served.url
+}
+
+t.test('another history with a revision of the same number is listed', async (t) => {
+  const dir = testDirectory(t)
+  let served = await serveStore(join(dir, 'one.db'))
+  t.teardown(() => served.stop())
+  const { port, url } = served
+  await served.store.keyValue.put(theirs, 'b1')
+  await served.store.keyValue.put(`${prefix}presence/c`, 'c1')
+  const link = makeLink(t, () => open(url))
+  link.start()
+  await until(link, () => link.view.entries.size === 2)
+  await served.stop()
+  await away(link)
+  served = await serveStore(join(dir, 'two.db'), { port })
+  await served.store.keyValue.put(theirs, 'b1')
+  for (let at = 0; at < 5; at++) await served.store.keyValue.put(theirs, `b${at}`)
+  await connected(link)
+  t.strictSame(new Map(link.view.entries), new Map([[theirs, 'b4']]))
+})
+
 t.test(
-  'what comes late of a session that has ended cannot take a key under its lease',
+  'what comes late of a session whose writes are in doubt cannot take a key under its lease',
   async (t) => {
     const served = await serveStore(join(testDirectory(t), 'store.db'))
     t.teardown(() => served.stop())
     const store = served.store.keyValue
+    const client = new Told()
     // Long leases: none of them lapses while this runs.
-    const link = makeLink(t, () => open(served.url), { leaseTtlMs: 120_000 })
+    const link = makeLink(t, () => client.open(served.url), { leaseTtlMs: 120_000 })
     link.publish(new Map([[mine, 'a1']]))
     link.start()
     await connected(link)
     const lease = (await store.get(mine)).entry?.lease
     if (lease === null || lease === undefined) throw new Error('the key has no lease')
-    link.renew('the credential was renewed')
+    client.isLosing = true
+    // Nobody follows that one: a late write of it would not be seen.
+    link.publish(
+      new Map([
+        [mine, 'a1'],
+        ['/mesh-reports/v1/trust/a', 'trusted'],
+      ]),
+    )
     await away(link)
+    client.isLosing = false
     await connected(link)
     const isRefused = async (): Promise<boolean> => {
       try {

@@ -1,6 +1,7 @@
 /** How long a link waits for a store, and when it takes one for gone; by a store that a test plays. */
 
 import t from 'tap'
+import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import { createLogger } from '#shared/logging/logger.ts'
 import type { LeaseId } from '#shared/store/key-value.ts'
@@ -20,9 +21,12 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
     /** The next renewals fail so. */
     failures: [] as MeshError[],
     renewals: 0,
+    renewalTakesMs: 0,
     /** How long each listing was waited for. */
     patience: [] as (number | undefined)[],
     isHeard: true,
+    /** No write is answered. */
+    isLosing: false,
     /** The watch of this prefix tells nothing. */
     behind: '',
     instances: 0,
@@ -36,6 +40,7 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
       random: { fraction: () => 0.5, bytes: (size) => Buffer.alloc(size) },
       logger: createLogger({ name: 'test', level: 'silent' }),
       connect: async () => ({
+        get: async () => ({ revision: 1, entry: null }),
         list: async () => ({ revision: 1, entries: [] }),
         async listAll(_prefixes, options = {}) {
           store.patience.push(options.timeoutMs)
@@ -55,11 +60,13 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
         grantLease: async (ttlMs) => ({ lease: '1' as LeaseId, ttlMs }),
         async keepAlive() {
           store.renewals += 1
+          if (store.renewalTakesMs > 0) await sleep(clock, store.renewalTakesMs)
           const failure = store.failures.shift()
           if (failure !== undefined) throw failure
           return { ttlMs: leaseTtlMs }
         },
         async transact({ success }) {
+          if (store.isLosing) throw late
           for (const one of success) if (one.kind === 'put') store.puts.push(one.key)
           return { revision: 1, succeeded: true, results: [] }
         },
@@ -77,18 +84,25 @@ function playedLink(settings: { readonly scope?: ScopeChooser } = {}) {
   return { clock, store, link, losses }
 }
 
-t.test('a renewal that is late is asked once more of a store that is heard', async (t) => {
-  const { clock, store, link, losses } = playedLink()
-  await clock.advance(0)
-  store.failures.push(late)
-  await clock.advance(5000)
-  t.equal(store.renewals, 2)
-  t.strictSame(losses, [])
-  store.failures.push(late, late)
-  await clock.advance(5000)
-  t.strictSame(losses, ['no answer'])
-  await link.stop({ withdraw: false })
-})
+t.test(
+  'a renewal that is late is asked again of a store that is heard, for half a lease',
+  async (t) => {
+    const { clock, store, link, losses } = playedLink()
+    await clock.advance(0)
+    store.failures.push(late, late)
+    await clock.advance(5000)
+    t.equal(store.renewals, 3)
+    t.strictSame(losses, [])
+    store.renewalTakesMs = 3000
+    store.failures.push(late, late, late)
+    await clock.advance(15_000)
+    t.strictSame(losses, ['no answer'])
+    t.equal(store.renewals, 7, 'three, and one by the next session')
+    const stopped = link.stop({ withdraw: false })
+    await clock.advance(3000)
+    await stopped
+  },
+)
 
 t.test('a store that says nothing at all is gone with the first late renewal', async (t) => {
   const { clock, store, link, losses } = playedLink()
@@ -107,7 +121,11 @@ t.test('what may have gone with an earlier lease, unseen, is put again', async (
   link.publish(new Map([watched, unwatched].map((key) => [key, 'mine'])))
   await clock.advance(0)
   t.strictSame(store.puts, [watched, unwatched])
-  store.failures.push(away)
+  store.isLosing = true
+  link.publish(new Map([watched, unwatched].map((key) => [key, 'mine again'])))
+  await clock.advance(100)
+  t.equal(link.state.kind, 'away')
+  store.isLosing = false
   await clock.advance(20_000)
   t.equal(link.state.kind, 'connected')
   t.strictSame(store.puts.slice(2), [watched, unwatched, unwatched])
