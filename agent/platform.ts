@@ -39,6 +39,8 @@ export interface Channel {
   write(chunk: Buffer): boolean
   /** Latin-1 text, for heads. Same answer as `write`. */
   writeText(text: string): boolean
+  /** Bytes that were written and that the kernel, or the credit of a tunnel, has yet to take. */
+  readonly waitingBytes: number
   /** Half-closes: what was written still goes out. */
   end(): void
   /** Ends both ways at once, with a reset. Idempotent. */

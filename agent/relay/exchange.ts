@@ -78,6 +78,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   #channel: Channel | null = null
   /** The channel takes no more for now. */
   #channelFull = false
+  /** Whether the answer began before all of the request was out. */
+  #early = false
   /** Whether anything has come back. */
   #answered = false
   // the response
@@ -414,6 +416,10 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     if (upstream.mtls && this.#wentElsewhere(head, upstream)) return
     const { steps } = this.#relay.parts
     const isFramed = head.body.kind === 'length' || head.body.kind === 'none'
+    // A service that answers before it has the whole body may have read none, and takes the rest for
+    // a request of its own: the answer to that would be another caller's.
+    const waiting = (this.#channel as Channel).waitingBytes
+    this.#early = this.#requestBody.open || this.#channelFull || waiting > 0
     this.#response = head
     this.#status = head.status
     this.#chunkedToCaller = isChunkedFor(head.body, request.http11)
@@ -493,8 +499,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     const upstream = this.#upstream as Upstream
     const isClean =
       !spoilt &&
-      !this.#requestBody.open &&
-      !this.#channelFull &&
+      !this.#early &&
       !head.connectionAuth &&
       !request.connectionAuth &&
       request.upgrade === ''

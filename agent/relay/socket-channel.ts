@@ -94,6 +94,11 @@ export class SocketChannel implements Channel, ChunkTaker, Holder {
     return this.#state === 'closed'
   }
 
+  /** Bytes that were gathered or that the kernel has yet to take. */
+  get waitingBytes(): number {
+    return this.closed ? 0 : this.#size + this.#socket.writableLength
+  }
+
   /** For the socket's reads. */
   push(chunk: Buffer): boolean {
     this.sink.onData(chunk)

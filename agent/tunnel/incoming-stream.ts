@@ -42,6 +42,10 @@ export class IncomingStream implements Channel {
     return this.#stream.retiring
   }
 
+  get waitingBytes(): number {
+    return this.#stream.waitingBytes
+  }
+
   write(chunk: Buffer): boolean {
     return this.#stream.write(chunk)
   }

@@ -10,6 +10,7 @@ export class FakeChannel implements Channel {
   aborted = false
   paused = false
   full = false
+  waitingBytes = 0
   #heard = ''
   #heldBack: string[] = []
 

@@ -181,6 +181,73 @@ t.test('a channel is not kept when the response, or the kind of request, forbids
   }
 })
 
+t.test('a channel whose answer began before the body was whole never serves another', async (t) => {
+  const { service, rig } = await rigWith(t, { direction: 'inbound' })
+  const poison = 'GET /poison HTTP/1.1\r\nHost: orders\r\n\r\n'
+  const caller = await rig.call(
+    `POST /login HTTP/1.1\r\nHost: orders\r\nContent-Length: ${2 + poison.length}\r\n\r\nab`,
+  )
+  const first = await service.peer(0)
+  await first.until('\r\n\r\nab')
+  // It reads no body: for it what comes next is another request.
+  first.write('HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\nhalf')
+  await caller.until('half')
+  caller.write(poison)
+  await first.until('GET /poison')
+  first.write('-rest')
+  await Promise.race([first.untilClosed(), rig.until(() => rig.upstreams[0]?.pool.idle === 1)])
+  t.equal(rig.upstreams[0]?.pool.idle, 0)
+  t.match(await caller.untilEnd(), /^HTTP\/1\.1 401 [\s\S]*connection: close[\s\S]*half-rest$/)
+  t.match(await rig.recorded(1), { reason: 'ok', status: 401 })
+  t.same(rig.upstreams[0]?.results, ['ok'])
+  const other = await rig.call(get('/mine'))
+  const second = await service.peer(1)
+  await second.until('GET /mine ')
+  first.write(ok('poisoned'))
+  second.write(ok('mine'))
+  await other.until('mine')
+  t.notMatch(other.text, 'poisoned')
+})
+
+t.test('what the kernel has yet to take of a body counts as not sent', async (t) => {
+  const { FakeChannel } = await import('#test/support/fake-channel.ts')
+  for (const waiting of [1, 0]) {
+    const { rig } = await rigWith(t)
+    const service = new FakeChannel()
+    const [upstream] = rig.upstreams
+    Object.assign(upstream ?? {}, {
+      open: (opener: { onOpen(channel: typeof service): void }) => opener.onOpen(service),
+    })
+    const caller = new FakeChannel()
+    rig.relay(caller).start()
+    caller.says('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\nbody')
+    service.waitingBytes = waiting
+    service.says('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha')
+    service.waitingBytes = 0
+    service.says('lf')
+    t.match(caller.heard, /half$/)
+    t.notMatch(caller.heard, 'connection: close', 'the caller’s own connection is whole')
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    t.equal(service.aborted, waiting === 1)
+    t.equal(upstream?.pool.idle, 1 - waiting)
+    rig.stop()
+  }
+})
+
+t.test('an interim answer amid the body says nothing against the channel', async (t) => {
+  const { service, rig } = await rigWith(t)
+  const caller = await rig.call('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\n')
+  const peer = await service.peer(0)
+  await peer.until('\r\n\r\n')
+  peer.write('HTTP/1.1 103 Early Hints\r\n\r\n')
+  await caller.until('103')
+  caller.write('body')
+  await peer.until('body')
+  peer.write(ok('fine'))
+  await caller.until('fine')
+  await rig.until(() => rig.upstreams[0]?.pool.idle === 1)
+})
+
 t.test('a service that says close and does not close is left all the same', async (t) => {
   const { service, rig } = await rigWith(t)
   const caller = await rig.call(get('/0'))

@@ -35,6 +35,25 @@ t.test('small and large pieces arrive in the order they were written', async (t)
   t.ok((await peer.untilEnd()) === expected)
 })
 
+t.test('what is gathered, or the kernel has not taken, is said to wait', async (t) => {
+  const { channel, peer } = await pair(t)
+  channel.writeText('head')
+  t.equal(channel.waitingBytes, 0)
+  channel.write(Buffer.alloc(16_384))
+  t.equal(channel.waitingBytes, 16_384)
+  await peer.until(({ bytes }) => bytes === 16_388)
+  t.equal(channel.waitingBytes, 0)
+  peer.socket.pause()
+  let written = 16_388
+  while (channel.waitingBytes === 0) {
+    channel.write(Buffer.alloc(8191))
+    written += 8191
+  }
+  peer.socket.resume()
+  await peer.until(({ bytes }) => bytes === written)
+  await until('nothing waits', () => channel.waitingBytes === 0)
+})
+
 t.test('large pieces of a turn are written together', async (t) => {
   const { channel, socket } = await pair(t)
   let writes = 0

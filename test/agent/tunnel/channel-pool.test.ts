@@ -11,6 +11,7 @@ class NotedChannel implements Channel {
   sink: ChannelSink = new RecordedSink()
   closed = false
   retiring = false
+  readonly waitingBytes = 0
   ended = false
   aborted = false
   write(): boolean {
