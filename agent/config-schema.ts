@@ -230,7 +230,7 @@ export const agentConfigSchema = Type.Object(
         headMs: milliseconds(10_000, 'for the head of a request; past it 408'),
         bodyIdleMs: milliseconds(
           60_000,
-          'between two pieces of the body of a request; past it 408',
+          'until the body of a request begins, and between two pieces of it; past it 408',
         ),
         responseIdleMs: milliseconds(
           300_000,

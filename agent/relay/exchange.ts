@@ -69,6 +69,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   /** Whether everything sent so far could be sent again. */
   #repeatable = true
   #lastChunk = ''
+  /** Whether the caller waits to be asked for the body (RFC 9110 §10.1.1). */
+  #unasked = false
   // the attempt
   #attempts = 0
   #upstream: Upstream | null = null
@@ -113,6 +115,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     const { steps } = this.#relay.parts
     this.#reset(head, headBytes)
     this.#requestBody.begin(head.body)
+    this.#unasked = head.expectsContinue
     this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
     if (head.method === 'TRACE') {
       this.#reply('method-refused', 'TRACE is not carried by the mesh')
@@ -198,7 +201,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   /** Nothing has moved for too long: whose turn was it? */
   timedOut(): void {
     if (!this.#active) return
-    if (this.takesBody && !this.#channelFull) {
+    if (this.#waitsForCaller) {
       this.#fail('body-timeout', 'the body of the request stalled')
     } else if (this.#relay.callerIsFull) this.callerGone()
     else this.#fail('response-timeout', 'the service did not answer in time')
@@ -263,8 +266,11 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
       return
     }
     const input = this.#relay.takeInput()
-    if (input === null) this.#toUpstream(text, null, '')
-    else this.#feedRequest(text, input)
+    if (input !== null) this.#feedRequest(text, input)
+    else {
+      this.#toUpstream(text, null, '')
+      this.#expectNext()
+    }
     if (!this.#active) return
     if (this.#relay.callerHasEnded) this.callerEnded()
     else if (!this.#channelFull) this.#relay.readOn()
@@ -273,7 +279,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   /** Takes a piece from the caller; `before` goes out with it. */
   #feedRequest(before: string, piece: Buffer): void {
     const body = this.#requestBody
-    const { bodyIdleMs, responseIdleMs } = this.#relay.settings
+    this.#unasked = false
     const fed = body.feed(piece)
     if (typeof fed !== 'number') {
       this.#fail('bad-request', fed.problem)
@@ -285,8 +291,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     if (!open && head.body.kind === 'chunked') {
       this.#lastChunk = writeLastChunk(body.trailers, head.nominated)
     }
-    this.#relay.expectWithin(open ? bodyIdleMs : responseIdleMs)
     this.#toUpstream(before, content, this.#lastChunk)
+    this.#expectNext()
     if (fed < piece.length) this.#relay.holdBack(piece.subarray(fed))
   }
 
@@ -305,7 +311,17 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     if (writePiece(this.#channel as Channel, before, content, chunked, after)) return
     this.#channelFull = true
     this.#relay.parts.caller.pause()
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
+  }
+
+  /** Whether it is the caller's turn, and nobody else's. */
+  get #waitsForCaller(): boolean {
+    return this.takesBody && !this.#channelFull && !this.#unasked
+  }
+
+  /** Whose turn it is has its time from now on. */
+  #expectNext(): void {
+    const { bodyIdleMs, responseIdleMs } = this.#relay.settings
+    this.#relay.expectWithin(this.#waitsForCaller ? bodyIdleMs : responseIdleMs)
   }
 
   // ---- from the upstream's side
@@ -325,6 +341,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
 
   onDrain(): void {
     this.#channelFull = false
+    this.#expectNext()
     this.#relay.readOn()
   }
 
@@ -373,6 +390,9 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     const request = this.#head as RequestHead
     if (!request.http11) return
     this.#toCaller(writeResponseHead(head, this.#responseOrigin, 'none', request), null, '')
+    if (head.status !== 100 || !this.#unasked) return
+    this.#unasked = false
+    this.#expectNext()
   }
 
   #switchProtocols(head: ResponseHead): void {

@@ -71,6 +71,67 @@ t.test('a body that stalls is the caller’s fault', async (t) => {
   t.same(rig.upstreams[0]?.results, ['abandoned'])
 })
 
+t.test('a body of which nothing ever comes has no longer', async (t) => {
+  for (const direction of ['outbound', 'inbound'] as const) {
+    const { clock, rig, caller } = await played(t, { direction })
+    caller.says('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 9\r\n\r\n')
+    await clock.advance(59_000)
+    t.equal(caller.heard, '')
+    await clock.advance(3000)
+    t.match(caller.heard, /^HTTP\/1\.1 408 [\s\S]*body-timeout/)
+    t.match(rig.outcomes, [{ reason: 'body-timeout', status: 408 }])
+    rig.stop()
+  }
+})
+
+t.test('a body that waits to be asked for is first the service’s turn', async (t) => {
+  const text =
+    'POST / HTTP/1.1\r\nHost: orders\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n'
+  for (const asked of [false, true]) {
+    const { clock, rig, caller, services } = await played(t)
+    caller.says(text)
+    await clock.advance(250_000)
+    t.equal(caller.heard, '')
+    if (asked) services[0]?.says('HTTP/1.1 100 Continue\r\n\r\n')
+    await clock.advance(45_000)
+    t.equal(rig.outcomes.length, 0)
+    await clock.advance(17_000)
+    const reason = asked ? 'body-timeout' : 'response-timeout'
+    t.match(rig.outcomes, [{ reason, status: asked ? 408 : 504 }])
+    rig.stop()
+  }
+})
+
+t.test('a body that the service takes up again is the caller’s turn', async (t) => {
+  const { clock, rig, caller, services } = await played(t)
+  caller.says('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 9\r\n\r\n')
+  const [service] = services
+  if (service === undefined) throw new Error('no channel')
+  service.full = true
+  caller.says('half')
+  await clock.advance(280_000)
+  service.drains()
+  await clock.advance(59_000)
+  t.equal(caller.heard, '')
+  await clock.advance(3000)
+  t.match(rig.outcomes, [{ reason: 'body-timeout', status: 408 }])
+})
+
+t.test('a whole body that the service takes late leaves it its time to answer', async (t) => {
+  const { clock, rig, caller, services } = await played(t)
+  caller.says('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\n')
+  const [service] = services
+  if (service === undefined) throw new Error('no channel')
+  service.full = true
+  caller.says('body')
+  await clock.advance(280_000)
+  service.drains()
+  await clock.advance(290_000)
+  t.equal(rig.outcomes.length, 0)
+  await clock.advance(12_000)
+  t.match(rig.outcomes, [{ reason: 'response-timeout', status: 504 }])
+})
+
 t.test('a body that waits for the service is the service’s fault', async (t) => {
   const { clock, rig, caller, services } = await played(t)
   caller.says('POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 9\r\n\r\n')
