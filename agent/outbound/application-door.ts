@@ -9,14 +9,18 @@ import type { ServiceName } from '#shared/model/names.ts'
 /** Settings of the door. */
 export interface ApplicationDoorSettings {
   readonly socketPath: string
-  /** Most connections at once; the next is refused. @default 64 */
+  /** Most connections at once; the next is refused. @default 256, as many as the far end takes */
   readonly most?: number
+  /** Most of them by one caller, which cannot shut out the others so. @default 32 */
+  readonly mostOfOne?: number
 }
 
 /** See the header. */
 export class ApplicationDoor {
   readonly #settings: ApplicationDoorSettings
   #open = 0
+  /** The same by caller, for those that have any. */
+  readonly #openBy = new Map<ServiceName | null, number>()
 
   constructor(settings: ApplicationDoorSettings) {
     this.#settings = settings
@@ -24,13 +28,15 @@ export class ApplicationDoor {
 
   /** Hands a connection on; `caller` is the service whose it is, null for nobody's. */
   accept(socket: Socket, caller: ServiceName | null): void {
-    const { socketPath, most = 64 } = this.#settings
-    if (this.#open >= most) {
+    const { socketPath, most = 256, mostOfOne = 32 } = this.#settings
+    const isOneTooMany = (this.#openBy.get(caller) ?? 0) >= mostOfOne
+    if (this.#open >= most || isOneTooMany) {
+      const whose = isOneTooMany ? ' by one service' : ''
       socket.on('error', () => {})
-      socket.end(unavailable('too many connections to the API for applications'))
+      socket.end(unavailable(`too many connections to the API for applications${whose}`))
       return
     }
-    this.#open++
+    this.#count(caller, 1)
     const far = connect({ path: socketPath, allowHalfOpen: true })
     let isThere = false
     far.once('connect', () => {
@@ -45,12 +51,19 @@ export class ApplicationDoor {
     })
     socket.on('error', () => far.destroy())
     socket.once('close', () => {
-      this.#open--
+      this.#count(caller, -1)
       far.destroy()
     })
     far.once('close', () => {
       if (isThere) socket.destroySoon()
     })
+  }
+
+  #count(caller: ServiceName | null, change: 1 | -1): void {
+    this.#open += change
+    const ofCaller = (this.#openBy.get(caller) ?? 0) + change
+    if (ofCaller === 0) this.#openBy.delete(caller)
+    else this.#openBy.set(caller, ofCaller)
   }
 }
 
