@@ -65,12 +65,15 @@ export class Following {
     return this.#followed.keys().some((prefix) => key.startsWith(prefix))
   }
 
-  /** Follows one more prefix, of which everything is known up to a revision. */
+  /**
+   * Follows one more prefix, of which everything is known up to a revision. Its changes are told once more:
+   * newer etcds say nothing of a watch that begins after what they have.
+   */
   add(prefix: string, revision: number): void {
     const { clock, store, onEvents, onProgress, onEnd } = this.#parts
     const followed: Followed = { watch: null, revision, toldAt: clock.elapsed() }
     this.#followed.set(prefix, followed)
-    followed.watch = store.watch(prefix, revision + 1, {
+    followed.watch = store.watch(prefix, revision, {
       onEvents: (events) => {
         this.#hear(followed)
         const known = followed.revision
@@ -99,8 +102,14 @@ export class Following {
     for (const { watch } of this.#followed.values()) watch?.cancel()
   }
 
+  /** Asks for a sign of life, which is to come before it is demanded. */
   askForSignOfLife(): void {
     this.#isHeard = false
+    this.ask()
+  }
+
+  /** Asks to be told when everything has been told. */
+  ask(): void {
     for (const { watch } of this.#followed.values()) watch?.requestProgress()
   }
 

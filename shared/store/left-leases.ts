@@ -1,9 +1,8 @@
 /**
- * Owns the leases of sessions that have ended. One whose keys are all known to stand as they were
- * written is gone on with: nothing is put again. Of any other a write may come to the store late, after the
- * next session has put everything again, and would move a key back under the old lease, to go with
- * that a moment later. So it is given back as soon as nothing depends on it, and the store refuses
- * what still comes.
+ * Owns the leases of sessions that have ended. The last one is gone on with where the next session will
+ * see what still comes under it: nothing is put again. Of any other a write may come to the store late, after
+ * everything was put again, and would move a key back under the old lease, to go with that a moment
+ * later. So it is given back as soon as nothing depends on it, and the store refuses what still comes.
  */
 
 import type { Clock } from '#shared/lifecycle/clock.ts'
@@ -16,6 +15,7 @@ const mostKept = 32
 interface LeftLease {
   /** Until then it is worth giving back. */
   readonly until: number
+  /** See the header. */
   readonly canGoOn: boolean
 }
 
@@ -30,20 +30,16 @@ export class LeftLeases {
   }
 
   /** A session has ended without giving its lease back. A renewal may come late, too. */
-  add(
-    lease: LeaseId,
-    settings: { readonly ttlMs: number; /** See the header. */ readonly canGoOn: boolean },
-  ): void {
-    const { ttlMs, canGoOn } = settings
+  add(lease: LeaseId, { ttlMs }: { readonly ttlMs: number }): void {
     this.#leases.delete(lease)
-    this.#leases.set(lease, { until: this.#clock.elapsed() + 2 * ttlMs, canGoOn })
+    this.#leases.set(lease, { until: this.#clock.elapsed() + 2 * ttlMs, canGoOn: true })
     const [oldest] = this.#leases.keys()
     if (this.#leases.size > mostKept && oldest !== undefined) this.#leases.delete(oldest)
   }
 
   /**
-   * Renews the newest lease where it can be gone on with, and answers it: `take` makes it the caller's.
-   * Null: there is none, or it has lapsed. Rejects with what the store says otherwise.
+   * Renews the newest lease and answers it: `take` makes it the caller's. Null: there is none to go on
+   * with, or it has lapsed. Rejects with what the store says otherwise.
    */
   async goOn(store: Pick<KeyValue, 'keepAlive'>, options: CallOptions): Promise<LeaseId | null> {
     const newest = [...this.#leases].at(-1)
@@ -52,11 +48,18 @@ export class LeftLeases {
     try {
       await store.keepAlive(lease, options)
     } catch (error) {
-      if (!isGone(error)) throw error
-      this.#leases.delete(lease)
+      if (isGone(error)) this.#leases.delete(lease)
+      else if (error instanceof MeshError && error.code === 'store-denied') this.giveUp(lease)
+      else throw error
       return null
     }
     return lease
+  }
+
+  /** Nobody is to go on with a lease. */
+  giveUp(lease: LeaseId): void {
+    const left = this.#leases.get(lease)
+    if (left !== undefined) this.#leases.set(lease, { ...left, canGoOn: false })
   }
 
   /** Somebody goes on with a lease: it is not left any more. */

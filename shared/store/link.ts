@@ -9,7 +9,8 @@ import { sleep } from '#shared/lifecycle/clock.ts'
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import type { Entry, KeyValue } from './key-value.ts'
+import type { Seen } from './history.ts'
+import type { KeyValue } from './key-value.ts'
 import { LeftLeases } from './left-leases.ts'
 import { OwnKeys } from './own-keys.ts'
 import type { Publication } from './own-keys.ts'
@@ -130,7 +131,7 @@ export class StoreLink {
   readonly #own = new OwnKeys()
   readonly #left: LeftLeases
   /** By the last session; see `Session.lastSeen`. */
-  #lastSeen: Entry | null = null
+  #lastSeen: Seen | null = null
   readonly #sessions = { listed: 0, resumed: 0 }
   readonly #changeListeners = new Set<(change: StoreChange) => void>()
   readonly #stateListeners = new Set<(state: LinkState) => void>()
@@ -321,7 +322,6 @@ export class StoreLink {
       {
         ...this.#settings,
         patienceMs,
-        // No longer than a lease that is kept bears.
         spreadMs: Math.min(this.#settings.leaseTtlMs / 2, this.#pace.spreadMs),
       },
     )

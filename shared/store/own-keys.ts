@@ -17,6 +17,14 @@ export type Publication =
   /** The store does not let this host write it; tried again once per lease time. */
   | { readonly kind: 'refused'; readonly problem: string }
 
+/** Which of the keys that earlier sessions wrote are known to be in the store as they were written. */
+export interface Standing {
+  /** The revision up to which the store's history is the one that was seen. */
+  readonly upTo: number
+  /** Whether what happens to a key later is told. */
+  readonly covers: (key: string) => boolean
+}
+
 interface OwnKey {
   /** Null: to be withdrawn. */
   wanted: string | null
@@ -25,7 +33,7 @@ interface OwnKey {
   stored: string | null
   /** The store's revision with that. */
   revision: number
-  /** Whether a write was sent and not answered. */
+  /** Whether a write was sent and not answered, or somebody else's was seen. */
   doubtful: boolean
   /** Whether any session may have written it, so that withdrawing means deleting. */
   sent: boolean
@@ -63,12 +71,14 @@ export class OwnKeys {
   }
 
   /**
-   * A new session: what earlier ones wrote may be gone or about to lapse, but for the keys that are
-   * known to stand. A write that nobody answered is made again even so.
+   * A new session: what earlier ones wrote may be gone or about to lapse, but for what stands in the history
+   * that the session goes on from. What is in doubt is written again even so.
    */
-  restart(stands: (key: string) => boolean = () => false): void {
+  restart(standing: Standing | null = null): void {
+    const { upTo, covers } = standing ?? { upTo: 0, covers: () => false }
+    for (const [key, revision] of this.#withdrawn) if (revision > upTo) this.#withdrawn.delete(key)
     for (const [key, own] of this.#keys) {
-      if (own.doubtful || !stands(key)) {
+      if (own.doubtful || own.revision > upTo || !covers(key)) {
         own.stored = null
         own.revision = 0
       }
@@ -148,6 +158,12 @@ export class OwnKeys {
     own.stored = value
     own.revision = revision
     return value !== own.wanted
+  }
+
+  /** Somebody else has written a key. It is left so, lest two fight, until a new session writes it again. */
+  overwritten(key: string, revision: number): void {
+    const own = this.#keys.get(key)
+    if (own !== undefined && revision > own.revision) own.doubtful = true
   }
 
   /** A key was deleted at a revision. Answers whether it has to be put again. */

@@ -7,9 +7,9 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { sleep } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
-import type { CallOptions, Entry, KeyValue, LeaseId, StoreEvent } from './key-value.ts'
+import type { CallOptions, KeyValue, LeaseId, StoreEvent } from './key-value.ts'
 import { Following } from './following.ts'
-import { newestOf, revisionSince } from './history.ts'
+import { revisionOf, revisionSince, seenAfter, seenIn, type Seen } from './history.ts'
 import { instancesPrefix } from './keys.ts'
 import type { LeftLeases } from './left-leases.ts'
 import type { OwnKeys } from './own-keys.ts'
@@ -53,7 +53,7 @@ export interface SessionParts {
   readonly random: Random
   readonly listener: SessionListener
   /** What the session before it saw last, see `lastSeen`. */
-  readonly lastSeen?: Entry | null
+  readonly lastSeen?: Seen | null
   /** Decides what is followed. @default everything below the prefix is */
   readonly scope?: ScopeChooser
 }
@@ -72,6 +72,10 @@ export interface SessionSettings {
   readonly spreadMs?: number
 }
 
+/** So many changes are told rather than listed, or as many as the view has entries. */
+const fewChanges = 1000
+/** Etcd tells the changes of so many revisions at once to a watch that is behind, and more later. */
+const revisionsAtOnce = 1000
 /** So many times the lease's, a watch may tell nothing while others do: it may be far behind. */
 const behindLeases = 4
 
@@ -86,11 +90,12 @@ export class Session {
   /** Of every call but renewals. */
   readonly #options: CallOptions
   #lease: LeaseId | null = null
-  #lastSeen: Entry | null
+  #lastSeen: Seen | null
+  /** Whether everything is followed, so that there is one revision up to which all is known. */
+  #isWhole = false
   /** What happened up to there was missed, and is told late. */
   #missedUntil = 0
-  /** Whether the watch has told anything yet. */
-  #isTold = false
+  #catchingUp: 'waiting' | 'told-in-part' | 'told' | 'done' = 'waiting'
   /** What was missed has been told. */
   readonly #caughtUp = Promise.withResolvers<void>()
   #isGivenBack = false
@@ -107,9 +112,7 @@ export class Session {
       {
         ...parts,
         onEvents: (events, known) => this.#onEvents(events, known),
-        onProgress: () => {
-          if (this.#isTold) this.#caughtUp.resolve()
-        },
+        onProgress: () => this.#onProgress(),
         onEnd: (error) => this.#onEnd(error),
       },
       { behindMs: behindLeases * settings.leaseTtlMs },
@@ -117,27 +120,26 @@ export class Session {
   }
 
   /**
-   * The newest entry that the view has, where it has everything up to there: a session that finds it
-   * in the store as it was may go on from it. Null: the view has to be listed.
+   * What the view has seen last, where it has everything up to there: a session that finds it in the store's
+   * history may go on from it. Null: the view has to be listed.
    */
-  get lastSeen(): Entry | null {
+  get lastSeen(): Seen | null {
     return this.#lastSeen
   }
 
   /** Runs until something ends it and answers what that was; never rejects. */
   async run(): Promise<Error> {
-    const { store, own, left } = this.#parts
+    const { store, left } = this.#parts
     const { leaseTtlMs } = this.#settings
     try {
-      const [kept, scope, isThere] = await Promise.all([
+      const [kept, scope, seen] = await Promise.all([
         left.goOn(store, this.#options),
         this.#scope(),
         this.#findLastSeen(),
       ])
-      if (this.#lastSeen !== null && !isThere) await this.#spread()
-      const from = scope.kind === 'whole' && isThere ? this.#lastSeen : null
+      const from = scope.kind === 'whole' ? seen : null
       await this.#follow(scope, { from, kept })
-      const lease = kept ?? (await store.grantLease(leaseTtlMs, this.#options)).lease
+      const lease = this.#lease ?? (await store.grantLease(leaseTtlMs, this.#options)).lease
       this.#lease = lease
       await this.#writer.write(lease)
       await Promise.all([
@@ -148,10 +150,7 @@ export class Session {
       this.end(error)
     } finally {
       this.#following.stop()
-      if (this.#lease !== null && !this.#isGivenBack) {
-        const canGoOn = !own.isDoubtful((key) => !this.#following.covers(key))
-        left.add(this.#lease, { ttlMs: leaseTtlMs, canGoOn })
-      }
+      if (this.#lease !== null && !this.#isGivenBack) left.add(this.#lease, { ttlMs: leaseTtlMs })
     }
     return this.#reason ?? new Error('the session ended')
   }
@@ -212,47 +211,69 @@ export class Session {
   /** Brings the view up to date and follows it, and finds out which own keys stand under a lease that is kept. */
   async #follow(
     scope: Scope,
-    { from, kept }: { readonly from: Entry | null; readonly kept: LeaseId | null },
+    { from, kept }: { readonly from: Seen | null; readonly kept: LeaseId | null },
   ): Promise<void> {
-    const { store, own, view, listener, left } = this.#parts
-    const { signal } = this.#ending
-    signal.throwIfAborted()
+    const { store, own, view, listener } = this.#parts
     const prefixes = prefixesOf(scope, this.#settings.prefix)
     const listing = from === null ? await store.listAll(prefixes, this.#options) : null
-    signal.throwIfAborted()
+    const covers = (key: string): boolean => prefixes.some((prefix) => key.startsWith(prefix))
+    const lease = kept === null ? null : await this.#keep(kept, { isOld: from === null, covers })
+    this.#ending.signal.throwIfAborted()
+    this.#isWhole = scope.kind === 'whole'
     if (listing !== null) {
       listener.onChange(view.replace(listing, scope))
-      this.#lastSeen = scope.kind === 'whole' ? newestOf(listing) : null
+      this.#lastSeen = this.#isWhole ? seenIn(listing) : null
     }
-    if (kept !== null) left.take(kept)
-    this.#lease = kept
-    // From the last entry on, and that once more: older etcds say they are up to date before they have looked.
-    const known = from === null ? (listing?.revision ?? 0) : from.modRevision - 1
+    this.#lease = lease
+    const known = from === null ? (listing?.revision ?? 0) : revisionOf(from)
     for (const one of prefixes) this.#following.add(one, known)
-    if (from === null) this.#caughtUp.resolve()
-    own.restart((key) => kept !== null && from !== null && this.#following.covers(key))
-    for (const entry of listing?.entries ?? []) this.#find(entry)
+    if (from === null) this.#beCaughtUp()
+    own.restart(lease === null || from === null ? null : { upTo: known, covers })
+    for (const { key, value, modRevision, lease: its } of listing?.entries ?? []) {
+      if (its !== null && its === lease) own.found(key, value, modRevision)
+    }
   }
 
-  /** Whether the store's history is still the one in which the last entry was seen. */
-  async #findLastSeen(): Promise<boolean> {
-    if (this.#lastSeen === null) return false
-    const revision = await revisionSince(this.#lastSeen, this.#parts.store, this.#options)
-    this.#missedUntil = revision ?? 0
-    return revision !== null
+  /** Takes a lease over: not one under which something may come that nobody would see. */
+  async #keep(
+    kept: LeaseId,
+    { isOld, covers }: { readonly isOld: boolean; readonly covers: (key: string) => boolean },
+  ): Promise<LeaseId | null> {
+    const { own, left, store } = this.#parts
+    if (own.isDoubtful((key) => !covers(key))) {
+      left.giveUp(kept)
+      return null
+    }
+    // To list may have taken as long as it lives.
+    const lease = isOld ? await left.goOn(store, this.#options) : kept
+    if (lease !== null) left.take(lease)
+    return lease
   }
 
-  /** Waits before a listing that all hosts ask for together. */
-  async #spread(): Promise<void> {
-    const { clock, random } = this.#parts
-    await sleep(clock, (this.#settings.spreadMs ?? 0) * random.fraction(), this.#ending.signal)
-    this.#ending.signal.throwIfAborted()
+  /** What was seen last, where the store still has that, and not much has happened since. */
+  async #findLastSeen(): Promise<Seen | null> {
+    const { store, view, clock, random } = this.#parts
+    const seen = this.#lastSeen
+    if (seen === null) return null
+    const revision = await revisionSince(seen, store, this.#options)
+    if (revision === null) {
+      // All hosts will list.
+      await sleep(clock, (this.#settings.spreadMs ?? 0) * random.fraction(), this.#ending.signal)
+      return null
+    }
+    if (revision - revisionOf(seen) > Math.max(fewChanges, view.entries.size)) return null
+    this.#missedUntil = revision
+    return seen
   }
 
-  /** Whether an entry stands under this session's lease, and has to be written again. */
-  #find({ key, value, modRevision, lease }: Entry): boolean {
-    if (lease === null || lease !== this.#lease) return false
-    return this.#parts.own.found(key, value, modRevision)
+  /** Whether an own key has to be written again after a change that was told. */
+  #judge(event: StoreEvent): boolean {
+    const { own } = this.#parts
+    if (event.kind === 'delete') return own.lost(event.key, event.modRevision)
+    const { key, value, modRevision, lease } = event.entry
+    if (lease !== null && lease === this.#lease) return own.found(key, value, modRevision)
+    own.overwritten(key, modRevision)
+    return false
   }
 
   async #scope(): Promise<Scope> {
@@ -326,22 +347,36 @@ export class Session {
   /** @param known - the revision up to which everything below the same prefix was told before */
   #onEvents(events: readonly StoreEvent[], known: number): void {
     if (this.#ending.signal.aborted) return
-    const { view, own, listener } = this.#parts
-    if (!this.#isTold) this.#following.askForSignOfLife()
-    this.#isTold = true
+    const { view, listener } = this.#parts
     let again = false
     let wasMissed = false
     for (const event of events) {
       const { modRevision } = event.kind === 'delete' ? event : event.entry
       if (modRevision <= known) continue
       wasMissed ||= modRevision <= this.#missedUntil
-      const isWanting =
-        event.kind === 'delete' ? own.lost(event.key, modRevision) : this.#find(event.entry)
-      again ||= isWanting
-      if (event.kind === 'put' && this.#lastSeen !== null) this.#lastSeen = event.entry
+      if (this.#judge(event)) again = true
+      if (this.#isWhole) this.#lastSeen = seenAfter(this.#lastSeen, event)
     }
     const change = view.apply(events, known)
     if (change !== null) listener.onChange(wasMissed ? { ...change, wasMissed } : change)
     if (again) this.publish()
+    if (this.#catchingUp === 'done') return
+    this.#catchingUp = revisionsOf(events) < revisionsAtOnce ? 'told' : 'told-in-part'
+    this.#following.ask()
   }
+
+  /** Older etcds say this whenever they are asked, also before they have looked for what a watch missed. */
+  #onProgress(): void {
+    if (this.#catchingUp === 'told') this.#beCaughtUp()
+    else if (this.#catchingUp === 'told-in-part') this.#catchingUp = 'told'
+  }
+
+  #beCaughtUp(): void {
+    this.#catchingUp = 'done'
+    this.#caughtUp.resolve()
+  }
+}
+
+function revisionsOf(events: readonly StoreEvent[]): number {
+  return new Set(events.map((one) => (one.kind === 'put' ? one.entry : one).modRevision)).size
 }

@@ -30,7 +30,7 @@ function played() {
     left,
     giveBack,
     wereThere: () => wereThere,
-    add: (lease: string, canGoOn = false) => left.add(lease as LeaseId, { ttlMs, canGoOn }),
+    add: (lease: string) => left.add(lease as LeaseId, { ttlMs }),
     goOn: async (failure: MeshError | null = null): Promise<LeaseId | null> =>
       left.goOn(
         {
@@ -71,19 +71,25 @@ t.test('LeftLeases forgets what has lapsed long ago, and the oldest of too many'
   t.equal(given[0], 'n8')
 })
 
-t.test('LeftLeases goes on with the newest, if its keys are known to stand', async (t) => {
+t.test('LeftLeases goes on with the newest, unless that was given up', async (t) => {
   const { add, goOn, giveBack, left } = played()
   t.equal(await goOn(), null, 'there is none')
-  add('1', true)
+  add('1')
   add('2')
-  t.equal(await goOn(), null, 'what stands under the newest is not known')
-  add('3', true)
+  left.giveUp('2' as LeaseId)
+  t.equal(await goOn(), null)
+  add('3')
   await t.rejects(goOn(late), { code: 'store-timeout' })
   t.equal(await goOn(), '3')
   t.strictSame(await giveBack(late), ['1', '2', '3'], 'until it is taken')
   left.take('3' as LeaseId)
   t.strictSame(await giveBack(), ['1', '2'])
-  add('3', true)
+  add('3')
   t.equal(await goOn(gone), null)
   t.strictSame(await giveBack(), [])
+  add('4')
+  const denied = new MeshError('not yours', { code: 'store-denied' })
+  t.equal(await goOn(denied), null)
+  t.equal(await goOn(), null, 'it is not tried again')
+  t.strictSame(await giveBack(), ['4'])
 })

@@ -1,3 +1,4 @@
+import { copyFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -9,8 +10,9 @@ import { parseSpiffeId } from '#shared/model/spiffe-id.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import type { KeyValue, Transaction } from '#shared/store/key-value.ts'
 import { StoreLink } from '#shared/store/link.ts'
+import type { Scope } from '#shared/store/scope.ts'
 import type { StoreChange } from '#shared/store/view.ts'
-import { serveStore } from '#test/support/embedded-store.ts'
+import { serveStore, type ServedStore } from '#test/support/embedded-store.ts'
 import { noEtcd, TestEtcd } from '#test/support/etcd.ts'
 import { logLines } from '#test/support/log-lines.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
@@ -355,6 +357,198 @@ async function startStore(t: Test, kind: 'embedded' | 'etcd'): Promise<string> {
   t.teardown(() => served.stop())
   return served.url
 }
+
+/** An embedded store that can be set back to a copy of its file. */
+class Restorable {
+  readonly #file: string
+  served: ServedStore
+
+  static async start(t: Test): Promise<Restorable> {
+    const file = join(testDirectory(t), 'store.db')
+    const restorable = new Restorable(file, await serveStore(file))
+    t.teardown(() => restorable.served.stop())
+    return restorable
+  }
+
+  constructor(file: string, served: ServedStore) {
+    this.#file = file
+    this.served = served
+  }
+
+  get keyValue(): KeyValue {
+    return this.served.store.keyValue
+  }
+
+  async backUp(link: StoreLink): Promise<void> {
+    await this.#whileDown(link, () => copyFileSync(this.#file, `${this.#file}.backup`))
+  }
+
+  async restore(link: StoreLink): Promise<void> {
+    await this.#whileDown(link, () => {
+      for (const end of ['', '-wal', '-shm']) rmSync(this.#file + end, { force: true })
+      copyFileSync(`${this.#file}.backup`, this.#file)
+    })
+  }
+
+  async #whileDown(link: StoreLink, run: () => void): Promise<void> {
+    const { port } = this.served
+    await this.served.stop()
+    await away(link)
+    run()
+    this.served = await serveStore(this.#file, { port })
+    await connected(link)
+  }
+}
+
+t.test('what was withdrawn after a backup goes again when that is restored', async (t) => {
+  const store = await Restorable.start(t)
+  const { url } = store.served
+  const link = makeLink(t, () => open(url), { leaseTtlMs: 60_000 })
+  link.publish(
+    new Map([
+      [mine, 'a1'],
+      [instance, 'up'],
+    ]),
+    new Map([[instance, 'left']]),
+  )
+  link.start()
+  await until(link, () => link.view.entries.has(instance))
+  await store.backUp(link)
+  link.publish(new Map([[mine, 'a1']]))
+  await until(link, () => !link.view.entries.has(instance))
+  await store.keyValue.put(theirs, 'b1')
+  await until(link, () => link.view.entries.has(theirs))
+  await store.restore(link)
+  t.equal((await store.keyValue.get(instance)).entry, null)
+  t.match((await store.keyValue.get(mine)).entry, { value: 'a1' })
+})
+
+t.test('a store set back to before a deletion is listed', async (t) => {
+  const store = await Restorable.start(t)
+  const { url } = store.served
+  await store.keyValue.put(instance, 'up')
+  await store.keyValue.put(theirs, 'b1')
+  const link = makeLink(t, () => open(url))
+  link.start()
+  await until(link, () => link.view.entries.size === 2)
+  await store.backUp(link)
+  await store.keyValue.delete(instance)
+  await until(link, () => link.view.entries.size === 1)
+  await store.restore(link)
+  t.strictSame([...link.view.entries.keys()].toSorted(), [instance, theirs])
+})
+
+t.test('a write that may come where nobody will see it costs the lease', async (t) => {
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
+  t.teardown(() => served.stop())
+  const store = served.store.keyValue
+  const client = new Told()
+  let scope: Scope = { kind: 'whole' }
+  const link = new StoreLink(
+    {
+      connect: async () => client.open(served.url),
+      clock: systemClock,
+      random: systemRandom,
+      logger: silent,
+      scope: { choose: () => scope },
+    },
+    { prefix, leaseTtlMs: 6000, backoff: { firstMs: 20, lastMs: 200 } },
+  )
+  t.teardown(() => link.stop({ withdraw: false }))
+  link.publish(new Map([[instance, 'v1']]))
+  link.start()
+  await until(link, () => link.view.entries.has(instance))
+  client.isLosing = true
+  link.publish(new Map([[instance, 'v2']]))
+  await away(link)
+  scope = { kind: 'services', services: new Set() }
+  client.isLosing = false
+  link.publish(new Map([[instance, 'v3']]))
+  await connected(link)
+  for (const transaction of client.lost) {
+    await store.transact(transaction).catch((error: unknown) => {
+      t.match(error, { code: 'store-lease-not-found' })
+    })
+  }
+  await eventually('the last one stands', async () => {
+    const { entry } = await store.get(instance)
+    const lost = client.lost.flatMap(({ success }) => success)
+    const isLate = lost.some((one) => one.kind === 'put' && one.lease === entry?.lease)
+    return entry?.value === 'v3' && !isLate
+  })
+})
+
+t.test(
+  'an own key that somebody else has written is written again by the next session',
+  async (t) => {
+    const served = await serveStore(join(testDirectory(t), 'store.db'))
+    t.teardown(() => served.stop())
+    const store = served.store.keyValue
+    const link = makeLink(t, () => open(served.url))
+    link.publish(new Map([[mine, 'a1']]))
+    link.start()
+    await until(link, () => link.view.entries.has(mine))
+    await store.put(mine, 'edited')
+    await until(link, () => link.view.entries.get(mine) === 'edited')
+    link.renew('the credential was renewed')
+    await away(link)
+    await connected(link)
+    const { entry } = await store.get(mine)
+    t.equal(entry?.value, 'a1')
+    t.not(entry?.lease, null, 'it goes with the host')
+  },
+)
+
+t.test(
+  'a link that has missed much lists, and one that missed a batch and more is told all',
+  async (t) => {
+    const url = await startStore(t, noEtcd === null ? 'etcd' : 'embedded')
+    const store = open(url)
+    t.teardown(() => store.close())
+    const client = new Told()
+    const link = makeLink(t, () => client.open(url), { leaseTtlMs: 120_000 })
+    const keys = Array.from({ length: 3000 }, (_, at) => `${prefix}presence/h${at}`)
+    const putAll = async (value: string, count: number): Promise<void> => {
+      for (let at = 0; at < count; at += 100) {
+        await Promise.all(keys.slice(at, at + 100).map((key) => store.put(key, value)))
+      }
+    }
+    await putAll('1', keys.length)
+    link.start()
+    await until(link, () => link.view.entries.size === keys.length)
+    await connected(link)
+    const change: StoreChange[] = []
+    link.onChange((one) => change.push(one))
+    const missing = async (value: string, count: number): Promise<void> => {
+      client.asked.length = 0
+      client.isAway = true
+      link.renew('the credential was renewed')
+      await away(link)
+      await putAll(value, count)
+      client.isAway = false
+      await connected(link)
+    }
+    await missing('2', 2500)
+    t.strictSame(client.asked, ['get'])
+    t.equal(new Set(link.view.entries.values()).size, 2)
+    t.equal(link.view.entries.get(keys[2499] ?? ''), '2', 'all of it was told before it was there')
+    t.ok(change.length > 0 && change.every(({ wasMissed }) => wasMissed === true))
+    await missing('3', 3000)
+    await missing('4', 3000)
+    await store.put(theirs, 'b1')
+    await until(link, () => link.view.entries.has(theirs))
+    t.notOk(change.at(-1)?.wasMissed, 'that was not missed')
+    client.asked.length = 0
+    client.isAway = true
+    link.renew('the credential was renewed')
+    await away(link)
+    await putAll('5', 3000)
+    await putAll('6', 100)
+    client.isAway = false
+    await connected(link)
+    t.strictSame(client.asked, ['get', 'list'])
+  },
+)
 
 t.test('another history with a revision of the same number is listed', async (t) => {
   const dir = testDirectory(t)

@@ -184,13 +184,44 @@ t.test('OwnKeys keeps what stands in a new session, but for what is in doubt', a
   own.sending({ kind: 'put', key: 'b', value: '1' })
   t.ok(own.isDoubtful((key) => key === 'b'))
   t.notOk(own.isDoubtful((key) => key === 'a'))
-  own.restart((key) => key !== 'c')
+  own.restart({ upTo: 7, covers: (key) => key !== 'c' })
   t.match(own.publication('a'), { kind: 'stored', revision: 7 })
   t.strictSame(
     own.nextSteps(10).map(({ key }) => key),
     ['b', 'c'],
   )
   t.notOk(own.isDoubtful(() => true))
+})
+
+t.test('OwnKeys knows what a history that was set back does not have', async (t) => {
+  const own = new OwnKeys()
+  const all = new Map(['a', 'b'].map((key) => [key, '1']))
+  own.want(all, none)
+  own.done({ kind: 'put', key: 'a', value: '1' }, 5)
+  own.done({ kind: 'put', key: 'b', value: '1' }, 8)
+  own.restart({ upTo: 7, covers: () => true })
+  t.strictSame(own.nextSteps(10), [{ kind: 'put', key: 'b', value: '1' }])
+  own.sending({ kind: 'put', key: 'b', value: '1' })
+  own.done({ kind: 'put', key: 'b', value: '1' }, 8)
+  own.want(new Map([['a', '1']]), none)
+  own.done({ kind: 'delete', key: 'b' }, 9)
+  own.restart({ upTo: 9, covers: () => true })
+  t.notOk(own.found('b', '1', 8), 'before it was withdrawn')
+  own.restart()
+  t.ok(own.found('b', '1', 8), 'a listing has it, whatever was withdrawn in another history')
+})
+
+t.test('OwnKeys leaves what somebody else has written until the next session', async (t) => {
+  const own = new OwnKeys()
+  own.want(new Map([['a', '1']]), none)
+  own.done({ kind: 'put', key: 'a', value: '1' }, 5)
+  own.overwritten('a', 4)
+  own.overwritten('foreign', 6)
+  t.notOk(own.isDoubtful(() => true))
+  own.overwritten('a', 6)
+  t.strictSame(own.nextSteps(10), [])
+  own.restart({ upTo: 9, covers: () => true })
+  t.strictSame(own.nextSteps(10), [{ kind: 'put', key: 'a', value: '1' }])
 })
 
 /** A store with its history, writes that are under way to it, and a watch that is behind. */
@@ -287,7 +318,7 @@ t.test(
               own.sending(step)
               if (each.isLate) store.later(step)
               else store.take(step)
-              own.restart(() => true)
+              own.restart({ upTo: Infinity, covers: () => true })
               break
             case 'arrives':
               store.arrive()

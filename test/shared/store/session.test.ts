@@ -98,6 +98,7 @@ t.test(
     await clock.advance(15_000)
     t.strictSame(losses, ['no answer'])
     t.equal(store.renewals, 7, 'three, and one by the next session')
+    store.renewalTakesMs = 0
     const stopped = link.stop({ withdraw: false })
     await clock.advance(3000)
     await stopped
