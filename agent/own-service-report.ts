@@ -34,6 +34,7 @@ export interface OwnServiceReportParts {
 const withheldWords = {
   drained: 'it was taken out of rotation (meshctl undrain)',
   'no-certificate': 'it has no certificate that is valid (meshctl check)',
+  'others-port': 'another user listens at its port',
   'not-healthy': 'its health check does not pass',
   'not-asked': 'it has not told yet how it speaks',
   'no-tunnel': 'no worker takes tunnels yet',

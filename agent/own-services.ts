@@ -26,7 +26,7 @@ import { isLocalAddress } from '#shared/http/local-address.ts'
 import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
-import { servedName } from '#shared/model/manifest.ts'
+import { servedName, type Manifest } from '#shared/model/manifest.ts'
 import type { PortName, ServiceName } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 
@@ -63,6 +63,8 @@ export class OwnServices {
   readonly #fitnessChanged: Gathering
   /** Whose fitness may be another one; null: everybody's. */
   #toJudge: Set<ServiceName> | null = new Set()
+  /** Manifests of local users. */
+  #ofUsers: ReadonlyMap<ServiceName, Manifest> = new Map()
 
   constructor(parts: OwnServicesParts, config: AgentConfig) {
     const { clock, logger, capture } = parts
@@ -72,7 +74,11 @@ export class OwnServices {
     this.#versions = new GoodVersions(parts, { stateDirectory: paths.state })
     this.watcher = new ManifestWatcher(
       { clock, logger, goodVersions: this.#versions },
-      { directory: paths.manifests, userServices: config.users, own: ownPlacesOf(config) },
+      {
+        directory: paths.manifests,
+        userServices: config.users,
+        own: ownPlacesOf(config),
+      },
     )
     this.#externalNames = new NameTargets({ clock, onChange: () => this.externals.refresh() })
     this.externals = new ExternalServices({
@@ -100,8 +106,12 @@ export class OwnServices {
       },
       { address: config.address },
     )
-    this.health = new HealthBoard(parts)
-    this.detector = new Detector({ clock, logger, isUp: (service) => this.#isUp(service) })
+    this.health = new HealthBoard({ ...parts, whyNot: (manifest) => this.#whyNot(manifest) })
+    this.detector = new Detector({
+      clock,
+      logger,
+      isUp: (service) => this.#isUp(service) && this.#isOwn(service),
+    })
     this.withdrawals = new Withdrawals(parts, { stateDirectory: paths.state })
     this.registrar = new Registrar(
       {
@@ -109,7 +119,8 @@ export class OwnServices {
         logger,
         publish: (desired, farewells) => parts.records.setRegistration(desired, farewells),
         fitnessOf: (manifest, { service, port, ports } = manifest) => ({
-          healthy: this.#isHealthy(service),
+          healthy: this.#isHealthy(manifest),
+          isOthers: capture.locals.owners.isOthers(manifest) === true,
           warning: this.health.statusOf(service)?.state === 'warning',
           certified: parts.identity.isCertified(service),
           protocol: this.detector.hasAsked(service) ? this.detector.protocolOf(service) : null,
@@ -148,6 +159,10 @@ export class OwnServices {
       this.#judgeAgain([service])
     })
     this.detector.onChange((service) => this.#judgeAgain([service]))
+    this.#parts.capture.locals.owners.onChange((services) => {
+      for (const service of services) this.detector.refresh(service)
+      this.#judgeAgain(services)
+    })
     this.withdrawals.onChange(() => this.#judgeAgain(null))
     this.registrar.onChange(this.#parts.onOffer)
     void this.#tellFacts()
@@ -161,7 +176,9 @@ export class OwnServices {
   /** Whether this process has found out what can be offered here, and the snapshot shows it. */
   isInformed(snapshot: Snapshot): boolean {
     if (this.externals.isLooking) return false
-    return this.policies.manifests.manifests.every(({ service, port }) => {
+    const { owners } = this.#parts.capture.locals
+    return this.policies.manifests.manifests.every((manifest) => {
+      const { service, port } = manifest
       if (port === undefined) return true
       switch (this.registrar.withheld(service)) {
         case null:
@@ -170,7 +187,11 @@ export class OwnServices {
         case 'not-asked':
           return false
         case 'not-healthy':
-          return this.health.statusOf(service)?.state !== 'starting'
+          return (
+            this.health.statusOf(service)?.state !== 'starting' &&
+            owners.isOthers(manifest) !== null
+          )
+        case 'others-port':
         case 'no-certificate':
         case 'drained':
           return true
@@ -201,11 +222,15 @@ export class OwnServices {
   #onManifests(): void {
     const { manifests, known } = this.policies.manifests
     const plain = this.#plainReach.lookIfNews()
-    this.health.apply(manifests)
-    this.detector.apply(manifests)
+    this.#ofUsers = new Map(
+      manifests.flatMap((one) => (one.owner === undefined ? [] : [[one.service, one] as const])),
+    )
     // What is outside has no user here, and no port to lock.
     const inside = known.filter(({ external }) => external === undefined)
+    // Before anybody is asked: whose are the ports?
     this.#parts.capture.locals.setManifests(inside)
+    this.health.apply(manifests)
+    this.detector.apply(manifests)
     this.externals.setManifests(manifests)
     const { offer } = this.registrar
     this.registrar.setManifests(manifests)
@@ -253,10 +278,28 @@ export class OwnServices {
     return record?.ports?.some((one) => one.name === name && one.down !== true) === true
   }
 
+  /** Why a check of a service may not run: the agent asks nobody's socket for another user. */
+  async #whyNot(manifest: Manifest): Promise<string> {
+    if (manifest.owner === undefined) return ''
+    const { locals } = this.#parts.capture
+    await locals.looked()
+    const isOthers = locals.owners.isOthers(manifest)
+    if (isOthers === null) return 'it is not known who listens at its port'
+    return isOthers ? `not asked: another user than ${manifest.owner} listens at its port` : ''
+  }
+
+  /** Whether nobody but the user whose manifest it is listens at the ports of a service. */
+  #isOwn(service: ServiceName): boolean {
+    const manifest = this.#ofUsers.get(service)
+    return manifest === undefined || this.#parts.capture.locals.owners.isOthers(manifest) === false
+  }
+
   /** While the first checks of a changed manifest run, what was said before still counts. */
-  #isHealthy(service: ServiceName): boolean {
+  #isHealthy(manifest: Manifest): boolean {
+    const { service } = manifest
     const state = this.health.statusOf(service)?.state
-    if (state !== 'starting') return state !== undefined && isUp(state)
+    const isKnown = this.#parts.capture.locals.owners.isOthers(manifest) !== null
+    if (isKnown && state !== 'starting') return state !== undefined && isUp(state)
     return this.registrar.offeredOf(service) !== null
   }
 }

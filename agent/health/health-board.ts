@@ -4,6 +4,7 @@
  */
 
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
+import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
@@ -28,6 +29,8 @@ export interface HealthBoardParts {
   readonly logger: Logger
   /** @default checks over the network */
   readonly probe?: Probe
+  /** Why a service is not to be asked now; '' where it may be. Never rejects. @default each may be */
+  readonly whyNot?: (manifest: Manifest) => Promise<string>
 }
 
 /** What became of a result that was brought. */
@@ -159,8 +162,9 @@ export class HealthBoard {
   }
 
   #begin(settings: RunningCheckSettings, status: HealthStatus | undefined): RunningCheck {
-    const { clock, random, logger, probe = networkProbe } = this.#parts
+    const { clock, random, logger } = this.#parts
     const onTransition = (): void => this.#onTransition(settings.service)
+    const probe = this.#probeOf(settings.service)
     const parts = { clock, random, logger, probe, onTransition }
     const check =
       settings.check.kind === 'push'
@@ -168,6 +172,18 @@ export class HealthBoard {
         : new Checker(parts, settings, status)
     check.start()
     return check
+  }
+
+  /** Probes a service unless it is not to be asked, which is a failure. */
+  #probeOf(service: ServiceName): Probe {
+    const { probe = networkProbe, whyNot } = this.#parts
+    if (whyNot === undefined) return probe
+    return async (target, signal) => {
+      const manifest = this.#watched.get(service)?.manifest
+      const detail = manifest === undefined ? '' : await whyNot(manifest)
+      if (signal.aborted) return { outcome: 'fail', detail: messageOf(signal.reason) }
+      return detail === '' ? probe(target, signal) : { outcome: 'fail', detail }
+    }
   }
 
   #onTransition(service: ServiceName): void {

@@ -15,6 +15,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { KnownUnit, LocalService } from './plan.ts'
+import { PortOwners, type SeenListeners } from './port-owners.ts'
 import { directoryOf, unitGroups, unitUser, type UnitGroup } from './units.ts'
 import { UnitWatch } from './unit-watch.ts'
 import { userNumber } from './users.ts'
@@ -49,6 +50,8 @@ interface Finding {
   /** What the finding was made for; another manifest starts anew. */
   readonly made: string
   readonly user: number | null
+  /** The number of the user it names, be that an identity or not. @default it names none */
+  readonly named?: number | null
   readonly unit?: KnownUnit
   readonly problem: string
   /** Whether looking again may find something else. */
@@ -70,6 +73,8 @@ interface Facts {
 
 /** See the header. */
 export class LocalServices {
+  /** Whether ports of local users' services are theirs. */
+  readonly owners = new PortOwners()
   readonly #parts: LocalServicesParts
   readonly #settings: LocalServicesSettings
   readonly #findings = new Map<string, Finding>()
@@ -105,6 +110,11 @@ export class LocalServices {
   /** Says who is told of every change. */
   onChange(listener: () => void): void {
     this.#onChange = listener
+  }
+
+  /** Resolves when all manifests taken over so far have been looked at. */
+  async looked(): Promise<void> {
+    await this.#looking
   }
 
   /** Takes over the manifests in force. */
@@ -145,6 +155,7 @@ export class LocalServices {
     const listening = Map.groupBy(entries, ({ port }) => port)
     const taken = new Map<number, string>()
     const services: KnownService[] = []
+    const seen: SeenListeners[] = []
     // Those who say who they are come first: nobody else gets their user by chance.
     const inOrder = [true, false].flatMap((named) =>
       manifests.filter((one) => isNamed(one) === named),
@@ -159,10 +170,14 @@ export class LocalServices {
       const holder = isOne ? taken.get(finding.user) : undefined
       const user = holder === undefined ? finding.user : null
       if (user !== null && isOne) taken.set(user, service)
+      const listeners = placesOf(manifest).map((one) => listenerAt(listening, one))
       const holdsPort =
         manifest.owner === undefined ||
         (manifest.port !== undefined &&
-          placesOf(manifest).every((one) => listenerAt(listening, one) === user))
+          user !== null &&
+          listeners.every((listener) => listener === user))
+      const { named = null } = finding
+      if (manifest.owner !== undefined) seen.push({ manifest, user: named, listeners })
       const isGuarded = this.#guarded.has(service)
       services.push(this.#known({ manifest, finding, holder, holdsPort, isGuarded }))
     }
@@ -174,7 +189,10 @@ export class LocalServices {
       this.#made.delete(name)
     }
     this.#take(services.toSorted((a, b) => (a.service < b.service ? -1 : 1)))
-    if (manifests.every(({ run }) => run?.kind === 'user') && services.every(isSettled)) return
+    this.owners.take(seen)
+    // Whoever listens where a local user says may be another at any time.
+    const allSaid = manifests.every(({ run, owner }) => run?.kind === 'user' && owner === undefined)
+    if (allSaid && services.every(isSettled)) return
     const isOpen = manifests.some(({ run }) => run?.kind === 'unit') || !services.every(isSettled)
     const { lookMs = 1000 } = this.#settings
     this.#timer = this.#parts.clock.after(isOpen ? lookMs : calm * lookMs, () => this.#look())
@@ -258,7 +276,8 @@ export class LocalServices {
         : user === 0 || user === this.#settings.agentUser
           ? `user ${name} is ${user === 0 ? 'root' : 'the agent’s own'}, which is no identity`
           : ''
-    return { made, user: problem === '' ? user : null, problem, isFinal: user !== null }
+    const isIdentity = problem === ''
+    return { made, user: isIdentity ? user : null, named: user, problem, isFinal: user !== null }
   }
 
   /** A unit that has started again may be of another user. */

@@ -46,6 +46,8 @@ export interface Judgement {
 /** A name that only one file may hold, and where the file asks for it. */
 interface Claim {
   readonly key: string
+  /** Whether files of one rank share it: those of the administrator, or those of one user. */
+  readonly isShared?: true
   readonly pointer: string
   readonly words: string
   readonly hint: string
@@ -67,7 +69,12 @@ export function judge(candidates: readonly Candidate[], rules: JudgeRules): read
     .sort((a, b) => (a.path < b.path ? -1 : 1))
 }
 
-type Holders = Map<string, { readonly path: string; readonly user: string | null }>
+interface Holder {
+  readonly path: string
+  readonly user: string | null
+}
+
+type Holders = Map<string, Holder>
 
 /** Judges candidates of one rank, oldest first, after those of higher rank hold what they claim. */
 function judgeEqual(
@@ -103,9 +110,13 @@ function faultsOf(
   holders: Holders,
   { isLocal, userServices, own }: JudgeRules,
 ): readonly Problem[] {
-  const taken = claimsOf(manifest).flatMap(({ key, pointer, words, hint }) => {
-    const holder = holders.get(key)
-    if (holder === undefined || holder.path === manifest.file) return []
+  const told = new Set<string>()
+  const taken = claimsOf(manifest).flatMap((claim) => {
+    const { pointer, words, hint } = claim
+    const holder = otherHolder(manifest, claim, holders)
+    // A port that is taken at this address is taken anyhow.
+    if (holder === null || told.has(pointer)) return []
+    told.add(pointer)
     const outranked = holder.user === null && manifest.owner !== undefined
     const why = outranked ? 'the administrator’s, which goes first' : 'which came first'
     const message = `${words} is taken by ${holder.path}, ${why}`
@@ -132,11 +143,18 @@ function isUsable(
   holders: Holders,
   { isLocal, userServices, own }: JudgeRules,
 ): boolean {
-  const free = claimsOf(manifest).every(
-    ({ key }) => (holders.get(key)?.path ?? manifest.file) === manifest.file,
-  )
+  const free = claimsOf(manifest).every((claim) => otherHolder(manifest, claim, holders) === null)
   const faults = [...userFaults(manifest, userServices), ...ownFaults(manifest, own)]
   return free && isLocal(manifest.address) && faults.length === 0
+}
+
+/** Who keeps a file from what it claims; null where nobody does. */
+function otherHolder(manifest: Manifest, claim: Claim, holders: Holders): Holder | null {
+  const { file, owner } = manifest
+  const holder = holders.get(claim.key)
+  if (holder === undefined || holder.path === file) return null
+  if (claim.isShared === true && (owner === undefined || holder.user === owner)) return null
+  return holder
 }
 
 /** The agent is no service, whoever says so. */
@@ -184,12 +202,25 @@ function claimsIn(manifest: Manifest): readonly Claim[] {
     hint: 'choose a free local port',
   }))
   const callers = run === undefined ? [] : [runClaim(run)]
-  const places = servedPorts(manifest).map((served): Claim => ({
-    key: `place ${address} ${served.port}`,
-    pointer: served.name === null ? mainPointer(manifest) : `/ports/${served.name}`,
-    words: `port ${served.port} of ${address}`,
-    hint: 'one service is one manifest; remove one file or correct its "port"',
-  }))
+  const places = servedPorts(manifest).flatMap(({ name: portName, port }): readonly Claim[] => {
+    const pointer = portName === null ? mainPointer(manifest) : `/ports/${portName}`
+    return [
+      {
+        key: `place ${address} ${port}`,
+        pointer,
+        words: `port ${port} of ${address}`,
+        hint: 'one service is one manifest; remove one file or correct its "port"',
+      },
+      // Locks go by port, and who listens at every address answers at a user's too.
+      {
+        key: `served ${port}`,
+        isShared: true,
+        pointer,
+        words: `port ${port}, at whatever address,`,
+        hint: 'the service of a user needs a port that no service of others has; choose another',
+      },
+    ]
+  })
   return [name, ...places, ...callers, ...ports]
 }
 

@@ -13,7 +13,8 @@ import { instanceKey, presenceKey } from '#shared/store/keys.ts'
 import { onlyInstance, type Serving } from './roster.ts'
 
 /** Why an instance is not offered, in the order in which they are asked. */
-export type Withheld = 'drained' | 'no-certificate' | 'not-healthy' | 'not-asked' | 'no-tunnel'
+export type Withheld =
+  'drained' | 'no-certificate' | 'others-port' | 'not-healthy' | 'not-asked' | 'no-tunnel'
 
 /** What is known of a named port. */
 export interface PortFitness {
@@ -39,6 +40,8 @@ export interface Fitness {
   readonly plain?: boolean
   /** Whether this host holds a valid certificate of the service. */
   readonly certified: boolean
+  /** Whether another user than the one whose manifest it is listens at a port of it. @default nobody does */
+  readonly isOthers?: boolean
 }
 
 /** What to publish, and what is not and why. */
@@ -146,7 +149,12 @@ function make(host: HostName, offering: Offering, before: MadeRecord | undefined
 
 /** Whether two say the same of an instance. */
 export function isSameFitness(a: Fitness, b: Fitness): boolean {
-  return a.healthy === b.healthy && a.certified === b.certified && isSameRecord(a, b)
+  return (
+    a.healthy === b.healthy &&
+    a.certified === b.certified &&
+    a.isOthers === b.isOthers &&
+    isSameRecord(a, b)
+  )
 }
 
 /** Whether records made of two would say the same. */
@@ -189,6 +197,7 @@ function applicationOf(declared: Manifest['declared']): string | undefined {
 
 function withholding(fitness: Fitness, presence: HostPresence | null): Withheld | null {
   if (!fitness.certified) return 'no-certificate'
+  if (fitness.isOthers === true) return 'others-port'
   if (!fitness.healthy) return 'not-healthy'
   if (fitness.protocol === null) return 'not-asked'
   return presence === null ? 'no-tunnel' : null

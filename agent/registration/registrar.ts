@@ -206,7 +206,9 @@ export class Registrar {
         if (known?.manifest === manifest && isSameFitness(known.fitness, fitness)) continue
         const as = carriedAs(manifest, fitness)
         this.#inRotation.set(service, { manifest, fitness, as })
-        this.#roster.take(as, now)
+        // No call reaches what is another's, from wherever it comes.
+        if (fitness.isOthers === true) this.#roster.drop(service)
+        else this.#roster.take(as, now)
       } else {
         if (!this.#inRotation.delete(service)) continue
         this.#roster.leave(service, now)

@@ -59,6 +59,11 @@ export class Roster {
     this.#entries.set(service, { manifest: known.manifest, leftAt: now, instance: null })
   }
 
+  /** There is no instance of a service, nor was there one whose calls may go on. */
+  drop(service: ServiceName): void {
+    this.#entries.delete(service)
+  }
+
   /** Nothing reaches an instance that has left: it goes before its time. */
   release(service: ServiceName): void {
     const entry = this.#entries.get(service)

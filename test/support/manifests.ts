@@ -5,12 +5,14 @@ import type { Port } from '#shared/model/names.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 
-/** The manifest that `content` makes in `<name>.json`; throws where it is not a good one. */
+/** The manifest that `content` makes in `<name>.json`, `owner`'s or the administrator's; throws where it is not a good one. */
 export function manifestOf<C extends object>(
   content: C,
   name = 'orders',
+  settings: { readonly owner?: string } = {},
 ): Manifest & (C extends { port: number } ? { readonly port: Port } : unknown) {
-  const reading = readManifest(`/etc/mesh.d/${name}.json`, Buffer.from(JSON.stringify(content)))
+  const bytes = Buffer.from(JSON.stringify(content))
+  const reading = readManifest(`/etc/mesh.d/${name}.json`, bytes, settings)
   if (!reading.ok) throw new TypeError(reading.problems.map(renderProblem).join('\n'))
   return reading.manifest as ReturnType<typeof manifestOf<C>>
 }

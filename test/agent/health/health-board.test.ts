@@ -21,11 +21,12 @@ function boardOf(t: Test) {
   const clock = new FakeClock()
   const { logger, lines } = logLines()
   const checks: ProbeTarget[] = []
-  const world = { pass: true, hang: false }
+  const world = { pass: true, hang: false, whyNot: '' }
   const board = new HealthBoard({
     clock,
     random: middle,
     logger,
+    whyNot: async () => world.whyNot,
     probe: async (target, signal) => {
       checks.push(target)
       if (world.hang) await new Promise((resolve) => signal.addEventListener('abort', resolve))
@@ -43,6 +44,18 @@ function boardOf(t: Test) {
   const state = (): string | undefined => board.statusOf(orders)?.state
   return { clock, lines, checks, world, board, state, changes: () => changes }
 }
+
+t.test('a service that is not to be asked fails its check unasked, with the reason', async (t) => {
+  const { clock, board, checks, world, state } = boardOf(t)
+  world.whyNot = 'another user listens at its port'
+  board.apply([manifest({ port: 8080, health: { kind: 'http', fall: 1 } })])
+  await clock.advance(0)
+  t.match(board.statusOf(orders), { state: 'failing', detail: world.whyNot })
+  t.strictSame(checks, [])
+  world.whyNot = ''
+  await clock.advance(1100)
+  t.equal(state(), 'passing')
+})
 
 t.test('a new instance is checked at once and passes', async (t) => {
   const { board, clock, state, changes, lines } = boardOf(t)

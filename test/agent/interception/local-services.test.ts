@@ -113,3 +113,65 @@ t.test('who is known as before is the same object, whoever comes beside him', as
   services.setManifests([a, b])
   await become(1001, 1002)
 })
+
+t.test('a local user’s port is another’s while that one listens at any of his ports', async (t) => {
+  const { world, services } = made(t)
+  world.users.set('root', 0)
+  const told: string[] = []
+  services.owners.onChange((changed) => told.push([...changed].join()))
+  const shop = manifestOf({ ports: { http: 1, admin: 2 } }, 'shop', { owner: 'shop' })
+  const isOthers = () => services.owners.isOthers(shop)
+  const becomes = (what: boolean) => until(`it is ${what}`, () => isOthers() === what)
+  t.equal(services.owners.isOthers(manifestOf({ port: 1 })), false, 'the administrator’s')
+  t.equal(isOthers(), null, 'nobody has looked')
+  world.sockets = [listening(1, 1001), listening(2, 1002)]
+  services.setManifests([shop])
+  await services.looked()
+  t.equal(isOthers(), true)
+  t.strictSame(told, ['shop'])
+  world.sockets = [listening(1, 1001)]
+  await becomes(false)
+  t.equal(services.services[0]?.holdsPort, false, 'a port that nobody listens at is not locked')
+  world.sockets = []
+  services.setManifests([manifestOf({ port: 1, run: { user: 'shop' } }, 'shop', { owner: 'shop' })])
+  t.equal(isOthers(), false, 'as it was seen last')
+  t.equal(services.owners.isOthers(manifestOf({ port: 3 }, 'shop', { owner: 'shop' })), null)
+  await services.looked()
+  services.setManifests([shop])
+  world.sockets = [listening(1, 1001), listening(2, 1001)]
+  await until('all is his', () => services.services[0]?.holdsPort === true)
+  // Nothing is left to find out, and still it is looked.
+  world.sockets = [{ address: '0.0.0.0', port: 1, user: 1002 }, listening(2, 1001)]
+  await becomes(true)
+  const own = manifestOf({ port: 5 }, 'root', { owner: 'root' })
+  world.sockets = [listening(5, 0)]
+  services.setManifests([own])
+  await services.looked()
+  t.equal(services.owners.isOthers(own), false, 'root’s own directory, though root is no identity')
+})
+
+t.test('whoever says his own user’s name is looked at all the same', async (t) => {
+  const { world, services } = made(t)
+  const said = { port: 1, run: { user: 'shop' } }
+  const shop = manifestOf(said, 'shop', { owner: 'shop' })
+  world.sockets = [listening(1, 1001)]
+  services.setManifests([shop])
+  await until('it is his', () => services.services[0]?.holdsPort === true)
+  world.sockets = [listening(1, 1002)]
+  await until('it is no more', () => services.owners.isOthers(shop) === true)
+})
+
+t.test(
+  'of a user with two services, neither has a port locked that nobody listens at',
+  async (t) => {
+    const { services } = made(t)
+    services.setManifests(
+      ['a', 'b'].map((name, index) => manifestOf({ port: index + 1 }, name, { owner: 'shop' })),
+    )
+    await services.looked()
+    t.match(services.services, [
+      { service: 'a', holdsPort: false },
+      { service: 'b', user: null, holdsPort: false },
+    ])
+  },
+)

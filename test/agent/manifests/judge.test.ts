@@ -224,6 +224,41 @@ t.test(
   },
 )
 
+t.test('a user has no port of others in the mesh, at whatever address', async (t) => {
+  const judgements = judged(
+    candidate('alice/alice', 1, { address: '127.0.0.3', ports: { web: 8080, admin: 9090 } }),
+    candidate('bob/bob', 0, { address: '::1', port: 8080 }, { address: '::1', port: 8080 }),
+    candidate('carol/carol', 4, { port: 9091, ports: { admin: 9090 } }),
+    candidate('orders', 9, { port: 8080, address: '127.0.0.2' }),
+    candidate('users', 9, { port: 8080 }),
+  )
+  const message = /port 8080, at whatever address, is taken by \/m\/\w+\.json, the administrator’s/
+  t.match(judgements, [
+    { verdict: 'rejected', problems: [{ path: '/ports/web', rule: 'already-claimed', message }] },
+    { verdict: 'rejected', manifest: null, problems: [{ path: '/port', message }] },
+    { verdict: 'accepted' },
+    { verdict: 'accepted' },
+    { verdict: 'accepted' },
+  ])
+  t.match(
+    judged(
+      candidate('alice/alice', 2, { port: 8080 }),
+      candidate('alice/b', 3, { name: 'web-b', port: 8080, address: '127.0.0.2' }),
+      candidate('alice/c', 4, { name: 'web-c', port: 8080 }),
+      candidate('bob/bob', 5, { port: 8080, address: '127.0.0.3' }),
+    ),
+    [
+      { verdict: 'accepted' },
+      { verdict: 'accepted' },
+      { problems: [{ message: /port 8080 of 127\.0\.0\.1 is taken by \/m\/alice\/alice\.json/ }] },
+      {
+        problems: [{ message: /port 8080, .* is taken by \/m\/alice\/b\.json, which came first/ }],
+      },
+    ],
+    'what is his own he may have at two addresses',
+  )
+})
+
 t.test('what a user was once granted is not kept for him when it is no more', async (t) => {
   const was = { name: 'shop', port: 8080 }
   t.match(judged(candidate('alice/a', 1, was, was)), [{ verdict: 'rejected', manifest: null }])

@@ -10,12 +10,15 @@ import { logLines } from '#test/support/log-lines.ts'
 /** One change: a file is written, with good content or bad, or has gone. */
 const change = fc.record({
   file: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'),
-  user: fc.constantFrom(null, 'alice'),
+  user: fc.constantFrom(null, 'alice', 'bob'),
+  address: fc.constantFrom('127.0.0.1', '127.0.0.1', '127.0.0.2'),
   name: fc.constantFrom('orders', 'alice', 'alice-two', 'pay'),
   port: fc.integer({ min: 8080, max: 8083 }),
   upstream: fc.constantFrom(null, 9001, 9002),
   kind: fc.constantFrom('good', 'good', 'good', 'bad', 'gone'),
 })
+/** Either may register whatever he likes. */
+const users = { alice: ['*'], bob: ['*'] }
 type Change = typeof change extends fc.Arbitrary<infer T> ? T : never
 
 /** Files and the verdicts on them. */
@@ -43,8 +46,14 @@ class Directory {
     return paths
   }
 
-  #write(path: string, { user, name, port, upstream, kind }: Change, time: number): void {
-    const content = { name, port, ...(upstream === null ? {} : { upstreams: { other: upstream } }) }
+  #write(path: string, change: Change, time: number): void {
+    const { user, name, address, port, upstream, kind } = change
+    const content = {
+      name,
+      address,
+      port,
+      ...(upstream === null ? {} : { upstreams: { other: upstream } }),
+    }
     const text = kind === 'bad' ? '{' : JSON.stringify(content)
     const reading = readManifest(path, Buffer.from(text), user === null ? {} : { owner: user })
     const record = this.records.get(path) ?? new FileRecord(null, user)
@@ -74,8 +83,8 @@ t.test('what has changed may be judged alone', async (t) => {
         for (const [time, changes] of steps.entries()) {
           const paths = some.make(changes, time)
           all.make(changes, time)
-          some.verdicts.judge(some.records, { alice: ['*'] }, paths)
-          all.verdicts.judge(all.records, { alice: ['*'] })
+          some.verdicts.judge(some.records, users, paths)
+          all.verdicts.judge(all.records, users)
           apart += 1
           if (JSON.stringify(some.told) !== JSON.stringify(all.told)) {
             throw new Error(`${JSON.stringify(some.told)}\n${JSON.stringify(all.told)}`)

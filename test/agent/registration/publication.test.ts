@@ -105,6 +105,8 @@ t.test('an instance that is not fit is withheld, with the reason', async (t) => 
     [{ healthy: true, certified: false }, presence, 'no-certificate'],
     [{ healthy: false, certified: false }, presence, 'no-certificate'],
     [{ healthy: false, certified: true }, presence, 'not-healthy'],
+    [{ ...fit, healthy: false, isOthers: true }, presence, 'others-port'],
+    [{ ...fit, isOthers: true }, presence, 'others-port'],
     [fit, null, 'no-tunnel'],
   ] as const
   for (const [fitness, where, reason] of cases) {

@@ -67,6 +67,24 @@ t.test('an instance is offered once it is healthy, certified and reachable', asy
   t.strictSame(events(), ['instance: withheld -> offered'])
 })
 
+t.test(
+  'what another user listens at is neither offered nor served, not for a moment',
+  async (t) => {
+    const { offers, world, registrar } = registering()
+    registrar.setTunnelPort(tunnelPort)
+    registrar.setManifests([orders])
+    t.match(offers.at(-1), { offered: [{ service: 'orders' }], local: [{ service: 'orders' }] })
+    world.fitness = { healthy: true, certified: true, isOthers: true }
+    registrar.refresh()
+    t.match(offers.at(-1), { offered: [], local: [] })
+    t.equal(offers.at(-1)?.local.length, 0)
+    t.equal(registrar.withheld(orders.service), 'others-port')
+    world.fitness = { healthy: true, certified: true, isOthers: false }
+    registrar.refresh()
+    t.match(offers.at(-1), { offered: [{ service: 'orders' }], local: [{ service: 'orders' }] })
+  },
+)
+
 t.test('what waited for a worker is offered once there is one, and that is told', async (t) => {
   const { offers, registrar, events } = registering()
   registrar.setManifests([orders])
