@@ -1,9 +1,9 @@
 /**
  * Owns what a manifest of a local user may say beyond what the schema allows: services of his own
- * only, on loopback only, and no ports that are the system's. Pure.
+ * only, on loopback only, checked at their own ports, and no ports that are the system's. Pure.
  */
 
-import type { Manifest } from '#shared/model/manifest.ts'
+import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import { targetName } from '#shared/model/target.ts'
 import { coversService } from '#shared/model/service-globs.ts'
 import type { Report } from '#shared/schema/problem.ts'
@@ -22,7 +22,7 @@ export interface UserFault {
 
 /** What is wrong with a manifest because of whose it is; the administrator's may say everything. */
 export function userFaults(manifest: Manifest, services: UserServices): readonly UserFault[] {
-  const { owner, service, address, upstreams, run, intercept, external } = manifest
+  const { owner, service, address, health, upstreams, run, intercept, external } = manifest
   if (owner === undefined) return []
   const faults: UserFault[] = []
   const granted = Object.hasOwn(services, owner) ? (services[owner] ?? []) : []
@@ -74,6 +74,19 @@ export function userFaults(manifest: Manifest, services: UserServices): readonly
         rule: 'not-yours',
         message: `user ${owner} may not say where a service outside the mesh is`,
         hint: 'let the administrator drop the file',
+      },
+    })
+  }
+  const served = new Set<number>(servedPorts(manifest).map(({ port }) => port))
+  for (const [index, check] of health.entries()) {
+    // The agent passes locks: what it asks for a user, he might not ask himself.
+    if (!('port' in check) || check.port === undefined || served.has(check.port)) continue
+    faults.push({
+      pointer: health.length === 1 ? '/health/port' : `/health/${index}/port`,
+      fault: {
+        rule: 'not-yours',
+        message: `port ${check.port} is none of the service’s, and user ${owner} may have no other checked`,
+        hint: 'give it a name in "ports", if the service listens there, or let the administrator drop the file',
       },
     })
   }

@@ -68,6 +68,10 @@ t.test('a user offers what is his, and nothing of somebody else', async (t) => {
   // At another address of the same socket.
   for (const address of ['127.0.0.2', '::1'])
     await refused({ address, port: 8080 }, /port 8080.* is taken by .*orders\.json, the admin/)
+  const elsewhere = { kind: 'http', port: 8080, path: '/wipe' }
+  await refused({ port: 7001, health: elsewhere }, /port 8080 is none of the service’s/)
+  t.notMatch(asked('orders').join(), '/wipe')
+
   // A program that no manifest names.
   drop({ port: 7000, health: { kind: 'http', path: '/wipe' } })
   await told('whose the port is', (report) => report.healthDetail.startsWith('not asked'))

@@ -259,6 +259,17 @@ t.test('a user has no port of others in the mesh, at whatever address', async (t
   )
 })
 
+t.test('a user has no port checked that is none of his service', async (t) => {
+  const problems = (health: object, name = 'bob/bob') =>
+    judged(candidate(name, 1, { port: 8080, ports: { admin: 9090 }, health })).flatMap((one) =>
+      one.problems.map(({ rule, path }) => `${rule} ${path}`),
+    )
+  t.strictSame(problems({ kind: 'http', port: 9999, path: '/wipe' }), ['not-yours /health/port'])
+  t.strictSame(problems([{ port: 9090 }, { name: 'b', port: 1 }]), ['not-yours /health/1/port'])
+  t.strictSame(problems([{ port: 8080 }, { name: 'b', portName: 'admin' }]), [])
+  t.strictSame(problems({ port: 9999 }, 'orders'), [], 'the administrator may')
+})
+
 t.test('what a user was once granted is not kept for him when it is no more', async (t) => {
   const was = { name: 'shop', port: 8080 }
   t.match(judged(candidate('alice/a', 1, was, was)), [{ verdict: 'rejected', manifest: null }])
