@@ -78,6 +78,7 @@ export class OwnServices {
         directory: paths.manifests,
         userServices: config.users,
         own: ownPlacesOf(config),
+        explicitAddress: config.listen.explicit,
       },
     )
     this.#externalNames = new NameTargets({ clock, onChange: () => this.externals.refresh() })

@@ -4,12 +4,17 @@
  * look at that one. Pure.
  */
 
-import { claimedBy, type Candidate } from './judge.ts'
+import { claimedBy, type Candidate, type JudgeRules } from './judge.ts'
 
 /** See the header. */
 export class ClaimIndex {
+  readonly #rules: Pick<JudgeRules, 'explicitAddress'>
   readonly #ofPath = new Map<string, ReadonlySet<string>>()
   readonly #claimants = new Map<string, Set<string>>()
+
+  constructor(rules: Pick<JudgeRules, 'explicitAddress'>) {
+    this.#rules = rules
+  }
 
   /**
    * Takes over what `candidates` claim, who are what there is at these `paths` now. Answers whether no
@@ -39,7 +44,7 @@ export class ClaimIndex {
   }
 
   #note(candidate: Candidate): ReadonlySet<string> {
-    const keys = claimedBy(candidate)
+    const keys = claimedBy(candidate, this.#rules)
     this.#ofPath.set(candidate.path, keys)
     for (const key of keys) {
       const paths = this.#claimants.get(key)

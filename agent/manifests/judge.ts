@@ -18,6 +18,8 @@ export interface JudgeRules {
   readonly userServices: UserServices
   /** Where the agent itself listens. */
   readonly own: readonly OwnPlace[]
+  /** Where it opens local ports. */
+  readonly explicitAddress: string
 }
 
 /** A file that takes part. */
@@ -84,13 +86,13 @@ function judgeEqual(
 ): readonly Judgement[] {
   for (const { path, user, reading, lastGood } of inOrder) {
     const asked = reading.ok ? reading.manifest : lastGood
-    const keys = new Set(claimsOf(asked).map(({ key }) => key))
-    for (const { key } of claimsOf(lastGood)) {
+    const keys = new Set(claimsOf(asked, rules).map(({ key }) => key))
+    for (const { key } of claimsOf(lastGood, rules)) {
       if (keys.has(key) && !holders.has(key)) holders.set(key, { path, user })
     }
   }
   const take = ({ path, user }: Candidate, manifest: Manifest): void => {
-    for (const { key } of claimsOf(manifest)) holders.set(key, { path, user })
+    for (const { key } of claimsOf(manifest, rules)) holders.set(key, { path, user })
   }
   return inOrder.map((candidate): Judgement => {
     const { path, user, reading, lastGood } = candidate
@@ -108,10 +110,11 @@ function judgeEqual(
 function faultsOf(
   { manifest, document }: ManifestReading & { readonly ok: true },
   holders: Holders,
-  { isLocal, userServices, own }: JudgeRules,
+  rules: JudgeRules,
 ): readonly Problem[] {
+  const { isLocal, userServices } = rules
   const told = new Set<string>()
-  const taken = claimsOf(manifest).flatMap((claim) => {
+  const taken = claimsOf(manifest, rules).flatMap((claim) => {
     const { pointer, words, hint } = claim
     const holder = otherHolder(manifest, claim, holders)
     // A port that is taken at this address is taken anyhow.
@@ -126,7 +129,7 @@ function faultsOf(
     ...userFaults(manifest, userServices).map(({ pointer, fault }) =>
       document.problem(pointer, fault),
     ),
-    ...ownFaults(manifest, own).map(({ pointer, fault }) => document.problem(pointer, fault)),
+    ...ownFaults(manifest, rules).map(({ pointer, fault }) => document.problem(pointer, fault)),
     ...taken,
   ]
   if (isLocal(manifest.address)) return faults
@@ -138,13 +141,12 @@ function faultsOf(
   return [astray, ...faults]
 }
 
-function isUsable(
-  manifest: Manifest,
-  holders: Holders,
-  { isLocal, userServices, own }: JudgeRules,
-): boolean {
-  const free = claimsOf(manifest).every((claim) => otherHolder(manifest, claim, holders) === null)
-  const faults = [...userFaults(manifest, userServices), ...ownFaults(manifest, own)]
+function isUsable(manifest: Manifest, holders: Holders, rules: JudgeRules): boolean {
+  const { isLocal, userServices } = rules
+  const free = claimsOf(manifest, rules).every(
+    (claim) => otherHolder(manifest, claim, holders) === null,
+  )
+  const faults = [...userFaults(manifest, userServices), ...ownFaults(manifest, rules)]
   return free && isLocal(manifest.address) && faults.length === 0
 }
 
@@ -158,55 +160,63 @@ function otherHolder(manifest: Manifest, claim: Claim, holders: Holders): Holder
 }
 
 /** The agent is no service, whoever says so. */
-function ownFaults(manifest: Manifest, own: readonly OwnPlace[]): readonly UserFault[] {
-  return servedPorts(manifest).flatMap(({ name, port }) => {
-    const what = ownPlaceAt(own, manifest.address, port)
+function ownFaults(
+  manifest: Manifest,
+  rules: ClaimRules & Pick<JudgeRules, 'own'>,
+): readonly UserFault[] {
+  return portsOf(manifest, rules).flatMap(({ address, port, pointer, isServed }) => {
+    const what = ownPlaceAt(rules.own, address, port)
     if (what === '') return []
-    const message = `port ${port} of ${manifest.address} is the agent’s own: ${what}`
-    const hint = 'let the service listen at another port, or move the agent’s in agent.json'
-    const pointer = name === null ? mainPointer(manifest) : `/ports/${name}`
+    const message = `port ${port} of ${address} is the agent’s own: ${what}`
+    const other = isServed ? 'let the service listen at another port' : 'choose a free local port'
+    const hint = `${other}, or move the agent’s in agent.json`
     return [{ pointer, fault: { rule: 'agents-port', message, hint } }]
   })
 }
 
+/** What claims depend on beside the manifest. */
+type ClaimRules = Pick<JudgeRules, 'explicitAddress'>
+
 /** The keys of everything a file claims, or may keep of its last good version. */
-export function claimedBy({ reading, lastGood }: Candidate): ReadonlySet<string> {
-  const asked = reading.ok ? claimsOf(reading.manifest) : []
-  return new Set([...asked, ...claimsOf(lastGood)].map(({ key }) => key))
+export function claimedBy(
+  { reading, lastGood }: Candidate,
+  rules: ClaimRules,
+): ReadonlySet<string> {
+  const asked = reading.ok ? claimsOf(reading.manifest, rules) : []
+  return new Set([...asked, ...claimsOf(lastGood, rules)].map(({ key }) => key))
 }
 
 /** A manifest never changes, and is judged again whenever any other one does. */
-const claims = new WeakMap<Manifest, readonly Claim[]>()
+const claims = new WeakMap<Manifest, { readonly at: string; readonly made: readonly Claim[] }>()
 
-function claimsOf(manifest: Manifest | null): readonly Claim[] {
+function claimsOf(manifest: Manifest | null, rules: ClaimRules): readonly Claim[] {
   if (manifest === null) return []
+  const at = rules.explicitAddress
   const known = claims.get(manifest)
-  if (known !== undefined) return known
-  const made = claimsIn(manifest)
-  claims.set(manifest, made)
+  if (known?.at === at) return known.made
+  const made = claimsIn(manifest, rules)
+  claims.set(manifest, { at, made })
   return made
 }
 
-function claimsIn(manifest: Manifest): readonly Claim[] {
-  const { service, address, upstreams, run } = manifest
+function claimsIn(manifest: Manifest, rules: ClaimRules): readonly Claim[] {
+  const { service, run } = manifest
   const name: Claim = {
     key: `service ${service}`,
     pointer: '/name',
     words: `service "${service}"`,
     hint: 'give one of them another "name", or remove one file',
   }
-  const ports = upstreams.map((upstream): Claim => ({
-    key: `port ${upstream.port}`,
-    pointer: `/upstreams/${targetName(upstream.service, upstream.portName ?? null)}`,
-    words: `local port ${upstream.port}`,
-    hint: 'choose a free local port',
-  }))
   const callers = run === undefined ? [] : [runClaim(run)]
-  const places = servedPorts(manifest).flatMap(({ name: portName, port }): readonly Claim[] => {
-    const pointer = portName === null ? mainPointer(manifest) : `/ports/${portName}`
+  const places = portsOf(manifest, rules).flatMap((one): readonly Claim[] => {
+    const { address, port, pointer, isServed } = one
+    const key = `place ${address} ${port}`
+    if (!isServed) {
+      return [{ key, pointer, words: `local port ${port}`, hint: 'choose a free local port' }]
+    }
     return [
       {
-        key: `place ${address} ${port}`,
+        key,
         pointer,
         words: `port ${port} of ${address}`,
         hint: 'one service is one manifest; remove one file or correct its "port"',
@@ -221,7 +231,30 @@ function claimsIn(manifest: Manifest): readonly Claim[] {
       },
     ]
   })
-  return [name, ...places, ...callers, ...ports]
+  return [name, ...places, ...callers]
+}
+
+/** A port that somebody listens at because of a manifest. */
+interface ManifestPlace {
+  readonly address: string
+  readonly port: number
+  readonly pointer: string
+  /** Whether it is the service's own, not one that leads to another. */
+  readonly isServed: boolean
+}
+
+/** The ports of the service, and the local ones that the agent opens for it. */
+function portsOf(manifest: Manifest, { explicitAddress }: ClaimRules): readonly ManifestPlace[] {
+  const { address, upstreams } = manifest
+  const served = servedPorts(manifest).map(({ name, port }) => {
+    const pointer = name === null ? mainPointer(manifest) : `/ports/${name}`
+    return { address, port, pointer, isServed: true }
+  })
+  const local = upstreams.map(({ service, portName = null, port }) => {
+    const pointer = `/upstreams/${targetName(service, portName)}`
+    return { address: explicitAddress, port, pointer, isServed: false }
+  })
+  return [...served, ...local]
 }
 
 /** Where a manifest gives its main port. */

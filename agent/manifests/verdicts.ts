@@ -24,19 +24,27 @@ export interface VerdictsParts {
   readonly isLocal?: (address: string) => boolean
 }
 
+/** Settings of verdicts. */
+export interface VerdictsSettings {
+  /** Where the agent itself listens. */
+  readonly own: readonly OwnPlace[]
+  /** Where it opens local ports. */
+  readonly explicitAddress: string
+}
+
 /** See the header. */
 export class Verdicts {
   readonly #parts: VerdictsParts
-  readonly #own: readonly OwnPlace[]
-  readonly #claims = new ClaimIndex()
+  readonly #settings: VerdictsSettings
+  readonly #claims: ClaimIndex
   readonly #byPath = new Map<string, Verdict>()
   #all: readonly Verdict[] = []
   #manifests: readonly Manifest[] = []
 
-  /** `own`: where the agent itself listens. */
-  constructor(parts: VerdictsParts, settings: { readonly own: readonly OwnPlace[] }) {
+  constructor(parts: VerdictsParts, settings: VerdictsSettings) {
     this.#parts = parts
-    this.#own = settings.own
+    this.#settings = settings
+    this.#claims = new ClaimIndex(settings)
   }
 
   /** The verdict on every file, by path. Frozen; another array after every change. */
@@ -60,7 +68,7 @@ export class Verdicts {
     changed: ReadonlySet<string> | null = null,
   ): boolean {
     const isLocal = this.#parts.isLocal ?? localAddresses()
-    const rules = { isLocal, userServices, own: this.#own }
+    const rules = { isLocal, userServices, ...this.#settings }
     const some = changed === null ? null : candidatesIn(records, changed)
     if (changed !== null && some !== null && this.#claims.areApart(changed, some)) {
       return this.#take(records, changed, judge(some, rules))

@@ -44,6 +44,8 @@ export interface ManifestWatcherSettings {
   readonly userServices?: UserServices
   /** Where the agent itself listens: no service is there. @default nowhere */
   readonly own?: readonly OwnPlace[]
+  /** Where local ports are opened. @default '127.0.0.1' */
+  readonly explicitAddress?: string
 }
 
 /** A file and where it stands; null: it has gone. */
@@ -96,8 +98,8 @@ export class ManifestWatcher {
     this.#parts = parts
     this.#settings = settings
     this.#userServices = settings.userServices ?? {}
-    const { directory, own = [] } = settings
-    this.#verdicts = new Verdicts(parts, { own })
+    const { directory, own = [], explicitAddress = '127.0.0.1' } = settings
+    this.#verdicts = new Verdicts(parts, { own, explicitAddress })
     this.#watch = new DirectoryWatch(
       { onHint: (name) => this.#hint(directory, name) },
       { directory },

@@ -28,6 +28,7 @@ const rules = {
     { what: 'the forward proxy', address: '127.0.0.1', first: 15_002 },
     { what: 'callers', address: '', first: 17_000, last: 19_999 },
   ],
+  explicitAddress: '127.0.0.1',
 }
 const judged = (...candidates: readonly Candidate[]) => judge(candidates, rules)
 const inForce = (judgements: readonly Judgement[]) =>
@@ -268,6 +269,28 @@ t.test('a user has no port checked that is none of his service', async (t) => {
   t.strictSame(problems([{ port: 9090 }, { name: 'b', port: 1 }]), ['not-yours /health/1/port'])
   t.strictSame(problems([{ port: 8080 }, { name: 'b', portName: 'admin' }]), [])
   t.strictSame(problems({ port: 9999 }, 'orders'), [], 'the administrator may')
+})
+
+t.test('a local port is neither a service’s nor the agent’s own', async (t) => {
+  const [orders, web] = [{ port: 9001 }, { upstreams: { orders: 9001 } }]
+  t.match(judged(candidate('orders', 1, orders), candidate('web', 2, web)), [
+    { verdict: 'accepted' },
+    { problems: [{ path: '/upstreams/orders', message: /local port 9001 is taken by .*orders/ }] },
+  ])
+  t.match(judged(candidate('orders', 2, orders), candidate('web', 1, web)), [
+    { problems: [{ path: '/port', message: /port 9001 of 127\.0\.0\.1 is taken by .*web/ }] },
+    { verdict: 'accepted' },
+  ])
+  t.match(
+    judged(candidate('orders', 1, { ...orders, address: '127.0.0.2' }), candidate('web', 2, web)),
+    [{ verdict: 'accepted' }, { verdict: 'accepted' }],
+    'another address is another place',
+  )
+  const own = (port: number) => judged(candidate('web', 1, { upstreams: { orders: port } }))
+  t.match(own(15_002), [
+    { problems: [{ rule: 'agents-port', path: '/upstreams/orders', message: /forward proxy/ }] },
+  ])
+  t.match(own(17_000), [{ problems: [{ rule: 'agents-port', message: /callers/ }] }])
 })
 
 t.test('what a user was once granted is not kept for him when it is no more', async (t) => {

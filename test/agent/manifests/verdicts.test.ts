@@ -14,7 +14,7 @@ const change = fc.record({
   address: fc.constantFrom('127.0.0.1', '127.0.0.1', '127.0.0.2'),
   name: fc.constantFrom('orders', 'alice', 'alice-two', 'pay'),
   port: fc.integer({ min: 8080, max: 8083 }),
-  upstream: fc.constantFrom(null, 9001, 9002),
+  upstream: fc.constantFrom(null, 9001, 9002, 8083),
   kind: fc.constantFrom('good', 'good', 'good', 'bad', 'gone'),
 })
 /** Either may register whatever he likes. */
@@ -31,7 +31,7 @@ class Directory {
       goodVersions: { keep: () => {} } as never,
       isLocal: () => true,
     },
-    { own: [] },
+    { own: [], explicitAddress: '127.0.0.1' },
   )
 
   /** Makes changes; answers the paths. */
