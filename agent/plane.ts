@@ -159,7 +159,7 @@ export class Plane {
       loads: this.loads,
     })
     const relay = relaySettings(worker.limits)
-    const journey = { clock, random, counters, watch: parts.watch, outcomes: this.recorder }
+    const journey = { clock, random, counters, watch: parts.watch, outcomes: this.recorder, held }
     const inbound = new Inbound({ ...journey, instances: this.#instances }, { relay })
     this.tunnelListener = new TunnelListener(
       {
@@ -176,7 +176,6 @@ export class Plane {
     this.#outbound = new Outbound(
       {
         ...journey,
-        held,
         services: this.#services,
         lookups: this.lookups,
         policies: this.#policies,

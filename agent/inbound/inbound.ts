@@ -4,6 +4,7 @@
  * there HTTP goes request by request, TCP as it comes.
  */
 
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
 import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
@@ -29,6 +30,8 @@ export interface InboundParts {
   readonly clock: Clock
   readonly random: Random
   readonly counters: Pick<TrafficCounters, 'tally'>
+  /** Bounds what waits here, shared with all that waits. */
+  readonly held?: HeldBytes
 }
 
 /**
@@ -219,7 +222,7 @@ class Arrival implements Opener, ChannelSink {
 
   /** Says yes and relays; `channel` is the connection that proved the instance is there, if new. */
   grant(channel: Channel | null): void {
-    const { outcomes, watch, clock, random, relay } = this.#parts
+    const { outcomes, watch, clock, random, held, relay } = this.#parts
     const { stream, peer } = this.#call
     const steps = this.#steps
     // Policy may have changed while the instance was being reached.
@@ -235,7 +238,7 @@ class Arrival implements Opener, ChannelSink {
     stream.accept()
     if (this.#instance.view.protocol === 'http') {
       if (channel !== null) this.#upstream.release(channel)
-      new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random }, relay).start()
+      new HttpRelay({ caller: stream, steps, outcomes, watch, clock, random, held }, relay).start()
       return
     }
     if (channel === null) return

@@ -34,7 +34,7 @@ export interface OutboundParts {
   readonly clock: Clock
   readonly random: Random
   readonly counters: Pick<TrafficCounters, 'tally'>
-  /** Bounds what waits for slow callers, shared with all that waits. */
+  /** Bounds what waits for slow callers or their turn, shared with all that waits. */
   readonly held?: HeldBytes
   /** Who calls through a listener; the host itself, until the kernel tells callers apart. */
   readonly callerOf: (socket: Socket) => SpiffeId | null
@@ -86,15 +86,15 @@ export class Outbound {
   }
 
   #acceptHttp(target: TargetName | null, socket: Socket): void {
-    const { outcomes, watch, clock, random, callerOf } = this.#parts
+    const { outcomes, watch, clock, random, held, callerOf } = this.#parts
     const source = callerOf(socket)
     const steps = new CallSteps(this.#parts, {
       target,
       source,
       callerAddress: plainAddress(socket),
     })
-    const caller = new SocketChannel(socket, nobody, this.#parts.held, readBufferOf(socket))
-    new HttpRelay({ caller, steps, outcomes, watch, clock, random }, this.#relay).start()
+    const caller = new SocketChannel(socket, nobody, held, readBufferOf(socket))
+    new HttpRelay({ caller, steps, outcomes, watch, clock, random, held }, this.#relay).start()
   }
 
   #acceptTcp(target: TargetName, socket: Socket): void {

@@ -198,6 +198,11 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#fail(reason, detail)
   }
 
+  /** The host has no room for what its caller sends. */
+  overloaded(detail: string): void {
+    if (this.#active) this.#fail('overloaded', detail)
+  }
+
   /** Nothing has moved for too long: whose turn was it? */
   timedOut(): void {
     if (!this.#active) return
@@ -299,11 +304,21 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
   #hold(content: Buffer): void {
     this.#bytesIn += content.length
     if (!this.#repeatable) return
+    const { parts, settings } = this.#relay
     this.#heldBytes += content.length
+    this.#held.push(content)
+    const hasRoom = parts.held?.add(content.length) !== false
     this.#repeatable =
-      this.#heldBytes <= this.#relay.settings.maxHeldBytes && this.#held.length < mostHeldPieces
-    if (this.#repeatable) this.#held.push(content)
-    else this.#held = []
+      hasRoom && this.#heldBytes <= settings.maxHeldBytes && this.#held.length <= mostHeldPieces
+    if (!this.#repeatable) this.#letGo()
+  }
+
+  /** Nothing is sent again. */
+  #letGo(): void {
+    if (this.#heldBytes === 0) return
+    this.#relay.parts.held?.add(-this.#heldBytes)
+    this.#held = []
+    this.#heldBytes = 0
   }
 
   #toUpstream(before: string, content: Buffer | null, after: string): void {
@@ -597,6 +612,7 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
 
   #record(reason: Reason, status: number): void {
     this.#active = false
+    this.#letGo()
     const { steps, outcomes, clock, watch } = this.#relay.parts
     const decision = this.#decision
     const upstream = this.#lastUpstream
@@ -632,8 +648,6 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     this.#decision = null
     this.#revokedBy = null
     this.#headText = ''
-    if (this.#held.length > 0) this.#held = []
-    this.#heldBytes = 0
     this.#repeatable = true
     this.#lastChunk = ''
     this.#attempts = 0

@@ -7,6 +7,7 @@
 import { headDefaults, withRoom, type HeadFault, type HeadLimits } from '#agent/http1/head-fault.ts'
 import { HeadInput } from '#agent/http1/head-input.ts'
 import { readRequestHead, type RequestHead } from '#agent/http1/head.ts'
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, ChannelSink, Clock, Random } from '#agent/platform.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import { Exchange } from './exchange.ts'
@@ -21,6 +22,8 @@ export interface HttpRelayParts {
   readonly watch: RelayWatch
   readonly clock: Clock
   readonly random: Random
+  /** Bounds what waits its turn, or to be sent again, with all else that waits on this host. */
+  readonly held: HeldBytes | undefined
 }
 
 /** Settings of HTTP relays. */
@@ -55,12 +58,14 @@ export const httpRelayDefaults: HttpRelaySettings = {
   maxHeldBytes: 65_536,
 }
 
-/** From so many bytes on that wait their turn, the caller waits too. */
-const mostWaiting = 65_536
+/** From so many bytes on that wait their turn, the caller waits too; a peer agent sends none early. */
+const mostWaiting = { outbound: 65_536, inbound: 1 }
 /** Longer heads are not kept to be known again: they would weigh more than all the rest. */
 const mostKnown = 4096
 /** A connection without a request for this long keeps nothing but itself. */
 const restMs = 1000
+
+const tooMuch = 'too many bytes wait on this host, for slow readers or for their turn'
 
 /** Longest wait for another request of a peer agent that was told goodbye. */
 const peerIdleMs = 1000
@@ -76,6 +81,8 @@ export class HttpRelay implements ChannelSink, Watched {
   readonly #limits: HeadLimits
   /** Bytes not yet taken: part of a head, or of requests that wait their turn. */
   readonly #input: HeadInput
+  /** Of these, what the host knows of. */
+  #counted = 0
   #phase: 'head' | 'exchange' | 'upgraded' | 'linger' | 'closed' = 'head'
   #headBegun = false
   /** The last head and its text: most callers say the same again and again. */
@@ -232,17 +239,20 @@ export class HttpRelay implements ChannelSink, Watched {
   /** Bytes beyond the request under way, or of a body that cannot go on yet: they wait. */
   holdBack(bytes: Buffer): void {
     this.#input.push(bytes)
-    if (this.#input.size >= mostWaiting) this.parts.caller.pause()
+    if (this.#waitsEnough) this.parts.caller.pause()
+    this.#count()
   }
 
   /** Takes what waits, as the first part of a body or of what follows an upgrade. */
   takeInput(): Buffer | null {
-    return this.#input.takeAll()
+    const input = this.#input.takeAll()
+    this.#count()
+    return input
   }
 
   /** Reads on, unless too much waits already. */
   readOn(): void {
-    if (this.#input.size < mostWaiting) this.parts.caller.resume()
+    if (!this.#waitsEnough) this.parts.caller.resume()
   }
 
   /** The request is over and the connection stays. */
@@ -268,6 +278,7 @@ export class HttpRelay implements ChannelSink, Watched {
     if (this.#phase === 'closed' || this.#phase === 'linger') return
     this.#phase = 'linger'
     this.#input.clear()
+    this.#count()
     // A caller that is slow to read has as long as with any response; see `onDrain`.
     this.expectWithin(this.settings.responseIdleMs)
     const { caller } = this.parts
@@ -282,6 +293,7 @@ export class HttpRelay implements ChannelSink, Watched {
     let took = true
     while (took && this.#phase === 'head' && !this.#full) took = this.#takeHead()
     this.#advancing = false
+    this.#count()
     if (this.#phase !== 'head') return
     if (this.#full) this.parts.caller.pause()
     // What the caller sent before it ended was no whole request; nothing is owed.
@@ -339,6 +351,21 @@ export class HttpRelay implements ChannelSink, Watched {
     return this.#exchange as Exchange
   }
 
+  get #waitsEnough(): boolean {
+    return this.#input.size >= mostWaiting[this.parts.steps.direction]
+  }
+
+  /** Counts what waits. Whoever adds to what is too much on this host is refused, and loses it. */
+  #count(): void {
+    const more = this.#input.size - this.#counted
+    if (more === 0) return
+    this.#counted += more
+    if (this.parts.held?.add(more) !== false || more < 0) return
+    this.#draining = true
+    if (this.#phase === 'head') this.#begin().refuse('overloaded', tooMuch)
+    else this.#current.overloaded(tooMuch)
+  }
+
   /** A host may have ten thousand connections that wait: each gives back what serves requests only. */
   #rest(): void {
     this.deadline = this.#idleUntil
@@ -352,6 +379,7 @@ export class HttpRelay implements ChannelSink, Watched {
   #leave(): void {
     this.#phase = 'closed'
     this.#input.clear()
+    this.#count()
     this.deadline = Infinity
     this.parts.watch.remove(this)
   }

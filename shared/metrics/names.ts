@@ -101,7 +101,7 @@ export const agentMetrics = {
   heldBytes: {
     name: 'mesh_held_bytes',
     kind: 'gauge',
-    help: 'Bytes that wait for slow readers, at most 256 MiB in each worker.',
+    help: 'Bytes that wait for slow readers or their turn, at most 256 MiB in each worker.',
     labels: [],
   },
   handshakes: {

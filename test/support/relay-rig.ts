@@ -5,6 +5,7 @@
 
 import { EventEmitter, once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
+import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { Channel, Clock, Opener } from '#agent/platform.ts'
 import { LocalDialler } from '#agent/relay/dial-local.ts'
 import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/relay/http-relay.ts'
@@ -102,6 +103,8 @@ export interface RigSettings {
   readonly upstreams: readonly RigUpstreamSettings[]
   readonly relay?: Partial<HttpRelaySettings>
   readonly clock?: Clock
+  /** Counts what waits. @default nobody does */
+  readonly held?: HeldBytes
   /** @default outbound */
   readonly direction?: HttpSteps['direction']
   /** Decides instead of taking the first upstream. */
@@ -161,7 +164,7 @@ export class RelayRig {
       },
     }
     return new HttpRelay(
-      { ...parts, steps: this.#steps(), outcomes },
+      { ...parts, steps: this.#steps(), outcomes, held: this.#settings.held },
       { ...httpRelayDefaults, ...this.#settings.relay },
     )
   }
