@@ -19,6 +19,8 @@ export interface RotationParts {
 export interface DrainSettings {
   /** A service of the agent's host, or the host. */
   readonly target: string
+  /** The host is meant, whatever services are called. */
+  readonly kind?: 'host'
   readonly reason: string
   /** How long to wait until nothing reaches it any more; 0: not at all. */
   readonly waitMs: number
@@ -31,8 +33,8 @@ const lookEveryMs = 100
 /** Takes out of rotation; with waiting, succeeds when the services may be stopped. */
 export async function drain(parts: RotationParts, settings: DrainSettings): Promise<number> {
   const { agent, printer, clock } = parts
-  const { target, reason, waitMs } = settings
-  const { services } = await agent.tell('rotation', { target, withdrawn: true, reason })
+  const { waitMs, ...wish } = settings
+  const { services } = await agent.tell('rotation', { ...wish, withdrawn: true })
   const until = clock.elapsed() + waitMs
   let reached = await stillReached(agent, services)
   let said = ''
@@ -54,8 +56,11 @@ export async function drain(parts: RotationParts, settings: DrainSettings): Prom
 }
 
 /** Puts back into rotation. */
-export async function undrain(parts: RotationParts, target: string): Promise<number> {
-  const wish = { target, withdrawn: false, reason: '' }
+export async function undrain(
+  parts: RotationParts,
+  settings: Pick<DrainSettings, 'target' | 'kind'>,
+): Promise<number> {
+  const wish = { ...settings, withdrawn: false, reason: '' }
   const { services } = await parts.agent.tell('rotation', wish)
   parts.printer.result({ services }, () => `in rotation: ${words(services)}`)
   return exitCodes.ok
@@ -72,11 +77,12 @@ export async function maintenance(
 ): Promise<number> {
   const { host, maintenance: current, nowMs } = await parts.agent.ask('status')
   const { reason, waitMs } = settings
+  const whole = { target: host, kind: 'host' } as const
   switch (settings.wish) {
     case 'on':
-      return drain(parts, { target: host, reason, waitMs })
+      return drain(parts, { ...whole, reason, waitMs })
     case 'off':
-      return undrain(parts, host)
+      return undrain(parts, whole)
     case 'status':
       parts.printer.result(current, () => {
         if (current === null) return `${clean(host)} is in rotation`

@@ -1,6 +1,6 @@
 /**
  * Owns the command by which operators take services of this host out of rotation and put them back.
- * A name is that of a local service, else that of this host.
+ * A name is that of a local service, else that of this host, unless the host is expressly meant.
  */
 
 import type { RotationWish } from '#shared/model/admin-wishes.ts'
@@ -33,11 +33,11 @@ export async function setRotation(
   input: unknown,
 ): Promise<RotationAnswer> {
   if (!isWish(input)) {
-    const problem = 'expected {"target", "withdrawn": true | false, "reason"}'
+    const problem = 'expected {"target", "kind"?: "host", "withdrawn": true | false, "reason"}'
     return { kind: 'refused', code: 'bad-input', problem, hint: '' }
   }
   const services = served()
-  const target = targetOf(input.target, services, host)
+  const target = targetOf(input, services, host)
   if (target === null) {
     return {
       kind: 'refused',
@@ -62,19 +62,19 @@ export async function setRotation(
       hint:
         target.kind === 'host'
           ? 'these were drained by themselves: meshctl undrain SERVICE'
-          : `the whole host is drained: meshctl undrain ${host}`,
+          : 'the whole host is out: meshctl maintenance off',
     }
   }
   return { kind: 'done', value: { services: concerned } }
 }
 
 function targetOf(
-  name: string,
+  { target: name, kind }: RotationWish,
   services: readonly ServiceName[],
   host: HostName,
 ): WithdrawalTarget | null {
   const service = parseServiceName(name)
-  if (service.ok && services.includes(service.value)) {
+  if (kind === undefined && service.ok && services.includes(service.value)) {
     return { kind: 'service', service: service.value }
   }
   return name === host ? { kind: 'host' } : null
@@ -82,6 +82,12 @@ function targetOf(
 
 function isWish(input: unknown): input is RotationWish {
   if (typeof input !== 'object' || input === null) return false
-  const { target, withdrawn, reason } = input as Readonly<Record<string, unknown>>
-  return typeof target === 'string' && typeof withdrawn === 'boolean' && typeof reason === 'string'
+  const { target, kind, withdrawn, reason } = input as Readonly<Record<string, unknown>>
+  const isKnownKind = kind === undefined || kind === 'host'
+  return (
+    isKnownKind &&
+    typeof target === 'string' &&
+    typeof withdrawn === 'boolean' &&
+    typeof reason === 'string'
+  )
 }

@@ -24,7 +24,7 @@ export function addRotationVerbs(program: Command, context: Context): void {
     context.done(drain(context.local(), { target, reason, waitMs: wait ? timeout : 0 })),
   )
   verb(program, 'undrain <service-or-host>', 'put it back into rotation').action((target: string) =>
-    context.done(undrain(context.local(), target)),
+    context.done(undrain(context.local(), { target })),
   )
   withWait(
     verb(program, 'maintenance', 'take this whole host out of rotation and back').addArgument(

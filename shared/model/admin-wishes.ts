@@ -14,6 +14,8 @@ export interface HealthResult {
 export interface RotationWish {
   /** Name of a service of this host, or of the host. */
   readonly target: string
+  /** The host is meant, also where a service of it is called like it. */
+  readonly kind?: 'host'
   readonly withdrawn: boolean
   /** For those who wonder later. Who puts back may give one: then it puts back what is out for that one. */
   readonly reason: string

@@ -73,11 +73,11 @@ t.test('maintenance is about the agent’s own host', async (t) => {
   t.equal(await maintenance(parts, { wish: 'on', ...more }), 0)
   t.equal(await maintenance(parts, { wish: 'status', ...more }), 0)
   t.equal(await maintenance(parts, { wish: 'off', ...more }), 0)
-  t.equal(await undrain(parts, 'web'), 0)
+  t.equal(await undrain(parts, { target: 'web' }), 0)
   t.match(out(), /alpha is in rotation\n[^]*out of rotation for 1 min 5 s: new disk\n/)
   t.match(wishes, [
-    { target: 'alpha', withdrawn: true, reason: 'new disk' },
-    { target: 'alpha', withdrawn: false },
+    { target: 'alpha', kind: 'host', withdrawn: true, reason: 'new disk' },
+    { target: 'alpha', kind: 'host', withdrawn: false },
     { target: 'web', withdrawn: false },
   ])
 })

@@ -143,7 +143,7 @@ t.test('a service drained by command and then stopped under load loses nothing',
     await moved?.stop(0)
     await more('alpha')
     mesh.serve(beta, 'http', 'orders-again', 8090)
-    t.equal(await undrain(parts, 'orders'), 0)
+    t.equal(await undrain(parts, { target: 'orders' }), 0)
     await mesh.sees(alpha, 'orders', ['alpha', 'beta'])
     await more('beta')
   })

@@ -11,15 +11,15 @@ const orders = must(parseServiceName('orders'))
 const users = must(parseServiceName('users'))
 const host = must(parseHostName('alpha'))
 
-async function withdrawalsIn(stateDirectory: string) {
+async function withdrawalsIn(stateDirectory: string, served = [orders, users]) {
   const { logger, lines } = logLines()
   const withdrawals = new Withdrawals({ clock: new FakeClock(), logger }, { stateDirectory })
   await withdrawals.load()
   let changes = 0
   withdrawals.onChange(() => (changes += 1))
-  const tell = (target: unknown, withdrawn: unknown, reason: unknown = '') => {
-    const parts = { withdrawals, served: () => [orders, users] }
-    return setRotation(parts, { host }, { target, withdrawn, reason })
+  const tell = (target: unknown, withdrawn: unknown, reason: unknown = '', kind?: unknown) => {
+    const parts = { withdrawals, served: () => served }
+    return setRotation(parts, { host }, { target, withdrawn, reason, kind })
   }
   return { withdrawals, lines, tell, changes: () => changes }
 }
@@ -46,7 +46,7 @@ t.test('the host stands for everything on it, and neither hides the other', asyn
   t.match(await tell('alpha', true, 'move'), { value: { services: ['orders', 'users'] } })
   t.match(withdrawals.of(users), { reason: 'move' })
   t.match(withdrawals.host, { reason: 'move' })
-  t.match(await tell('users', false), { code: 'still-out', hint: /meshctl undrain alpha/ })
+  t.match(await tell('users', false), { code: 'still-out', hint: /meshctl maintenance off/ })
   t.match(await tell('alpha', false), {
     code: 'still-out',
     problem: /orders/,
@@ -54,6 +54,25 @@ t.test('the host stands for everything on it, and neither hides the other', asyn
   })
   t.equal(withdrawals.of(users), null)
   t.match(await tell('orders', false), { kind: 'done' })
+})
+
+t.test('a service that is called like the host does not stand in for it', async (t) => {
+  const alpha = must(parseServiceName('alpha'))
+  const { withdrawals, tell } = await withdrawalsIn(testDirectory(t, {}), [orders, alpha])
+  t.match(await tell('alpha', true, 'new disk', 'host'), {
+    value: { services: ['orders', 'alpha'] },
+  })
+  t.match(withdrawals.of(orders), { reason: 'new disk' })
+  t.match(await tell('alpha', false), {
+    code: 'still-out',
+    hint: 'the whole host is out: meshctl maintenance off',
+  })
+  t.match(await tell('alpha', false, '', 'host'), { value: { services: ['orders', 'alpha'] } })
+  t.equal(withdrawals.of(orders), null)
+  await tell('alpha', true)
+  t.equal(withdrawals.of(orders), null, 'without more the service is meant')
+  t.match(await tell('orders', true, '', 'host'), { code: 'not-here' })
+  t.match(await tell('alpha', true, '', 'service'), { code: 'bad-input' })
 })
 
 t.test('who puts back for a reason puts back only what is out for that one', async (t) => {
