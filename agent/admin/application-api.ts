@@ -31,7 +31,7 @@ export interface ApplicationApiParts {
 
 /** Names under which the API is asked; a page in a browser that was led here has another. */
 const ownNames =
-  /^(?:agent\.mesh|localhost|127\.0\.0\.1|240\.240\.[0-9]{1,3}\.[0-9]{1,3}|\[[0-9a-f:]+\])(?::[0-9]{1,5})?$/i
+  /^(?:agent\.mesh|localhost|127(?:\.[0-9]{1,3}){3}|240\.240\.[0-9]{1,3}\.[0-9]{1,3}|\[[0-9a-f:]+\])(?::[0-9]{1,5})?$/i
 
 const routes =
   'GET /v1/self, GET /v1/services, GET /v1/services/NAME, GET /v1/watch?service=NAME, PUT /v1/health'

@@ -121,9 +121,15 @@ t.test('nothing an operator does is here, nor does a page in a browser get in', 
     t.match(await ask(web, 'PUT', path, { body: '{}' }), { status: 404 }, path)
   for (const method of ['POST', 'DELETE', 'PATCH'])
     t.equal((await open(web, method, '/v1/health')).statusCode, 405, method)
-  for (const host of ['evil.example', 'agent.mesh.evil.example', '10.0.0.1'])
+  for (const host of ['evil.example', 'agent.mesh.evil.example', '10.0.0.1', '127.0.0.1.nip.io'])
     t.match(await ask(null, 'GET', '/v1/services', { host }), { status: 403 }, host)
-  for (const host of ['127.0.0.1:15004', 'localhost', '240.240.3.4', '[fd12:1:2::3]:80'])
+  for (const host of [
+    '127.0.0.1:15004',
+    '127.0.1.5:15004',
+    'localhost',
+    '240.240.3.4',
+    '[fd12:1:2::3]:80',
+  ])
     t.match(await ask(null, 'GET', '/v1/services', { host }), { status: 200 }, host)
 })
 
