@@ -83,9 +83,8 @@ export class Answers {
         clock,
         logger,
         services: () => this.#report.services(),
-        lookUp: async (service) => {
-          if (view.isOnDemand) await view.lookUp(service)
-        },
+        lookUp: async (service) => (view.isOnDemand ? view.lookUp(service) : 'unknown'),
+        use: (services) => view.use(services),
         host: () => ({ host, zone, ready: this.#report.readiness().ready }),
         bringHealth: (input) => bringHealth(own.health, input),
       },

@@ -18,13 +18,16 @@ export type Asker =
   /** A local program that is no service, or of which nobody knows. */
   | { readonly kind: 'nobody' }
 
+/** Looks for a service that is not known here; null: now it is. Never rejects. */
+export type LookUp = (service: ServiceName) => Promise<'unknown' | 'away' | 'overloaded' | null>
+
 /** What the API leans on. */
 export interface ApplicationApiParts {
   readonly services: () => readonly ServiceReport[]
   readonly host: () => { readonly host: string; readonly zone: string; readonly ready: boolean }
   readonly watches: ServiceWatches
-  /** Looks for a service where not all are followed; never rejects. @default all are */
-  readonly lookUp?: (service: ServiceName) => Promise<unknown>
+  /** Looks for a service where not all are followed. @default all are */
+  readonly lookUp?: LookUp
   /** Takes a `HealthResult`. */
   readonly bringHealth: AdminCommand
 }

@@ -3,17 +3,14 @@
  * file of its own; nothing is decided here.
  */
 
-import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import { answerApplication, type ApplicationApiParts } from './application-api.ts'
 import { ApplicationServer, type ApplicationServerSettings } from './application-server.ts'
-import { ServiceWatches } from './service-watches.ts'
+import { ServiceWatches, type ServiceWatchesParts } from './service-watches.ts'
 
 /** What it leans on. */
-export type ApplicationsParts = Omit<ApplicationApiParts, 'watches'> & {
-  readonly clock: Clock
-  readonly logger: Logger
-}
+export type ApplicationsParts = Omit<ApplicationApiParts, 'watches'> &
+  ServiceWatchesParts & { readonly logger: Logger }
 
 /** See the header. */
 export class Applications {

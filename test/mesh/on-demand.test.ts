@@ -11,6 +11,7 @@ import { instancesPrefix } from '#shared/store/keys.ts'
 import { openEtcd } from '#shared/store/etcd.ts'
 import { call, type CallAnswer } from '#test/support/callers.ts'
 import { TestEtcd } from '#test/support/etcd.ts'
+import { streamOf } from '#test/support/event-stream.ts'
 import { entryOf, instanceOf, presenceOf } from '#test/support/mesh-records.ts'
 import { MeshWorld } from '#test/support/mesh-world.ts'
 import { needs } from '#test/support/needs.ts'
@@ -159,4 +160,45 @@ t.test('a mesh that grows past the limit, and shrinks again', async (t) => {
     await storeIs('up')
     t.match(await ask('orders'), { status: 200, host: 'beta' })
   })
+})
+
+t.test('a program watches a service of a mesh that is too large to be followed', async (t) => {
+  const mesh = await MeshWorld.raise(t, { agentConfig: { wholeMesh: 1 } })
+  const { alpha, beta } = mesh
+  const serve = (name: string, port: number, weight = 100): void =>
+    beta.dropManifest(name, { port, address: beta.place.local, weight })
+  const watch = (names: string) => {
+    const { local: host } = alpha.place
+    return streamOf(t, { host, port: ports.applications, path: `/v1/watch?${names}` })
+  }
+  for (const [name, port] of [
+    ['orders', 8080],
+    ['stock', 8081],
+    ['mail', 8082],
+  ] as const) {
+    mesh.serve(beta, 'http', name, port)
+  }
+  serve('stock', 8081)
+  await mesh.sees(alpha, 'stock', ['beta'])
+  const before = watch('service=stock')
+  await mesh.until('stock was told', () => before.heard().includes('event: ready'))
+
+  serve('orders', 8080)
+  serve('mail', 8082)
+  await mesh.until('alpha follows what is in use', async () => {
+    const { snapshot, store } = await alpha.admin.ask('status')
+    return snapshot.of === 'services-in-use' && store.kind === 'up'
+  })
+  await mesh.sees(alpha, 'orders', [])
+  const after = watch('service=orders&service=nobody')
+  await mesh.until('orders was looked for', () => after.heard().includes('event: ready'))
+  t.match(after.heard(), /event: service\ndata: \{"name":"orders"[^]*\n\nevent: ready/)
+
+  serve('stock', 8081, 7)
+  await mesh.until('the change was told', () => before.heard().includes('"weight":7'))
+  t.notMatch(before.heard(), 'event: gone', 'it was there all the time')
+  beta.removeManifest('orders')
+  await mesh.until('the end was told', () =>
+    /"name":"orders".*"instances":\[\]|event: gone/.test(after.heard()),
+  )
 })
