@@ -22,6 +22,8 @@ export interface HealthParts {
 export interface HealthRunParts extends HealthParts {
   /** Ends a process group; one that has ended already is no fault. */
   readonly killGroup: (pid: number) => void
+  /** Has `run` called before a signal ends this process; what it answers takes that back. */
+  readonly beforeSignal: (run: () => void) => () => void
 }
 
 /** Settings of a run. */
@@ -60,7 +62,7 @@ export async function healthRun(
 }
 
 function run(
-  { killGroup }: HealthRunParts,
+  { killGroup, beforeSignal }: HealthRunParts,
   { command: [program = '', ...words], timeoutMs }: HealthRunSettings,
 ): Promise<Pick<HealthResult, 'outcome' | 'detail'>> {
   return new Promise((resolve) => {
@@ -69,6 +71,8 @@ function run(
     const end = (): void => {
       if (child.pid !== undefined) killGroup(child.pid)
     }
+    // It is out of reach of the terminal's signals, and must not outlive who waits for it.
+    const takeBack = beforeSignal(end)
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true
@@ -78,10 +82,12 @@ function run(
     collect(child.stdout, said)
     collect(child.stderr, said)
     child.on('error', (error) => {
+      takeBack()
       clearTimeout(timer)
       resolve({ outcome: 'fail', detail: messageOf(error) })
     })
     child.on('exit', (code, signal) => {
+      takeBack()
       clearTimeout(timer)
       // Whatever it left running must not keep its output open.
       end()

@@ -20,6 +20,22 @@ function killGroup(pid: number): void {
   }
 }
 
+/** A signal that ends this process has `run` called first. Answers how to take that back. */
+function beforeSignal(run: () => void): () => void {
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  const takeBack = (): void => {
+    for (const signal of signals) process.off(signal, end)
+  }
+  const end = (signal: NodeJS.Signals): void => {
+    takeBack()
+    run()
+    // As if nobody had listened: whoever waits for this process sees the signal.
+    process.kill(process.pid, signal)
+  }
+  for (const signal of signals) process.on(signal, end)
+  return takeBack
+}
+
 /** The user's number where the user database does not know it, as in containers. */
 function userName(): string {
   try {
@@ -45,6 +61,7 @@ try {
     user: userName(),
     isRoot: process.getuid?.() === 0,
     killGroup,
+    beforeSignal,
     exit: (code) => void (process.exitCode = code),
   })
 } catch (error) {

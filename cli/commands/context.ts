@@ -22,6 +22,8 @@ export interface Surroundings {
   readonly isRoot: boolean
   /** Ends a process group at once. */
   readonly killGroup: (pid: number) => void
+  /** Has `run` called before SIGINT or SIGTERM ends this process; what it answers takes that back. */
+  readonly beforeSignal: (run: () => void) => () => void
   /** Takes the exit code of the verb that ran. */
   readonly exit: (code: number) => void
 }

@@ -27,10 +27,10 @@ export function addHealthVerbs(program: Command, context: Context): void {
         command: string[],
         { timeout, ...options }: { readonly check?: string; readonly timeout: number },
       ) => {
-        const { killGroup } = context.surroundings
+        const { killGroup, beforeSignal } = context.surroundings
         return context.done(
           healthRun(
-            { ...context.local(), killGroup },
+            { ...context.local(), killGroup, beforeSignal },
             { service, command, timeoutMs: timeout, ...options },
           ),
         )

@@ -41,6 +41,7 @@ export function verbTree(): Verb {
     user: '',
     isRoot: false,
     killGroup: nothing,
+    beforeSignal: () => nothing,
     exit: nothing,
   }
   return verbOf(makeProgram(surroundings), [])

@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { AdminServer } from '#agent/admin/admin-server.ts'
@@ -8,7 +11,10 @@ import { createLogger } from '#shared/logging/logger.ts'
 import type { HealthResult } from '#shared/model/admin-wishes.ts'
 import { healthyFacts } from '#test/support/agent-facts.ts'
 import { shortDir } from '#test/support/short-dir.ts'
+import { root } from '#test/support/sources.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { thisMachine } from '#test/support/this-machine.ts'
+import { until } from '#test/support/until.ts'
 
 const logger = createLogger({ name: 'test', level: 'silent' })
 
@@ -50,7 +56,8 @@ async function agentOf(t: Test) {
   const streams = { out: (text: string) => void out.push(text), err: () => {} }
   const { killGroup } = thisMachine
   const agent = new AdminSocket({ socketPath })
-  const parts = { agent, printer: new Printer({ streams }, { json: false }), killGroup }
+  const printer = new Printer({ streams }, { json: false })
+  const parts = { agent, printer, killGroup, beforeSignal: () => () => {} }
   const run = async (command: readonly string[], more: Partial<HealthRunSettings> = {}) => {
     await healthRun(parts, { service: 'orders', command, timeoutMs: 60_000, ...more })
     return told.at(-1)
@@ -96,3 +103,33 @@ t.test('health run ends a command that takes too long, with all it started', asy
   const found = await run(['sh', '-c', 'sleep 600 & wait'], { timeoutMs: 100 })
   t.match(found, { outcome: 'fail', detail: 'no result within 100 ms' })
 })
+
+t.test(
+  'health run that is told to end takes its command along, and ends by that signal',
+  async (t) => {
+    const { parts, told } = await agentOf(t)
+    const meshctl = [join(root, 'cli/main.ts'), '--socket', parts.agent.path, 'health', 'run']
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      const file = join(testDirectory(t), signal)
+      const script = `sleep 600 & echo $$ $! > ${file}.new; mv ${file}.new ${file}; wait`
+      const child = spawn(process.execPath, [...meshctl, 'orders', '--', 'sh', '-c', script])
+      await until('the command runs', () => existsSync(file))
+      const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number)
+      t.teardown(() => pids.length === 2 && thisMachine.killGroup(pids[0] ?? Number.NaN))
+      const ended = once(child, 'exit')
+      child.kill(signal)
+      t.strictSame(await ended, [null, signal])
+      await until('both have ended', () => !pids.some((pid) => isRunning(pid)))
+    }
+    t.strictSame(told, [], 'and nothing was found')
+  },
+)
+
+/** Not so of one that has ended, and that nobody has asked for yet. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}

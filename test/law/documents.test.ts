@@ -117,6 +117,7 @@ t.test('docs/meshctl.md has every verb of meshctl', async (t) => {
     user: 'root',
     isRoot: true,
     killGroup() {},
+    beforeSignal: () => () => {},
     exit() {},
   }
   const missing = verbsOf(makeProgram(surroundings), '').filter((verb) => !page.includes(verb))

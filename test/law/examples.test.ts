@@ -71,6 +71,7 @@ const program: Verb = makeProgram({
   user: 'root',
   isRoot: true,
   killGroup() {},
+  beforeSignal: () => () => {},
   exit() {},
 })
 
