@@ -3,7 +3,7 @@
 import type { Command } from 'commander'
 import { healthRun, healthTell } from '#cli/health.ts'
 import type { Context } from './context.ts'
-import { time, verb } from './options.ts'
+import { timeoutOption, verb } from './options.ts'
 
 const said = { pass: 'passes', warn: 'warns', fail: 'fails' } as const
 
@@ -18,9 +18,16 @@ export function addHealthVerbs(program: Command, context: Context): void {
         context.done(healthTell(context.local(), { service, outcome, ...options })),
       )
   }
-  verb(health, 'run <service> <command...>', 'run a command and bring what it finds')
+  verb(
+    health,
+    'run',
+    'run a command and bring what it finds: exit status 0 passes, 1 warns, any other fails',
+  )
+    .argument('<service>', 'a service of this host')
+    .argument('<command...>', 'behind --, which keeps its options its own')
+    .usage('[options] <service> -- <command...>')
     .option('--check <name>', 'which check, where several wait for results')
-    .option('--timeout <time>', 'how long the command may take', time, 30_000)
+    .addOption(timeoutOption('how long the command may take', 30_000))
     .action(
       (
         service: string,

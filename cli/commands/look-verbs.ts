@@ -9,7 +9,7 @@ import { services } from '#cli/services.ts'
 import { status } from '#cli/status.ts'
 import { why } from '#cli/why.ts'
 import type { Context } from './context.ts'
-import { time, verb } from './options.ts'
+import { timeoutOption, verb } from './options.ts'
 
 interface WhyOptions {
   readonly as?: string
@@ -33,7 +33,7 @@ export function addLookVerbs(program: Command, context: Context): void {
   ).action((service?: string) => context.done(external(context.local(), service)))
   verb(program, 'check', 'everything that is wrong here, with cause and fix')
     .option('--wait', 'until nothing fails any more', false)
-    .option('--timeout <time>', 'how long to wait at most', time, 60_000)
+    .addOption(timeoutOption('how long to wait at most', 60_000))
     .action(({ wait, timeout }: { readonly wait: boolean; readonly timeout: number }) =>
       context.done(check(context.local(), { waitMs: wait ? timeout : 0, documents })),
     )

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { manifestApply } from '#cli/manifest-apply.ts'
 import { manifestStatus, manifestValidate } from '#cli/manifest.ts'
 import type { Context } from './context.ts'
-import { time, verb } from './options.ts'
+import { timeoutOption, verb } from './options.ts'
 
 interface ApplyOptions {
   readonly wait: boolean
@@ -23,7 +23,7 @@ export function addManifestVerbs(program: Command, context: Context): void {
   )
   verb(manifest, 'apply <file>', 'put a file into the manifest directory, whole or not at all')
     .option('--wait', 'until the agent has made all of it that it asks for', false)
-    .option('--timeout <time>', 'how long to wait at most: 30s, 5m', time, 30_000)
+    .addOption(timeoutOption('how long to wait at most: 30s, 5m', 30_000))
     .option('--directory <path>', 'manifest directory, instead of the one the agent names')
     .action((file: string, { wait, timeout, directory }: ApplyOptions) => {
       const { user } = context.surroundings

@@ -1,6 +1,6 @@
 /** Readers of option values; each says what to write instead. */
 
-import { InvalidArgumentError, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import { parseTtl } from '#cli/token.ts'
 
 /** A length of time, in milliseconds. */
@@ -8,6 +8,12 @@ export function time(text: string): number {
   const ms = parseTtl(text)
   if (ms === null) throw new InvalidArgumentError('write 90s, 15m, 2h or 1d')
   return ms
+}
+
+/** `--timeout`, whose default is told as it would be written. */
+export function timeoutOption(description: string, ms: number): Option {
+  const text = ms % 60_000 === 0 ? `${ms / 60_000}m` : `${ms / 1000}s`
+  return new Option('--timeout <time>', description).argParser(time).default(ms, text)
 }
 
 /** A whole number from 1 to 999,999. */

@@ -3,7 +3,7 @@
 import { Argument, type Command } from 'commander'
 import { drain, maintenance, undrain } from '#cli/rotation.ts'
 import type { Context } from './context.ts'
-import { time, verb } from './options.ts'
+import { timeoutOption, verb } from './options.ts'
 
 interface DrainOptions {
   readonly reason: string
@@ -40,5 +40,5 @@ function withWait(command: Command, description: string): Command {
   return command
     .option('--reason <text>', 'for those who wonder later', '')
     .option('--wait', description, false)
-    .option('--timeout <time>', 'how long to wait at most', time, 120_000)
+    .addOption(timeoutOption('how long to wait at most', 120_000))
 }

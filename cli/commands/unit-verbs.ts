@@ -6,7 +6,7 @@ import { unitLink, unitList, unitUnlink } from '#cli/unit-link.ts'
 import { unitEnter, unitLeave, unitWait } from '#cli/unit-turn.ts'
 import { parseServiceName, type ServiceName } from '#shared/model/names.ts'
 import type { Context } from './context.ts'
-import { time, verb } from './options.ts'
+import { timeoutOption, verb } from './options.ts'
 
 interface LinkOptions {
   readonly unit?: string
@@ -51,7 +51,7 @@ export function addUnitVerbs(program: Command, context: Context): void {
   for (const [name, { run, description, timeoutMs }] of Object.entries(turns)) {
     verb(unit, name, description)
       .argument('<service>', 'a service of this host', service)
-      .option('--timeout <time>', 'how long that may take', time, timeoutMs)
+      .addOption(timeoutOption('how long that may take', timeoutMs))
       .action((of: ServiceName, { timeout: waitMs }: { readonly timeout: number }) =>
         context.done(run(parts(), { service: of, waitMs })),
       )

@@ -76,6 +76,6 @@ function optionOf(option: Option): VerbOption {
     description,
     value: required || optional ? (/[<[].*$/.exec(flags)?.[0] ?? '') : '',
     variable: envVar,
-    preset: shown ? '' : String(preset),
+    preset: shown ? '' : (option.defaultValueDescription ?? String(preset)),
   }
 }

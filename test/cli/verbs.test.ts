@@ -322,20 +322,30 @@ t.test('parseTtl reads seconds to days and nothing else', async (t) => {
   t.same(['', '5', '-1s', '1w', '1.5h', '1h '].map(parseTtl), Array.from({ length: 6 }).fill(null))
 })
 
-t.test('meshctl says faults as itself, where to read on, and its version', async (t) => {
-  const run = (words: readonly string[]): Promise<{ out: string; err: string }> =>
-    new Promise((resolve) => {
-      execFile(process.execPath, [join(root, 'cli/main.ts'), ...words], (_error, out, err) =>
-        resolve({ out, err }),
-      )
-    })
-  const [fault, version] = await Promise.all([run(['stauts']), run(['--version'])])
-  t.match(
-    fault.err,
-    /^meshctl: unknown command 'stauts' \(Did you mean status\?\)\n +--help behind a verb/,
-  )
-  t.match(version.out, /^meshctl \d+\.\d+\.\d+\n$/)
-})
+t.test(
+  'meshctl says faults as itself, where to read on, its version, and how it is used',
+  async (t) => {
+    const run = (words: readonly string[]): Promise<{ out: string; err: string }> =>
+      new Promise((resolve) => {
+        execFile(process.execPath, [join(root, 'cli/main.ts'), ...words], (_error, out, err) =>
+          resolve({ out, err }),
+        )
+      })
+    const [fault, version, help] = await Promise.all([
+      run(['stauts']),
+      run(['--version']),
+      run(['health', 'run', '--help']),
+    ])
+    t.match(
+      fault.err,
+      /^meshctl: unknown command 'stauts' \(Did you mean status\?\)\n +--help behind a verb/,
+    )
+    t.match(version.out, /^meshctl \d+\.\d+\.\d+\n$/)
+    t.match(help.out, /^Usage: meshctl health run \[options\] <service> -- <command\.\.\.>$/m)
+    t.match(help.out, /0 passes,\s+1 warns,\s+any\s+other\s+fails/)
+    t.match(help.out, '(default: 30s)', 'as it would be written')
+  },
+)
 
 t.test('meshctl exits 2 on a bad command line and 3 where nobody answers', async (t) => {
   const run = (words: readonly string[]): Promise<{ code: number; err: string }> =>
