@@ -1,7 +1,10 @@
 /** Owns `meshctl manifest`: what became of the files dropped here, and a look before dropping one. */
 
-import { readFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { basename } from 'node:path'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
+import { isManifestName } from '#shared/model/manifest-name.ts'
+import { maxDocumentBytes } from '#shared/schema/json-document.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
 import type { ManifestReport } from '#shared/model/admin-services.ts'
@@ -66,7 +69,10 @@ function expiry(endsMs: number, nowMs: number): string {
   return endsMs <= nowMs ? 'expired' : `for ${duration(endsMs - nowMs)}`
 }
 
-/** Reads files as an agent would, without an agent; succeeds when all would be accepted. */
+/**
+ * Reads files as an agent would, each by itself and without an agent; succeeds when nothing in them is
+ * wrong. Names count where files are dropped, not before: programs look at a copy under a name of its own.
+ */
 export function manifestValidate(
   parts: { readonly printer: Printer },
   settings: { readonly files: readonly string[] },
@@ -75,7 +81,7 @@ export function manifestValidate(
   parts.printer.result(reports, () =>
     reports
       .map(({ file, problems }) =>
-        (problems.length === 0 ? [`${file}: good`] : problems)
+        (problems.length === 0 ? [goodWords(file)] : problems)
           .map((line) => `${clean(line)}\n`)
           .join(''),
       )
@@ -85,13 +91,40 @@ export function manifestValidate(
   return bad ? exitCodes.notInOrder : exitCodes.ok
 }
 
+function goodWords(file: string): string {
+  if (isManifestName(basename(file))) return `${file}: good`
+  return `${file}: good, but ignored under this name: a manifest's ends in .json and begins with no dot`
+}
+
 function problemsOf(file: string): readonly string[] {
-  let bytes: Buffer
+  let bytes: Uint8Array
   try {
-    bytes = readFileSync(file)
+    bytes = readAsAgent(file)
   } catch (error) {
-    return [`${file}: cannot be read: ${messageOf(error)}`]
+    const isLink = (error as NodeJS.ErrnoException).code === 'ELOOP'
+    const problem = isLink ? 'symbolic links are not followed' : messageOf(error)
+    return [`${file}: cannot be read: ${problem}`]
   }
   const reading = readManifest(file, bytes)
   return reading.ok ? [] : reading.problems.map(renderProblem)
+}
+
+/** A bounded read of a regular file, which waits for nobody at the other end of a pipe. */
+function readAsAgent(file: string): Uint8Array {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  try {
+    const stats = fstatSync(fd)
+    if (!stats.isFile()) throw new Error('this is not a regular file')
+    if (stats.nlink > 1) throw new Error(`it has ${stats.nlink} names (hard links)`)
+    // One byte more than allowed, so that the reader itself says that it is too large.
+    const bytes = Buffer.alloc(Math.min(stats.size, maxDocumentBytes) + 1)
+    let length = 0
+    for (let more = -1; more !== 0 && length < bytes.length; length += more) {
+      more = readSync(fd, bytes, length, bytes.length - length, length)
+    }
+    return bytes.subarray(0, length)
+  } finally {
+    closeSync(fd)
+  }
 }

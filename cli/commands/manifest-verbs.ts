@@ -18,9 +18,14 @@ export function addManifestVerbs(program: Command, context: Context): void {
   verb(manifest, 'status', 'what became of the files dropped on this host').action(() =>
     context.done(manifestStatus(context.local())),
   )
-  verb(manifest, 'validate <files...>', 'read files as the agent would').action((files: string[]) =>
-    context.done(manifestValidate({ printer: context.printer() }, { files })),
-  )
+  verb(manifest, 'validate <files...>', 'read files as the agent would, each by itself')
+    .addHelpText(
+      'after',
+      '\nTo whom a file belongs, whether its address is one of the host, and what other files claim\nalready is judged where it is dropped: manifest apply --wait.',
+    )
+    .action((files: string[]) =>
+      context.done(manifestValidate({ printer: context.printer() }, { files })),
+    )
   verb(manifest, 'apply <file>', 'put a file into the manifest directory, whole or not at all')
     .option('--wait', 'until the agent has made all of it that it asks for', false)
     .addOption(timeoutOption('how long to wait at most: 30s, 5m', 30_000))
