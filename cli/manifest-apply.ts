@@ -31,6 +31,8 @@ export interface ManifestApplySettings {
   readonly file: string
   /** The user who asks: whose directory is taken where the other may not be written. */
   readonly user: string
+  /** @default false */
+  readonly isRoot?: boolean
   /** Where manifests are read. @default what the agent says, else /etc/mesh.d */
   readonly directory?: string
   /** How long to wait for the receipt; 0: not at all. */
@@ -75,7 +77,7 @@ export async function manifestApply(
   try {
     await writeFileAtomic(path, bytes, { mode: 0o644 })
   } catch (error) {
-    const hint = `the administrator makes a directory of your own: install -d -o ${user} ${top}/${user}`
+    const hint = hintFor((error as NodeJS.ErrnoException).code, top, settings)
     throw new MeshError(`cannot write ${path}: ${messageOf(error)}`, { code: 'file', hint })
   }
   if (waitMs === 0) return told(printer, { path, receipt: null, problems: [] })
@@ -93,6 +95,17 @@ export async function manifestApply(
     }
     await delay(lookEveryMs)
   }
+}
+
+/** What helps whoever could not write; what is missing is missing for all. */
+function hintFor(
+  code: string | undefined,
+  top: string,
+  { user, isRoot = false }: ManifestApplySettings,
+): string {
+  if (code === 'ENOENT') return `the directory is missing: install -d -m 755 ${top}`
+  if (isRoot) return ''
+  return `the administrator makes a directory of your own: install -d -o ${user} ${top}/${user}`
 }
 
 function told(printer: Printer, applied: Applied): number {

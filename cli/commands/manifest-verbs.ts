@@ -31,8 +31,8 @@ export function addManifestVerbs(program: Command, context: Context): void {
     .addOption(timeoutOption('how long to wait at most: 30s, 5m', 30_000))
     .option('--directory <path>', 'manifest directory, instead of the one the agent names')
     .action((file: string, { wait, timeout, directory }: ApplyOptions) => {
-      const { user } = context.surroundings
-      const settings = { file, user, waitMs: wait ? timeout : 0 }
+      const { user, isRoot } = context.surroundings
+      const settings = { file, user, isRoot, waitMs: wait ? timeout : 0 }
       return context.done(
         manifestApply(context.local(), {
           ...settings,

@@ -19,6 +19,7 @@ import { AdminSocket } from '#cli/client/admin-socket.ts'
 import { manifestApply, type ManifestApplySettings } from '#cli/manifest-apply.ts'
 import { Printer } from '#cli/output/printer.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
+import type { MeshError } from '#shared/lifecycle/mesh-error.ts'
 import type { Receipt } from '#shared/model/receipt.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
@@ -74,6 +75,22 @@ t.test('manifest apply leaves a bad file out, with the place of its fault', asyn
   t.equal(await apply('none.json'), 1)
   t.match(said(), /none\.json: cannot be read/)
   t.strictSame(readdirSync(`${root}/mesh.d`), ['me'])
+})
+
+const hintOf = (error: unknown): unknown => (error as MeshError).hint
+
+t.test('manifest apply says of a directory that is missing how it is made', async (t) => {
+  const { root, apply } = hostOf(t)
+  const missing = { directory: `${root}/none.d` }
+  await t.rejects(apply('orders.json', missing), {
+    code: 'file',
+    hint: `the directory is missing: install -d -m 755 ${root}/none.d`,
+  })
+  // Where a file stands in its place nobody may write, and root needs no directory of its own.
+  const blocked = { directory: `${root}/orders.json` }
+  const asRoot = await apply('orders.json', { ...blocked, isRoot: true }).catch(hintOf)
+  t.equal(asRoot, '')
+  t.match(await apply('orders.json', blocked).catch(hintOf), /install -d -o me /)
 })
 
 t.test('manifest apply waits until what it dropped is published', async (t) => {
