@@ -9,6 +9,7 @@ import type { TSchema } from 'typebox'
 import { Errors } from 'typebox/value'
 import { didYouMean } from './did-you-mean.ts'
 import { joinPointer, splitPointer, type JsonValue } from './json-reader.ts'
+import { shapeWords } from './shape-words.ts'
 import type { Report } from './problem.ts'
 
 // The library stops at eight by itself, and one mistake can count as several.
@@ -24,6 +25,7 @@ interface Node {
   readonly minItems?: number
   readonly maxItems?: number
   readonly maxLength?: number
+  readonly pattern?: string
   readonly properties?: Readonly<Record<string, Node>>
   readonly patternProperties?: Readonly<Record<string, Node>>
   readonly additionalProperties?: boolean | Node
@@ -153,20 +155,42 @@ function reportWrongValue(
   value: JsonValue | undefined,
   report: Report,
 ): void {
-  const expected = node === undefined ? 'something else' : expectation(node)
+  const expected =
+    node === undefined ? 'something else' : (shapeOf(node, value) ?? expectation(node))
   const unquoted =
     node?.type === 'integer' && typeof value === 'string' && /^\d+$/.test(value)
       ? `write it without quotes: ${value}`
       : undefined
   const meant =
     node?.enum !== undefined && typeof value === 'string'
-      ? didYouMean(value, node.enum.map(String))
+      ? meantBy(value, node.enum.map(String))
       : null
   report(pointer, {
     rule: 'wrong-value',
     message: `${nameOf(pointer)} must be ${expected}, not ${show(value)}`,
-    hint: unquoted ?? (meant === null ? (node?.description ?? '') : `did you mean ${show(meant)}?`),
+    hint: unquoted ?? meant ?? node?.description ?? '',
   })
+}
+
+/** What a text should look like that has the right length; null where something else is wrong. */
+function shapeOf(
+  { pattern, maxLength = Number.POSITIVE_INFINITY }: Node,
+  value: unknown,
+): string | null {
+  if (pattern === undefined || typeof value !== 'string') return null
+  if (value.length === 0 || value.length > maxLength) return null
+  return shapeWords(pattern)
+}
+
+/** What somebody meant who knows another word for it, or mistyped; null where nobody can tell. */
+function meantBy(value: string, known: readonly string[]): string | null {
+  // HTTPS is TLS to whoever carries it, and no health check asks through it.
+  if (value.toLowerCase() === 'https' && !known.includes('https')) {
+    if (known.includes('tls')) return `did you mean ${show('tls')}?`
+    if (known.includes('tcp')) return `"http" asks in plain; take ${show('tcp')}`
+  }
+  const near = didYouMean(value, known)
+  return near === null ? null : `did you mean ${show(near)}?`
 }
 
 function expectation(node: Node): string {
