@@ -180,7 +180,7 @@ export class App {
     const { admin, metrics, applications } = this.#answers
     makeDirectory(paths.state, 0o700)
     makeDirectory(paths.run, 0o755)
-    await this.#own.withdrawals.load()
+    await this.#own.load()
     this.#listen()
     const steps = [
       admin,

@@ -10,6 +10,7 @@ import { Detector } from './detection/detector.ts'
 import { ExternalServices } from './external/external-services.ts'
 import { isUp, stateOfPort } from './health/check-rules.ts'
 import { HealthBoard } from './health/health-board.ts'
+import { KeptResults } from './health/kept-results.ts'
 import type { HostIdentity } from './identity/host-identity.ts'
 import type { HostCapture } from './interception/host-capture.ts'
 import { NameTargets } from './interception/name-targets.ts'
@@ -58,6 +59,7 @@ export class OwnServices {
   readonly externals: ExternalServices
   readonly #parts: OwnServicesParts
   readonly #versions: GoodVersions
+  readonly #kept: KeptResults
   readonly #externalNames: NameTargets
   readonly #plainReach: PlainReach
   readonly #fitnessChanged: Gathering
@@ -107,7 +109,12 @@ export class OwnServices {
       },
       { address: config.address },
     )
-    this.health = new HealthBoard({ ...parts, whyNot: (manifest) => this.#whyNot(manifest) })
+    this.#kept = new KeptResults(parts, { runDirectory: paths.run })
+    this.health = new HealthBoard({
+      ...parts,
+      kept: this.#kept,
+      whyNot: (manifest) => this.#whyNot(manifest),
+    })
     this.detector = new Detector({
       clock,
       logger,
@@ -145,6 +152,12 @@ export class OwnServices {
     return this.watcher.manifests.flatMap(({ service, port }) =>
       port === undefined ? [] : service,
     )
+  }
+
+  /** Takes over what an earlier run kept. */
+  async load(): Promise<void> {
+    await this.withdrawals.load()
+    await this.#kept.load()
   }
 
   /** Begins to hear what changes; every handler reads the newest of everything. */
@@ -218,6 +231,7 @@ export class OwnServices {
       this.detector.stop(),
     ])
     await this.#versions.stop()
+    await this.#kept.stop()
   }
 
   #onManifests(): void {

@@ -18,6 +18,7 @@ import {
   type InstanceHealth,
 } from './check-rules.ts'
 import { Checker } from './checker.ts'
+import type { KeptResults, ResultSubject } from './kept-results.ts'
 import { probe as networkProbe, type Probe } from './probe.ts'
 import { PushedCheck } from './pushed-check.ts'
 import type { RunningCheck, RunningCheckSettings } from './running-check.ts'
@@ -31,6 +32,8 @@ export interface HealthBoardParts {
   readonly probe?: Probe
   /** Why a service is not to be asked now; '' where it may be. Never rejects. @default each may be */
   readonly whyNot?: (manifest: Manifest) => Promise<string>
+  /** What was brought to push checks, over a restart. @default forgotten */
+  readonly kept?: Pick<KeptResults, 'standing' | 'keep' | 'forget'>
 }
 
 /** What became of a result that was brought. */
@@ -93,7 +96,7 @@ export class HealthBoard {
     )
     for (const [service, { checks }] of this.#watched) {
       if (wanted.has(service)) continue
-      for (const check of checks.values()) this.#end(check)
+      for (const check of checks.values()) this.#remove(check)
       this.#watched.delete(service)
     }
     for (const manifest of wanted.values()) this.#applyOne(manifest)
@@ -101,8 +104,9 @@ export class HealthBoard {
 
   /** Takes a result that was brought for one push check of a service, by name if there are several. */
   bring(service: ServiceName, name: string | null, result: CheckResult): Brought {
-    const checks = [...(this.#watched.get(service)?.checks.values() ?? [])]
-    if (checks.length === 0) {
+    const watched = this.#watched.get(service)
+    const checks = [...(watched?.checks.values() ?? [])]
+    if (watched === undefined || checks.length === 0) {
       const hint = 'see meshctl manifest status'
       return { kind: 'refused', problem: `no service ${service} is served on this host`, hint }
     }
@@ -112,6 +116,7 @@ export class HealthBoard {
     const check = pushed[found]
     if (check !== undefined) {
       check.take(result)
+      this.#parts.kept?.keep(subjectOf(watched.manifest, check.settings), result)
       return { kind: 'taken', check: check.settings.check.name }
     }
     if (pushed.length === 0) {
@@ -123,9 +128,12 @@ export class HealthBoard {
     return { kind: 'refused', problem, hint: `name one with --check: ${names.join(', ')}` }
   }
 
-  /** Ends every check. */
+  /** Ends every check; what was brought stays kept. */
   async stop(): Promise<void> {
-    this.apply([])
+    for (const { checks } of this.#watched.values()) {
+      for (const check of checks.values()) this.#end(check)
+    }
+    this.#watched.clear()
     await Promise.all(this.#ending)
   }
 
@@ -145,33 +153,47 @@ export class HealthBoard {
     const names = new Set(health.map(({ name }) => name))
     for (const [name, running] of watched.checks) {
       if (names.has(name)) continue
-      this.#end(running)
+      this.#remove(running)
       watched.checks.delete(name)
     }
     for (const check of health) {
       const settings: RunningCheckSettings = { service, address, port, check }
       const known = watched.checks.get(check.name)
       if (known !== undefined && isSame(known.settings, settings)) continue
-      if (known !== undefined) this.#end(known)
-      const status =
-        known !== undefined && isSamePlace(known.settings, settings) ? known.status : undefined
-      watched.checks.set(check.name, this.#begin(settings, status))
+      const isCarried = known !== undefined && isSamePlace(known.settings, settings)
+      if (isCarried) this.#end(known)
+      else if (known !== undefined) this.#remove(known)
+      const status = isCarried ? known.status : undefined
+      watched.checks.set(check.name, this.#begin(manifest, settings, status))
     }
     // Who applies manifests looks at the board afterwards anyway.
     watched.health = healthOf(watched)
   }
 
-  #begin(settings: RunningCheckSettings, status: HealthStatus | undefined): RunningCheck {
-    const { clock, random, logger } = this.#parts
-    const onTransition = (): void => this.#onTransition(settings.service)
-    const probe = this.#probeOf(settings.service)
+  #begin(
+    manifest: Manifest,
+    settings: RunningCheckSettings,
+    status: HealthStatus | undefined,
+  ): RunningCheck {
+    const { clock, random, logger, kept } = this.#parts
+    const { check, service } = settings
+    const onTransition = (): void => this.#onTransition(service)
+    const probe = this.#probeOf(service)
     const parts = { clock, random, logger, probe, onTransition }
-    const check =
-      settings.check.kind === 'push'
-        ? new PushedCheck(parts, settings, status)
+    const standing =
+      check.kind === 'push' && status === undefined
+        ? (kept?.standing(subjectOf(manifest, settings), check.ttlMs) ?? null)
+        : null
+    if (standing !== null) {
+      const fields = { service, check: check.name, ...standing }
+      logger.info(fields, 'health: a result from before the start still counts')
+    }
+    const running =
+      check.kind === 'push'
+        ? new PushedCheck(parts, settings, status, standing)
         : new Checker(parts, settings, status)
-    check.start()
-    return check
+    running.start()
+    return running
   }
 
   /** Probes a service unless it is not to be asked, which is a failure. */
@@ -199,10 +221,24 @@ export class HealthBoard {
     for (const listener of this.#listeners) listener(service)
   }
 
+  /** Ends a check for good: what was brought to it counts for no other one. */
+  #remove(check: RunningCheck): void {
+    this.#end(check)
+    this.#parts.kept?.forget(check.settings.service, check.settings.check.name)
+  }
+
   #end(check: RunningCheck): void {
     const ending = check.stop().finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
   }
+}
+
+/** What a result brought to a check is about. */
+function subjectOf(
+  { service, owner }: Pick<Manifest, 'service' | 'owner'>,
+  { address, port, check }: RunningCheckSettings,
+): ResultSubject {
+  return { service, check: check.name, owner: owner ?? null, address, port }
 }
 
 function healthOf({ checks }: Watched): InstanceHealth {

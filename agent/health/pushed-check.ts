@@ -5,6 +5,7 @@
 
 import type { Timer } from '#shared/lifecycle/clock.ts'
 import { unchecked, type CheckResult, type HealthStatus } from './check-rules.ts'
+import type { StandingResult } from './kept-results.ts'
 import type { RunningCheck, RunningCheckParts, RunningCheckSettings } from './running-check.ts'
 import { logTransition } from './transition.ts'
 
@@ -16,19 +17,26 @@ export class PushedCheck implements RunningCheck {
   readonly settings: RunningCheckSettings
   readonly #parts: Pick<RunningCheckParts, 'clock' | 'logger' | 'onTransition'>
   readonly #ttlMs: number
+  /** How long it waits for the first result. */
+  readonly #firstMs: number
   #status: HealthStatus
   #timer: Timer | null = null
 
-  /** `status` is what is known already, of an instance whose check alone has changed. */
+  /**
+   * `status` is what is known already, of an instance whose check alone has changed; `standing`, what was
+   * brought before this process began.
+   */
   constructor(
     parts: Pick<RunningCheckParts, 'clock' | 'logger' | 'onTransition'>,
     settings: RunningCheckSettings,
     status: HealthStatus = unchecked(settings.check),
+    standing: StandingResult | null = null,
   ) {
     this.#parts = parts
     this.settings = settings
-    this.#status = status
+    this.#status = standing === null ? status : statusBy(standing)
     this.#ttlMs = settings.check.kind === 'push' ? settings.check.ttlMs : 0
+    this.#firstMs = standing?.leftMs ?? this.#ttlMs
   }
 
   get status(): HealthStatus {
@@ -37,27 +45,22 @@ export class PushedCheck implements RunningCheck {
 
   /** Begins to wait for results. */
   start(): void {
-    this.#await()
+    this.#await(this.#firstMs)
   }
 
   /** Takes a result. */
   take(result: CheckResult): void {
-    this.#become({
-      state: atOnce[result.outcome],
-      detail: result.detail,
-      streak: 0,
-      last: result.outcome,
-    })
-    this.#await()
+    this.#become(statusBy(result))
+    this.#await(this.#ttlMs)
   }
 
   async stop(): Promise<void> {
     this.#timer?.stop()
   }
 
-  #await(): void {
+  #await(ms: number): void {
     this.#timer?.stop()
-    this.#timer = this.#parts.clock.after(this.#ttlMs, () => {
+    this.#timer = this.#parts.clock.after(ms, () => {
       const detail = `no result was brought for ${this.#ttlMs / 1000} s`
       this.#become({ state: 'failing', detail, streak: 0, last: this.#status.last })
     })
@@ -70,4 +73,8 @@ export class PushedCheck implements RunningCheck {
     logTransition(this.#parts.logger, this.settings, before.state, status)
     this.#parts.onTransition()
   }
+}
+
+function statusBy({ outcome, detail }: CheckResult): HealthStatus {
+  return { state: atOnce[outcome], detail, streak: 0, last: outcome }
 }

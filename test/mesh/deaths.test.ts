@@ -21,6 +21,16 @@ let doomed = mesh.serve(beta, 'http', 'orders', 8080)
 mesh.serve(alpha, 'http', 'orders', 8080)
 mesh.serve(alpha, 'http', 'solo', 8081)
 alpha.dropManifest('solo', { port: 8081, address: alpha.place.local })
+// Told once that all is well with it, and not again.
+const pushed = { service: 'pushed', outcome: 'pass', detail: 'said so once' } as const
+const health = { kind: 'push', ttlMs: 3_600_000 }
+mesh.serve(beta, 'http', 'pushed', 8083)
+beta.dropManifest('pushed', { port: 8083, address: beta.place.local, health })
+await mesh.until('beta takes what is brought', async () => {
+  await beta.admin.tell('health', pushed)
+  return true
+})
+await mesh.sees(alpha, 'pushed', ['beta'])
 for (const host of [alpha, beta]) {
   await mesh.sees(host, 'orders', ['alpha', 'beta'])
   await mesh.sees(host, 'solo', ['alpha'])
@@ -87,6 +97,9 @@ t.test('SIGTERM of a control process leaves what it published where it is', asyn
     await mesh.ready(beta)
     await more('beta')
     t.equal(await watching(), true, 'alpha saw beta’s instance all the time')
+    const all = await beta.admin.ask('manifests')
+    const found = all.find(({ service }) => service === 'pushed')
+    t.match(found, { health: 'passing' }, 'what was brought once still counts')
   })
 })
 

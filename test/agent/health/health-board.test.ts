@@ -1,12 +1,14 @@
 import t, { type Test } from 'tap'
 import { stateOfPort } from '#agent/health/check-rules.ts'
 import { HealthBoard } from '#agent/health/health-board.ts'
+import { KeptResults } from '#agent/health/kept-results.ts'
 import type { ProbeTarget } from '#agent/health/probe.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import { must, parsePortName, type ServiceName } from '#shared/model/names.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 
 const orders = 'orders' as ServiceName
 const middle = { fraction: () => 0.5, bytes: (count: number) => Buffer.alloc(count) }
@@ -17,8 +19,12 @@ function manifest(content: object, name = 'orders'): Manifest {
   return reading.manifest
 }
 
-function boardOf(t: Test) {
-  const clock = new FakeClock()
+interface World {
+  readonly clock?: FakeClock
+  readonly kept?: KeptResults
+}
+
+function boardOf(t: Test, { clock = new FakeClock(), kept }: World = {}) {
   const { logger, lines } = logLines()
   const checks: ProbeTarget[] = []
   const world = { pass: true, hang: false, whyNot: '' }
@@ -27,6 +33,7 @@ function boardOf(t: Test) {
     random: middle,
     logger,
     whyNot: async () => world.whyNot,
+    ...(kept === undefined ? {} : { kept }),
     probe: async (target, signal) => {
       checks.push(target)
       if (world.hang) await new Promise((resolve) => signal.addEventListener('abort', resolve))
@@ -243,4 +250,75 @@ t.test('a check of a named port decides about that port alone', async (t) => {
     ['passing'],
     'the service did not change',
   )
+})
+
+t.test('what was brought still counts after a restart, for the time it has left', async (t) => {
+  const runDirectory = testDirectory(t)
+  const clock = new FakeClock()
+  const { logger } = logLines()
+  /** The board of a process that starts now, and how that process ends. */
+  const start = async () => {
+    const kept = new KeptResults({ clock, logger }, { runDirectory })
+    await kept.load()
+    const { board, state } = boardOf(t, { clock, kept })
+    const end = async (): Promise<void> => {
+      await board.stop()
+      await kept.stop()
+    }
+    return { board, state, end }
+  }
+  const health = [
+    { kind: 'push', ttlMs: 60_000 },
+    { kind: 'push', name: 'disk', ttlMs: 60_000 },
+  ]
+  const first = await start()
+  first.board.apply([manifest({ port: 8080, health })])
+  first.board.bring(orders, 'push', { outcome: 'pass', detail: 'fine' })
+  first.board.bring(orders, 'disk', { outcome: 'warn', detail: 'is filling' })
+  await first.end()
+  await clock.advance(20_000)
+  const second = await start()
+  second.board.apply([manifest({ port: 8080, health })])
+  t.match(second.board.statusOf(orders), {
+    state: 'warning',
+    detail: 'disk: is filling',
+    checks: [{ state: 'passing', detail: 'fine' }, { state: 'warning' }],
+  })
+  second.board.bring(orders, 'disk', { outcome: 'pass', detail: 'cleaned' })
+  t.equal(second.state(), 'passing')
+  await second.end()
+  const third = await start()
+  third.board.apply([manifest({ port: 8080, health })])
+  await clock.advance(39_999)
+  t.equal(third.state(), 'passing')
+  await clock.advance(1)
+  t.match(third.board.statusOf(orders), {
+    state: 'failing',
+    detail: 'push: no result was brought for 60 s',
+  })
+  await third.end()
+})
+
+t.test('a check that has gone, or that moved, takes what was brought with it', async (t) => {
+  const runDirectory = testDirectory(t)
+  const clock = new FakeClock()
+  const { logger } = logLines()
+  const kept = new KeptResults({ clock, logger }, { runDirectory })
+  const { board, state } = boardOf(t, { clock, kept })
+  const at = (port: number) => manifest({ port, health: { kind: 'push' } })
+  const pass = (): void => {
+    board.bring(orders, null, { outcome: 'pass', detail: 'fine' })
+    t.equal(state(), 'passing')
+  }
+  board.apply([at(8080)])
+  pass()
+  board.apply([at(8081)])
+  t.equal(state(), 'starting')
+  board.apply([at(8080)])
+  t.equal(state(), 'starting')
+  pass()
+  board.apply([])
+  board.apply([at(8080)])
+  t.equal(state(), 'starting')
+  await kept.stop()
 })
