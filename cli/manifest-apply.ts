@@ -124,9 +124,12 @@ function told(printer: Printer, applied: Applied): number {
 /** What is missing before all that a manifest asks for is so; empty when nothing is. */
 function lackOf({ verdict, published, health }: Receipt): string {
   if (verdict === 'rejected') return 'it was rejected'
-  if (published === undefined || published.ok) return ''
+  if (published === undefined) return ''
   const why = health === undefined || health.state === 'passing' ? '' : ` (${health.detail})`
-  return `accepted, but not published: ${published.detail}${why}`
+  // What was published before stays so until the checks of this file have a verdict.
+  if (health?.state === 'starting') return `accepted, but its first check is under way${why}`
+  if (!published.ok) return `accepted, but not published: ${published.detail}${why}`
+  return health?.state === 'failing' ? `accepted, but its health check does not pass${why}` : ''
 }
 
 /** As compilers print it; a receipt has what a problem needs. */

@@ -6,6 +6,7 @@
 import type { Clock, Random } from '#shared/lifecycle/clock.ts'
 import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
+import type { HealthCheck } from '#shared/model/health-check.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import {
@@ -160,7 +161,7 @@ export class HealthBoard {
       const settings: RunningCheckSettings = { service, address, port, check }
       const known = watched.checks.get(check.name)
       if (known !== undefined && isSame(known.settings, settings)) continue
-      const isCarried = known !== undefined && isSamePlace(known.settings, settings)
+      const isCarried = known !== undefined && asksTheSame(known.settings, settings)
       if (isCarried) this.#end(known)
       else if (known !== undefined) this.#remove(known)
       const status = isCarried ? known.status : undefined
@@ -264,6 +265,26 @@ function isSame(a: RunningCheckSettings, b: RunningCheckSettings): boolean {
   return isSamePlace(a, b) && JSON.stringify(a.check) === JSON.stringify(b.check)
 }
 
+/** Whether what one has found is what the other would find: only its pace, or its patience, is another. */
+function asksTheSame(a: RunningCheckSettings, b: RunningCheckSettings): boolean {
+  return isSamePlace(a, b) && questionOf(a.check) === questionOf(b.check)
+}
+
 function isSamePlace(a: RunningCheckSettings, b: RunningCheckSettings): boolean {
   return a.address === b.address && a.port === b.port
+}
+
+function questionOf(check: HealthCheck): string {
+  switch (check.kind) {
+    case 'tcp':
+      return `tcp ${check.port ?? ''}`
+    case 'http':
+      return `http ${check.port ?? ''} ${check.path}`
+    case 'grpc':
+      return `grpc ${check.port ?? ''} ${check.grpcService}`
+    case 'systemd':
+      return `systemd ${check.unit}`
+    case 'push':
+      return 'push'
+  }
 }

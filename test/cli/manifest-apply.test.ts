@@ -120,6 +120,24 @@ t.test('manifest apply says what is missing when its time is over', async (t) =>
   t.match(said(), /has not read it yet[^]*health check does not pass \(ECONNREFUSED\)/)
 })
 
+t.test('manifest apply takes no publication for its own while the first check runs', async (t) => {
+  const { apply, answer, said } = hostOf(t)
+  const of = (state: string) => ({
+    ...receipt,
+    health: { state, detail: 'not checked yet', checks: [] },
+    published: { ...publication, ok: true, detail: '', revision: 4 },
+  })
+  answer(of('starting'))
+  t.equal(await apply('orders.json', { waitMs: 1 }), 1)
+  t.match(said(), /accepted, but its first check is under way \(not checked yet\)/)
+  answer(of('failing'))
+  t.equal(await apply('orders.json', { waitMs: 1 }), 1, 'and not before it is withdrawn')
+  const applied = apply('orders.json', { waitMs: 60_000 })
+  answer(of('passing'))
+  t.equal(await applied, 0)
+  t.match(said(), /orders is published/)
+})
+
 t.test('manifest apply takes the user’s own directory where the other is not his', async (t) => {
   hostOf(t)
   // Where nobody but root may go, root itself would have nothing to show.

@@ -1,9 +1,10 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import t from 'tap'
 import type { Child } from '#cli/demo/child.ts'
 import { ports } from '#cli/demo/demo-host.ts'
+import { manifestApply } from '#cli/manifest-apply.ts'
 import { Printer } from '#cli/output/printer.ts'
 import { drain, undrain } from '#cli/rotation.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
@@ -98,6 +99,31 @@ t.test('a service moves to another port under load', async (t) => {
     await solo.stop(0)
     await more('beta')
   })
+})
+
+t.test('a check that asks something else takes nothing away while it first does', async (t) => {
+  const directory = beta.path('mesh.d')
+  const streams = { out: () => {}, err: () => {} }
+  const parts = {
+    agent: beta.admin,
+    clock: systemClock,
+    printer: new Printer({ streams }, { json: false }),
+  }
+  const apply = (name: string, content: object, waitMs = 120_000): Promise<number> => {
+    const file = beta.path(`services/${name}.json`)
+    writeFileSync(file, JSON.stringify({ address: beta.place.local, ...content }))
+    return manifestApply(parts, { file, user: '', directory, waitMs })
+  }
+  await under(t, async (more) => {
+    const health = { name: 'tcp', kind: 'http', path: '/up', rise: 3 }
+    t.equal(await apply('solo', { port: 8091, health }), 0)
+    t.equal(await apply('solo', { port: 8091, health: { ...health, path: '/other' } }), 0)
+    await more('beta')
+  })
+  mesh.serve(beta, 'http', 'shop', 8084)
+  t.equal(await apply('shop', { port: 8084 }), 0)
+  t.equal(await apply('shop', { port: 8999 }, 1000), 1, 'nobody listens there')
+  beta.removeManifest('shop')
 })
 
 t.test('weights take effect under load', async (t) => {

@@ -128,7 +128,7 @@ t.test('callers are not checked, and a removed manifest is not checked any more'
 })
 
 t.test(
-  'another check of the same instance keeps its state; another instance starts anew',
+  'a check that asks the same keeps its state; another question, or another instance, starts anew',
   async (t) => {
     const { board, clock, checks, state, changes } = boardOf(t)
     board.apply([manifest({ port: 8080 })])
@@ -136,12 +136,31 @@ t.test(
     board.apply([manifest({ port: 8080, weight: 5 })])
     await clock.advance(0)
     t.equal(checks.length, 1, 'nothing that concerns the check has changed')
-    const http = { name: 'tcp', kind: 'http', path: '/up' }
-    board.apply([manifest({ port: 8080, health: http })])
+    board.apply([manifest({ port: 8080, health: { intervalMs: 500, fall: 3 } })])
     t.equal(state(), 'passing')
     await clock.advance(0)
-    t.match(checks.at(-1), { check: { kind: 'http', path: '/up' } })
+    t.equal(checks.length, 2)
     t.equal(changes(), 1)
+    const asked = { name: 'tcp', kind: 'http', path: '/up' }
+    for (const health of [
+      asked,
+      { ...asked, path: '/other' },
+      { ...asked, port: 9000 },
+      { name: 'tcp', kind: 'grpc' },
+      { name: 'tcp', kind: 'grpc', service: 'shop.Orders' },
+    ]) {
+      board.apply([manifest({ port: 8080, health })])
+      t.match(board.statusOf(orders), { state: 'starting', detail: 'not checked yet' })
+      await clock.advance(0)
+      t.equal(state(), 'passing')
+    }
+    t.match(checks.slice(2), [
+      { check: { kind: 'http', path: '/up' } },
+      { check: { kind: 'http', path: '/other' } },
+      { port: 9000 },
+      { check: { kind: 'grpc' } },
+      { check: { kind: 'grpc', grpcService: 'shop.Orders' } },
+    ])
     board.apply([manifest({ port: 8081 })])
     t.equal(state(), 'starting')
     await clock.advance(0)
