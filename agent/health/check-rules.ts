@@ -48,9 +48,13 @@ export function afterCheck(
 ): HealthStatus {
   const target = stateOf[outcome]
   if (state === target) return { state, detail, streak: 0, last: outcome }
-  // On the way up, a warning is as good as a pass: either says that the instance is there.
+  // On the way up, a warning is as good as a pass: either says that the instance is there. On the way
+  // down from passing it is as bad as a fail: whoever does both in turn does not pass.
   const agrees =
-    last !== null && (last === outcome || (!isUp(state) && isUp(target) && isUp(stateOf[last])))
+    last !== null &&
+    (last === outcome ||
+      (!isUp(state) && isUp(target) && isUp(stateOf[last])) ||
+      (state === 'passing' && last !== 'pass'))
   const streak = (agrees ? before : 0) + 1
   const needed = target === 'passing' || (target === 'warning' && !isUp(state)) ? rise : fall
   return streak >= needed

@@ -39,7 +39,10 @@ t.test('an instance rises and falls by results in a row', async (t) => {
     ['--+~', 2, 2, 'sFFW'],
     ['--~+', 2, 2, 'sFFP'],
     ['~~~--~', 1, 2, 'WWWWFW'],
-    ['++~-~-', 1, 2, 'PPPPPP'],
+    ['++~-~-', 1, 2, 'PPPFWW'],
+    ['+-~-~', 1, 2, 'PPWWW'],
+    ['+-~+-~-', 1, 3, 'PPPPPPF'],
+    ['+-~~', 1, 3, 'PPPW'],
   ]
   for (const [results, rise, fall, states] of cases) {
     t.equal(play(results, { rise, fall }), states, `${results} with rise ${rise}, fall ${fall}`)
