@@ -4,6 +4,7 @@
  */
 
 import type { Detector } from './detection/detector.ts'
+import type { InstanceHealth } from './health/check-rules.ts'
 import type { HealthBoard } from './health/health-board.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
@@ -22,7 +23,7 @@ import type { StoreLink } from '#shared/store/link.ts'
 export interface OwnServiceReportParts {
   readonly keeper: Pick<IdentityKeeper, 'credentialOf'>
   readonly watcher: Pick<ProtectedManifests, 'verdicts'>
-  readonly health: Pick<HealthBoard, 'statusOf'>
+  readonly health: Pick<HealthBoard, 'statusOf' | 'sinceMs'>
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
   readonly registrar: Pick<Registrar, 'offeredOf' | 'withheld' | 'rotation' | 'openTo'>
   /** Null until the host has enrolled. */
@@ -72,6 +73,8 @@ export class OwnServiceReport {
         unit: manifest === null ? '' : unitOf(manifest),
         health: health?.state ?? 'none',
         healthDetail: health === null || health.state === 'passing' ? '' : health.detail,
+        healthSinceMs: isServed ? this.#parts.health.sinceMs(manifest.service) : 0,
+        portsDown: portsDownOf(health),
         published: publication?.ok === true,
         withheld: publication?.detail ?? '',
         speech: isServed ? (this.#parts.detector.findingOf(manifest.service)?.speech ?? '') : '',
@@ -158,6 +161,12 @@ export class OwnServiceReport {
         return not('on its way to the store')
     }
   }
+}
+
+function portsDownOf(health: InstanceHealth | null): readonly string[] {
+  return (health?.checks ?? []).flatMap(({ portName, state, detail }) =>
+    portName === undefined || state !== 'failing' ? [] : [`${portName}: ${detail}`],
+  )
 }
 
 function unitOf({ run, health }: Manifest): string {

@@ -56,10 +56,11 @@ function publication({ published, revision }: ManifestReport): string {
 
 /** What a manifest asks for and is not so. */
 function lacksOf(report: ManifestReport): readonly string[] {
-  const { service, health, healthDetail, published, withheld } = report
+  const { service, health, healthDetail, portsDown, published, withheld } = report
   if (health === 'none') return []
   return [
     ...(healthDetail === '' ? [] : [`${service}: ${health}: ${healthDetail}`]),
+    ...portsDown.map((port) => `${service}: port ${port}`),
     ...(published ? [] : [`${service}: not published: ${withheld}`]),
   ]
 }

@@ -5,7 +5,10 @@
 
 import type { ManifestReport } from '#shared/model/admin-services.ts'
 import type { AgentFacts } from '#shared/model/admin.ts'
-import { bad, lines, list, ok, type Check } from './judgement.ts'
+import { ago, bad, lines, list, ok, type Check } from './judgement.ts'
+
+/** Checks that have no verdict by then wait for somebody. */
+const longStartMs = 10_000
 
 /** Services that manifests name and nobody serves, with the file that names them. */
 function withoutInstance(
@@ -31,6 +34,20 @@ function withoutInstance(
 function inOneLine({ file, problems }: ManifestReport): string {
   const [first = `${file}: rejected`, ...others] = problems
   return others.length === 0 ? first : `${first} (and ${others.length} more in this file)`
+}
+
+/** What is not well with an instance that may be called all the same, or may be soon. */
+function unwell(facts: AgentFacts, manifest: ManifestReport): readonly string[] {
+  const { service, health, healthDetail, healthSinceMs, portsDown } = manifest
+  if (health === 'none' || health === 'failing') return []
+  const isLong = facts.status.nowMs - healthSinceMs >= longStartMs
+  return [
+    ...(health === 'warning' ? [`${service} warns: ${healthDetail}`] : []),
+    ...(health === 'starting' && isLong
+      ? [`${service} has no verdict for ${ago(facts, healthSinceMs)}: ${healthDetail}`]
+      : []),
+    ...portsDown.map((port) => `${service}: port ${port}`),
+  ]
 }
 
 /** In the order they are shown. */
@@ -59,16 +76,28 @@ export const manifestChecks: readonly Check[] = [
   },
   {
     name: 'instances-healthy',
-    judge: ({ manifests }) => {
-      const served = manifests.filter(({ health }) => health !== 'none')
+    judge: (facts) => {
+      const served = facts.manifests.filter(({ health }) => health !== 'none')
       const failing = served.filter(({ health }) => health === 'failing')
-      return failing.length === 0
+      const others = served
+        .map((manifest) => unwell(facts, manifest))
+        .filter(({ length }) => length > 0)
+      if (failing.length > 0) {
+        const words = failing.map(({ service, healthDetail }) => `${service}: ${healthDetail}`)
+        return bad(
+          'failed',
+          `${failing.length} of ${served.length} local instances fail their check`,
+          list([...words, ...others.flat()]),
+          'start the service, or correct "port" and "health" in its manifest',
+        )
+      }
+      return others.length === 0
         ? ok(`${served.length} local instances, none failing`)
         : bad(
-            'failed',
-            `${failing.length} of ${served.length} local instances fail their check`,
-            list(failing.map(({ service, healthDetail }) => `${service}: ${healthDetail}`)),
-            'start the service, or correct "port" and "health" in its manifest',
+            'warning',
+            `${others.length} of ${served.length} local instances do not pass all of their checks`,
+            list(others.flat()),
+            'see to what the check names; a push check waits for meshctl health pass SERVICE',
           )
     },
   },
@@ -77,7 +106,10 @@ export const manifestChecks: readonly Check[] = [
     judge: ({ manifests }) => {
       const hidden = manifests.filter(
         ({ verdict, health, published, rotation }) =>
-          verdict === 'accepted' && health === 'passing' && rotation === 'in' && !published,
+          verdict === 'accepted' &&
+          (health === 'passing' || health === 'warning') &&
+          rotation === 'in' &&
+          !published,
       )
       return hidden.length === 0
         ? ok('every healthy instance is published')

@@ -55,6 +55,8 @@ interface Watched {
   manifest: Manifest
   readonly checks: Map<string, RunningCheck>
   health: InstanceHealth
+  /** Since when its state is that, milliseconds since the epoch. */
+  sinceMs: number
   readonly changes: Map<HealthState, number>
 }
 
@@ -73,6 +75,11 @@ export class HealthBoard {
   /** What is known of a service's local instance; null where it is not checked. */
   statusOf(service: ServiceName): InstanceHealth | null {
     return this.#watched.get(service)?.health ?? null
+  }
+
+  /** Since when an instance fares as it does, milliseconds since the epoch; 0: it is not checked. */
+  sinceMs(service: ServiceName): number {
+    return this.#watched.get(service)?.sinceMs ?? 0
   }
 
   /** How often the state of each instance has changed since it is checked. */
@@ -147,6 +154,7 @@ export class HealthBoard {
       manifest,
       checks: new Map<string, RunningCheck>(),
       health: together([]),
+      sinceMs: this.#parts.clock.now(),
       changes: new Map<HealthState, number>(),
     }
     watched.manifest = manifest
@@ -168,7 +176,7 @@ export class HealthBoard {
       watched.checks.set(check.name, this.#begin(manifest, settings, status))
     }
     // Who applies manifests looks at the board afterwards anyway.
-    watched.health = healthOf(watched)
+    this.#judge(watched)
   }
 
   #begin(
@@ -213,13 +221,19 @@ export class HealthBoard {
     const watched = this.#watched.get(service)
     if (watched === undefined) return
     const before = watched.health
-    watched.health = healthOf(watched)
+    this.#judge(watched)
     const { state } = watched.health
     if (state === before.state && portsDown(watched.health) === portsDown(before)) return
     if (state !== before.state) {
       watched.changes.set(state, (watched.changes.get(state) ?? 0) + 1)
     }
     for (const listener of this.#listeners) listener(service)
+  }
+
+  #judge(watched: Watched): void {
+    const before = watched.health.state
+    watched.health = healthOf(watched)
+    if (watched.health.state !== before) watched.sinceMs = this.#parts.clock.now()
   }
 
   /** Ends a check for good: what was brought to it counts for no other one. */

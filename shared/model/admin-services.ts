@@ -65,6 +65,10 @@ export interface ManifestReport {
   readonly health: 'passing' | 'warning' | 'failing' | 'starting' | 'none'
   /** Why the check does not pass; empty otherwise. */
   readonly healthDetail: string
+  /** Since when it says so, milliseconds since the epoch; 0 for a pure caller. */
+  readonly healthSinceMs: number
+  /** Named ports whose checks fail, each with what was seen. */
+  readonly portsDown: readonly string[]
   /** Whether other hosts are told of the instance. */
   readonly published: boolean
   /** Why they are not; empty where they are, and where there is nothing to tell of. */

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { agentReports, manifest, type Bent } from '#test/support/agent-reports.ts'
+import { must, parsePortName } from '#shared/model/names.ts'
+import { agentReports, manifest, now, type Bent } from '#test/support/agent-reports.ts'
 
 t.test('OwnServiceReport tells why other hosts are not told of an instance', async (t) => {
   const away = { kind: 'away', since: 0, reason: 'lease lost' } as const
@@ -42,3 +43,20 @@ t.test('OwnServiceReport gives the same facts again while nothing of them change
   revision = 13
   t.equal(own.receiptFacts(manifest).published?.revision, 13)
 })
+
+t.test(
+  'OwnServiceReport names the ports whose checks fail, and since when all is so',
+  async (t) => {
+    const portName = must(parsePortName('admin'))
+    const at = { portName, detail: 'ECONNREFUSED' }
+    const checks = [
+      { name: 'tcp', state: 'passing', detail: 'connection opened' },
+      { name: 'a', state: 'failing', ...at },
+      { name: 'b', state: 'passing', ...at },
+    ] as const
+    const status = { state: 'passing', detail: '', checks } as const
+    const health = { statusOf: () => status, sinceMs: () => now - 7, changes: [] }
+    const { own } = agentReports({ health })
+    t.match(own.manifests(), [{ healthSinceMs: now - 7, portsDown: ['admin: ECONNREFUSED'] }])
+  },
+)

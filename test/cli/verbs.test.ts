@@ -194,7 +194,8 @@ t.test(
       published: false,
       withheld: 'its health check does not pass',
     } as const
-    const kept = { ...base, file: 'shop.json', verdict: 'rejected' } as const
+    const portsDown = ['admin: ECONNREFUSED']
+    const kept = { ...base, file: 'shop.json', verdict: 'rejected', portsDown } as const
     const agent = await agentWith(t, { ...healthyFacts, manifests: [caller, sick, kept] })
     const { printer, out } = paper(false)
     t.equal(await manifestStatus({ agent, printer }), 1)
@@ -204,6 +205,7 @@ t.test(
       /^orders: failing: status 500\norders: not published: its health check does not pass$/m,
     )
     t.match(out(), /^shop\.json +web +rejected, last good in force +passing/m)
+    t.match(out(), /^web: port admin: ECONNREFUSED$/m)
   },
 )
 

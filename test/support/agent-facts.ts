@@ -93,6 +93,8 @@ export const healthyFacts: AgentFacts = {
       upstreams: ['orders'],
       health: 'passing',
       healthDetail: '',
+      healthSinceMs: now - 50_000,
+      portsDown: [],
       published: true,
       withheld: '',
       revision: 12,

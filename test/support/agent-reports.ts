@@ -136,6 +136,7 @@ export function agentReports(bent: Bent = {}): {
     explainer: { answer: () => ({ kind: 'bad-question', problem: 'none' }) },
     health: {
       statusOf: () => passing,
+      sinceMs: () => now - 2000,
       changes: [{ service: orders, state: 'failing', count: 3 }],
     },
     registrar: {

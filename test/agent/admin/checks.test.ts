@@ -169,7 +169,15 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
     withStatus({ manifestDirectory: { path: '/m', problem: 'cannot be read' } }),
   ],
   ['instances-healthy', 'failed', manifests({ health: 'failing', healthDetail: 'refused' })],
+  ['instances-healthy', 'warning', manifests({ health: 'warning', healthDetail: 'status 429' })],
+  [
+    'instances-healthy',
+    'warning',
+    manifests({ health: 'starting', healthDetail: 'not checked yet', healthSinceMs: now - 10_000 }),
+  ],
+  ['instances-healthy', 'warning', manifests({ portsDown: ['admin: ECONNREFUSED'] })],
   ['instances-published', 'warning', manifests({ published: false })],
+  ['instances-published', 'warning', manifests({ health: 'warning', published: false })],
   ['upstreams-known', 'warning', { ...healthyFacts, services: [] }],
 ]
 
@@ -192,6 +200,30 @@ t.test('judge sees each fault, and says cause and fix', async (t) => {
     t.ok(report?.cause && report.fix, `${check} has cause and fix`)
   }
 })
+
+t.test(
+  'instances-healthy tells what each instance lacks, and leaves a first check its time',
+  async (t) => {
+    const rowOf = (...changes: readonly Partial<ManifestReport>[]) => {
+      const manifests = changes.map((change) => ({ ...manifest, ...change }) as ManifestReport)
+      return judge({ ...healthyFacts, manifests }).find(({ name }) => name === 'instances-healthy')
+    }
+    const fresh = { health: 'starting', healthSinceMs: now - 9999 } as const
+    t.match(rowOf(fresh), { verdict: 'ok' })
+    const waits = { ...fresh, healthSinceMs: now - 180_000, healthDetail: 'not checked yet' }
+    const port = { service: 'orders', portsDown: ['admin: ECONNREFUSED'] }
+    t.match(rowOf(waits, port, {}), {
+      finding: /^2 of 3 /,
+      cause: 'web has no verdict for 3 minutes: not checked yet; orders: port admin: ECONNREFUSED',
+    })
+    const failing = { service: 'users', health: 'failing', healthDetail: 'refused' } as const
+    t.match(rowOf(port, failing), {
+      verdict: 'failed',
+      finding: /^1 of 2 /,
+      cause: 'users: refused; orders: port admin: ECONNREFUSED',
+    })
+  },
+)
 
 t.test('the fix of a refused certificate goes by its code', async (t) => {
   const fixOf = (check: string, code: string, hint = ''): string | undefined =>

@@ -113,6 +113,22 @@ t.test('a check that hangs fails at its timeout, and no second one starts meanwh
   t.match(board.statusOf(orders), { detail: /no answer within 1000 ms/ })
 })
 
+t.test('the board knows since when an instance fares as it does', async (t) => {
+  const { board, clock, world } = boardOf(t)
+  const start = clock.now()
+  t.equal(board.sinceMs(orders), 0)
+  board.apply([manifest({ port: 8080, health: { kind: 'push', ttlMs: 60_000 } })])
+  await clock.advance(20_000)
+  t.equal(board.sinceMs(orders), start)
+  board.bring(orders, null, { outcome: 'pass', detail: '' })
+  await clock.advance(1000)
+  board.bring(orders, null, { outcome: 'pass', detail: 'again' })
+  t.equal(board.sinceMs(orders), start + 20_000)
+  world.hang = true
+  board.apply([manifest({ port: 8081 })])
+  t.equal(board.sinceMs(orders), start + 21_000)
+})
+
 t.test('callers are not checked, and a removed manifest is not checked any more', async (t) => {
   const { board, clock, checks, state } = boardOf(t)
   board.apply([manifest({ upstreams: { users: 9001 } }, 'web'), manifest({ port: 8080 })])
