@@ -195,7 +195,10 @@ function readCheck(
     report(`${pointer}/${key}`, {
       rule: 'unused-key',
       message: `${pointer.slice(1).replace('/', '.')}.${key} has no effect on a ${kind} check`,
-      hint: `add "kind": "${meant}", or remove the ${key}`,
+      hint:
+        kind === 'push' && paced.includes(key)
+          ? `remove the ${key}: the agent asks nobody, and a result that is brought counts for "ttlMs"`
+          : `add "kind": "${meant}", or remove the ${key}`,
       at: 'key',
     })
   }

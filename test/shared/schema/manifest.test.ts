@@ -216,6 +216,17 @@ void t.test('single mistakes have one problem each', (t) => {
   t.end()
 })
 
+void t.test('a push check with a pace is told what it has instead', (t) => {
+  for (const key of ['intervalMs', 'timeoutMs', 'rise', 'fall']) {
+    const [line = ''] = rendered(`{"port": 80, "health": {"kind": "push", "${key}": 100}}`)
+    t.match(line, `health.${key} has no effect on a push check (remove the ${key}: `)
+    t.match(line, 'counts for "ttlMs")')
+  }
+  const [other = ''] = rendered('{"port": 80, "health": {"kind": "push", "path": "/up"}}')
+  t.match(other, 'add "kind": "http", or remove the path')
+  t.end()
+})
+
 void t.test('more mistakes than the schema library reports by itself are all reported', (t) => {
   const upstreams = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [`s${n}`, 'x']))
   t.equal(rendered(JSON.stringify({ upstreams })).length, 40)
