@@ -60,12 +60,18 @@ export class TokenBucket {
 export class AbuseBudgets {
   readonly #buckets: Readonly<Record<keyof AbuseSettings, TokenBucket>>
 
-  constructor(settings: AbuseSettings, nowMs: number) {
+  /**
+   * Those of a connection beside others of the same peer spend resets and noise from the buckets of
+   * `peer`, lest a new connection bring new patience. Pings and settings are each connection's own:
+   * an honest one sends them though it carries nothing, and a peer may have many.
+   */
+  constructor(settings: AbuseSettings, nowMs: number, peer: AbuseBudgets | null = null) {
+    const shared = peer === null ? null : peer.#buckets
     this.#buckets = {
-      resets: new TokenBucket(settings.resets, nowMs),
+      resets: shared?.resets ?? new TokenBucket(settings.resets, nowMs),
       settings: new TokenBucket(settings.settings, nowMs),
       pings: new TokenBucket(settings.pings, nowMs),
-      noise: new TokenBucket(settings.noise, nowMs),
+      noise: shared?.noise ?? new TokenBucket(settings.noise, nowMs),
     }
   }
 

@@ -70,8 +70,8 @@ export interface TunnelListenerSettings {
 }
 
 /**
- * Wide enough for an honest agent whose callers come and go 5,000 times a second; shared by all
- * tunnels of one peer.
+ * Wide enough for an honest agent whose callers come and go 5,000 times a second. Resets and noise
+ * are counted for all tunnels of one peer together, pings and settings for each tunnel.
  */
 const abuse: AbuseSettings = {
   resets: { burst: 10_000, perSecond: 10_000 },
@@ -97,6 +97,7 @@ interface Tenant {
   readonly identity: PeerIdentity
 }
 
+/** An identity on one host. */
 interface Peer {
   readonly budgets: AbuseBudgets
   tunnels: number
@@ -110,7 +111,7 @@ export class TunnelListener {
   readonly #held: HeldBytes
   readonly #server: Server
   readonly #connections = new Map<Http2Connection, Tenant>()
-  readonly #peers = new Map<SpiffeId, Peer>()
+  readonly #peers = new Map<string, Peer>()
   readonly #suffix: string
   readonly #sweeping: Timer
   readonly #complaints: TokenBucket
@@ -260,7 +261,7 @@ export class TunnelListener {
   #serve(socket: TLSSocket, service: ServiceName, identity: PeerIdentity): void {
     const { clock } = this.#parts
     const { id } = identity
-    const peer = this.#peerOf(id)
+    const peer = this.#peerOf(identity)
     const owner: ConnectionOwner = {
       onStream: (stream) => this.#onStream(stream, service, identity),
       onSettings() {},
@@ -274,20 +275,23 @@ export class TunnelListener {
     }
     peer.tunnels++
     peer.goneRounds = 0
+    const budgets = new AbuseBudgets(abuse, clock.elapsed(), peer.budgets)
     const connection = new Http2Connection(
-      { socket, clock, owner, held: this.#held, budgets: peer.budgets },
+      { socket, clock, owner, held: this.#held, budgets },
       { role: 'server', maxConcurrentStreams: this.#settings.maxStreams ?? 4096 },
     )
     this.#connections.set(connection, { life: new PeerLife({ connection }), identity })
     if (this.#isDraining) connection.drain()
   }
 
-  #peerOf(id: SpiffeId): Peer {
-    let peer = this.#peers.get(id)
+  /** A service has one identity on every host that runs it: none spends what is another's. */
+  #peerOf({ id, dnsNames }: PeerIdentity): Peer {
+    const key = [id, ...dnsNames].join(' ')
+    let peer = this.#peers.get(key)
     if (peer === undefined) {
       const now = this.#parts.clock.elapsed()
       peer = { budgets: new AbuseBudgets(abuse, now), tunnels: 0, goneRounds: 0 }
-      this.#peers.set(id, peer)
+      this.#peers.set(key, peer)
     }
     return peer
   }
@@ -325,8 +329,8 @@ export class TunnelListener {
       if (life.missingRounds >= deadRounds) connection.close('the calling agent does not answer')
       else life.probe()
     }
-    for (const [id, peer] of this.#peers) {
-      if (peer.tunnels === 0 && peer.goneRounds++ >= rememberRounds) this.#peers.delete(id)
+    for (const [key, peer] of this.#peers) {
+      if (peer.tunnels === 0 && peer.goneRounds++ >= rememberRounds) this.#peers.delete(key)
     }
   }
 

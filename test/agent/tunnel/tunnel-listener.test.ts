@@ -21,8 +21,13 @@ import { makeDetour } from '#test/support/detour.ts'
 import { logLines } from '#test/support/log-lines.ts'
 
 /** A TLS connection made by hand, with the caller's certificate. */
-async function knock(t: Test, pair: TunnelPair, ciphers?: string): Promise<TLSSocket> {
-  const leaf = await pair.ca.issue({ id: pair.caller })
+async function knock(
+  t: Test,
+  pair: TunnelPair,
+  { ciphers, host = 'h1' }: { readonly ciphers?: string; readonly host?: string } = {},
+): Promise<TLSSocket> {
+  const dnsNames = [`${host}.host.mesh.internal`]
+  const leaf = await pair.ca.issue({ id: pair.caller, dnsNames })
   const socket = connectTls({
     host: '127.0.0.1',
     port: pair.listener.port,
@@ -65,7 +70,7 @@ t.test(
     const pair = await makeTunnelPair(t)
     t.equal((await knock(t, pair)).getCipher().name, 'TLS_AES_128_GCM_SHA256')
     for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256']) {
-      t.equal((await knock(t, pair, ciphers)).getCipher().name, ciphers)
+      t.equal((await knock(t, pair, { ciphers })).getCipher().name, ciphers)
     }
   },
 )
@@ -87,8 +92,8 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
   // Time stands still, so that a crowded machine is no slower than an honest agent.
   const listenerClock = { ...systemClock, elapsed: () => 0 }
   const pair = await makeTunnelPair(t, { onStream() {}, listenerClock })
-  const flood = async (count: number): Promise<number | undefined> => {
-    const socket = await knock(t, pair)
+  const flood = async (count: number, host = 'h1'): Promise<number | undefined> => {
+    const socket = await knock(t, pair, { host })
     const pairs = Array.from({ length: count }, (_, i) => [
       frame(types.headers, 4, 2 * i + 1, connectBlock),
       frame(types.rstStream, 0, 2 * i + 1, uint32(8)),
@@ -103,6 +108,33 @@ t.test('TunnelListener ends a peer that resets streams faster than any honest ag
   t.equal(await flood(12_000), 11, 'ENHANCE_YOUR_CALM')
   t.ok(pair.calls.length <= 10_001, `${pair.calls.length} streams were looked at`)
   t.equal(await flood(1), 11, 'a new tunnel brings no new patience')
+  const before = pair.calls.length
+  t.equal(await flood(10_001, 'h2'), 11, 'and another host that runs the service has its own')
+  t.equal(pair.calls.length - before, 10_001)
+})
+
+t.test('TunnelListener keeps every tunnel of a peer that has many, all silent', async (t) => {
+  // Time stands still: no budget is filled again.
+  const listenerClock = { ...systemClock, elapsed: () => 0 }
+  const pair = await makeTunnelPair(t, { onStream: ({ stream }) => stream.accept(), listenerClock })
+  const sessions = await Promise.all(Array.from({ length: 40 }, () => session(t, pair)))
+  const streams = sessions.map((client) => {
+    const stream = client.request({ ':method': 'CONNECT', ':authority': 'i1.orders.mesh:8080' })
+    return stream.on('error', () => {})
+  })
+  await Promise.all(streams.map((stream) => once(stream, 'response')))
+  let answers = 0
+  const ping = (client: ClientHttp2Session): Promise<void> =>
+    new Promise((resolve) => {
+      const isSent = client.ping((error) => {
+        if (error === null) answers++
+        resolve()
+      })
+      if (!isSent) resolve()
+    })
+  for (let round = 0; round < 10; round++) await Promise.all(sessions.map(ping))
+  t.equal(answers, 400)
+  t.equal(pair.listener.openStreams, 40)
 })
 
 t.test('TunnelListener takes a hundred tunnels of one caller at once', async (t) => {
