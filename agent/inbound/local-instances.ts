@@ -24,6 +24,9 @@ export interface LocalInstancesParts {
   readonly loads: Pick<InstanceLoads, 'of'>
 }
 
+/** From so many peers on, those that keep no channel are forgotten. */
+const leastPools = 256
+
 /** One instance of this host and the ways to it. It stays the same while its place changes. */
 export class ReachableInstance {
   readonly id: SpiffeId
@@ -31,7 +34,8 @@ export class ReachableInstance {
   /** What it carries in this worker, and may. */
   readonly load: InstanceLoad
   readonly #parts: LocalInstancesParts
-  readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
+  readonly #pools = new Map<SpiffeId, ChannelPool>()
+  #mostPools = leastPools
   #view: LocalInstance
   #policy: CompiledPolicy
   #gone = false
@@ -63,14 +67,15 @@ export class ReachableInstance {
     return this.#gone
   }
 
-  /** The way to it for streams of `peer`; another one after it has moved. */
-  upstreamFor(peer: SpiffeId): LocalUpstream {
-    let upstream = this.#upstreams.get(peer)
-    if (upstream === undefined) {
-      upstream = new LocalUpstream(this, this.#parts)
-      this.#upstreams.set(peer, upstream)
+  /** The way to it for one stream of `peer`: `known`, unless that leads there no more. */
+  upstreamFor(peer: SpiffeId, known: LocalUpstream | null = null): LocalUpstream {
+    let pool = this.#pools.get(peer)
+    if (pool === undefined) {
+      this.#prune()
+      pool = this.#parts.makePool(this.#view.keepAliveMs)
+      this.#pools.set(peer, pool)
     }
-    return upstream
+    return known?.pool === pool ? known : new LocalUpstream(this, this.#parts, pool)
   }
 
   /** Takes over what a snapshot says; where it has moved, idle channels go and open ones finish. */
@@ -91,12 +96,23 @@ export class ReachableInstance {
   }
 
   #forget(): void {
-    for (const upstream of this.#upstreams.values()) upstream.close()
-    this.#upstreams.clear()
+    for (const pool of this.#pools.values()) pool.close()
+    this.#pools.clear()
+  }
+
+  /** Whose channels are all in use gets fresh ones after that: it happens to few, and seldom. */
+  #prune(): void {
+    if (this.#pools.size < this.#mostPools) return
+    for (const [peer, pool] of this.#pools) {
+      if (pool.idle > 0) continue
+      pool.close()
+      this.#pools.delete(peer)
+    }
+    this.#mostPools = Math.max(leastPools, 2 * this.#pools.size)
   }
 }
 
-/** A local instance as the relay sees it. */
+/** A local instance as the relay sees it, for the requests of one stream, one after the other. */
 export class LocalUpstream implements Upstream {
   readonly host: HostName
   readonly instance: LocalInstance['id']
@@ -104,27 +120,33 @@ export class LocalUpstream implements Upstream {
   readonly #view: LocalInstance
   readonly #load: InstanceLoad
   readonly #local: LocalInstancesParts['local']
-  readonly #pool: ChannelPool
+  /** The channels of all streams of the peer. */
+  readonly pool: ChannelPool
+  /** Whether the last channel it gave had been kept from before. */
+  wasKept = false
 
-  constructor(owner: ReachableInstance, parts: LocalInstancesParts) {
+  constructor(owner: ReachableInstance, parts: LocalInstancesParts, pool: ChannelPool) {
     this.host = owner.host
     this.instance = owner.view.id
     this.#view = owner.view
     this.#load = owner.load
     this.#local = parts.local
-    this.#pool = parts.makePool(owner.view.keepAliveMs)
+    this.pool = pool
   }
 
   takeIdle(): Channel | null {
-    return this.#pool.take()
+    const channel = this.pool.take()
+    this.wasKept = channel !== null
+    return channel
   }
 
   open(opener: Opener): void {
+    this.wasKept = false
     this.#local.dial(this.#view.address, this.#view.port, opener)
   }
 
   release(channel: Channel): void {
-    this.#pool.release(channel)
+    this.pool.release(channel)
   }
 
   started(): void {
@@ -133,10 +155,6 @@ export class LocalUpstream implements Upstream {
 
   finished(_result: AttemptResult): void {
     this.#load.active--
-  }
-
-  close(): void {
-    this.#pool.close()
   }
 }
 

@@ -117,6 +117,33 @@ t.test(
   },
 )
 
+t.test('Inbound repeats a request on the loss of a kept connection, once', async (t) => {
+  let executed = 0
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => {
+      executed++
+      socket.destroy()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const stream = call(`1.orders.mesh:${port}`)
+  await until('it is granted', () => stream.answer === 'accepted')
+  const ask = async (method: string): Promise<number> => {
+    const [had, before] = [outcomes.length, executed]
+    stream.says(`${method} / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n`)
+    await until('it is answered', () => outcomes.length > had)
+    t.match(outcomes.at(-1), { status: 502, reason: 'instance-aborted' })
+    return executed - before
+  }
+  t.equal(await ask('GET'), 2, 'the connection it was granted for was kept')
+  for (const method of ['GET', 'PUT', 'DELETE', 'POST']) t.equal(await ask(method), 1, method)
+  stream.close(null)
+})
+
 t.test('Inbound refuses to reach another service than the certificate was for', async (t) => {
   const { call, outcomes } = makeInbound(t, [
     { service: 'orders', host: self },

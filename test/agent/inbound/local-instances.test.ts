@@ -16,6 +16,7 @@ const here: InstanceWish = { service: 'orders', host: self, port: 8080 }
 function makeInstances(...wishes: readonly InstanceWish[]) {
   const clock = new FakeClock()
   const dialled: string[] = []
+  let pools = 0
   const policies = new PolicyTable()
   policies.apply(snapshotOf([]))
   const instances = new LocalInstances({
@@ -23,7 +24,10 @@ function makeInstances(...wishes: readonly InstanceWish[]) {
     local: {
       dial: (address: string, port: number) => void dialled.push(`${address}:${port}`),
     },
-    makePool: () => new ChannelPool({ clock }),
+    makePool: () => {
+      pools++
+      return new ChannelPool({ clock })
+    },
     policies,
   })
   instances.apply(snapshotOf(wishes))
@@ -32,7 +36,7 @@ function makeInstances(...wishes: readonly InstanceWish[]) {
     if (found === null) throw new Error('no orders')
     return found
   }
-  return { instances, dialled, orders }
+  return { instances, dialled, orders, pools: () => pools }
 }
 
 t.test('LocalInstances shares no connection between two peers', async (t) => {
@@ -40,6 +44,25 @@ t.test('LocalInstances shares no connection between two peers', async (t) => {
   const channel = new FakeChannel()
   orders().upstreamFor(alice).release(channel)
   t.equal(orders().upstreamFor(bob).takeIdle(), null)
+  t.equal(orders().upstreamFor(alice).takeIdle(), channel)
+})
+
+t.test('LocalInstances forgets peers that keep no channel once there are many', async (t) => {
+  const { orders, pools } = makeInstances(here)
+  const channel = new FakeChannel()
+  orders().upstreamFor(alice).release(channel)
+  const busy = orders().upstreamFor(bob)
+  t.equal(orders().upstreamFor(bob, busy), busy)
+  const others = Array.from({ length: 300 }, (_, i) =>
+    serviceId(trustDomain, must(parseServiceName(`s${i}`))),
+  )
+  for (const other of others) orders().upstreamFor(other)
+  t.equal(pools(), 302)
+  t.not(orders().upstreamFor(bob, busy), busy)
+  t.equal(pools(), 303, 'his was forgotten')
+  const late = new FakeChannel()
+  busy.release(late)
+  t.ok(late.ended, 'and keeps nothing that nobody would find')
   t.equal(orders().upstreamFor(alice).takeIdle(), channel)
 })
 
