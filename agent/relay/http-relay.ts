@@ -92,6 +92,8 @@ export class HttpRelay implements ChannelSink, Watched {
   #full = false
   #callerEnded = false
   #draining = false
+  /** Between two requests; less once the connection is to end. */
+  #idleMs: number
   #advancing = false
   /** What the deadline becomes once the connection rests; 0 while it has more to do than wait. */
   #idleUntil = 0
@@ -99,6 +101,7 @@ export class HttpRelay implements ChannelSink, Watched {
   constructor(parts: HttpRelayParts, settings: HttpRelaySettings = httpRelayDefaults) {
     this.parts = parts
     this.settings = settings
+    this.#idleMs = settings.idleMs
     // A peer agent has judged what its caller sent, and added to it.
     this.#limits = parts.steps.direction === 'inbound' ? withRoom(settings.head) : settings.head
     this.#input = new HeadInput(this.#limits)
@@ -172,10 +175,10 @@ export class HttpRelay implements ChannelSink, Watched {
   /** Ends the connection after the request under way, or, when there is none, if none comes soon. */
   drain(idleMs: number): void {
     this.#draining = true
-    if (this.#phase !== 'head' || this.#input.size > 0) return
     // A peer agent has heard by then that its tunnel takes no more requests; a caller hears nothing.
     const isPeer = this.parts.steps.direction === 'inbound'
-    this.expectWithin(isPeer ? Math.min(idleMs, peerIdleMs) : idleMs)
+    this.#idleMs = isPeer ? Math.min(idleMs, peerIdleMs) : idleMs
+    if (this.#phase === 'head' && this.#input.size === 0) this.expectWithin(this.#idleMs)
   }
 
   /** Policy has changed: what it no longer allows ends, the request under way with a reason. */
@@ -260,9 +263,8 @@ export class HttpRelay implements ChannelSink, Watched {
     if (this.#phase !== 'exchange') return
     const { watch } = this.parts
     this.#phase = 'head'
-    const { idleMs } = this.settings
-    this.deadline = watch.deadlineIn(Math.min(restMs, idleMs))
-    this.#idleUntil = watch.deadlineIn(idleMs)
+    this.deadline = watch.deadlineIn(Math.min(restMs, this.#idleMs))
+    this.#idleUntil = watch.deadlineIn(this.#idleMs)
     this.#advance()
   }
 

@@ -257,6 +257,25 @@ t.test('drain gives an idle connection a moment, and answers what comes in it', 
   await draining
 })
 
+t.test(
+  'a connection whose response was on its way as the drain began waits no longer',
+  async (t) => {
+    for (const direction of ['outbound', 'inbound'] as const) {
+      const { clock, rig, caller, services } = await played(t, { direction })
+      caller.says(get)
+      services[0]?.says('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
+      const draining = rig.watch.drain()
+      services[0]?.says('ok')
+      t.notMatch(caller.heard, 'connection: close', 'it was told that it may go on')
+      t.notOk(caller.ended)
+      await clock.advance(3000)
+      t.ok(caller.ended, direction)
+      caller.close(null)
+      await draining
+    }
+  },
+)
+
 t.test('a caller that is slow to read its last response is waited for', async (t) => {
   const { clock, rig, caller, services } = await played(t)
   caller.says('GET / HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n')
