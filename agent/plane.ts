@@ -191,8 +191,24 @@ export class Plane {
     }
     const { onListeners, onFailed, onCaptured } = parts
     const ports = { clock, random, logger }
-    this.listeners = new Listeners({ ...ports, onChange: onListeners, onFailed }, shared)
-    this.captured = new Listeners({ ...ports, onChange: onCaptured, onFailed: onCaptured }, shared)
+    this.listeners = new Listeners(
+      {
+        ...ports,
+        onChange: onListeners,
+        onFailed,
+        openBeside: () => this.captured.openConnections,
+      },
+      shared,
+    )
+    this.captured = new Listeners(
+      {
+        ...ports,
+        onChange: onCaptured,
+        onFailed: onCaptured,
+        openBeside: () => this.listeners.openConnections,
+      },
+      shared,
+    )
     this.#measure()
   }
 

@@ -27,7 +27,7 @@ export interface DesiredListener {
 
 /** Settings of the listeners. */
 export interface ListenersSettings {
-  /** Most open connections, of all listeners together; the next is refused. @default 20000 */
+  /** Most open connections, of all listeners and those beside them; the next is refused. @default 20000 */
   readonly maxConnections?: number
   /** Whether other workers listen on the same ports. @default false */
   readonly reusePort?: boolean
@@ -62,6 +62,8 @@ export interface ListenersParts {
   readonly onChange: () => void
   /** Told of each failure to open one; it is tried again. */
   readonly onFailed: (listener: ListenerState) => void
+  /** Connections open elsewhere that count towards the limit too. @default there are none */
+  readonly openBeside?: () => number
 }
 
 /** Keeps the desired listeners open. */
@@ -143,8 +145,9 @@ export class Listeners {
     const server = createServer({ allowHalfOpen: true, noDelay: true, highWaterMark })
     post.server = server
     const { maxConnections = 20_000, reusePort = false } = this.#settings
+    const { clock, logger, onChange, onFailed, openBeside = () => 0 } = this.#parts
     server.on('connection', (socket) => {
-      if (this.#open >= maxConnections) {
+      if (this.#open + openBeside() >= maxConnections) {
         post.desired.refuse(socket)
         return
       }
@@ -152,7 +155,6 @@ export class Listeners {
       socket.on('close', this.#onClosed)
       post.desired.accept(socket)
     })
-    const { clock, logger, onChange, onFailed } = this.#parts
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (post.server !== server) return
       if (server.listening) {

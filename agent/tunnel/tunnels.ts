@@ -58,7 +58,10 @@ export interface TunnelsSettings {
   readonly connectTimeoutMs?: number
   /** A tunnel without a stream for this long is closed. @default 60000 */
   readonly idleMs?: number
-  /** Most tunnels at once, to all hosts. @default 4096 */
+  /**
+   * Most tunnels at once, to all hosts. Of each worker, and not shared out: whatever its callers call,
+   * every worker dials by itself. @default 4096
+   */
   readonly maxTunnels?: number
   /** How often silent far agents are asked whether they live. @default 1000 */
   readonly pingEveryMs?: number

@@ -17,7 +17,10 @@ const alive = setInterval(() => {}, 60_000)
 t.teardown(() => clearInterval(alive))
 
 /** Listeners that let a test wait for what they report. */
-function start(settings: ListenersSettings = {}): {
+function start(
+  settings: ListenersSettings = {},
+  openBeside: () => number = () => 0,
+): {
   listeners: Listeners
   until: (done: () => boolean) => Promise<void>
 } {
@@ -29,6 +32,7 @@ function start(settings: ListenersSettings = {}): {
       logger,
       onChange: () => wake(),
       onFailed: () => {},
+      openBeside,
     },
     settings,
   )
@@ -128,6 +132,31 @@ t.test('Listeners refuses the connection that is one too many of all of them', a
   await once(next, 'connect')
   next.destroy()
   listeners.stop()
+})
+
+t.test('Listeners counts the connections of those beside it as its own', async (t) => {
+  const first = start({ maxConnections: 2 }, () => other.listeners.openConnections)
+  const other = start({ maxConnections: 2 }, () => first.listeners.openConnections)
+  const both = [first, other]
+  const taken: Socket[] = []
+  for (const { listeners, until } of both) {
+    listeners.apply([desired('a', 0, (socket) => void taken.push(socket))])
+    await until(() => listeners.states[0]?.problem === '')
+  }
+  const dial = async ({ listeners }: { readonly listeners: Listeners }): Promise<Socket> => {
+    const socket = connect(listeners.states[0]?.port ?? 0, '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {})
+    await once(socket, 'connect')
+    return socket
+  }
+  for (const one of both) await dial(one)
+  for (const one of both) {
+    t.equal(String((await once(await dial(one), 'data'))[0]), 'one too many')
+    t.equal(one.listeners.openConnections, 1)
+  }
+  for (const socket of taken) socket.destroy()
+  for (const { listeners } of both) listeners.stop()
 })
 
 t.test('Listeners of several workers take the same port', async (t) => {
