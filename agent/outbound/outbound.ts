@@ -12,10 +12,11 @@ import { HttpRelay, httpRelayDefaults, type HttpRelaySettings } from '#agent/rel
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { SocketChannel } from '#agent/relay/socket-channel.ts'
 import { TcpRelay } from '#agent/relay/tcp-relay.ts'
-import type { Decision, Upstream } from '#agent/relay/upstream.ts'
+import type { AttemptResult, Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { OutcomeSink } from '#agent/telemetry/outcome-sink.ts'
 import type { TrafficCounters } from '#agent/telemetry/traffic-counters.ts'
 import type { RuleRef } from '#shared/model/policy.ts'
+import type { Outcome } from '#shared/model/outcome.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { serviceOfTarget, type TargetName } from '#shared/model/target.ts'
@@ -151,7 +152,7 @@ class TcpCall implements Opener, ChannelSink {
         service: channel,
         outcomes: {
           record: (outcome) => {
-            upstream.finished(outcome.reason === 'ok' ? 'ok' : 'abandoned')
+            upstream.finished(resultOf(outcome))
             this.#parts.outcomes.record(outcome)
           },
         },
@@ -228,6 +229,16 @@ class TcpCall implements Opener, ChannelSink {
       requestId: '',
     })
   }
+}
+
+/**
+ * What the end of a raw connection says of its instance. One that has spoken and is cut later may
+ * have said all it had to, or policy, or an agent that is replaced, has cut it.
+ */
+function resultOf({ reason, bytesToCaller }: Outcome): AttemptResult {
+  if (reason === 'ok') return 'ok'
+  const isLost = reason === 'instance-aborted' || reason === 'tunnel-lost'
+  return isLost && bytesToCaller === 0 ? 'reset' : 'abandoned'
 }
 
 function plainAddress(socket: Socket): string {

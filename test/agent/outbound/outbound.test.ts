@@ -134,6 +134,43 @@ t.test('a caller that resets while its instance is dialled leaves nothing open',
   t.same(results, ['started', 'abandoned'])
 })
 
+t.test('a raw service that resets connections before it says a byte is blamed', async (t) => {
+  const lost = { code: 'ECONNRESET', message: '' }
+  const endings: readonly [string, string, (channel: FakeChannel, caller: Socket) => void][] = [
+    ['reset', 'tunnel-lost', (channel) => channel.close(lost)],
+    [
+      'abandoned',
+      'tunnel-lost',
+      (channel) => {
+        channel.says('hello')
+        channel.close(lost)
+      },
+    ],
+    ['abandoned', 'caller-aborted', (_, caller) => caller.resetAndDestroy()],
+    [
+      'ok',
+      'ok',
+      (channel, caller) => {
+        channel.says('hello')
+        channel.saysEnd()
+        caller.end()
+        channel.close(null)
+      },
+    ],
+  ]
+  for (const [result, reason, end] of endings) {
+    const channel = new FakeChannel()
+    const { dial, outcomes, results } = await listen(t, (_, opener) => opener.onOpen(channel))
+    const caller = dial()
+    caller.resume().write('hi')
+    await until('the instance was told', () => channel.heard === 'hi')
+    end(channel, caller)
+    await until('it is recorded', () => outcomes.length === 1)
+    t.match(outcomes, [{ reason }])
+    t.same(results, ['started', result], reason)
+  }
+})
+
 t.test('Outbound refuses in the words of the service that was asked for', async (t) => {
   const { outbound, refused } = await listen(t, refusing('tunnel-failed'))
   const socket = new Socket()
