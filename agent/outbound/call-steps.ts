@@ -116,7 +116,7 @@ export class CallSteps implements HttpSteps {
         called,
       )
     }
-    const endpoint = this.#pick(called)
+    const endpoint = this.#pick(called.picker, none)
     if (endpoint === null) {
       return refuse('no-instances', `no instance of ${name} is in rotation`, name, called)
     }
@@ -135,10 +135,9 @@ export class CallSteps implements HttpSteps {
     if (failed instanceof LookupUpstream) return this.#found()
     const called = this.#called
     if (called === null || this.source === null || !elsewhere.has(reason)) return null
-    const now = this.#parts.clock.elapsed()
-    if (!called.budget.spend(now)) return null
+    if (!called.budget.spend(this.#parts.clock.elapsed())) return null
     const { picker } = this.#parts.services.find(called.view.target) ?? called
-    const endpoint = picker.pick(now, this.#parts.random, this.#tried)
+    const endpoint = this.#pick(picker, this.#tried)
     if (endpoint === null || endpoint.isFull) return null
     this.#tried = [...this.#tried, endpoint]
     this.#parts.counters.tally(agentMetrics.retries.name, { destination: called.id, reason })
@@ -193,12 +192,20 @@ export class CallSteps implements HttpSteps {
     this.#tried = none
   }
 
-  /** An instance of this host that is full is passed over, as its own agent would pass it over. */
-  #pick({ picker }: CallableService): MeshEndpoint | null {
+  /**
+   * Instances of this host that are full are passed over, as their own agent would pass them over;
+   * one that is full is picked where none is left.
+   */
+  #pick(picker: CallableService['picker'], tried: readonly MeshEndpoint[]): MeshEndpoint | null {
     const { clock, random } = this.#parts
     const now = clock.elapsed()
-    const endpoint = picker.pick(now, random, none)
-    return endpoint?.isFull === true ? picker.pick(now, random, endpoint.alone) : endpoint
+    let avoid = tried
+    let endpoint = picker.pick(now, random, avoid)
+    while (endpoint?.isFull === true && !avoid.includes(endpoint)) {
+      avoid = avoid.length === 0 ? endpoint.alone : [...avoid, endpoint]
+      endpoint = picker.pick(now, random, avoid)
+    }
+    return endpoint
   }
 
   #decision(called: CallableService, endpoint: MeshEndpoint, source: SpiffeId): Decision {

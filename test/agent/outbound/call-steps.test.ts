@@ -288,3 +288,18 @@ t.test('CallSteps refuses what the only instance, on its own host, may not have'
   t.match(steps.decideTarget(orders), { kind: 'refuse', reason: 'overloaded' })
   t.same(tallies, [['mesh_limit_refusals_total', { limit: 'maxConcurrent' }]])
 })
+
+t.test('CallSteps.again passes over an instance of its own host that is full, too', async (t) => {
+  const here = { service: 'orders', host: self, maxConcurrent: 1 }
+  const { steps, upstreams } = makeSteps([{ service: 'orders', host: 'alpha' }, here, ...three])
+  const next = (): string | undefined => {
+    const first = upstreamOf(steps.decideTarget(orders))
+    t.equal(first.host, 'alpha')
+    return steps.again(first, 'tunnel-failed')?.host ?? undefined
+  }
+  t.equal(next(), self)
+  upstreams[1]?.attempting()
+  t.equal(next(), 'beta')
+  upstreams[1]?.attempted('ok')
+  t.equal(next(), self)
+})
