@@ -9,9 +9,9 @@ import type { ServiceName } from '#shared/model/names.ts'
 /** Settings of the door. */
 export interface ApplicationDoorSettings {
   readonly socketPath: string
-  /** Most connections at once; the next is refused. @default 256, as many as the far end takes */
+  /** Most connections of one worker at once; the next is refused. @default 256, as many as the far end takes */
   readonly most?: number
-  /** Most of them by one caller, which cannot shut out the others so. @default 32 */
+  /** Most of them by one caller, lest it shut out the others. @default 32 */
   readonly mostOfOne?: number
 }
 

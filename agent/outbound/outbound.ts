@@ -231,14 +231,17 @@ class TcpCall implements Opener, ChannelSink {
   }
 }
 
+/** A raw connection that is lost later than this has served. */
+const youngMs = 5000
+
 /**
- * What the end of a raw connection says of its instance. One that has spoken and is cut later may
- * have said all it had to, or policy, or an agent that is replaced, has cut it.
+ * What the end of a raw connection says of its instance. One that has spoken, or has listened for long, and
+ * is cut may have done all it had to, or policy, or an agent that is replaced, has cut it.
  */
-function resultOf({ reason, bytesToCaller }: Outcome): AttemptResult {
+function resultOf({ reason, bytesToCaller, durationMs }: Outcome): AttemptResult {
   if (reason === 'ok') return 'ok'
   const isLost = reason === 'instance-aborted' || reason === 'tunnel-lost'
-  return isLost && bytesToCaller === 0 ? 'reset' : 'abandoned'
+  return isLost && bytesToCaller === 0 && durationMs < youngMs ? 'reset' : 'abandoned'
 }
 
 function plainAddress(socket: Socket): string {

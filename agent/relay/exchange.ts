@@ -449,6 +449,8 @@ export class Exchange implements ChannelSink, Waiting, SpliceOwner {
     const request = this.#head as RequestHead
     const upstream = this.#upstream as Upstream
     if (upstream.mtls && this.#wentElsewhere(head, upstream)) return
+    this.#repeatable = false
+    this.#letGo()
     const { steps } = this.#relay.parts
     const isFramed = head.body.kind === 'length' || head.body.kind === 'none'
     // A service that answers before it has the whole body may have read none, and takes the rest for

@@ -195,8 +195,11 @@ export class HttpRelay implements ChannelSink, Watched {
     switch (this.#phase) {
       case 'head':
         if (this.#idleUntil > this.deadline) this.#rest()
-        else if (this.#full) this.parts.caller.abort()
-        else if (this.#input.size === 0) this.close()
+        else if (this.#full) {
+          // It may still be reading its last response.
+          if (this.#draining) this.close()
+          else this.parts.caller.abort()
+        } else if (this.#input.size === 0) this.close()
         else this.#begin().refuse('head-timeout', 'the head of the request took too long')
         break
       case 'exchange':

@@ -72,6 +72,27 @@ t.test('a body is kept to be sent again where there is room, and only as long', 
   }
 })
 
+t.test('a body is kept no longer once the answer has begun', async (t) => {
+  const held = new HeldBytes({ limitBytes: 1000 })
+  const { rig } = await rigWith(t, { held })
+  const service = new FakeChannel()
+  Object.assign(rig.upstreams[0] ?? {}, {
+    open: (opener: { onOpen(channel: FakeChannel): void }) => opener.onOpen(service),
+  })
+  const caller = new FakeChannel()
+  rig.relay(caller).start()
+  caller.says('PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: 8\r\n\r\nbody')
+  t.equal(held.bytes, 4)
+  service.says('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
+  t.equal(held.bytes, 0)
+  caller.says('more')
+  t.equal(held.bytes, 0)
+  service.says('ok')
+  t.match(rig.outcomes, [{ status: 200 }])
+  caller.close(null)
+  rig.stop()
+})
+
 t.test('a peer that sends before its turn is not read on until it has come', async (t) => {
   for (const direction of ['inbound', 'outbound'] as const) {
     const held = new HeldBytes({ limitBytes: 1000 })

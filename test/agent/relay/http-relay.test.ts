@@ -276,6 +276,23 @@ t.test(
   },
 )
 
+t.test('a caller that is slow to read is waited for when its worker drains, too', async (t) => {
+  for (const direction of ['outbound', 'inbound'] as const) {
+    const { clock, rig, caller, services } = await played(t, { direction })
+    caller.says(get)
+    services[0]?.says('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
+    const draining = rig.watch.drain()
+    caller.full = true
+    services[0]?.says('ok')
+    await clock.advance(100_000)
+    t.ok(caller.ended, direction)
+    t.notOk(caller.aborted, 'what was written has not gone out yet')
+    caller.drains()
+    caller.close(null)
+    await draining
+  }
+})
+
 t.test('a caller that is slow to read its last response is waited for', async (t) => {
   const { clock, rig, caller, services } = await played(t)
   caller.says('GET / HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n')
