@@ -297,7 +297,8 @@ export class OwnServices {
   async #whyNot(manifest: Manifest): Promise<string> {
     if (manifest.owner === undefined) return ''
     const { locals } = this.#parts.capture
-    await locals.looked()
+    // What is known does not wait for a look, which takes as long as the slowest question for a user.
+    if (locals.owners.isOthers(manifest) === null) await locals.looked()
     const isOthers = locals.owners.isOthers(manifest)
     if (isOthers === null) return 'it is not known who listens at its port'
     return isOthers ? `not asked: another user than ${manifest.owner} listens at its port` : ''

@@ -9,7 +9,7 @@ import type { ServiceName } from '#shared/model/names.ts'
 /** Who listens at the ports of a local user's service. */
 export interface SeenListeners {
   readonly manifest: Manifest
-  /** The number of the user whose manifest it is; null where there is no such user. */
+  /** The number of the user whose manifest it is; null where there is no such user, or it could not be asked. */
   readonly user: number | null
   /** The users of the sockets, null where none listens. */
   readonly listeners: readonly (number | null)[]
@@ -44,12 +44,13 @@ export class PortOwners {
   /** Takes over what was seen of all services of local users. */
   take(seen: readonly SeenListeners[]): void {
     const before = this.#known
-    this.#known = new Map(
-      seen.map(({ manifest, user, listeners }) => {
-        const isOthers = listeners.some((listener) => listener !== null && listener !== user)
-        return [manifest.service, { at: placesText(manifest), isOthers }]
-      }),
-    )
+    const known = new Map<ServiceName, Known>()
+    for (const { manifest, user, listeners } of seen) {
+      if (user === null) continue
+      const isOthers = listeners.some((listener) => listener !== null && listener !== user)
+      known.set(manifest.service, { at: placesText(manifest), isOthers })
+    }
+    this.#known = known
     const changed = new Set<ServiceName>()
     for (const [service, { at, isOthers }] of this.#known) {
       const was = before.get(service)

@@ -150,6 +150,18 @@ t.test('a local user’s port is another’s while that one listens at any of hi
   t.equal(services.owners.isOthers(own), false, 'root’s own directory, though root is no identity')
 })
 
+t.test('it is not known who listens while the number of a user could not be asked', async (t) => {
+  const { world, services } = made(t)
+  world.users.clear()
+  world.sockets = [listening(1, 1001)]
+  const shop = manifestOf({ port: 1 }, 'shop', { owner: 'shop' })
+  services.setManifests([shop])
+  await services.looked()
+  t.equal(services.owners.isOthers(shop), null)
+  world.users.set('shop', 1001)
+  await until('it is known', () => services.owners.isOthers(shop) === false)
+})
+
 t.test('whoever says his own user’s name is looked at all the same', async (t) => {
   const { world, services } = made(t)
   const said = { port: 1, run: { user: 'shop' } }
