@@ -46,7 +46,8 @@ export class LeftLeases {
     if (newest?.[1].canGoOn !== true) return null
     const [lease] = newest
     try {
-      await store.keepAlive(lease, options)
+      const { ttlMs } = await store.keepAlive(lease, options)
+      this.#leases.set(lease, { ...newest[1], until: this.#clock.elapsed() + 2 * ttlMs })
     } catch (error) {
       if (isGone(error)) this.#leases.delete(lease)
       else if (error instanceof MeshError && error.code === 'store-denied') this.giveUp(lease)

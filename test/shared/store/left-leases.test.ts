@@ -72,7 +72,7 @@ t.test('LeftLeases forgets what has lapsed long ago, and the oldest of too many'
 })
 
 t.test('LeftLeases goes on with the newest, unless that was given up', async (t) => {
-  const { add, goOn, giveBack, left } = played()
+  const { add, goOn, giveBack, left, now } = played()
   t.equal(await goOn(), null, 'there is none')
   add('1')
   add('2')
@@ -80,7 +80,9 @@ t.test('LeftLeases goes on with the newest, unless that was given up', async (t)
   t.equal(await goOn(), null)
   add('3')
   await t.rejects(goOn(late), { code: 'store-timeout' })
+  now.elapsedMs = ttlMs
   t.equal(await goOn(), '3')
+  now.elapsedMs = 2 * ttlMs
   t.strictSame(await giveBack(late), ['1', '2', '3'], 'until it is taken')
   left.take('3' as LeaseId)
   t.strictSame(await giveBack(), ['1', '2'])
