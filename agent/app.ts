@@ -11,6 +11,7 @@ import { ownPortsOf, workersOf } from './config-slices.ts'
 import { listenersOf } from './discovery/listeners.ts'
 import { HostIdentity } from './identity/host-identity.ts'
 import { HostCapture } from './interception/host-capture.ts'
+import { freePortRange } from './kernel/local-ports.ts'
 import { MeshNames } from './mesh-names.ts'
 import { MeshView } from './mesh-view.ts'
 import { OwnServices } from './own-services.ts'
@@ -70,7 +71,7 @@ export class App {
           used: (services) => this.#view.use(services),
         },
       },
-      { socketPath: workerSocketPath(paths.run), ...workersOf(config) },
+      { socketPath: workerSocketPath(paths.run), ...workersOf(config, freePortRange()) },
     )
     this.#identity = new HostIdentity(
       { ...parts, workers: this.#hub, publish: (text) => records.setTrustReport(text) },
@@ -167,7 +168,7 @@ export class App {
   }
 
   #reconfigure(config: AgentConfig): void {
-    const workers = workersOf(config)
+    const workers = workersOf(config, freePortRange())
     // Rules and workers have to agree on it for as long as either runs.
     const callerPorts = this.#config.capture.firstPort
     this.#parts.logger.level = config.log.level

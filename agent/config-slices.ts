@@ -2,13 +2,17 @@
  * Composition: what single rooms are told of the config, where that takes more than a key of it. Pure.
  */
 
+import type { PortRange } from '#shared/model/port-range.ts'
 import type { AgentConfig } from './config.ts'
 import { callerPortRange } from './interception/caller-ports.ts'
 import type { OwnPlace } from './manifests/own-places.ts'
 import type { WorkerHubSettings } from './workers/worker-hub.ts'
 
-/** What workers are told, now and once they start. */
-export function workersOf(config: AgentConfig): Omit<WorkerHubSettings, 'socketPath'> {
+/** What workers are told, now and once they start; `sourcePorts` are the host's. */
+export function workersOf(
+  config: AgentConfig,
+  sourcePorts: PortRange | null,
+): Omit<WorkerHubSettings, 'socketPath'> {
   const { listen, accessLog, log, retireMs } = config
   const { inboundSource, workers, maxConnections, limits } = config
   return {
@@ -18,6 +22,7 @@ export function workersOf(config: AgentConfig): Omit<WorkerHubSettings, 'socketP
       explicitAddress: listen.explicit,
       callerPorts: config.capture.firstPort,
       inboundSource,
+      sourcePorts,
       accessLog,
       workers,
       maxConnections,

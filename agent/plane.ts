@@ -140,8 +140,8 @@ export class Plane {
     )
     this.loads = new InstanceLoads({ shareOf: (limit) => this.#shareOf(limit) })
     const local = new LocalDialler(
-      { clock, held },
-      { source: worker.inboundSource, timeoutMs: 1000 },
+      { clock, random, held },
+      { source: worker.inboundSource, ports: worker.sourcePorts ?? null, timeoutMs: 1000 },
     )
     this.#services = this.#makeServices(local)
     this.lookups = new Lookups({

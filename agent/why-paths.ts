@@ -44,7 +44,7 @@ export function openPaths(parts: PathParts, settings: { readonly source: string 
   const timeouts = { connectTimeoutMs: openTimeoutMs, openTimeoutMs }
   const tunnels = new Tunnels({ credentials, clock, random, logger, held }, timeouts)
   const dialler = new LocalDialler(
-    { clock, held },
+    { clock, random, held },
     { source: settings.source, timeoutMs: openTimeoutMs },
   )
   const outwards = new ExternalDialler({ clock, held })

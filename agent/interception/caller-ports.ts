@@ -3,7 +3,7 @@
  * range to itself, so that a new one opens all its ports before the maps lead there. Pure.
  */
 
-import type { PortRange } from './capture-state.ts'
+import type { PortRange } from '#shared/model/port-range.ts'
 
 /** Ports of a generation; at most three live at once. */
 const stretch = 1000

@@ -3,6 +3,7 @@
  * data. How it becomes rules is `ruleset.ts` and `elements.ts`; who decides it is `plan.ts`.
  */
 
+import type { PortRange } from '#shared/model/port-range.ts'
 import type { UnitGroup } from './units.ts'
 
 /** The table that holds every rule and set of ours; nothing outside it is touched. */
@@ -10,12 +11,6 @@ export const tableName = 'hostmesh'
 
 /** The range virtual IPs of services are taken from. */
 export const virtualRange4 = '240.240.0.0/16'
-
-/** Ports of callers: where a worker listens for the connections of one local caller each. */
-export interface PortRange {
-  readonly first: number
-  readonly last: number
-}
 
 /** What does not change while a table stands; a change of it writes the rules anew. */
 export interface TableShape {
@@ -26,6 +21,7 @@ export interface TableShape {
   /** IPv6 prefix of virtual IPs, with its length; null where the host has no IPv6. */
   readonly virtualRange6: string | null
   /** All ports of callers, of every generation. */
+  /** Where workers listen for the connections of one local caller each. */
   readonly callerPorts: PortRange
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean

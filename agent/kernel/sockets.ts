@@ -8,6 +8,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { isIPv6 } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
+import type { PortRange } from '#shared/model/port-range.ts'
 
 /** A listening TCP socket. */
 export interface ListeningSocket {
@@ -21,12 +22,6 @@ export interface ListeningSocket {
 export interface Place {
   readonly address: string
   readonly port: number
-}
-
-/** Ports, both ends included. */
-export interface PortRange {
-  readonly first: number
-  readonly last: number
 }
 
 /** Reads one of the kernel's files in pieces of at most so many bytes; one that cannot be read has none. */

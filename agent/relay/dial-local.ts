@@ -1,12 +1,19 @@
 /**
  * Owns the dialling of instances on this host: from a loopback address that no service trusts as its
  * local user, with a short timeout, and every failure named.
+ *
+ * Who binds an address and leaves the port to the kernel takes that port from every other destination,
+ * until a minute after the connection has ended (TIME-WAIT). The kernel first looks through a quarter of
+ * its range; once that is taken, after some 7,000 connections in a minute, each bind takes milliseconds.
+ * Where the port is named too, the kernel compares whole connections, as it does without any bind, and a
+ * loopback connection in TIME-WAIT gives its port back after a second (ip-sysctl, `tcp_tw_reuse`).
  */
 
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
-import type { ChannelError, ChannelSink, Clock, Opener } from '#agent/platform.ts'
+import type { ChannelError, ChannelSink, Clock, Opener, Random } from '#agent/platform.ts'
 import type { Timer } from '#shared/lifecycle/clock.ts'
+import type { PortRange } from '#shared/model/port-range.ts'
 import { ReadBuffer } from './read-buffer.ts'
 import { nobody } from './silence.ts'
 import { SocketChannel } from './socket-channel.ts'
@@ -15,16 +22,21 @@ import { SocketChannel } from './socket-channel.ts'
 export interface LocalDiallerSettings {
   /** Source address towards 127/8. */
   readonly source: string
+  /** Ports to choose from at that address; null leaves the choice to the kernel. @default null */
+  readonly ports?: PortRange | null
   /** A dial is given up between this and a quarter more. @default 1000 */
   readonly timeoutMs: number
 }
 
 /** So many times within the timeout it is looked whether a dial is late. */
 const looks = 4
+/** So many ports are tried before the kernel is to find one. */
+const ownChoices = 8
 
 /** See the header. */
 export class LocalDialler {
   readonly #clock: Clock
+  readonly #random: Random
   readonly #held: HeldBytes | undefined
   readonly #settings: LocalDiallerSettings
   /** Dials under way: one timer for all, because most are over long before it. */
@@ -34,35 +46,49 @@ export class LocalDialler {
   constructor(
     parts: {
       readonly clock: Clock
+      readonly random: Random
       /** Bounds what waits for slow instances, shared with all that waits. */
       readonly held?: HeldBytes
     },
     settings: LocalDiallerSettings,
   ) {
     this.#clock = parts.clock
+    this.#random = parts.random
     this.#held = parts.held
     this.#settings = settings
   }
 
   /** Opens a connection and answers the opener exactly once, never before this returns. */
   dial(address: string, port: number, opener: Opener): void {
-    const { source, timeoutMs } = this.#settings
-    // The types of `connect` leave out what it hands on to the stream.
+    const { timeoutMs } = this.#settings
+    const lateAt = this.#clock.elapsed() + timeoutMs
+    const connect = (choices: number): Connecting => this.#connect(address, port, choices)
+    const to = { address, port, lateAt }
+    new Dialling({ connect, opener, open: this.#open, held: this.#held }, to).begin()
+    this.#timer ??= this.#clock.every(timeoutMs / looks, () => this.#look())
+  }
+
+  #connect(address: string, port: number, choices: number): Connecting {
     const reads = new ReadBuffer()
+    // The types of `connect` leave out what it hands on to the stream.
     const options: TcpNetConnectOpts & { readonly highWaterMark: number } = {
       host: address,
       port,
-      localAddress: address.startsWith('127.') ? source : undefined,
+      ...this.#from(address, choices),
       noDelay: true,
       allowHalfOpen: true,
       highWaterMark: 262_144,
       onread: reads.onread,
     }
-    const socket = connect(options)
-    const lateAt = this.#clock.elapsed() + timeoutMs
-    const dialling = new Dialling({ socket, opener, open: this.#open }, { address, port, lateAt })
-    dialling.begin(new SocketChannel(socket, dialling, this.#held, reads))
-    this.#timer ??= this.#clock.every(timeoutMs / looks, () => this.#look())
+    return { socket: connect(options), reads }
+  }
+
+  #from(address: string, choices: number): Pick<TcpNetConnectOpts, 'localAddress' | 'localPort'> {
+    if (!address.startsWith('127.')) return {}
+    const { source: localAddress, ports = null } = this.#settings
+    if (ports === null || choices >= ownChoices) return { localAddress }
+    const count = ports.last - ports.first + 1
+    return { localAddress, localPort: ports.first + Math.floor(this.#random.fraction() * count) }
   }
 
   #look(): void {
@@ -84,32 +110,50 @@ function onConnect(this: Dialled): void {
   this[diallingOf].connected()
 }
 
-/** A channel until it is open: whatever ends it before then is a refusal. */
+/** A socket on its way, and the memory it reads into. */
+interface Connecting {
+  readonly socket: Socket
+  readonly reads: ReadBuffer
+}
+
+/** A channel until it is open: whatever ends it before then is a refusal, but for a port that is taken. */
 class Dialling implements ChannelSink {
   readonly lateAt: number
-  readonly #socket: Socket
+  readonly #connect: (choices: number) => Connecting
   readonly #opener: Opener
   readonly #open: Set<Dialling>
+  readonly #held: HeldBytes | undefined
   readonly #address: string
   readonly #port: number
+  #choices = 0
+  #socket: Socket | null = null
   #channel: SocketChannel | null = null
 
   constructor(
-    parts: { readonly socket: Socket; readonly opener: Opener; readonly open: Set<Dialling> },
+    parts: {
+      /** `choices` were tried in vain. */
+      readonly connect: (choices: number) => Connecting
+      readonly opener: Opener
+      readonly open: Set<Dialling>
+      readonly held: HeldBytes | undefined
+    },
     to: { readonly address: string; readonly port: number; readonly lateAt: number },
   ) {
-    this.#socket = parts.socket
+    this.#connect = parts.connect
     this.#opener = parts.opener
     this.#open = parts.open
+    this.#held = parts.held
     this.#address = to.address
     this.#port = to.port
     this.lateAt = to.lateAt
   }
 
-  begin(channel: SocketChannel): void {
-    this.#channel = channel
+  begin(): void {
+    const { socket, reads } = this.#connect(this.#choices)
+    this.#socket = socket
+    this.#channel = new SocketChannel(socket, this, this.#held, reads)
     this.#open.add(this)
-    const dialled = this.#socket as Dialled
+    const dialled = socket as Dialled
     dialled[diallingOf] = this
     dialled.on('connect', onConnect)
   }
@@ -126,7 +170,7 @@ class Dialling implements ChannelSink {
   giveUp(timeoutMs: number): void {
     const channel = this.#channel as SocketChannel
     channel.sink = nobody
-    this.#socket.destroy()
+    this.#socket?.destroy()
     this.#fail(`did not take the connection within ${timeoutMs} ms`)
   }
 
@@ -135,6 +179,11 @@ class Dialling implements ChannelSink {
   onDrain(): void {}
 
   onClose(error: ChannelError | null): void {
+    if (isTaken(error) && this.#choices < ownChoices) {
+      this.#choices++
+      this.begin()
+      return
+    }
     this.#fail(`refused the connection: ${error?.message ?? 'it was closed'}`)
   }
 
@@ -143,4 +192,9 @@ class Dialling implements ChannelSink {
     const where = `${this.#address}:${this.#port}`
     this.#opener.onOpenFailed('instance-refused', `the instance at ${where} ${what}`)
   }
+}
+
+/** The port of our own choice is another's, or the very connection is there already. */
+function isTaken(error: ChannelError | null): boolean {
+  return error?.code === 'EADDRINUSE' || error?.code === 'EADDRNOTAVAIL'
 }

@@ -6,6 +6,7 @@
 
 import type { LogLevel } from '#shared/logging/logger.ts'
 import type { ServiceName, TrustDomain } from '#shared/model/names.ts'
+import type { PortRange } from '#shared/model/port-range.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { TargetName } from '#shared/model/target.ts'
@@ -148,6 +149,8 @@ export interface WorkerSettings {
   readonly explicitAddress: string
   /** Source address of dials to local instances at 127/8. */
   readonly inboundSource: string
+  /** Ports of those dials; null where the kernel is to choose, absent from an older control process. */
+  readonly sourcePorts?: PortRange | null
   readonly accessLog: 'on' | 'errors' | 'off'
   /** Workers of the generation. They share every port, and limits of the host among them. */
   readonly workers: number

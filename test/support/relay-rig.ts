@@ -60,7 +60,10 @@ export class RigUpstream implements Upstream {
     this.#port = settings.port
     this.#changes = settings.changes
     this.pool = new ChannelPool({ clock })
-    this.#dialler = new LocalDialler({ clock }, { source: '127.0.0.1', timeoutMs: 30_000 })
+    this.#dialler = new LocalDialler(
+      { clock, random: systemRandom },
+      { source: '127.0.0.1', timeoutMs: 30_000 },
+    )
   }
 
   takeIdle(): Channel | null {

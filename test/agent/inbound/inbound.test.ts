@@ -60,7 +60,7 @@ function makeInbound(t: Test, wishes: readonly InstanceWish[]) {
   const tallies: string[] = []
   const instances = new LocalInstances({
     loads,
-    local: new LocalDialler({ clock }, { source: '127.0.0.6', timeoutMs: 30_000 }),
+    local: new LocalDialler({ clock, random }, { source: '127.0.0.6', timeoutMs: 30_000 }),
     makePool: () => new ChannelPool({ clock }),
     policies,
   })

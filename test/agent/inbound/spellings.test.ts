@@ -60,7 +60,7 @@ async function sendAll(
   loads.apply(snapshot.local)
   const table = new PolicyTable()
   const instances = new LocalInstances({
-    local: new LocalDialler({ clock }, { source: '127.0.0.6', timeoutMs: 10_000 }),
+    local: new LocalDialler({ clock, random }, { source: '127.0.0.6', timeoutMs: 10_000 }),
     makePool: () => new ChannelPool({ clock }),
     policies: table,
     loads,

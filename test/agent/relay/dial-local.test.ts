@@ -1,16 +1,20 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import t from 'tap'
 import { LocalDialler } from '#agent/relay/dial-local.ts'
-import { systemClock } from '#shared/lifecycle/clock.ts'
+import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { freePort } from '#test/support/free-port.ts'
 import { RawServer } from '#test/support/raw-peer.ts'
 import { recordedOpen } from '#test/support/recorded-channel.ts'
 
+const parts = { clock: systemClock, random: systemRandom }
 const settings = { source: '127.0.0.6', timeoutMs: 1000 }
 
 t.test('dial comes from an address that no service trusts as its local user', async (t) => {
   const server = await RawServer.listen()
   t.teardown(() => server.stop())
-  const dialler = new LocalDialler({ clock: systemClock }, settings)
+  const dialler = new LocalDialler(parts, settings)
   const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', server.port, opener))
   if (opened.kind !== 'open') throw new Error(opened.detail)
   const peer = await server.peer(0)
@@ -27,11 +31,44 @@ t.test('dial comes from an address that no service trusts as its local user', as
   await opened.sink.until(({ closed }) => closed === null)
 })
 
+t.test('dial takes a port that a connection to another service has', async (t) => {
+  const port = await freePort()
+  const ports = { first: port, last: port }
+  const dialler = new LocalDialler(parts, { ...settings, ports })
+  const comesFrom = async (server: RawServer, nth: number): Promise<number | undefined> => {
+    const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', server.port, opener))
+    if (opened.kind !== 'open') throw new Error(opened.detail)
+    t.teardown(() => opened.channel.abort())
+    const { socket } = await server.peer(nth)
+    t.equal(socket.remoteAddress, '127.0.0.6')
+    return socket.remotePort
+  }
+  const [one, other] = [await RawServer.listen(), await RawServer.listen()]
+  for (const server of [one, other]) t.teardown(() => server.stop())
+  t.equal(await comesFrom(one, 0), port)
+  t.equal(await comesFrom(other, 0), port)
+  t.not(await comesFrom(one, 1), port, 'the kernel finds one where all of ours are taken')
+})
+
+t.test('dial leaves a port where somebody listens', async (t) => {
+  const port = await freePort()
+  const listening = createServer().listen(port, '0.0.0.0')
+  await once(listening, 'listening')
+  t.teardown(() => listening.close())
+  const server = await RawServer.listen()
+  t.teardown(() => server.stop())
+  const dialler = new LocalDialler(parts, { ...settings, ports: { first: port, last: port } })
+  const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', server.port, opener))
+  if (opened.kind !== 'open') throw new Error(opened.detail)
+  t.not((await server.peer(0)).socket.remotePort, port)
+  opened.channel.abort()
+})
+
 t.test('dial names the instance that refused', async (t) => {
   const server = await RawServer.listen()
   const { port } = server
   server.stop()
-  const dialler = new LocalDialler({ clock: systemClock }, settings)
+  const dialler = new LocalDialler(parts, settings)
   const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', port, opener))
   t.match(opened, { kind: 'failed', reason: 'instance-refused' })
   t.match(opened.kind === 'failed' ? opened.detail : '', `127.0.0.1:${port} refused`)
@@ -39,7 +76,7 @@ t.test('dial names the instance that refused', async (t) => {
 
 t.test('dial gives up on each instance that does not answer, once, by one timer', async (t) => {
   const clock = new FakeClock()
-  const dialler = new LocalDialler({ clock }, settings)
+  const dialler = new LocalDialler({ clock, random: systemRandom }, settings)
   let answers = 0
   const opener = {
     onOpen: () => void answers++,

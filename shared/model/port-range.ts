@@ -1,0 +1,7 @@
+/** Owns the type of a range of ports. */
+
+/** Ports, both ends included. */
+export interface PortRange {
+  readonly first: number
+  readonly last: number
+}
