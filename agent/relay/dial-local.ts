@@ -28,7 +28,10 @@ export interface LocalDiallerSettings {
   readonly timeoutMs: number
 }
 
-/** So many times within the timeout it is looked whether a dial is late. */
+/**
+ * So many times within the timeout it is looked whether a dial is open. Looks are counted, not
+ * milliseconds: after a pause of this process there is one, and what came meanwhile is heard before the next.
+ */
 const looks = 4
 /** So many ports are tried before the kernel is to find one. */
 const ownChoices = 8
@@ -61,10 +64,9 @@ export class LocalDialler {
   /** Opens a connection and answers the opener exactly once, never before this returns. */
   dial(address: string, port: number, opener: Opener): void {
     const { timeoutMs } = this.#settings
-    const lateAt = this.#clock.elapsed() + timeoutMs
     const connect = (choices: number): Connecting => this.#connect(address, port, choices)
-    const to = { address, port, lateAt }
-    new Dialling({ connect, opener, open: this.#open, held: this.#held }, to).begin()
+    const dialling = { connect, opener, open: this.#open, held: this.#held }
+    new Dialling(dialling, { address, port }).begin()
     this.#timer ??= this.#clock.every(timeoutMs / looks, () => this.#look())
   }
 
@@ -92,8 +94,7 @@ export class LocalDialler {
   }
 
   #look(): void {
-    const now = this.#clock.elapsed()
-    for (const one of this.#open) if (one.lateAt <= now) one.giveUp(this.#settings.timeoutMs)
+    for (const one of this.#open) if (++one.looks > looks) one.giveUp(this.#settings.timeoutMs)
     if (this.#open.size > 0) return
     this.#timer?.stop()
     this.#timer = null
@@ -118,7 +119,8 @@ interface Connecting {
 
 /** A channel until it is open: whatever ends it before then is a refusal, but for a port that is taken. */
 class Dialling implements ChannelSink {
-  readonly lateAt: number
+  /** How often it was not open yet. */
+  looks = 0
   readonly #connect: (choices: number) => Connecting
   readonly #opener: Opener
   readonly #open: Set<Dialling>
@@ -137,7 +139,7 @@ class Dialling implements ChannelSink {
       readonly open: Set<Dialling>
       readonly held: HeldBytes | undefined
     },
-    to: { readonly address: string; readonly port: number; readonly lateAt: number },
+    to: { readonly address: string; readonly port: number },
   ) {
     this.#connect = parts.connect
     this.#opener = parts.opener
@@ -145,7 +147,6 @@ class Dialling implements ChannelSink {
     this.#held = parts.held
     this.#address = to.address
     this.#port = to.port
-    this.lateAt = to.lateAt
   }
 
   begin(): void {

@@ -49,6 +49,9 @@ const unreachable: ReadonlySet<string> = new Set([
   'ETIMEDOUT',
 ])
 
+/** Counted, not milliseconds: a pause of this process is one, and what came meanwhile is heard before the next. */
+const looks = 4
+
 /**
  * Dials; `done` is called exactly once, never before this returns, unless the dial was cancelled by
  * what this answers.
@@ -115,9 +118,12 @@ export function dialTunnel(
       fail('tunnel-refused-identity', `${where} is not proven`)
     } else finish({ kind: 'ready', socket, peer })
   }
-  const timer = parts.clock.after(settings.timeoutMs, () =>
-    fail('tunnel-failed', `no tunnel to ${where} within ${settings.timeoutMs} ms`, true),
-  )
+  const { timeoutMs } = settings
+  let waited = 0
+  const timer = parts.clock.every(timeoutMs / looks, () => {
+    if (++waited < looks) return
+    fail('tunnel-failed', `no tunnel to ${where} within ${timeoutMs} ms`, true)
+  })
   socket.on('error', onError)
   socket.once('close', onClose)
   socket.once('secureConnect', onSecure)

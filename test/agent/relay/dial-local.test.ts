@@ -74,6 +74,18 @@ t.test('dial names the instance that refused', async (t) => {
   t.match(opened.kind === 'failed' ? opened.detail : '', `127.0.0.1:${port} refused`)
 })
 
+t.test('dial does not take a pause of its own process for the silence of a service', async (t) => {
+  const server = await RawServer.listen()
+  t.teardown(() => server.stop())
+  const dialler = new LocalDialler(parts, { ...settings, timeoutMs: 40 })
+  const opening = recordedOpen((opener) => dialler.dial('127.0.0.1', server.port, opener))
+  // The kernel makes the connection meanwhile.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+  const opened = await opening
+  if (opened.kind !== 'open') throw new Error(opened.detail)
+  opened.channel.abort()
+})
+
 t.test('dial gives up on each instance that does not answer, once, by one timer', async (t) => {
   const clock = new FakeClock()
   const dialler = new LocalDialler({ clock, random: systemRandom }, settings)
@@ -89,10 +101,10 @@ t.test('dial gives up on each instance that does not answer, once, by one timer'
   dialler.dial('192.0.2.1', 9, opener)
   dialler.dial('192.0.2.1', 9, opener)
   t.equal(clock.pending, 1)
-  await clock.advance(1000)
+  await clock.advance(1250)
   t.equal(answers, 2)
   t.equal(clock.pending, 0)
   dialler.dial('192.0.2.1', 9, opener)
-  await clock.advance(1000)
+  await clock.advance(1250)
   t.equal(answers, 3, 'the next is watched again')
 })
