@@ -236,6 +236,7 @@ export class Plane {
     this.#services.apply(snapshot)
     this.#instances.apply(snapshot)
     this.lookups.apply(snapshot)
+    this.#outbound.lookAgain()
     if (isPolicyChanged) this.#parts.watch.reconsider()
   }
 

@@ -20,8 +20,8 @@ import type { Permit } from '#shared/policy/permit.ts'
 import type { PolicyTable } from '#shared/policy/policy-table.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
 import { portOfAuthority, targetOfAuthority } from '#shared/route/mesh-name.ts'
-import { LookupUpstream } from './lookup-upstream.ts'
-import type { Lookups } from './lookups.ts'
+import { answerTo, LookupUpstream } from './lookup-upstream.ts'
+import type { Found, Lookups } from './lookups.ts'
 import type { MeshEndpoint, Place } from './mesh-endpoint.ts'
 import type { CallableService, ServiceTable } from './service-table.ts'
 
@@ -78,6 +78,8 @@ export class CallSteps implements HttpSteps {
   #tried: readonly MeshEndpoint[] = []
   /** The target that was not known when it was called. */
   #lookedFor: TargetName | null = null
+  /** Why it is not known either now that it was looked for; the next call of it is told so. */
+  #missed: Found | null = null
 
   constructor(parts: CallStepsParts, settings: CallStepsSettings) {
     this.#parts = parts
@@ -145,15 +147,39 @@ export class CallSteps implements HttpSteps {
     return decision.kind === 'forward' ? decision.upstream : null
   }
 
+  /**
+   * Has a target looked for before it is called; false: there is none to be found. `done` is called once, not
+   * before this has returned.
+   */
+  lookFor(name: TargetName, done: () => void): boolean {
+    const lookups = this.#lookupsFor(name)
+    lookups?.look(serviceOfTarget(name), (found) => {
+      if (found !== 'found') this.#missed = found
+      done()
+    })
+    return lookups !== null
+  }
+
+  /** Where a target may be found that is not known; null where there can be none. */
+  #lookupsFor(name: TargetName): Pick<Lookups, 'look'> | null {
+    const { lookups, services } = this.#parts
+    const isKnown = services.find(serviceOfTarget(name)) !== null
+    return lookups?.isOnDemand !== true || isKnown || this.source === null ? null : lookups
+  }
+
   /** The snapshot may not have all there are: the call waits until that is known. */
   #lookFor(name: TargetName): Decision {
-    const { lookups, services } = this.#parts
-    const { source } = this
-    const { trustDomain } = services
+    const { trustDomain } = this.#parts.services
     const service = serviceOfTarget(name)
-    const isKnown = services.find(service) !== null
-    if (lookups?.isOnDemand !== true || isKnown || source === null || trustDomain === null) {
+    const lookups = this.#lookupsFor(name)
+    if (lookups === null || trustDomain === null) {
       return refuse('unknown-service', unknown(name), name)
+    }
+    const missed = this.#missed
+    this.#missed = null
+    const destination = serviceId(trustDomain, service)
+    if (missed !== null) {
+      return { ...refuse(...answerTo(missed, service), name), destination }
     }
     this.#called = null
     this.#tried = none
@@ -163,7 +189,7 @@ export class CallSteps implements HttpSteps {
       upstream: new LookupUpstream({ lookups }, service),
       permit: permitToCarry(),
       service,
-      destination: serviceId(trustDomain, service),
+      destination,
     }
   }
 

@@ -24,6 +24,12 @@ const answers: Readonly<Record<Found, readonly [Reason, string]>> = {
   overloaded: ['not-discovered', 'too many services are looked for on this host, or in use'],
 }
 
+/** Reason and sentence of a call for what came of looking for its service. */
+export function answerTo(found: Found, service: ServiceName): readonly [Reason, string] {
+  const [reason, detail] = answers[found]
+  return [reason, `service ${service}: ${detail}`]
+}
+
 /** See the header. */
 export class LookupUpstream implements Upstream {
   readonly host: HostName | null = null
@@ -43,8 +49,7 @@ export class LookupUpstream implements Upstream {
 
   open(opener: Opener): void {
     this.#lookups.look(this.#service, (found) => {
-      const [reason, detail] = answers[found]
-      opener.onOpenFailed(reason, `service ${this.#service}: ${detail}`)
+      opener.onOpenFailed(...answerTo(found, this.#service))
     })
   }
 
