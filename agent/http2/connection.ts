@@ -166,9 +166,7 @@ export class Http2Connection implements StreamHost, ReceiverHost {
     const stream = this.#makeStream(id, null)
     stream.heads = listeners.heads
     stream.sink = listeners.sink
-    stream.expectsNoContent = fields.some(
-      ({ name, value }) => name === ':method' && value === 'HEAD',
-    )
+    stream.follows = whatFollows(fields.find(({ name }) => name === ':method')?.value)
     stream.sendHeaders(fields, false)
     return stream
   }
@@ -343,6 +341,7 @@ export class Http2Connection implements StreamHost, ReceiverHost {
       { host: this },
       { id, request, sendWindow: this.#peer.initialWindowBytes, window: this.#window },
     )
+    stream.follows = whatFollows(request?.method)
     this.streams.add(stream)
     return stream
   }
@@ -455,6 +454,10 @@ export class Http2Connection implements StreamHost, ReceiverHost {
 }
 
 const nothing = Buffer.alloc(0)
+
+function whatFollows(method: string | undefined): Http2Stream['follows'] {
+  return method === 'CONNECT' ? 'tunnel' : method === 'HEAD' ? 'nothing' : 'content'
+}
 
 /** What a stream hears that the peer says it never looked at: it may be tried again elsewhere. */
 const unprocessed: ChannelError = {

@@ -281,6 +281,9 @@ export class Receiver implements FrameHandler {
         this.#streamFault(streamId, errorCodes.streamClosed, 'HEADERS after its end')
       } else if (this.#host.role === 'client' && !stream.gotResponse) {
         this.#onResponse(stream, fields, endStream)
+      } else if (stream.follows === 'tunnel') {
+        // RFC 9113 §8.5: its two ends are not HTTP, and have no trailers.
+        this.#streamFault(streamId, errorCodes.protocolError, 'HEADERS in a tunnel')
       } else {
         this.#onTrailers(stream, fields, endStream)
       }
@@ -332,7 +335,9 @@ export class Receiver implements FrameHandler {
       return
     }
     stream.gotResponse = true
-    const bare = stream.expectsNoContent || head.status === 304 || head.status === 204
+    if (stream.follows === 'tunnel' && head.status > 299) stream.follows = 'content'
+    // RFC 9110 §9.3.6: what grants a CONNECT has no content, whatever length it names.
+    const bare = stream.follows !== 'content' || head.status === 304 || head.status === 204
     stream.contentLeft = bare ? null : head.contentLength
     stream.heads?.onResponse(stream, head)
     if (endStream) this.#endStream(stream)

@@ -63,8 +63,8 @@ export class Http2Stream implements Channel {
   answered = false
   /** True once the final response has arrived on the client's side. */
   gotResponse = false
-  /** True where a response has no content whatever its length says (HEAD). */
-  expectsNoContent = false
+  /** What comes after a response: none after HEAD, bytes alone after a CONNECT that was granted. */
+  follows: 'content' | 'nothing' | 'tunnel' = 'content'
   /** Content the peer announced and has not sent yet; null where it announced none. */
   contentLeft: number | null = null
 

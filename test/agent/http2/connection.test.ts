@@ -138,7 +138,16 @@ t.test('Http2Connection resets a stream that breaks its rules, and no other', as
   const cases: readonly (readonly [string, number, readonly Buffer[]])[] = [
     ['DATA after its end', codes.streamClosed, [opened(3), data(3, 'x')]],
     ['HEADERS after its end', codes.streamClosed, [opened(3), opened(3)]],
-    ['HEADERS amid content', codes.protocolError, [open(3), open(3)]],
+    [
+      'HEADERS amid content',
+      codes.protocolError,
+      [frame(types.headers, endHeaders, 3, getBlock), open(3)],
+    ],
+    [
+      'HEADERS at the end of a tunnel',
+      codes.protocolError,
+      [open(3), data(3, 'x'), frame(types.headers, both, 3)],
+    ],
     [
       'WINDOW_UPDATE of 0',
       codes.protocolError,
@@ -657,6 +666,46 @@ t.test('Http2Connection as a client', async (t) => {
       t.equal(await peer.resetCode(1), codes.protocolError)
       await sink.until((heard) => heard.closed !== undefined)
     }
+  })
+
+  await t.test(
+    'takes bytes and nothing else of a tunnel, however long it is said to be',
+    async (t) => {
+      const length = (bytes: string): Buffer =>
+        Buffer.concat([Buffer.from([0x0f, 0x0d, bytes.length]), Buffer.from(bytes)])
+      for (const after of [[], [status('200')], [length('1')]]) {
+        const peer = client()
+        const sink = ask(peer)
+        await peer.frameOf(types.headers, 1)
+        const granted = Buffer.concat([status('200'), length('1')])
+        peer.send(frame(types.headers, endHeaders, 1, granted), data(1, 'more than one'))
+        await sink.until((heard) => heard.text === 'more than one')
+        if (after.length === 0) {
+          peer.send(data(1, '', endStream))
+          await sink.until((heard) => heard.ended)
+        } else {
+          peer.send(frame(types.headers, both, 1, Buffer.concat(after)))
+          t.equal(await peer.resetCode(1), codes.protocolError)
+        }
+        t.equal(peer.end, null, 'its neighbours live on')
+      }
+    },
+  )
+
+  await t.test('holds the answer that grants no tunnel to the rules of every answer', async (t) => {
+    const short = Buffer.concat([status('502'), Buffer.from('0f0d0132', 'hex')])
+    const peer = client()
+    const sink = ask(peer)
+    await peer.frameOf(types.headers, 1)
+    peer.send(
+      frame(types.headers, endHeaders, 1, short),
+      data(1, 'no'),
+      frame(types.headers, both, 1),
+    )
+    await sink.until((heard) => heard.ended)
+    ask(peer)
+    peer.send(frame(types.headers, endHeaders, 3, short), data(3, 'too long'))
+    t.equal(await peer.resetCode(3), codes.protocolError)
   })
 
   await t.test('ends a connection that opens streams or pushes', async (t) => {
