@@ -147,6 +147,11 @@ export class Http2Connection implements StreamHost, ReceiverHost {
     return this.#state === 'open' && this.streams.size < this.#peer.maxConcurrentStreams
   }
 
+  /** True while the peer lets us open none at all, however few there are. */
+  get mayOpenNone(): boolean {
+    return this.#peer.maxConcurrentStreams === 0
+  }
+
   /** True while it takes and opens streams. */
   get isOpen(): boolean {
     return this.#state === 'open'

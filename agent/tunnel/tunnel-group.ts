@@ -97,6 +97,19 @@ export class TunnelGroup implements TunnelOwner {
     if (this.#parts.credentials.contextFor(this.target.caller).kind === 'none') this.rotate()
   }
 
+  /** One round of sweeping: who has waited too long for room is told so. */
+  endWaiting(): void {
+    const { openRounds } = this.#settings
+    const waiting = this.#waiting
+    if (waiting.length === 0) return
+    this.#waiting = waiting.filter((pending) => ++pending.rounds <= openRounds)
+    for (const pending of waiting) {
+      if (pending.rounds > openRounds) {
+        refuseSoon(pending, 'tunnel-failed', `the far agent at ${this.place} takes no streams now`)
+      }
+    }
+  }
+
   /** Closes every tunnel and refuses every wish. */
   close(why: string): void {
     this.#refuseWaiting('draining', why)
@@ -146,7 +159,7 @@ export class TunnelGroup implements TunnelOwner {
 
   /** Dials another tunnel, unless one may have room soon; refuses who waits where that cannot be. */
   #makeRoom(): void {
-    for (const tunnel of this.#tunnels) if (tunnel.mayHaveRoom) return
+    for (const tunnel of this.#tunnels) if (tunnel.mayHaveRoom || tunnel.isBarren) return
     if (this.#failure !== null && this.#isPausing) {
       this.#refuseWaiting(this.#failure.reason, this.#failure.detail)
     } else if (this.#parts.mayDial()) {

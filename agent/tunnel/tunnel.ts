@@ -97,6 +97,11 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     return this.#connection === null || (this.#connection.isOpen && !this.#knowsLimits)
   }
 
+  /** True while its far agent answers, and takes no streams: another tunnel would be told the same. */
+  get isBarren(): boolean {
+    return this.#connection?.isOpen === true && this.#connection.mayOpenNone && !this.isMissing
+  }
+
   /** True until its handshake is over. */
   get isDialling(): boolean {
     return this.#connection === null && !this.#over

@@ -206,6 +206,7 @@ export class Tunnels {
     for (const [key, group] of this.#groups) {
       const { target, place } = group
       group.lookAtCredential()
+      group.endWaiting()
       for (const tunnel of group.tunnels) {
         if (tunnel.listen()) {
           if (!heard.has(place)) news?.heard(target.host)

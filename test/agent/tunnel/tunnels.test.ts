@@ -1,5 +1,6 @@
 import { createServer as createTcpServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
+import { createSecureServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import t from 'tap'
 import type { Channel } from '#agent/platform.ts'
 import { must, parsePort } from '#shared/model/names.ts'
@@ -142,6 +143,47 @@ t.test('Tunnels opens another tunnel when the streams of one are used up', async
   await Promise.all(streams.map((stream) => says(stream, 'x')))
   t.equal(pair.listener.openStreams, 10)
   t.ok(pair.tunnels.openTunnels >= 3)
+})
+
+t.test('Tunnels dials a far agent that takes no streams once, and waits its time', async (t) => {
+  const pair = await makeTunnelPair(t, {
+    listener: { maxStreams: 0 },
+    tunnels: { pingEveryMs: roundMs, openTimeoutMs: roundMs, maxTunnels: 8 },
+  })
+  for (const opening of [pair.open(), pair.open(), pair.open()]) {
+    t.match(await opening, { reason: 'tunnel-failed', detail: /takes no streams/ })
+  }
+  t.equal(pair.handshakes.dialled.length, 1)
+})
+
+t.test('Tunnels sends what waits as soon as the far agent takes streams again', async (t) => {
+  const pair = await makeTunnelPair(t)
+  const { service, trustDomain } = pair.target
+  const leaf = await pair.ca.issue({ id: serviceId(trustDomain, service) })
+  const sessions: ServerHttp2Session[] = []
+  const server = createSecureServer({
+    cert: leaf.chainPem,
+    key: leaf.keyPem,
+    settings: { maxConcurrentStreams: 0 },
+  })
+  server.on('session', (session) => void sessions.push(session))
+  server.on('stream', (stream: ServerHttp2Stream) => {
+    stream.respond({ ':status': 200 })
+    stream.pipe(stream)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const session of sessions) session.destroy()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  const host = { ...pair.target.host, tunnelPort: must(parsePort(port)) }
+  const opening = pair.open({ host })
+  await until('our settings are taken', () => sessions[0]?.pendingSettingsAck === false)
+  sessions[0]?.settings({ maxConcurrentStreams: 1 })
+  await says(opened(await opening), 'now')
+  t.equal(pair.handshakes.dialled.length, 1)
 })
 
 t.test(
