@@ -43,7 +43,7 @@ export interface AgentMetricsParts {
   readonly membership: () => {
     readonly link: Pick<StoreLink, 'state' | 'sessions'>
     readonly onDemand: Pick<OnDemand, 'counts'>
-    readonly discovery: Pick<Discovery, 'source' | 'vouchedAtMs' | 'hostsKept'>
+    readonly discovery: Pick<Discovery, 'vouchedAtMs' | 'hostsKept'>
   } | null
 }
 
@@ -105,14 +105,10 @@ export class AgentMetrics implements MetricsSource {
 
   /** How old the view is and how long it would do. */
   #outageSeries({ outageBudget }: StatusReport): readonly MetricSeries[] {
-    const membership = this.#parts.membership()
-    if (membership === null || membership.discovery.source === 'none') return []
-    const { source, vouchedAtMs, hostsKept } = membership.discovery
-    const { state } = membership.link
-    const vouchedAt = source === 'store' ? Math.max(state.since, vouchedAtMs) : vouchedAtMs
-    const ageMs = state.kind === 'connected' ? 0 : this.#parts.clock.now() - vouchedAt
+    const { vouchedAtMs = 0, hostsKept = [] } = this.#parts.membership()?.discovery ?? {}
+    const ageMs = Math.max(0, this.#parts.clock.now() - vouchedAtMs)
     return [
-      one(agentMetrics.viewAge, ageMs / 1000),
+      ...(vouchedAtMs === 0 ? [] : [one(agentMetrics.viewAge, ageMs / 1000)]),
       one(agentMetrics.outageBudget, (outageBudget?.ms ?? 0) / 1000),
       one(agentMetrics.hostsKept, hostsKept.length),
     ]

@@ -62,7 +62,7 @@ export interface AgentReportParts {
     readonly onDemand: Pick<OnDemand, 'isOn' | 'inUse'>
     readonly discovery: Pick<
       Discovery,
-      'snapshot' | 'source' | 'builtAtMs' | 'hostsKept' | 'problems'
+      'snapshot' | 'source' | 'vouchedAtMs' | 'hostsKept' | 'problems'
     >
   } | null
 }
@@ -120,7 +120,7 @@ export class AgentReport implements AdminSource {
       snapshot: {
         revision: snapshot?.revision ?? 0,
         sequence: snapshot?.sequence ?? 0,
-        builtAtMs: membership?.discovery.builtAtMs ?? 0,
+        vouchedAtMs: membership?.discovery.vouchedAtMs ?? 0,
         source: membership?.discovery.source ?? 'none',
         services: services.length,
         instances: services.reduce((sum, { instances }) => sum + instances.length, 0),
@@ -323,11 +323,12 @@ export class AgentReport implements AdminSource {
     return identity === 'host' ? hostId(trustDomain, host) : serviceId(trustDomain, identity)
   }
 
-  /** Until its first certificate ends a host needs nobody; what it has to know is on its disk. */
+  /** Until its first certificate ends a host needs nobody, once what it has to know is on its disk. */
   #outageBudget(): StatusReport['outageBudget'] {
     const { clock, keeper } = this.#parts
+    const { source = 'none' } = this.#parts.membership()?.discovery ?? {}
     const [first, ...rest] = keeper.credentials
-    if (first === undefined) return null
+    if (first === undefined || source === 'none') return null
     const { id, notAfterMs } = rest.reduce((a, b) => (b.notAfterMs < a.notAfterMs ? b : a), first)
     return { ms: Math.max(0, notAfterMs - clock.now()), endsFirst: id }
   }

@@ -20,7 +20,9 @@ export async function status(parts: {
 
 function render(report: StatusReport): string {
   const { snapshot, controller, workers, nowMs } = report
-  const age = snapshot.builtAtMs === 0 ? '' : `, ${duration(nowMs - snapshot.builtAtMs)} old`
+  const { vouchedAtMs } = snapshot
+  const isOld = vouchedAtMs > 0 && report.store.kind !== 'up'
+  const age = isOld ? `, vouched for ${duration(nowMs - vouchedAtMs)} ago` : ''
   return pairs([
     ['host', `${report.host} (${report.address}${report.zone && `, zone ${report.zone}`})`],
     ...(report.maintenance === null
@@ -57,8 +59,10 @@ function render(report: StatusReport): string {
   ])
 }
 
-function alone({ outageBudget }: StatusReport): string {
-  if (outageBudget === null) return 'could not go on: it has no certificate'
+function alone({ outageBudget, trustDomain }: StatusReport): string {
+  if (outageBudget === null) {
+    return `could not go on: it has no ${trustDomain === '' ? 'certificate' : 'view of the mesh'}`
+  }
   return outageBudget.ms === 0
     ? `cannot go on: the certificate of ${outageBudget.endsFirst} has ended`
     : `could go on for ${duration(outageBudget.ms)}, until the certificate of ${outageBudget.endsFirst} ends`

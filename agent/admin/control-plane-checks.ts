@@ -43,8 +43,12 @@ export const controlPlaneChecks: readonly Check[] = [
   },
   {
     name: 'outage-budget',
-    judge: ({ status: { outageBudget, controller } }) => {
-      if (outageBudget === null) return skipped('this host has no certificate yet')
+    judge: ({ status: { outageBudget, controller, trustDomain } }) => {
+      if (outageBudget === null) {
+        return skipped(
+          `this host has no ${trustDomain === '' ? 'certificate' : 'view of the mesh'} yet`,
+        )
+      }
       const { ms, endsFirst } = outageBudget
       const away = controller.contact.kind === 'down'
       const fix = 'bring a controller back before then: see controller-reachable'
@@ -71,7 +75,7 @@ export const controlPlaneChecks: readonly Check[] = [
   {
     name: 'snapshot',
     judge: (facts) => {
-      const { source, builtAtMs, revision, services, instances } = facts.status.snapshot
+      const { source, vouchedAtMs, revision, services, instances } = facts.status.snapshot
       if (source === 'none')
         return bad(
           'failed',
@@ -85,7 +89,10 @@ export const controlPlaneChecks: readonly Check[] = [
         : bad(
             'warning',
             `${words}, read from disk`,
-            `the store has not been reached since this agent started; built ${ago(facts, builtAtMs)} ago`,
+            'the store has not been reached since this agent started' +
+              (vouchedAtMs === 0
+                ? ''
+                : `; it vouched for this view ${ago(facts, vouchedAtMs)} ago`),
             'see store-session',
           )
     },

@@ -5,7 +5,6 @@
  */
 
 import type { Clock, Random, Timer } from '#shared/lifecycle/clock.ts'
-import { messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { ExternalView } from '#shared/model/external.ts'
 import type { HostName, TrustDomain } from '#shared/model/names.ts'
@@ -20,6 +19,7 @@ import type { CachedView, CacheReading } from './disk-cache.ts'
 import { everything, type Followed } from './followed.ts'
 import { LostHosts, type LostHost, type LostHostsParts } from './lost-hosts.ts'
 import { VanishingGuard } from './vanishing.ts'
+import { ViewSaver, type ViewSaverParts } from './view-saver.ts'
 
 /** Collaborators of discovery. */
 export interface DiscoveryParts {
@@ -29,7 +29,7 @@ export interface DiscoveryParts {
   /** Asks a host that vanished from the store whether it is there; see `LostHosts`. */
   readonly ask: LostHostsParts['ask']
   /** `StoreLink` fits. */
-  readonly store: {
+  readonly store: ViewSaverParts['store'] & {
     readonly view: StoreView
     onChange(listener: (change: StoreChange) => void): () => void
   }
@@ -76,23 +76,19 @@ export class Discovery {
   readonly #settings: DiscoverySettings
   readonly #catalog: Catalog
   readonly #followed: Followed
+  readonly #saver: ViewSaver
   readonly #guard = new VanishingGuard()
   readonly #lost: LostHosts
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
   #source: ViewSource = 'none'
   #revision = 0
-  #builtAtMs = 0
-  #vouchedAtMs = 0
   #facts: LocalFacts = { presence: null, offered: [], local: [], listeners: [], policies: {} }
   #snapshot: Snapshot
   #gathering: Timer | null = null
   /** For who waits until it has ended. */
   #emitting: PromiseWithResolvers<void> | null = null
   #emittedAtMs = -Infinity
-  #saving: Timer | null = null
-  #savedAtMs = -Infinity
   #expiring: Timer | null = null
-  #writing: Promise<void> = Promise.resolve()
   #unsubscribe: (() => void) | null = null
   #stopped = false
 
@@ -103,9 +99,11 @@ export class Discovery {
     this.#catalog = new Catalog(host)
     this.#lost = new LostHosts(parts)
     this.#followed = parts.onDemand ?? everything
+    const { gatherMs = 10, saveMs = 1000 } = settings
+    this.#saver = new ViewSaver({ ...parts, view: () => this.#toSave() }, { gatherMs, saveMs })
     this.#followed.onChange(() => {
       this.#gather()
-      this.#saveLater()
+      this.#saver.later()
     })
     this.#snapshot = deepFreeze({
       revision: 0,
@@ -125,14 +123,9 @@ export class Discovery {
     return this.#snapshot
   }
 
-  /** When the newest snapshot was made, milliseconds since the epoch; 0 before the first. */
-  get builtAtMs(): number {
-    return this.#builtAtMs
-  }
-
-  /** When the store last said something of the view, milliseconds since the epoch. */
+  /** See `ViewSaver.vouchedAtMs`. */
   get vouchedAtMs(): number {
-    return this.#vouchedAtMs
+    return this.#saver.vouchedAtMs
   }
 
   /** Hosts that the store has lost sight of and that are kept, because they may be there. */
@@ -163,7 +156,7 @@ export class Discovery {
     if (this.#stopped) return
     if (reading.kind === 'loaded') {
       this.#revision = reading.view.revision
-      this.#vouchedAtMs = reading.view.savedAtMs
+      this.#saver.restore(reading.view.savedAtMs)
       this.#source = 'disk'
       const { revision, entries, onDemand = false, used = [] } = reading.view
       for (const [key, text] of entries) this.#catalog.set(key, text)
@@ -205,8 +198,7 @@ export class Discovery {
     this.#emitting?.resolve()
     this.#expiring?.stop()
     this.#lost.stop()
-    if (this.#saving !== null) this.#save()
-    await this.#writing
+    await this.#saver.stop()
   }
 
   #onStoreChange(change: StoreChange): void {
@@ -222,9 +214,8 @@ export class Discovery {
     this.#drop(this.#vanished(change))
     this.#source = 'store'
     this.#revision = change.revision
-    this.#vouchedAtMs = this.#parts.clock.now()
     this.#gather()
-    this.#saveLater()
+    this.#saver.vouched()
     this.#followed.changed()
   }
 
@@ -243,20 +234,14 @@ export class Discovery {
     this.#awaitExpiry()
   }
 
-  #saveLater(): void {
-    if (this.#stopped || this.#source !== 'store') return
-    this.#saving ??= this.#parts.clock.after(this.#saveInMs(), () => this.#save())
-  }
-
-  /**
-   * At once after a quiet time, so that the disk has what the mesh was before it broke. The larger
-   * the file, the less often it is written: at most a few per cent of the time.
-   */
-  #saveInMs(): number {
-    const { clock, store } = this.#parts
-    const pauseMs = Math.max(this.#settings.saveMs ?? 1000, store.view.entries.size)
-    const gatherMs = this.#settings.gatherMs ?? 10
-    return Math.max(gatherMs, this.#savedAtMs + pauseMs - clock.elapsed())
+  #toSave(): Omit<CachedView, 'savedAtMs'> | null {
+    if (this.#source !== 'store') return null
+    return {
+      revision: this.#revision,
+      entries: new Map(this.#catalog.texts),
+      used: new Map(this.#followed.used),
+      onDemand: this.#followed.isOn,
+    }
   }
 
   /** The keys to drop now. */
@@ -373,26 +358,6 @@ export class Discovery {
       ...(external === undefined ? {} : { external }),
       policies,
     })
-    this.#builtAtMs = this.#parts.clock.now()
     for (const listener of this.#listeners) listener(this.#snapshot)
-  }
-
-  #save(): void {
-    this.#saving?.stop()
-    this.#saving = null
-    const { cache, clock, logger } = this.#parts
-    this.#savedAtMs = clock.elapsed()
-    const view = {
-      revision: this.#revision,
-      savedAtMs: this.#vouchedAtMs,
-      entries: new Map(this.#catalog.texts),
-      used: new Map(this.#followed.used),
-      onDemand: this.#followed.isOn,
-    }
-    this.#writing = this.#writing
-      .then(() => cache.save(view))
-      .catch((error: unknown) => {
-        logger.error({ problem: messageOf(error) }, 'cannot keep the view of the mesh on the disk')
-      })
   }
 }

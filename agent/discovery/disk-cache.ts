@@ -12,7 +12,7 @@ import type { HostName, ServiceName, TrustDomain } from '#shared/model/names.ts'
 /** A view as it is kept. */
 export interface CachedView {
   readonly revision: number
-  /** When it was kept, milliseconds since the epoch; 0 where that is not known. */
+  /** When the store last vouched for it, milliseconds since the epoch; 0 where that is not known. */
   readonly savedAtMs: number
   readonly entries: ReadonlyMap<string, string>
   /** Which services this host uses: when each was called or asked for last. @default none */

@@ -149,7 +149,7 @@ export const agentMetrics = {
   outageBudget: {
     name: 'mesh_outage_budget_seconds',
     kind: 'gauge',
-    help: 'How long this host could go on with controller and store away: until its first certificate ends.',
+    help: 'How long this host could go on with controller and store away: until its first certificate ends; 0 without one or without a view.',
     labels: [],
   },
   hostsKept: {

@@ -36,7 +36,7 @@ export interface StatusReport {
   readonly store: Contact
   /**
    * How long this host could go on with controller and store away, and the identity whose certificate
-   * ends first; null while it has none.
+   * ends first; null while it has none, or no view of the mesh.
    */
   readonly outageBudget: { readonly ms: number; readonly endsFirst: string } | null
   readonly controller: { readonly address: string; readonly contact: Contact }
@@ -63,8 +63,8 @@ export interface ManifestDirectoryReport {
 export interface SnapshotReport {
   readonly revision: number
   readonly sequence: number
-  /** When it was built; 0 before the first. */
-  readonly builtAtMs: number
+  /** When the store last vouched for it, now while its session is up; 0 where that is not known. */
+  readonly vouchedAtMs: number
   /** `disk` is the last good view of an earlier run. */
   readonly source: 'store' | 'disk' | 'none'
   readonly services: number

@@ -1,14 +1,24 @@
 import t from 'tap'
-import { agentReports, now, worker, type Membership } from '#test/support/agent-reports.ts'
+import { agentReports, now, worker, type Bent } from '#test/support/agent-reports.ts'
 
-t.test('the age of the view counts from when the store was last there', async (t) => {
-  const away = { kind: 'away', since: now - 60_000, reason: 'x' } as const
-  const pageOf = (discovery: Partial<Membership['discovery']>): Promise<string> =>
-    agentReports({ link: { state: away }, discovery }).metrics.metricsText()
-  const vouchedAtMs = now - 90_000
-  t.match(await pageOf({ vouchedAtMs }), 'mesh_view_age_seconds 60\n')
-  t.match(await pageOf({ vouchedAtMs, source: 'disk' }), 'mesh_view_age_seconds 90\n')
-  t.notMatch(await pageOf({ source: 'none' }), 'mesh_view_age_seconds 0')
+const pageOf = (bent: Bent): Promise<string> => agentReports(bent).metrics.metricsText()
+
+t.test('the age of the view counts from when the store vouched for it last', async (t) => {
+  t.match(
+    await pageOf({ discovery: { vouchedAtMs: now - 90_000, source: 'disk' } }),
+    'mesh_view_age_seconds 90\n',
+  )
+  t.match(
+    await pageOf({ discovery: { vouchedAtMs: now + 1000 } }),
+    'mesh_view_age_seconds 0\n',
+    'a clock that was set back makes no view younger than new',
+  )
+  t.notMatch(await pageOf({ discovery: { vouchedAtMs: 0 } }), /^mesh_view_age_seconds /m)
+})
+
+t.test('a host without a view or a certificate could not go on alone', async (t) => {
+  const none: Bent[] = [{ isAlone: true }, { discovery: { source: 'none', vouchedAtMs: 0 } }]
+  for (const bent of none) t.match(await pageOf(bent), 'mesh_outage_budget_seconds 0\n')
 })
 
 t.test('AgentMetrics puts its own series beside those of the workers', async (t) => {

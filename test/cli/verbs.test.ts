@@ -97,6 +97,22 @@ t.test('status says that a host whose certificate has ended cannot go on', async
   t.match(out(), /^alone +cannot go on: the certificate of spiffe:\/\/x has ended$/m)
 })
 
+t.test('status says how long ago an absent store vouched for the view', async (t) => {
+  const { nowMs, snapshot } = healthyFacts.status
+  const ofDisk = { ...snapshot, source: 'disk', vouchedAtMs: nowMs - 65_000 } as const
+  const outOf = async (facts: AgentFacts): Promise<string> => {
+    const { printer, out } = paper(false)
+    await status({ agent: await agentWith(t, facts), printer })
+    return out()
+  }
+  const store = { kind: 'unknown' } as const
+  const old = await outOf(withStatus({ snapshot: ofDisk, store }))
+  t.match(old, /^view +revision 42 from disk, vouched for 1 min 5 s ago: 2 services/m)
+  t.match(await outOf(healthyFacts), /^view +revision 42 from store: 2 services/m)
+  const none = await outOf(withStatus({ outageBudget: null }))
+  t.match(none, /^alone +could not go on: it has no view of the mesh$/m)
+})
+
 t.test('services lists instances and marks those of this host', async (t) => {
   const agent = await agentWith(t, {
     ...healthyFacts,

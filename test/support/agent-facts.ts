@@ -26,7 +26,7 @@ export const healthyFacts: AgentFacts = {
     snapshot: {
       revision: 42,
       sequence: 7,
-      builtAtMs: now - 1000,
+      vouchedAtMs: now,
       source: 'store',
       services: 2,
       instances: 3,

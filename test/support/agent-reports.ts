@@ -107,7 +107,6 @@ export function agentReports(bent: Bent = {}): {
         { service: 'orders', host: 'beta' },
       ]),
       source: 'store',
-      builtAtMs: now,
       vouchedAtMs: now,
       hostsKept: [],
       problems: new Map([['/mesh/v1/x', 'no JSON']]),

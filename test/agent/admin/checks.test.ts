@@ -201,6 +201,18 @@ t.test('judge sees each fault, and says cause and fix', async (t) => {
   }
 })
 
+t.test('rows of the outage say who vouched when, and what is missing', async (t) => {
+  const row = (facts: AgentFacts, name: string) => judge(facts).find((one) => one.name === name)
+  const ofDisk = { ...snapshot, source: 'disk', vouchedAtMs: now - 7_200_000 } as const
+  t.match(row(withStatus({ snapshot: ofDisk }), 'snapshot'), { cause: /vouched .* 2 hours ago$/ })
+  const unknown = { ...ofDisk, vouchedAtMs: 0 }
+  t.notMatch(row(withStatus({ snapshot: unknown }), 'snapshot'), { cause: /vouched/ })
+  const finding = (change: object) =>
+    row(withStatus({ outageBudget: null, ...change }), 'outage-budget')?.finding
+  t.equal(finding({}), 'this host has no view of the mesh yet')
+  t.equal(finding({ trustDomain: '' }), 'this host has no certificate yet')
+})
+
 t.test(
   'instances-healthy tells what each instance lacks, and leaves a first check its time',
   async (t) => {

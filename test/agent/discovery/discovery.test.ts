@@ -4,6 +4,7 @@ import { Discovery, type DiscoveryParts, type LocalFacts } from '#agent/discover
 import { systemRandom } from '#shared/lifecycle/clock.ts'
 import { must, parseHostName, parseTrustDomain } from '#shared/model/names.ts'
 import type { Snapshot } from '#shared/model/snapshot.ts'
+import type { LinkState } from '#shared/store/link.ts'
 import type { StoreChange } from '#shared/store/view.ts'
 import { LiveView } from '#shared/store/view.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
@@ -19,7 +20,9 @@ type Records = readonly Parameters<typeof entryOf>[0][]
 /** The real view of a link, fed by hand. */
 class HandFedStore {
   readonly view = new LiveView()
+  state: LinkState = { kind: 'away', since: 0, reason: 'not started' }
   #listener: ((change: StoreChange) => void) | null = null
+  #onState: ((state: LinkState) => void) | null = null
   #revision = 0
 
   onChange(listener: (change: StoreChange) => void): () => void {
@@ -27,6 +30,26 @@ class HandFedStore {
     return () => {
       this.#listener = null
     }
+  }
+
+  onState(listener: (state: LinkState) => void): () => void {
+    this.#onState = listener
+    return () => {
+      this.#onState = null
+    }
+  }
+
+  connect(): void {
+    this.#become({ kind: 'connected', since: 0, revision: this.#revision })
+  }
+
+  goAway(): void {
+    this.#become({ kind: 'away', since: 0, reason: 'refused' })
+  }
+
+  #become(state: LinkState): void {
+    this.state = state
+    this.#onState?.(state)
   }
 
   list(...records: Records): void {
@@ -332,6 +355,42 @@ t.test('the view is kept on the disk, soon but not with every change', async (t)
   store.put(instanceOf('users', 'a'))
   await discovery.stop()
   t.equal(saved.length, 3, 'stop writes what has not been written')
+  t.equal(clock.pending, 0)
+})
+
+t.test('a view is as old as the word of the store, also after a restart', async (t) => {
+  const hour = 3_600_000
+  const { clock, store, saved, discovery } = await discovering()
+  t.equal(discovery.vouchedAtMs, 0, 'nobody has vouched yet')
+  store.list(presenceOf('a'))
+  store.connect()
+  await clock.advance(hour)
+  t.equal(
+    discovery.vouchedAtMs,
+    clock.now(),
+    'a session that is up vouches for what does not change',
+  )
+  const behindMs = clock.now() - (saved.at(-1)?.savedAtMs ?? 0)
+  t.ok(behindMs <= 60_000, 'and the disk knows, for a control process that is killed')
+  store.goAway()
+  const wentMs = clock.now()
+  discovery.setLocal({ ...nothing, offered: [instanceOf('orders', 'self')] })
+  await clock.advance(hour)
+  t.equal(discovery.vouchedAtMs, wentMs, 'what this host adds by itself makes no view younger')
+  await discovery.stop()
+  t.equal(clock.pending, 0)
+  const again = await discovering(saved.at(-1))
+  t.equal(again.discovery.source, 'disk')
+  t.equal(again.discovery.vouchedAtMs, wentMs)
+})
+
+t.test('what the store vouched for until the very end is kept so', async (t) => {
+  const { clock, store, saved, discovery } = await discovering()
+  store.list(presenceOf('a'))
+  store.connect()
+  await clock.advance(30_000)
+  await discovery.stop()
+  t.equal(saved.at(-1)?.savedAtMs, clock.now())
   t.equal(clock.pending, 0)
 })
 
