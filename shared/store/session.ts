@@ -98,6 +98,8 @@ export class Session {
   #catchingUp: 'waiting' | 'told-in-part' | 'told' | 'done' = 'waiting'
   /** What was missed has been told. */
   readonly #caughtUp = Promise.withResolvers<void>()
+  /** There is a lease to write under, or there will be none. */
+  readonly #stands = Promise.withResolvers<void>()
   #isGivenBack = false
 
   constructor(parts: SessionParts, settings: SessionSettings) {
@@ -141,6 +143,7 @@ export class Session {
       await this.#follow(scope, { from, kept })
       const lease = this.#lease ?? (await store.grantLease(leaseTtlMs, this.#options)).lease
       this.#lease = lease
+      this.#stands.resolve()
       await this.#writer.write(lease)
       await Promise.all([
         this.#tellWhenReady(from === null ? 'listed' : 'resumed'),
@@ -149,6 +152,7 @@ export class Session {
     } catch (error) {
       this.end(error)
     } finally {
+      this.#stands.resolve()
       this.#following.stop()
       if (this.#lease !== null && !this.#isGivenBack) left.add(this.#lease, { ttlMs: leaseTtlMs })
     }
@@ -198,10 +202,14 @@ export class Session {
     void this.#writer.write(this.#lease)
   }
 
-  /** Withdraws every own key, which nobody wants any more, and gives the lease back. */
+  /**
+   * Withdraws every own key, which nobody wants any more, and gives the lease back; while the session is only
+   * beginning, once it has one.
+   */
   async withdraw(): Promise<void> {
+    await this.#stands.promise
     const lease = this.#lease
-    if (lease === null) return
+    if (lease === null || this.#ending.signal.aborted) return
     await this.#writer.write(lease)
     if (this.#ending.signal.aborted) return
     await this.#parts.store.revokeLease(lease)

@@ -684,6 +684,54 @@ t.test('a planned stop withdraws every own key and gives the lease back', async 
   t.equal(removed.get(instance), 'left')
 })
 
+/** A link of two keys whose next session has begun, and goes on once `letGo` is called. */
+async function beginning(t: Test) {
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
+  t.teardown(() => served.stop())
+  const { promise, resolve: letGo } = Promise.withResolvers<void>()
+  let begun = 0
+  const link = makeLink(
+    t,
+    () => {
+      const store = open(served.url)
+      const get = store.get.bind(store)
+      return Object.assign(store, {
+        get: async (...args: Parameters<typeof get>) => {
+          begun += 1
+          await promise
+          return get(...args)
+        },
+      })
+    },
+    { leaseTtlMs: 120_000 },
+  )
+  const all = [mine, instance].map((key) => [key, 'up'] as const)
+  link.publish(new Map(all), new Map([[instance, 'left']]))
+  link.start()
+  await until(link, () => link.view.entries.has(instance))
+  link.renew('the credential was renewed')
+  await eventually('the next session begins', () => begun > 0)
+  return { store: served.store.keyValue, link, letGo }
+}
+
+t.test('what is withdrawn while a session begins goes as soon as it stands', async (t) => {
+  const { store, link, letGo } = await beginning(t)
+  link.publish(new Map([[mine, 'up']]))
+  t.not((await store.get(instance)).entry, null)
+  letGo()
+  await connected(link)
+  t.equal((await store.get(instance)).entry, null)
+  t.equal((await store.get(mine)).entry?.value, 'up')
+})
+
+t.test('a planned stop while a session begins withdraws all the same', async (t) => {
+  const { store, link, letGo } = await beginning(t)
+  const stopped = link.stop({ withdraw: true })
+  letGo()
+  await stopped
+  t.strictSame((await store.list(prefix)).entries, [])
+})
+
 t.test('a key the store refuses holds up no other key, and is tried again', async (t) => {
   const identities = ['spiffe://mesh.internal/host/a', 'spiffe://mesh.internal/controller/one']
   let identity = identities[0] ?? ''
