@@ -56,7 +56,8 @@ export class OwnServiceReport {
   }
 
   manifests(): readonly ManifestReport[] {
-    return this.#parts.watcher.verdicts.map(({ path, verdict, manifest, problems }) => {
+    return this.#parts.watcher.verdicts.map((judged) => {
+      const { path, verdict, judgedAtMs, manifest, problems } = judged
       const isServed = manifest?.port !== undefined
       const health = isServed ? this.#parts.health.statusOf(manifest.service) : null
       const publication = isServed ? this.#publication(manifest.service) : null
@@ -64,6 +65,7 @@ export class OwnServiceReport {
         file: path,
         service: manifest?.service ?? '',
         verdict,
+        judgedAtMs,
         problems: problems.map(renderProblem),
         upstreams:
           manifest?.upstreams.map(({ service, portName = null }) =>

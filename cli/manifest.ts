@@ -30,11 +30,12 @@ export async function manifestStatus(parts: {
     reports,
     () =>
       table(
-        ['FILE', 'SERVICE', 'VERDICT', 'HEALTH', 'PUBLISHED', 'CERTIFICATE', 'UPSTREAMS'],
+        ['FILE', 'SERVICE', 'VERDICT', 'JUDGED', 'HEALTH', 'PUBLISHED', 'CERTIFICATE', 'UPSTREAMS'],
         reports.map((report) => [
           report.file,
           report.service,
           verdictOf(report),
+          `${duration(nowMs - report.judgedAtMs)} ago`,
           ...(report.health === 'none' ? ['-', '-'] : [report.health, publication(report)]),
           expiry(report.certificateEndsMs, nowMs),
           report.upstreams.join(','),

@@ -30,6 +30,8 @@ export interface ReceiptFacts {
 export interface Verdict extends Judgement {
   /** SHA-256 of the judged content, hexadecimal. */
   readonly hash: string
+  /** When it was reached, milliseconds since the epoch. */
+  readonly judgedAtMs: number
 }
 
 /** Renders the receipt of one file. */
@@ -40,6 +42,7 @@ export function renderReceipt(verdict: Verdict, facts: ReceiptFacts): string {
     file: path,
     contentHash: hash,
     verdict: verdict.verdict,
+    judgedAt: new Date(verdict.judgedAtMs).toISOString(),
     service: manifest?.service ?? null,
     inForce: inForce(verdict),
     problems,

@@ -5,6 +5,7 @@
  */
 
 import { localAddresses } from '#shared/http/local-address.ts'
+import type { Clock } from '#shared/lifecycle/clock.ts'
 import type { Logger } from '#shared/logging/logger.ts'
 import type { Manifest } from '#shared/model/manifest.ts'
 import { renderProblem } from '#shared/schema/problem.ts'
@@ -18,6 +19,7 @@ import type { UserServices } from './user-rules.ts'
 
 /** Collaborators of verdicts. */
 export interface VerdictsParts {
+  readonly clock: Pick<Clock, 'now'>
   readonly logger: Logger
   readonly goodVersions: GoodVersions
   /** Whether an IP address belongs to this host. @default asks the machine */
@@ -84,14 +86,16 @@ export class Verdicts {
     asked: ReadonlySet<string>,
     judgements: readonly Judgement[],
   ): boolean {
-    const { logger } = this.#parts
+    const { clock, logger } = this.#parts
+    const judgedAtMs = clock.now()
     const gone = new Set(asked)
     let changed = false
     for (const judgement of judgements) {
       const { path } = judgement
       gone.delete(path)
       const record = records.get(path)
-      const verdict = Object.freeze({ ...judgement, hash: record?.version?.hash ?? '' })
+      const hash = record?.version?.hash ?? ''
+      const verdict = Object.freeze({ ...judgement, hash, judgedAtMs })
       if (judgement.verdict === 'accepted' && record?.version?.reading.ok === true) {
         const { text, reading } = record.version
         record.lastGood = { manifest: reading.manifest, text }

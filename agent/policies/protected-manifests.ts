@@ -4,6 +4,7 @@
  * and then, and when it is asked to.
  */
 
+import { isDeepStrictEqual } from 'node:util'
 import type { Verdict } from '#agent/manifests/receipt.ts'
 import type { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
@@ -11,6 +12,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 import type { Policy, ServicePolicy } from '#shared/model/policy.ts'
+import type { Problem } from '#shared/schema/problem.ts'
 import { openPolicy, servicePolicyOf } from '#shared/policy/service-policy.ts'
 import { openPorts, type OpenPorts } from './listening.ts'
 import { protectionOf, type InboundLock, type Protection } from './protection.ts'
@@ -40,6 +42,8 @@ export class ProtectedManifests {
   #protections: ReadonlyMap<ServiceName, Protection> = new Map()
   #manifests: readonly Manifest[] = []
   #verdicts: readonly Verdict[] = []
+  /** What became of each verdict, and for want of which protection. */
+  #made = new WeakMap<Verdict, { readonly lack: Problem | null; readonly verdict: Verdict }>()
   #shown = ''
   #timer: Timer | null = null
 
@@ -138,15 +142,19 @@ export class ProtectedManifests {
     )
   }
 
-  #protected(verdict: Verdict): Verdict {
-    const { manifest, problems } = verdict
+  /** The same object for as long as nothing changes. */
+  #protected(judged: Verdict): Verdict {
+    const { manifest, problems } = judged
     const protection = manifest === null ? notNeeded : this.of(manifest.service)
-    if (protection.kind !== 'unprotected') return verdict
-    return {
-      ...verdict,
-      verdict: 'rejected',
-      problems: [...problems, protection.problem],
-      manifest: null,
-    }
+    const lack = protection.kind === 'unprotected' ? protection.problem : null
+    const made = this.#made.get(judged)
+    if (made !== undefined && isDeepStrictEqual(made.lack, lack)) return made.verdict
+    const now = made === undefined ? judged : { ...judged, judgedAtMs: this.#parts.clock.now() }
+    const verdict: Verdict =
+      lack === null
+        ? now
+        : { ...now, verdict: 'rejected', problems: [...problems, lack], manifest: null }
+    this.#made.set(judged, { lack, verdict })
+    return verdict
   }
 }

@@ -53,6 +53,8 @@ export interface ManifestReport {
   /** Empty where the file could not be read so far. */
   readonly service: string
   readonly verdict: 'accepted' | 'rejected'
+  /** When that was reached, milliseconds since the epoch. */
+  readonly judgedAtMs: number
   /** One line each, with file, line and column. */
   readonly problems: readonly string[]
   /** Services it calls through explicit listeners. */

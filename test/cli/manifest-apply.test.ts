@@ -30,6 +30,7 @@ const receipt: Receipt = {
   file: '',
   contentHash: hash,
   verdict: 'accepted',
+  judgedAt: '2026-01-01T00:00:00.000Z',
   service: 'orders',
   inForce: 'this version',
   problems: [],

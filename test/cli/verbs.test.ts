@@ -215,12 +215,12 @@ t.test(
     const agent = await agentWith(t, { ...healthyFacts, manifests: [caller, sick, kept] })
     const { printer, out } = paper(false)
     t.equal(await manifestStatus({ agent, printer }), 1)
-    t.match(out(), /^web\.json +web +accepted +- +- +- +orders$/m)
+    t.match(out(), /^web\.json +web +accepted +1 min 5 s ago +- +- +- +orders$/m)
     t.match(
       out(),
       /^orders: failing: status 500\norders: not published: its health check does not pass$/m,
     )
-    t.match(out(), /^shop\.json +web +rejected, last good in force +passing/m)
+    t.match(out(), /^shop\.json +web +rejected, last good in force +1 min 5 s ago +passing/m)
     t.match(out(), /^web: port admin: ECONNREFUSED$/m)
   },
 )

@@ -87,6 +87,7 @@ export const healthyFacts: AgentFacts = {
       file: 'web.json',
       service: 'web',
       verdict: 'accepted',
+      judgedAtMs: now - 65_000,
       problems: [],
       requires: [],
       unit: '',

@@ -35,6 +35,7 @@ const verdict: Verdict = {
   manifest,
   problems: [],
   hash: 'abc',
+  judgedAtMs: now,
 }
 const passing: InstanceHealth = {
   state: 'passing',

@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import t from 'tap'
 import { FileRecord } from '#agent/manifests/file-record.ts'
 import { Verdicts } from '#agent/manifests/verdicts.ts'
+import { systemClock } from '#shared/lifecycle/clock.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { logLines } from '#test/support/log-lines.ts'
 
@@ -27,6 +28,7 @@ class Directory {
   readonly records = new Map<string, FileRecord>()
   readonly verdicts = new Verdicts(
     {
+      clock: systemClock,
       logger: this.lines.logger,
       goodVersions: { keep: () => {} } as never,
       isLocal: () => true,

@@ -160,12 +160,15 @@ t.test(
         problems: [/a\.json:1:2: unknown key "prot" \(did you mean "port"\?\)/],
       },
     )
+    const [rejected] = watcher.verdicts
+    t.ok(rejected !== undefined && rejected.judgedAtMs > 0)
     drop('c.json', { port: 3 })
     await until('others go on', () => services() === 'a:1 b:2 c:3')
     drop('a.json', '{"prot": 5}')
     drop('d.json', { port: 4 })
     await until('others go on', () => services() === 'a:1 b:2 c:3 d:4')
     t.equal(said('manifest rejected'), 1, 'once for one content')
+    t.equal(watcher.verdicts[0], rejected, 'and reached at one time')
     drop('a.json', '{"port": 9}')
     await until('it is mended', () => services() === 'a:9 b:2 c:3 d:4')
   },

@@ -21,6 +21,7 @@ function verdictOf(more: object): Verdict {
     problems: [],
     manifest: reading.manifest,
     hash: '',
+    judgedAtMs: 1000,
     user: null,
   }
 }
@@ -96,6 +97,8 @@ t.test(
 t.test('it is noticed when a port is opened, closed or locked', async (t) => {
   const { manifests, state, news, clock } = makeManifests({ deny: ['batch'] })
   news()
+  const judgedAtMs = (): number | undefined => manifests.verdicts[0]?.judgedAtMs
+  t.equal(judgedAtMs(), 1000)
   t.match(manifests.of(orders), { kind: 'local-only', warning: /port 8080 past deny\[0\]/ })
   t.equal(manifests.manifests.length, 1)
   const { changes } = state
@@ -105,11 +108,17 @@ t.test('it is noticed when a port is opened, closed or locked', async (t) => {
   await clock.advance(2000)
   t.equal(manifests.of(orders).kind, 'unprotected')
   t.equal(manifests.manifests.length, 0)
+  const openedAtMs = clock.now()
+  t.equal(judgedAtMs(), openedAtMs, 'that is when the verdict changed')
+  await clock.advance(1000)
+  news()
+  t.equal(judgedAtMs(), openedAtMs, 'other news leave it')
   state.isLocked = true
   manifests.refresh()
   t.equal(manifests.of(orders).kind, 'locked')
   t.equal(manifests.manifests.length, 1)
-  t.equal(state.changes, changes + 2)
+  t.equal(judgedAtMs(), clock.now())
+  t.equal(state.changes, changes + 4)
 })
 
 t.test('a service that is open to the mesh, or only audited, is nobody’s business', async (t) => {
