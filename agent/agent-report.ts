@@ -45,7 +45,7 @@ export interface AgentReportParts {
   readonly clock: Pick<Clock, 'now'>
   readonly keeper: Pick<IdentityKeeper, 'host' | 'mesh' | 'credentials' | 'problems' | 'contact'>
   readonly controller: Pick<GrpcControllerPort, 'current'>
-  readonly watcher: Pick<ProtectedManifests, 'directoryProblem'>
+  readonly watcher: Pick<ProtectedManifests, 'directoryFault'>
   readonly policies: () => PoliciesReport
   readonly explainer: Pick<Explainer, 'answer'>
   readonly own: Pick<OwnServiceReport, 'manifests'>
@@ -135,7 +135,7 @@ export class AgentReport implements AdminSource {
       },
       manifestDirectory: {
         path: config.paths.manifests,
-        problem: this.#parts.watcher.directoryProblem,
+        ...this.#parts.watcher.directoryFault,
       },
       capture: this.#capture(),
       workersWanted: hub.wanted,

@@ -20,9 +20,9 @@ export async function manifestStatus(parts: {
 }): Promise<number> {
   const reports = await parts.agent.ask('manifests')
   const { manifestDirectory, nowMs } = await parts.agent.ask('status')
-  const { path, problem } = manifestDirectory
+  const { path, problem, fix } = manifestDirectory
   const problems = [
-    ...(problem === '' ? [] : [`${path}: ${problem}`]),
+    ...(problem === '' ? [] : [`${path}: ${problem} (${fix})`]),
     ...reports.flatMap((report) => report.problems),
     ...reports.flatMap(lacksOf),
   ]

@@ -55,15 +55,10 @@ export const manifestChecks: readonly Check[] = [
   {
     name: 'manifests',
     judge: ({ manifests, status: { manifestDirectory } }) => {
-      const { path, problem } = manifestDirectory
+      const { path, problem, cause, fix } = manifestDirectory
       const rejected = manifests.filter(({ verdict }) => verdict === 'rejected')
       if (rejected.length === 0 && problem !== '')
-        return bad(
-          'warning',
-          `${path}: ${problem}`,
-          'the agent’s user cannot read the directory of manifests, or nobody has made it',
-          `mkdir -p ${path}, readable by the agent’s user, or set paths.manifests in agent.json`,
-        )
+        return bad('warning', `${path}: ${problem}`, cause, fix)
       return rejected.length === 0
         ? ok(`${manifests.length} accepted from ${path}`)
         : bad(

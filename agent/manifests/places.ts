@@ -22,13 +22,20 @@ export interface Place {
   readonly stamp: string
 }
 
+/** What is wrong with the directories, in words; all empty while nothing is. */
+export interface DirectoryFault {
+  readonly problem: string
+  /** Why that is so, or why it counts. */
+  readonly cause: string
+  readonly fix: string
+}
+
 /** What looking around answers. */
 export interface Places {
   readonly places: readonly Place[]
   /** Whether a directory is there but what is in it cannot be known now. */
   readonly isBlind: (directory: string) => boolean
-  /** What is wrong with the directories, in words; empty when nothing is. */
-  readonly problem: string
+  readonly fault: DirectoryFault
 }
 
 /** More files than this are not looked at, the last ones by name: of all, and of one user. */
@@ -36,50 +43,98 @@ const most = { files: 20_000, filesOfUser: 1000, users: 1000 } as const
 
 const root = 0
 
+/** Nothing is wrong. */
+export const noFault: DirectoryFault = { problem: '', cause: '', fix: '' }
+
+/** Of several faults, so many are explained; all are named. */
+const mostExplained = 3
+
 /** Looks around. Never rejects. `uidOf` answers the number of a local user, null for nobody. */
 export async function lookAround(
   directory: string,
   uidOf: (user: string) => Promise<number | null>,
 ): Promise<Places> {
   const trusted = [root, ownUser()]
-  const problems: string[] = []
+  const faults: DirectoryFault[] = []
   const blind = new Set<string>()
   try {
     const stats = await lstat(directory)
-    const { uid, mode } = stats
-    if (isOpenToAll(mode)) {
-      return { places: [], isBlind: () => true, problem: 'anybody may write to it (chmod o-w)' }
-    }
+    const { uid } = stats
+    const fault = faultOfTop(directory, stats)
+    if (fault !== null) return { places: [], isBlind: () => true, fault }
     const entries = await readdir(directory, { withFileTypes: true })
     const names = entries.map(({ name }) => name).filter(isManifestName)
     const own: Place = {
       directory,
       user: null,
       owners: new Set([...trusted, uid]),
-      names: atMost(most.files, names, 'files', problems),
+      names: atMost(most.files, names, 'files', faults),
       stamp: stampOf(stats),
     }
     const users = entries
       .filter((entry) => entry.isDirectory() && !/^\.|\.json$/.test(entry.name))
       .map(({ name }) => name)
     const places = [own]
-    for (const user of atMost(most.users, users, 'directories of users', problems)) {
+    for (const user of atMost(most.users, users, 'directories of users', faults)) {
       const below = `${directory}/${user}`
-      const place = await placeOf(below, user, await uidOf(user)).catch(codeOf)
-      if (typeof place !== 'string') {
-        const kept = atMost(most.filesOfUser, place.names, `files in ${user}/`, problems)
+      const place = await placeOf(below, user, await uidOf(user)).catch((error: unknown) =>
+        isMissing(error) ? null : unreadable(below, codeOf(error)),
+      )
+      if (place === null) continue
+      if ('names' in place) {
+        const kept = atMost(most.filesOfUser, place.names, `files in ${user}/`, faults)
         places.push({ ...place, names: kept })
-      } else if (place !== 'ENOENT') {
+      } else {
         blind.add(below)
-        problems.push(`${user}/ ${place}`)
+        faults.push({ ...place, problem: `${user}/ ${place.problem}` })
       }
     }
-    return { places, isBlind: (path) => blind.has(path), problem: problems.join('; ') }
+    return { places, isBlind: (path) => blind.has(path), fault: together(faults) }
   } catch (error) {
-    const code = codeOf(error)
-    const isGone = code === 'ENOENT'
-    const problem = `cannot be read (${isGone ? 'it does not exist' : code})`
-    return { places: [], isBlind: () => !isGone, problem }
+    const isGone = isMissing(error)
+    const fault = isGone ? missing(directory) : unreadable(directory, codeOf(error))
+    return { places: [], isBlind: () => !isGone, fault }
+  }
+}
+
+/** What is wrong with the directory itself; null where it may be read. */
+function faultOfTop(directory: string, stats: Stats): DirectoryFault | null {
+  if (!stats.isDirectory()) {
+    const isLink = stats.isSymbolicLink()
+    return {
+      problem: isLink ? 'is a symbolic link' : 'is not a directory',
+      cause: isLink ? 'links are not followed' : 'something else stands under that name',
+      fix: isLink
+        ? 'set paths.manifests in agent.json to where it leads'
+        : `move it away: ${missing(directory).fix}`,
+    }
+  }
+  if (!isOpenToAll(stats.mode)) return null
+  return {
+    problem: 'is not read: anybody may write to it',
+    cause: 'whoever writes there registers services as the administrator does',
+    fix: `chmod o-w ${directory}`,
+  }
+}
+
+function missing(directory: string): DirectoryFault {
+  return {
+    problem: 'does not exist',
+    cause: 'nobody has made it, or it stands elsewhere',
+    fix: `install -d -m 755 ${directory}, or set paths.manifests in agent.json`,
+  }
+}
+
+function unreadable(directory: string, code: string): DirectoryFault {
+  const isForbidden = code === 'EACCES' || code === 'EPERM'
+  return {
+    problem: `cannot be read (${code})`,
+    cause: isForbidden
+      ? 'the agent’s user may not read it, or not pass a directory above it'
+      : 'the file system failed',
+    fix: isForbidden
+      ? `chmod o+rx ${directory} and the directories above it`
+      : `ls -la ${directory} tells whether that lasts; the agent tries again by itself`,
   }
 }
 
@@ -88,14 +143,28 @@ async function placeOf(
   directory: string,
   user: string,
   uid: number | null,
-): Promise<Place | string> {
-  if (uid === null) return 'is ignored: there is no such user'
+): Promise<Place | DirectoryFault> {
+  if (uid === null) {
+    return {
+      problem: 'is ignored: there is no such user',
+      cause: 'a directory in it is for the local user whose name it has',
+      fix: `make the user, or move ${directory} away`,
+    }
+  }
   const stats = await lstat(directory)
   if (stats.uid !== uid && stats.uid !== root) {
-    return `is not read: it belongs to user ${stats.uid}, not to ${user} (chown ${user})`
+    return {
+      problem: `is not read: it belongs to user ${stats.uid}, not to ${user}`,
+      cause: 'its owner registers services as that user',
+      fix: `chown ${user} ${directory}`,
+    }
   }
   if ((stats.mode & 0o022) !== 0) {
-    return 'is not read: others may write to it (chmod go-w)'
+    return {
+      problem: 'is not read: others may write to it',
+      cause: 'whoever writes there registers services as that user',
+      fix: `chmod go-w ${directory}`,
+    }
   }
   const names = (await readdir(directory)).filter(isManifestName)
   return { directory, user, owners: new Set([root, uid]), names, stamp: stampOf(stats) }
@@ -124,11 +193,30 @@ function atMost(
   count: number,
   names: readonly string[],
   what: string,
-  problems: string[],
+  faults: DirectoryFault[],
 ): readonly string[] {
   const extra = names.length - count
-  if (extra > 0) problems.push(`${extra} ${what} more than ${count}; they are left out`)
+  if (extra > 0) {
+    faults.push({
+      problem: `${extra} ${what} more than ${count}; they are left out`,
+      cause: 'there are more than the agent reads; the last by name do not count',
+      fix: 'remove those that are not needed',
+    })
+  }
   return names.toSorted().slice(0, count)
+}
+
+function together(faults: readonly DirectoryFault[]): DirectoryFault {
+  const some = faults.slice(0, mostExplained)
+  return {
+    problem: faults.map(({ problem }) => problem).join('; '),
+    cause: [...new Set(some.map(({ cause }) => cause))].join('; '),
+    fix: [...new Set(some.map(({ fix }) => fix))].join('; '),
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return codeOf(error) === 'ENOENT'
 }
 
 function codeOf(error: unknown): string {

@@ -17,7 +17,15 @@ import { Hints } from './hints.ts'
 import type { OwnPlace } from './own-places.ts'
 import { LocalUsers } from './local-users.ts'
 import { isUnchanged, lookAt } from './manifest-file.ts'
-import { hasRoom, lookAround, stillStands, type Place, type Places } from './places.ts'
+import {
+  hasRoom,
+  lookAround,
+  noFault,
+  stillStands,
+  type DirectoryFault,
+  type Place,
+  type Places,
+} from './places.ts'
 import type { Verdict } from './receipt.ts'
 import type { UserServices } from './user-rules.ts'
 import { Verdicts } from './verdicts.ts'
@@ -89,7 +97,7 @@ export class ManifestWatcher {
   #sweep: Sweep | null = null
   #nextSweepAt = 0
   #earlier: ReadonlyMap<string, GoodVersion> = new Map()
-  #directoryProblem = ''
+  #directoryFault = noFault
   #stopping = new AbortController()
   #wake = new AbortController()
   #running: Promise<void> | null = null
@@ -118,9 +126,9 @@ export class ManifestWatcher {
     return this.#verdicts.all
   }
 
-  /** Why the directory, or one of a user in it, cannot be read; empty while all can. */
-  get directoryProblem(): string {
-    return this.#directoryProblem
+  /** Why the directory, or one of a user in it, cannot be read. */
+  get directoryFault(): DirectoryFault {
+    return this.#directoryFault
   }
 
   /** Calls back after every change of verdicts; answers how to stop that. */
@@ -217,7 +225,7 @@ export class ManifestWatcher {
     // What changed before the watch began comes with no hint.
     if (this.#watchUsers(around)) around = await lookAround(directory, this.#uidOf)
     if (this.#stopping.signal.aborted) this.#stopWatching()
-    this.#complain(around.problem)
+    this.#complain(around.fault)
     if (unwatched !== '') {
       const fields = { directory, reason: unwatched }
       this.#parts.logger.debug(fields, 'directory not watched, only polled')
@@ -342,9 +350,10 @@ export class ManifestWatcher {
     return record
   }
 
-  #complain(problem: string): void {
-    if (problem === this.#directoryProblem) return
-    this.#directoryProblem = problem
+  #complain(fault: DirectoryFault): void {
+    const { problem } = fault
+    if (problem === this.#directoryFault.problem) return
+    this.#directoryFault = fault
     const { directory } = this.#settings
     if (problem === '') this.#parts.logger.info({ directory }, 'manifest directory is readable')
     else this.#parts.logger.warn({ directory, problem }, 'manifest directory')

@@ -21,10 +21,7 @@ import { protectionOf, type InboundLock, type Protection } from './protection.ts
 export interface ProtectedManifestsParts {
   readonly clock: Clock
   readonly logger: Logger
-  readonly watcher: Pick<
-    ManifestWatcher,
-    'verdicts' | 'manifests' | 'directoryProblem' | 'onChange'
-  >
+  readonly watcher: Pick<ManifestWatcher, 'verdicts' | 'manifests' | 'directoryFault' | 'onChange'>
   readonly files: { readonly policies: readonly Policy[]; onChange(listener: () => void): void }
   readonly lock: InboundLock
   /** Where ports are open. @default asks the kernel */
@@ -61,8 +58,8 @@ export class ProtectedManifests {
     return this.#verdicts
   }
 
-  get directoryProblem(): string {
-    return this.#parts.watcher.directoryProblem
+  get directoryFault(): ManifestWatcher['directoryFault'] {
+    return this.#parts.watcher.directoryFault
   }
 
   /** Also those that are not in force for want of protection. */

@@ -55,8 +55,10 @@ export interface StatusReport {
 /** Where the manifests are read. */
 export interface ManifestDirectoryReport {
   readonly path: string
-  /** Why it cannot be read; empty while it can. */
+  /** What is wrong with it, or with one of a user in it; empty while nothing is, as what follows. */
   readonly problem: string
+  readonly cause: string
+  readonly fix: string
 }
 
 /** The view in use. */

@@ -226,12 +226,13 @@ t.test(
 )
 
 t.test('manifest status names a directory that cannot be read', async (t) => {
-  const manifestDirectory = { path: '/etc/mesh.d', problem: 'cannot be read (EACCES)' }
+  const problem = 'cannot be read (EACCES)'
+  const manifestDirectory = { path: '/etc/mesh.d', problem, cause: 'a', fix: 'chmod o+rx' }
   const status = { ...healthyFacts.status, manifestDirectory }
   const agent = await agentWith(t, { ...healthyFacts, status, manifests: [] })
   const { printer, out } = paper(false)
   t.equal(await manifestStatus({ agent, printer }), 1)
-  t.match(out(), '/etc/mesh.d: cannot be read (EACCES)')
+  t.match(out(), '/etc/mesh.d: cannot be read (EACCES) (chmod o+rx)')
 })
 
 t.test('no name of a file and no word of an agent steers the terminal', async (t) => {

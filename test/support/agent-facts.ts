@@ -49,7 +49,7 @@ export const healthyFacts: AgentFacts = {
       limit: '',
       bypasses: [],
     },
-    manifestDirectory: { path: '/etc/mesh.d', problem: '' },
+    manifestDirectory: { path: '/etc/mesh.d', problem: '', cause: '', fix: '' },
     workersWanted: 1,
     maintenance: null,
     facts: {},

@@ -129,7 +129,7 @@ export function agentReports(bent: Bent = {}): {
     watcher: {
       verdicts: [verdict],
       manifests: [manifest],
-      directoryProblem: 'cannot be read (EACCES)',
+      directoryFault: { problem: 'cannot be read (EACCES)', cause: 'a', fix: 'b' },
     },
     dns: () => new Map([['answered', 3]]),
     policies: () => healthyFacts.policies,

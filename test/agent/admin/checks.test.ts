@@ -166,7 +166,7 @@ const cases: readonly (readonly [check: string, verdict: string, facts: AgentFac
   [
     'manifests',
     'warning',
-    withStatus({ manifestDirectory: { path: '/m', problem: 'cannot be read' } }),
+    withStatus({ manifestDirectory: { path: '/m', problem: 'is gone', cause: 'a', fix: 'b' } }),
   ],
   ['instances-healthy', 'failed', manifests({ health: 'failing', healthDetail: 'refused' })],
   ['instances-healthy', 'warning', manifests({ health: 'warning', healthDetail: 'status 429' })],

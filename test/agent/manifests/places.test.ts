@@ -1,6 +1,6 @@
-import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
+import { chmodSync, chownSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import t from 'tap'
-import { lookAround } from '#agent/manifests/places.ts'
+import { lookAround, noFault } from '#agent/manifests/places.ts'
 import { needs } from '#test/support/needs.ts'
 import { testDirectory } from '#test/support/test-directory.ts'
 
@@ -16,13 +16,13 @@ t.test('lookAround finds the administrator’s files and those of each user', as
     '.git': files(),
     'c.json': files(),
   })
-  const { places, problem, isBlind } = await lookAround(directory, uidOf)
+  const { places, fault, isBlind } = await lookAround(directory, uidOf)
   t.match(places, [
     { directory, user: null, names: ['a.json', 'b.json', 'c.json'] },
     { directory: `${directory}/alice`, user: 'alice', names: ['a.json', 'b.json'] },
     { directory: `${directory}/bob`, user: 'bob', names: [] },
   ])
-  t.equal(problem, '')
+  t.strictSame(fault, noFault)
   t.notOk(isBlind(`${directory}/alice`))
 })
 
@@ -31,23 +31,32 @@ t.test('lookAround reads no directory that others may write to', async (t) => {
   chmodSync(`${directory}/alice`, 0o775)
   const user = await lookAround(directory, uidOf)
   t.equal(user.places.length, 1)
-  t.match(user.problem, /alice\/ is not read: others may write to it \(chmod go-w\)/)
+  t.match(user.fault, {
+    problem: 'alice/ is not read: others may write to it',
+    fix: `chmod go-w ${directory}/alice`,
+  })
   t.ok(user.isBlind(`${directory}/alice`))
   chmodSync(directory, 0o777)
   const all = await lookAround(directory, uidOf)
-  t.match(all, { places: [], problem: /anybody may write to it/ })
+  t.match(all, {
+    places: [],
+    fault: { problem: 'is not read: anybody may write to it', fix: `chmod o-w ${directory}` },
+  })
   t.ok(all.isBlind(directory))
 })
 
 t.test('lookAround leaves links and directories of nobody aside', async (t) => {
   const directory = testDirectory(t, { 'nobody-here': files(), elsewhere: { mesh: {} } })
   symlinkSync(`${directory}/elsewhere`, `${directory}/bob`)
-  const { places, problem } = await lookAround(directory, uidOf)
+  const { places, fault } = await lookAround(directory, uidOf)
   t.strictSame(
     places.map(({ user }) => user),
     [null, 'elsewhere'],
   )
-  t.match(problem, /nobody-here\/ is ignored: there is no such user/)
+  t.match(fault, {
+    problem: 'nobody-here/ is ignored: there is no such user',
+    fix: /move .*nobody-here away/,
+  })
 })
 
 t.test('lookAround reads a user’s directory only if it is his', async (t) => {
@@ -55,7 +64,10 @@ t.test('lookAround reads a user’s directory only if it is his', async (t) => {
   const directory = testDirectory(t, { alice: files() })
   chownSync(`${directory}/alice`, 4711, 4711)
   const foreign = await lookAround(directory, async () => 4712)
-  t.match(foreign.problem, /alice\/ is not read: it belongs to user 4711, not to alice/)
+  t.match(foreign.fault, {
+    problem: 'alice/ is not read: it belongs to user 4711, not to alice',
+    fix: `chown alice ${directory}/alice`,
+  })
   const his = await lookAround(directory, async () => 4711)
   t.strictSame(his.places[1]?.owners, new Set([0, 4711]))
 })
@@ -63,10 +75,40 @@ t.test('lookAround reads a user’s directory only if it is his', async (t) => {
 t.test('lookAround tells a directory that is gone from one that cannot be read', async (t) => {
   const directory = `${testDirectory(t, {})}/mesh.d`
   const gone = await lookAround(directory, uidOf)
-  t.match(gone, { places: [], problem: 'cannot be read (it does not exist)' })
+  t.match(gone, {
+    places: [],
+    fault: { problem: 'does not exist', fix: /^install -d -m 755 .*paths\.manifests/ },
+  })
   t.notOk(gone.isBlind(directory))
-  mkdirSync(directory)
-  rmSync(directory, { recursive: true })
+  writeFileSync(directory, '')
+  const file = await lookAround(directory, uidOf)
+  t.match(file.fault, { problem: 'is not a directory', fix: /^move it away: install -d/ })
+  t.ok(file.isBlind(directory))
+  rmSync(directory)
   symlinkSync(directory, directory)
-  t.ok((await lookAround(directory, uidOf)).isBlind(directory), 'a loop of links')
+  const link = await lookAround(directory, uidOf)
+  t.match(link.fault, { problem: 'is a symbolic link', fix: /paths\.manifests/ })
+  t.ok(link.isBlind(directory))
+  const below = await lookAround(`${directory}/mesh.d`, uidOf)
+  t.match(below.fault, { problem: 'cannot be read (ELOOP)', cause: 'the file system failed' })
+})
+
+t.test('lookAround says that a directory is closed to it', async (t) => {
+  const directory = testDirectory(t, files())
+  chmodSync(directory, 0)
+  // Root may read everything.
+  if (own === 0) process.seteuid?.(65_534)
+  const { fault } = await lookAround(directory, uidOf)
+  if (own === 0) process.seteuid?.(0)
+  chmodSync(directory, 0o755)
+  t.match(fault, { problem: 'cannot be read (EACCES)', fix: `chmod o+rx ${directory} and the` })
+})
+
+t.test('lookAround names every directory that is not read, and explains the first', async (t) => {
+  const users = Object.fromEntries(['a', 'b', 'c', 'd'].map((name) => [name, {}]))
+  const directory = testDirectory(t, users)
+  for (const name of Object.keys(users)) chmodSync(`${directory}/${name}`, 0o777)
+  const { fault } = await lookAround(directory, uidOf)
+  t.equal(fault.problem.split('; ').length, 4)
+  t.equal(fault.fix, ['a', 'b', 'c'].map((name) => `chmod go-w ${directory}/${name}`).join('; '))
 })

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import t, { type Test } from 'tap'
 import { GoodVersions } from '#agent/manifests/good-versions.ts'
+import { noFault } from '#agent/manifests/places.ts'
 import { ManifestWatcher } from '#agent/manifests/watcher.ts'
 import { type Clock, systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { logLines } from '#test/support/log-lines.ts'
@@ -189,11 +190,11 @@ t.test('a directory removed, made again and renamed over is followed', async (t)
   })
   rmSync(directory, { recursive: true })
   await until('all is gone', () => watcher.manifests.length === 0)
-  t.match(watcher.directoryProblem, /does not exist/)
+  t.equal(watcher.directoryFault.problem, 'does not exist')
   mkdirSync(directory)
   drop('b.json', { port: 2 })
   await until('b is there', () => services() === 'b:2')
-  t.equal(watcher.directoryProblem, '')
+  t.strictSame(watcher.directoryFault, noFault)
   mkdirSync(`${root}/next`)
   writeFileSync(`${root}/next/c.json`, '{"port": 3}')
   renameSync(directory, `${root}/old`)
@@ -258,7 +259,9 @@ t.test('users’ directories are followed like the administrator’s', async (t)
   await until('a foreign name is refused', () => watcher.verdicts[2]?.verdict === 'rejected')
   t.match(watcher.verdicts[2], { user: 'bob', manifest: { service: 'bob' } })
   chmodSync(`${directory}/bob`, 0o777)
-  await until('the fault is told', () => watcher.directoryProblem.includes('bob/ is not read'))
+  await until('the fault is told', () =>
+    watcher.directoryFault.problem.includes('bob/ is not read'),
+  )
   rmSync(`${directory}/alice`, { recursive: true })
   await until('alice is gone, bob stays', () => services() === 'a:1 bob:4')
   await stop()

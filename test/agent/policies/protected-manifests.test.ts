@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Verdict } from '#agent/manifests/receipt.ts'
+import { noFault } from '#agent/manifests/places.ts'
 import { ProtectedManifests } from '#agent/policies/protected-manifests.ts'
 import type { Policy } from '#shared/model/policy.ts'
 import { must, parseServiceName } from '#shared/model/names.ts'
@@ -50,7 +51,7 @@ function makeManifests(more: object) {
       get manifests() {
         return state.verdicts.flatMap(({ manifest }) => manifest ?? [])
       },
-      directoryProblem: '',
+      directoryFault: noFault,
       onChange,
     },
     files: {
