@@ -86,7 +86,7 @@ t.test('an instance whose check warns takes part with its weight for that', asyn
     const manifest = manifestOf({ port: 8080, ...content })
     return publicationOf(host, presence, [manifest], warned).offered[0]?.weight
   }
-  t.equal(weightOf({ weight: 50, warningWeight: 5 }), 5)
+  t.equal(weightOf({ weight: 50, warningWeight: 5, health: { kind: 'push' } }), 5)
   t.equal(weightOf({ weight: 50 }), 50)
 })
 
@@ -145,7 +145,7 @@ t.test('named ports are published, those that may not be called marked', async (
 })
 
 t.test('what says the same again is the same object, and what does not is another', async (t) => {
-  const users = manifestOf({ port: 8081, warningWeight: 5 }, 'users')
+  const users = manifestOf({ port: 8081, warningWeight: 5, health: { kind: 'push' } }, 'users')
   const before = publicationOf(host, presence, [orders, users], () => fit)
   const same = publicationOf(host, presence, [orders, users], () => ({ ...fit }), before)
   t.equal(same.offered[0], before.offered[0])
