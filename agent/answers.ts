@@ -186,7 +186,7 @@ export class Answers {
   }
 
   #receiptFacts({ manifest }: Verdict): ReceiptFacts {
-    const { externals, policies } = this.#parts.own
+    const { externals, policies, detector } = this.#parts.own
     if (manifest?.external !== undefined) {
       const warnings = externals.warningsOf(manifest.service)
       return warnings.length === 0 ? {} : { warnings }
@@ -196,7 +196,7 @@ export class Answers {
     const facts = this.#ownReport.receiptFacts(manifest)
     const warnings = [
       ...(protection.kind === 'local-only' ? [protection.warning] : []),
-      ...carriageNotes(manifest),
+      ...carriageNotes(manifest, (portName) => detector.findingOf(manifest.service, portName)),
     ]
     return warnings.length === 0 ? facts : { ...facts, warnings }
   }

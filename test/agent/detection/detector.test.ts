@@ -1,5 +1,6 @@
 import t from 'tap'
 import { Detector } from '#agent/detection/detector.ts'
+import { carriageNotes } from '#agent/manifests/carriage-notes.ts'
 import type { Finding } from '#shared/model/finding.ts'
 import { must, parsePortName, parseServiceName } from '#shared/model/names.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
@@ -71,17 +72,25 @@ t.test('a service that moves keeps what is known of it while it is asked', async
 t.test('a silent service counts as HTTP and is asked a few times more', async (t) => {
   const { clock, asked, world, detector } = detecting()
   world.finding = { speech: 'silent' }
-  detector.apply([manifestOf({ port: 8080 })])
+  const manifest = manifestOf({ port: 8080, ports: { admin: { port: 9090, protocol: 'tcp' } } })
+  const notes = () => carriageNotes(manifest, (name) => detector.findingOf(orders, name))
+  detector.apply([manifest])
+  t.same(notes(), [], 'it has not been asked')
   await clock.advance(0)
   t.equal(detector.protocolOf(orders), 'http')
+  t.match(notes(), [
+    /^port 8080: .* says nothing.* carried as HTTP\/1 .*"protocol" in the manifest/,
+  ])
+  t.equal(notes().length, 1, 'what is declared counts')
   await clock.advance(2000)
-  t.equal(asked.length, 2)
+  t.equal(asked.length, 4)
   world.finding = { speech: 'tcp' }
   await clock.advance(8000)
-  t.equal(asked.length, 3)
+  t.equal(asked.length, 6)
   t.equal(detector.protocolOf(orders), 'tcp')
+  t.same(notes(), [])
   await clock.advance(120_000)
-  t.equal(asked.length, 3)
+  t.equal(asked.length, 6)
 })
 
 t.test('a declared protocol counts, and what cannot be is told', async (t) => {
