@@ -12,7 +12,7 @@ import type { Logger } from '#shared/logging/logger.ts'
 import { parseServiceName } from '#shared/model/names.ts'
 import type { Answer, Question, StreamedAnswer } from './bounded-server.ts'
 import { BoundedServer } from './bounded-server.ts'
-import type { Asker } from './application-api.ts'
+import { refusal, type Asker } from './application-api.ts'
 
 /** What the server leans on. */
 export interface ApplicationServerParts {
@@ -63,6 +63,7 @@ export class ApplicationServer {
         listen: { host: address, port },
         maxConnections: mostHandedOn,
         takes: 'PUT',
+        refuse: (status, code, message) => refusal(status, code, message, ''),
       },
     )
     this.#door = createServer((socket) => this.#admit(socket))

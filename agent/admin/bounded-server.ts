@@ -60,6 +60,8 @@ export interface BoundedServerSettings {
   readonly maxConnections?: number
   /** How something may be sent to it. @default it may not */
   readonly takes?: 'POST' | 'PUT'
+  /** What it answers where no route is asked. @default the message as plain text */
+  readonly refuse?: (status: number, code: string, message: string) => Answer
 }
 
 /** A reader of a streamed answer that is this far behind is cut off, bytes. */
@@ -90,6 +92,7 @@ export class BoundedServer {
   ) {
     this.#settings = settings
     this.#logger = parts.logger
+    const refuse = settings.refuse ?? ((status, _code, message) => text(status, message))
     this.#server = createServer(
       {
         headersTimeout: 5000,
@@ -103,7 +106,7 @@ export class BoundedServer {
         const sent = method === settings.takes ? settings.takes : null
         if (method !== 'GET' && method !== 'HEAD' && sent === null) {
           request.resume()
-          send(response, method, text(405, 'this method is not served here'))
+          send(response, method, refuse(405, 'unknown-method', 'this method is not served here'))
           return
         }
         const at = url.indexOf('?')
@@ -116,13 +119,15 @@ export class BoundedServer {
             return await parts.respond(path, { ...from, method: 'GET', query })
           }
           const body = await bodyOf(request)
-          if (body === null) return text(413, `a body may have ${mostBodyBytes} bytes`)
+          if (body === null) {
+            return refuse(413, 'too-large', `a body may have ${mostBodyBytes} bytes`)
+          }
           return await parts.respond(path, { ...from, method: sent, body })
         })
         answered.then(
           (answer) => send(response, method, answer),
           (error: unknown) => {
-            send(response, method, text(500, 'this answer failed; the log says why'))
+            send(response, method, refuse(500, 'failed', 'this answer failed; the log says why'))
             parts.logger.error(
               { error: messageOf(error), path, server: settings.name },
               'no answer',

@@ -1,6 +1,6 @@
 /** Declares the verbs about the hosts of the mesh: how they join, what they may, and bans. */
 
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import { hostBan, hostList, hostServices, hostUnban, type Whom } from '#cli/host.ts'
 import { tokenCreate } from '#cli/token.ts'
 import type { Context } from './context.ts'
@@ -21,7 +21,12 @@ export function addHostVerbs(program: Command, context: Context): void {
   const token = verb(program, 'token', 'join tokens')
   verb(token, 'create <host>', 'make the token with which a host joins once')
     .requiredOption('--service <glob>', 'service the host may speak for (repeatable)', list)
-    .option('--ttl <time>', 'how long it may be used: 90s, 15m, 2h, 1d', time, 0)
+    .addOption(
+      new Option('--ttl <time>', 'how long it may be used: 90s, 15m, 2h, 7d at most')
+        .argParser(time)
+        // Left to the controller.
+        .default(0, '1h'),
+    )
     .action((host: string, { service: services, ttl: ttlMs }: TokenOptions) =>
       context.withController((parts) =>
         tokenCreate({ ...parts, now: () => context.clock.now() }, { host, services, ttlMs }),

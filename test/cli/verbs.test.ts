@@ -350,10 +350,11 @@ t.test(
           resolve({ out, err }),
         )
       })
-    const [fault, version, help] = await Promise.all([
+    const [fault, version, help, token] = await Promise.all([
       run(['stauts']),
       run(['--version']),
       run(['health', 'run', '--help']),
+      run(['token', 'create', '--help']),
     ])
     t.match(
       fault.err,
@@ -363,6 +364,7 @@ t.test(
     t.match(help.out, /^Usage: meshctl health run \[options\] <service> -- <command\.\.\.>$/m)
     t.match(help.out, /0 passes,\s+1 warns,\s+any\s+other\s+fails/)
     t.match(help.out, '(default: 30s)', 'as it would be written')
+    t.match(token.out, /--ttl <time>[^-]*7d at\s+most\s+\(default: 1h\)/)
   },
 )
 

@@ -104,11 +104,15 @@ t.test('a service brings its own health, and nobody another one’s', async (t) 
   }
   for (const said of [null, 7, 'pass']) t.match(await put(web, said), { status: 400 })
   t.match(await ask(web, 'PUT', '/v1/health', { body: 'pass' }), { status: 400 })
+  t.match(await put(web, { outcome: 'pass', detail: 'x'.repeat(17_000) }), {
+    status: 413,
+    answer: { error: { code: 'too-large', message: /16384 bytes/ } },
+  })
   t.equal(brought.length, 2)
 })
 
 t.test('nothing an operator does is here, nor does a page in a browser get in', async (t) => {
-  const { ask, open } = await api(t)
+  const { ask } = await api(t)
   for (const path of [
     '/v1/status',
     '/v1/certificates',
@@ -120,7 +124,11 @@ t.test('nothing an operator does is here, nor does a page in a browser get in', 
   for (const path of ['/v1/rotation', '/v1/why'])
     t.match(await ask(web, 'PUT', path, { body: '{}' }), { status: 404 }, path)
   for (const method of ['POST', 'DELETE', 'PATCH'])
-    t.equal((await open(web, method, '/v1/health')).statusCode, 405, method)
+    t.match(
+      await ask(web, method, '/v1/health'),
+      { status: 405, answer: { error: { code: 'unknown-method' } } },
+      method,
+    )
   for (const host of ['evil.example', 'agent.mesh.evil.example', '10.0.0.1', '127.0.0.1.nip.io'])
     t.match(await ask(null, 'GET', '/v1/services', { host }), { status: 403 }, host)
   for (const host of [
@@ -131,6 +139,19 @@ t.test('nothing an operator does is here, nor does a page in a browser get in', 
     '[fd12:1:2::3]:80',
   ])
     t.match(await ask(null, 'GET', '/v1/services', { host }), { status: 200 }, host)
+})
+
+t.test('an answer that fails is refused like the others', async (t) => {
+  const { ask, world } = await api(t)
+  Object.defineProperty(world, 'services', {
+    get: () => {
+      throw new Error('broken')
+    },
+  })
+  t.match(await ask(web, 'GET', '/v1/services'), {
+    status: 500,
+    answer: { error: { code: 'failed', message: /the log says why/ } },
+  })
 })
 
 t.test('a stream tells what there is, then what changes', async (t) => {
