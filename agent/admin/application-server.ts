@@ -6,6 +6,7 @@
 
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
+import { unavailableReply } from '#shared/http/unavailable-reply.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -32,13 +33,19 @@ export interface ApplicationServerSettings {
   readonly address: string
   /** 0 takes any free one. */
   readonly port: number
+  /** Most connections that workers hand on, all together; the next is refused. @default 256 */
+  readonly most?: number
+  /** Most of them by one caller, lest it shut out the others. @default 32 */
+  readonly mostOfOne?: number
 }
 
 const nobody: Asker = { kind: 'nobody' }
 /** A worker names the caller at once. */
 const introductionMs = 2000
 const mostIntroductionBytes = 512
-const mostHandedOn = 256
+const mostOnLoopback = 256
+/** Workers bound what each of them hands on. */
+const mostAtDoor = 4096
 
 /** See the header. */
 export class ApplicationServer {
@@ -47,6 +54,9 @@ export class ApplicationServer {
   readonly #http: BoundedServer
   readonly #door: Server
   readonly #askers = new WeakMap<Socket, Asker>()
+  #open = 0
+  /** The same by caller, empty for nobody; of those that have any. */
+  readonly #openBy = new Map<string, number>()
 
   constructor(parts: ApplicationServerParts, settings: ApplicationServerSettings) {
     this.#parts = parts
@@ -61,13 +71,13 @@ export class ApplicationServer {
       {
         name: 'the API for applications',
         listen: { host: address, port },
-        maxConnections: mostHandedOn,
+        maxConnections: mostOnLoopback,
         takes: 'PUT',
         refuse: (status, code, message) => refusal(status, code, message, ''),
       },
     )
     this.#door = createServer((socket) => this.#admit(socket))
-    this.#door.maxConnections = mostHandedOn
+    this.#door.maxConnections = mostAtDoor
   }
 
   /** The loopback port in use. */
@@ -103,7 +113,8 @@ export class ApplicationServer {
 
   /** Reads who it is, one line of JSON, and hands the connection to HTTP. */
   #admit(socket: Socket): void {
-    const timer = this.#parts.clock.after(introductionMs, () => socket.destroy())
+    const cut = (): void => void socket.destroy()
+    let timer = this.#parts.clock.after(introductionMs, cut)
     let read = Buffer.alloc(0)
     const onData = (chunk: Buffer): void => {
       read = Buffer.concat([read, chunk])
@@ -113,16 +124,43 @@ export class ApplicationServer {
         return
       }
       timer.stop()
-      socket.off('data', onData).off('error', onError)
-      socket.pause()
-      this.#askers.set(socket, askerOf(read.toString('utf8', 0, end)))
+      socket.off('data', onData)
+      const asker = askerOf(read.toString('utf8', 0, end))
+      if (!this.#hasRoom(socket, asker)) {
+        timer = this.#parts.clock.after(introductionMs, cut)
+        socket.resume()
+        return
+      }
+      socket.off('error', cut).pause()
+      this.#askers.set(socket, asker)
       if (read.length > end + 1) socket.unshift(read.subarray(end + 1))
       this.#http.take(socket)
       socket.resume()
     }
-    const onError = (): void => void socket.destroy()
-    socket.on('data', onData).on('error', onError)
+    socket.on('data', onData).on('error', cut)
     socket.once('close', () => timer.stop())
+  }
+
+  /** Counts a connection, or tells it that it is one too many. */
+  #hasRoom(socket: Socket, asker: Asker): boolean {
+    const { most = 256, mostOfOne = 32 } = this.#settings
+    const who = asker.kind === 'service' ? asker.service : ''
+    const isOneTooMany = (this.#openBy.get(who) ?? 0) >= mostOfOne
+    if (this.#open >= most || isOneTooMany) {
+      const whose = isOneTooMany ? ' by one service' : ''
+      socket.end(unavailableReply(`too many connections to the API for applications${whose}`))
+      return false
+    }
+    this.#count(who, 1)
+    socket.once('close', () => this.#count(who, -1))
+    return true
+  }
+
+  #count(who: string, change: 1 | -1): void {
+    this.#open += change
+    const ofOne = (this.#openBy.get(who) ?? 0) + change
+    if (ofOne === 0) this.#openBy.delete(who)
+    else this.#openBy.set(who, ofOne)
   }
 }
 

@@ -4,14 +4,18 @@
  */
 
 import { connect, type Socket } from 'node:net'
+import { unavailableReply } from '#shared/http/unavailable-reply.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 
 /** Settings of the door. */
 export interface ApplicationDoorSettings {
   readonly socketPath: string
-  /** Most connections of one worker at once; the next is refused. @default 256, as many as the far end takes */
+  /**
+   * Most connections of one worker at once; the next is refused. The far end counts those of all workers.
+   * @default 256, as many as that takes
+   */
   readonly most?: number
-  /** Most of them by one caller, lest it shut out the others. @default 32 */
+  /** Most of them by one caller, lest it shut out the others. @default 32, as above */
   readonly mostOfOne?: number
 }
 
@@ -33,7 +37,7 @@ export class ApplicationDoor {
     if (this.#open >= most || isOneTooMany) {
       const whose = isOneTooMany ? ' by one service' : ''
       socket.on('error', () => {})
-      socket.end(unavailable(`too many connections to the API for applications${whose}`))
+      socket.end(unavailableReply(`too many connections to the API for applications${whose}`))
       return
     }
     this.#count(caller, 1)
@@ -47,7 +51,7 @@ export class ApplicationDoor {
     })
     far.once('error', () => {
       if (isThere) socket.destroy()
-      else socket.end(unavailable('the agent is being restarted'))
+      else socket.end(unavailableReply('the agent is being restarted'))
     })
     socket.on('error', () => far.destroy())
     socket.once('close', () => {
@@ -65,10 +69,4 @@ export class ApplicationDoor {
     if (ofCaller === 0) this.#openBy.delete(caller)
     else this.#openBy.set(caller, ofCaller)
   }
-}
-
-function unavailable(message: string): string {
-  const body = `${JSON.stringify({ error: { code: 'unavailable', message, hint: 'try again' } })}\n`
-  const fields = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}`
-  return `HTTP/1.1 503 Service Unavailable\r\n${fields}\r\nretry-after: 1\r\nconnection: close\r\n\r\n${body}`
 }

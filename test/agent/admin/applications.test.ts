@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { request, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -18,7 +19,7 @@ const orders: ServiceReport = {
   instances: [{ host: 'beta', id: '1', port: 8080, weight: 100, local: false }],
 }
 
-async function api(t: Test) {
+async function api(t: Test, limits: { readonly most?: number; readonly mostOfOne?: number } = {}) {
   const world: { services: readonly ServiceReport[] } = { services: [orders] }
   const brought: unknown[] = []
   const socketPath = `${shortDir(t)}/a.sock`
@@ -33,7 +34,7 @@ async function api(t: Test) {
         return { kind: 'done', value: { service: 'web', check: 'push' } }
       },
     },
-    { socketPath, address: '127.0.0.1', port: 0 },
+    { socketPath, address: '127.0.0.1', port: 0, ...limits },
   )
   await server.start()
   t.teardown(() => server.stop())
@@ -191,6 +192,40 @@ t.test('streams are few, and one that ends makes room', async (t) => {
   streams[0]?.destroy()
   await until('there is room', async () => (await open(web, 'GET', '/v1/watch')).statusCode === 200)
   for (const stream of streams) stream.destroy()
+})
+
+t.test('a caller has its share of the connections of all workers', async (t) => {
+  const { ask, handed } = await api(t, { most: 3, mostOfOne: 2 })
+  const open: Socket[] = []
+  t.teardown(() => open.forEach((socket) => socket.destroy()))
+  /** A connection that stays. */
+  const stay = async (from: string): Promise<Socket> => {
+    const socket = handed(`${from}\nGET /v1/self HTTP/1.1\r\nhost: agent.mesh\r\n\r\n`)
+    open.push(socket)
+    t.match(String((await once(socket, 'data'))[0]), 'HTTP/1.1 200 OK')
+    return socket
+  }
+  const first = await stay(web)
+  await stay(web)
+  t.match(await ask(web, 'GET', '/v1/self'), {
+    status: 503,
+    answer: { error: { code: 'unavailable', message: /too many.*by one service/ } },
+  })
+  await stay('{"service":"users"}')
+  t.match(await ask('{"service":null}', 'GET', '/v1/self'), {
+    status: 503,
+    answer: { error: { message: /too many connections to the API for applications$/ } },
+  })
+  t.match(
+    await ask(null, 'GET', '/v1/self'),
+    { status: 200 },
+    'the loopback port counts for itself',
+  )
+  first.destroy()
+  await until('what was closed does not count', async () => {
+    const { status } = await ask(web, 'GET', '/v1/self')
+    return status === 200
+  })
 })
 
 t.test('whoever does not introduce a caller is cut off', async (t) => {

@@ -1,0 +1,11 @@
+/**
+ * Owns the reply of the API for applications to a connection that is not taken now, before any request of
+ * it was read: a whole HTTP/1.1 response, after which the connection ends. Pure.
+ */
+
+/** As it goes over the wire. */
+export function unavailableReply(message: string): string {
+  const body = `${JSON.stringify({ error: { code: 'unavailable', message, hint: 'try again' } })}\n`
+  const fields = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}`
+  return `HTTP/1.1 503 Service Unavailable\r\n${fields}\r\nretry-after: 1\r\nconnection: close\r\n\r\n${body}`
+}
