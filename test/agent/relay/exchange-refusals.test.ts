@@ -131,6 +131,11 @@ t.test('responses that are not strict HTTP/1.1 become 502 and end the channel', 
     await peer.untilClosed()
     t.match(await rig.recorded(1), { reason: 'bad-response', status: 502 })
     t.same(rig.upstreams[0]?.results, ['reset'])
+    caller.write(`GET /next HTTP/1.1\r\n${host}\r\n`)
+    const other = await service.peer(1)
+    await other.until('GET /next')
+    other.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext')
+    t.match(await rig.recorded(2), { reason: 'ok', status: 200 }, 'nothing of it is left')
   }
 })
 

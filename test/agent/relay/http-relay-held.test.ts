@@ -93,6 +93,30 @@ t.test('a body is kept no longer once the answer has begun', async (t) => {
   rig.stop()
 })
 
+t.test('a body that was kept is let go of with its request, however that ends', async (t) => {
+  const ends = {
+    'caller-aborted': (caller: FakeChannel) => caller.close(null),
+    'bad-response': (_: FakeChannel, service: FakeChannel) => service.says('what?\r\n\r\n'),
+    'instance-aborted': (_: FakeChannel, service: FakeChannel) => service.close(null),
+  }
+  for (const [reason, end] of Object.entries(ends)) {
+    const held = new HeldBytes({ limitBytes: 1000 })
+    const { rig } = await rigWith(t, { held })
+    const service = new FakeChannel()
+    Object.assign(rig.upstreams[0] ?? {}, {
+      open: (opener: { onOpen(channel: FakeChannel): void }) => opener.onOpen(service),
+    })
+    const caller = new FakeChannel()
+    rig.relay(caller).start()
+    caller.says('PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: 8\r\n\r\nbody')
+    t.equal(held.bytes, 4)
+    end(caller, service)
+    t.match(rig.outcomes, [{ reason }])
+    t.equal(held.bytes, 0)
+    rig.stop()
+  }
+})
+
 t.test('a peer that sends before its turn is not read on until it has come', async (t) => {
   for (const direction of ['inbound', 'outbound'] as const) {
     const held = new HeldBytes({ limitBytes: 1000 })
