@@ -1,12 +1,6 @@
 /**
  * Owns the dialling of instances on this host: from a loopback address that no service trusts as its
  * local user, with a short timeout, and every failure named.
- *
- * Who binds an address and leaves the port to the kernel takes that port from every other destination,
- * until a minute after the connection has ended (TIME-WAIT). The kernel first looks through a quarter of
- * its range; once that is taken, after some 7,000 connections in a minute, each bind takes milliseconds.
- * Where the port is named too, the kernel compares whole connections, as it does without any bind, and a
- * loopback connection in TIME-WAIT gives its port back after a second (ip-sysctl, `tcp_tw_reuse`).
  */
 
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
@@ -35,6 +29,20 @@ export interface LocalDiallerSettings {
 const looks = 4
 /** So many ports are tried before the kernel is to find one. */
 const ownChoices = 8
+/**
+ * Ports among which there is choice: so many at first, and at most.
+ *
+ * Who binds an address and leaves the port to the kernel takes that port from every other destination,
+ * until a minute after the connection has ended (TIME-WAIT). The kernel first looks through a quarter of
+ * its range; once that is taken, after some 7,000 connections in a minute, each bind takes milliseconds.
+ * Where the port is named too, the kernel compares whole connections, as it does without any bind, and a
+ * loopback connection in TIME-WAIT gives its port back after a second (ip-sysctl, `tcp_tw_reuse`). But to
+ * programs that bind nothing it gives none that is bound, wherever they connect to, until that minute is
+ * over: so as few ports are used as can be, again and again, lest no program of the host finds one.
+ */
+const [fewPorts, allPorts] = [1024, 65_536]
+/** After so many dials it is looked whether there is too little choice among them, or too much. */
+const dialsAlike = 256
 
 /** See the header. */
 export class LocalDialler {
@@ -45,6 +53,10 @@ export class LocalDialler {
   /** Dials under way: one timer for all, because most are over long before it. */
   readonly #open = new Set<Dialling>()
   #timer: Timer | null = null
+  /** Ports among which there is choice, and how the last dials fared with that. */
+  #choice = fewPorts
+  #dials = 0
+  #taken = 0
 
   constructor(
     parts: {
@@ -89,8 +101,19 @@ export class LocalDialler {
     if (!address.startsWith('127.')) return {}
     const { source: localAddress, ports = null } = this.#settings
     if (ports === null || choices >= ownChoices) return { localAddress }
-    const count = ports.last - ports.first + 1
-    return { localAddress, localPort: ports.first + Math.floor(this.#random.fraction() * count) }
+    return { localAddress, localPort: this.#chosen(ports, choices) }
+  }
+
+  /** Who finds a port taken has twice the choice; where most do, so has everybody. */
+  #chosen({ first, last }: PortRange, choices: number): number {
+    if (choices === 1) this.#taken++
+    if (choices === 0 && ++this.#dials === dialsAlike) {
+      if (this.#taken * 2 > dialsAlike) this.#choice = Math.min(allPorts, this.#choice * 2)
+      else if (this.#taken * 8 < dialsAlike) this.#choice = Math.max(fewPorts, this.#choice / 2)
+      this.#dials = this.#taken = 0
+    }
+    const count = Math.min(last - first + 1, this.#choice << choices)
+    return first + Math.floor(this.#random.fraction() * count)
   }
 
   #look(): void {

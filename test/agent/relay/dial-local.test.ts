@@ -1,6 +1,7 @@
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { createServer, type AddressInfo } from 'node:net'
 import t from 'tap'
+import type { Channel } from '#agent/platform.ts'
 import { LocalDialler } from '#agent/relay/dial-local.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
@@ -48,6 +49,31 @@ t.test('dial takes a port that a connection to another service has', async (t) =
   t.equal(await comesFrom(one, 0), port)
   t.equal(await comesFrom(other, 0), port)
   t.not(await comesFrom(one, 1), port, 'the kernel finds one where all of ours are taken')
+})
+
+t.test('dial uses few ports again and again, and more only where they are in use', async (t) => {
+  const server = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port: to } = server.address() as AddressInfo
+  const ports = { first: 20_000, last: 29_999 }
+  const dialler = new LocalDialler(parts, { ...settings, ports })
+  const came = new Set<number | undefined>()
+  server.on('connection', ({ remotePort }) => came.add(remotePort))
+  const dial = async (): Promise<Channel> => {
+    const opened = await recordedOpen((opener) => dialler.dial('127.0.0.1', to, opener))
+    if (opened.kind !== 'open') throw new Error(opened.detail)
+    return opened.channel
+  }
+  for (let dials = 0; dials < 1500; dials++) (await dial()).abort()
+  t.ok(came.size <= 1024, `${came.size} ports are used, and the host's programs have the others`)
+  came.clear()
+  const channels: Channel[] = []
+  while (channels.length < 1200) channels.push(await dial())
+  t.equal(came.size, 1200)
+  const found = [...came].filter((port) => Number(port) > ports.last).length
+  t.ok(found < 100, `the kernel had to find ${found}`)
+  for (const channel of channels) channel.abort()
 })
 
 t.test('dial leaves a port where somebody listens', async (t) => {
