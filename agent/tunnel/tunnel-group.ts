@@ -6,6 +6,7 @@
 import { Backoff } from '#shared/lifecycle/backoff.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { Random } from '#agent/platform.ts'
+import type { DialTurns, Dialler, Turn } from './dial-turns.ts'
 import type { TunnelTarget } from './dial.ts'
 import type { PendingStream } from './pending-stream.ts'
 import { Tunnel, type TunnelOwner, type TunnelParts, type TunnelSettings } from './tunnel.ts'
@@ -16,6 +17,8 @@ const maxWaiting = 10_000
 /** What groups need. */
 export interface TunnelGroupParts extends TunnelParts {
   readonly random: Random
+  /** Shared by all groups. */
+  readonly turns: DialTurns
   /** Whether one more tunnel may be dialled; makes room by closing an idle one if it can. */
   readonly mayDial: () => boolean
   /** Told that a tunnel works, or that nobody answered a dial at all. */
@@ -26,7 +29,7 @@ export interface TunnelGroupParts extends TunnelParts {
 }
 
 /** See the header. */
-export class TunnelGroup implements TunnelOwner {
+export class TunnelGroup implements TunnelOwner, Dialler {
   readonly target: TunnelTarget
   /** The far agent's address, by which tunnels to one host are probed together. */
   readonly place: string
@@ -112,6 +115,7 @@ export class TunnelGroup implements TunnelOwner {
 
   /** Closes every tunnel and refuses every wish. */
   close(why: string): void {
+    this.#parts.turns.leave(this.place, this)
     this.#refuseWaiting('draining', why)
     for (const tunnel of this.#tunnels) tunnel.close(why)
     this.#tunnels.clear()
@@ -137,11 +141,29 @@ export class TunnelGroup implements TunnelOwner {
 
   onFailed(tunnel: Tunnel, reason: Reason, detail: string, isUnreachable: boolean): void {
     this.#tunnels.delete(tunnel)
-    if (isUnreachable) this.#parts.onUnreachable()
-    const until = this.#parts.clock.elapsed() + this.#backoff.nextMs()
     if (this.#failure?.detail !== detail) this.#parts.onTrouble(detail)
+    this.unreached(reason, detail)
+    if (!isUnreachable) return
+    this.#parts.onUnreachable()
+    this.#parts.turns.unreachable(this.place, reason, detail)
+  }
+
+  unreached(reason: Reason, detail: string): void {
+    const until = this.#parts.clock.elapsed() + this.#backoff.nextMs()
     this.#failure = { reason, detail, until }
     this.#refuseWaiting(reason, detail)
+  }
+
+  dial(turn: Turn): void {
+    if (this.#waiting.length === 0 || !this.#needsMore) turn.end()
+    else if (this.#parts.mayDial()) {
+      this.#tunnels.add(
+        new Tunnel({ ...this.#parts, owner: this, turn }, this.target, this.#settings),
+      )
+    } else {
+      turn.end()
+      this.#refuseWaiting('overloaded', 'this host has as many tunnels as it may')
+    }
   }
 
   onClosed(tunnel: Tunnel): void {
@@ -157,16 +179,18 @@ export class TunnelGroup implements TunnelOwner {
     return this.#failure !== null && this.#parts.clock.elapsed() < this.#failure.until
   }
 
-  /** Dials another tunnel, unless one may have room soon; refuses who waits where that cannot be. */
+  /** Whether another tunnel would be of use: none may have room soon, or was told that there is none. */
+  get #needsMore(): boolean {
+    for (const tunnel of this.#tunnels) if (tunnel.mayHaveRoom || tunnel.isBarren) return false
+    return true
+  }
+
+  /** Dials another tunnel in its turn, unless one may have room soon; refuses who waits after a failure. */
   #makeRoom(): void {
-    for (const tunnel of this.#tunnels) if (tunnel.mayHaveRoom || tunnel.isBarren) return
+    if (!this.#needsMore) return
     if (this.#failure !== null && this.#isPausing) {
       this.#refuseWaiting(this.#failure.reason, this.#failure.detail)
-    } else if (this.#parts.mayDial()) {
-      this.#tunnels.add(new Tunnel({ ...this.#parts, owner: this }, this.target, this.#settings))
-    } else {
-      this.#refuseWaiting('overloaded', 'this host has as many tunnels as it may')
-    }
+    } else this.#parts.turns.ask(this.place, this)
   }
 
   #refuseWaiting(reason: Reason, detail: string): void {

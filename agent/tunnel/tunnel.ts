@@ -13,6 +13,7 @@ import {
 import type { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { CredentialSource, PeerIdentity } from '#agent/identity/credentials.ts'
 import type { Clock } from '#agent/platform.ts'
+import type { Turn } from './dial-turns.ts'
 import { type DialResult, type TunnelTarget, dialTunnel } from './dial.ts'
 import { PeerLife } from './peer-life.ts'
 import type { PendingHost, PendingStream } from './pending-stream.ts'
@@ -62,6 +63,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   readonly #owner: TunnelOwner
   readonly #settings: TunnelSettings
   readonly #cancelDial: () => void
+  readonly #turn: Turn
   readonly #pending = new Set<PendingStream>()
   #connection: Http2Connection | null = null
   #peer: PeerIdentity | null = null
@@ -71,12 +73,17 @@ export class Tunnel implements ConnectionOwner, PendingHost {
   #idleRounds = 0
 
   constructor(
-    parts: TunnelParts & { readonly owner: TunnelOwner },
+    parts: TunnelParts & {
+      readonly owner: TunnelOwner
+      /** Is given back once the far agent has taken the tunnel, or has not. */
+      readonly turn: Turn
+    },
     target: TunnelTarget,
     settings: TunnelSettings,
   ) {
     this.#parts = parts
     this.#owner = parts.owner
+    this.#turn = parts.turn
     this.#settings = settings
     this.#cancelDial = dialTunnel(
       parts,
@@ -148,6 +155,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     } else if (!this.#over) {
       this.#over = true
       this.#cancelDial()
+      this.#turn.end()
     }
   }
 
@@ -199,6 +207,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     if (!this.#knowsLimits) this.#owner.onWorking()
     this.#knowsLimits = true
     this.#owner.onRoom()
+    this.#turn.end()
   }
 
   onGoaway(): void {
@@ -218,6 +227,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
       const detail = `the far agent ended the handshake: ${end.message}`
       this.#owner.onFailed(this, 'tunnel-failed', detail, false)
     }
+    this.#turn.end()
   }
 
   get #missingRounds(): number {
@@ -235,6 +245,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
         this.#over = true
         this.#parts.onDialled(result.reason, null)
         this.#owner.onFailed(this, result.reason, result.detail, result.isUnreachable)
+        this.#turn.end()
         break
     }
   }

@@ -13,6 +13,7 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import { HeldBytes } from '#agent/http2/held-bytes.ts'
 import type { CredentialSource } from '#agent/identity/credentials.ts'
 import type { Clock, Opener, Random } from '#agent/platform.ts'
+import { DialTurns } from './dial-turns.ts'
 import type { TunnelTarget } from './dial.ts'
 import { PendingStream } from './pending-stream.ts'
 import type { Tunnel, TunnelSettings } from './tunnel.ts'
@@ -79,6 +80,7 @@ export class Tunnels {
   readonly #maxTunnels: number
   readonly #settings: TunnelSettings
   readonly #held: HeldBytes
+  readonly #turns = new DialTurns()
   readonly #groups = new Map<string, TunnelGroup>()
   readonly #sweeping: Timer
   readonly #stopListening: readonly (() => void)[]
@@ -169,6 +171,7 @@ export class Tunnels {
       clock,
       random,
       held: this.#held,
+      turns: this.#turns,
       mayDial: () => this.#mayDial(),
       onDialled: (result: 'ok' | Reason, root: string | null) => onHandshake?.(result, root),
       onReached: () => onHost?.heard(host),
