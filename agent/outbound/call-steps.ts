@@ -59,6 +59,9 @@ const elsewhere: ReadonlySet<Reason> = new Set([
   'external-failed',
 ])
 
+/** Of these, those after which the request may have been executed. */
+const lost: ReadonlySet<Reason> = new Set(['tunnel-lost', 'instance-aborted'])
+
 /** Nothing was tried yet. */
 const none: readonly MeshEndpoint[] = []
 
@@ -76,6 +79,8 @@ export class CallSteps implements HttpSteps {
   #called: CallableService | null = null
   /** The endpoints that were tried, the last one at the end. */
   #tried: readonly MeshEndpoint[] = []
+  /** Whether the call under way was lost once after it had been sent. */
+  #wasLost = false
   /** The target that was not known when it was called. */
   #lookedFor: TargetName | null = null
   /** Why it is not known either now that it was looked for; the next call of it is told so. */
@@ -130,6 +135,7 @@ export class CallSteps implements HttpSteps {
     }
     called.budget.requested()
     this.#tried = endpoint.alone
+    this.#wasLost = false
     return this.#decision(called, endpoint, source)
   }
 
@@ -137,6 +143,9 @@ export class CallSteps implements HttpSteps {
     if (failed instanceof LookupUpstream) return this.#found()
     const called = this.#called
     if (called === null || this.source === null || !elsewhere.has(reason)) return null
+    // A request that ends whoever takes it must not go round.
+    if (this.#wasLost && lost.has(reason)) return null
+    this.#wasLost ||= lost.has(reason)
     if (!called.budget.spend(this.#parts.clock.elapsed())) return null
     const { picker } = this.#parts.services.find(called.view.target) ?? called
     const endpoint = this.#pick(picker, this.#tried)

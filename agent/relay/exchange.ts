@@ -16,7 +16,7 @@ import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
 import type { HttpRelay } from './http-relay.ts'
-import { OutgoingRequest, type RequestOwner } from './outgoing-request.ts'
+import { idempotent, OutgoingRequest, type RequestOwner } from './outgoing-request.ts'
 import { authorityOutside } from './outside-name.ts'
 import { answers, neverReached, statusOf, writeReply } from './replies.ts'
 import { requestIdOf } from './request-id.ts'
@@ -273,13 +273,14 @@ export class Exchange implements RequestOwner, SpliceOwner {
     else this.#feedResponse(text, rest)
   }
 
-  /** Whether a peer agent says that the instance got nothing, and the request went elsewhere. */
+  /** Whether a peer agent says that the instance got nothing, or was lost, and the request went elsewhere. */
   #wentElsewhere(head: ResponseHead): boolean {
     const word = head.meshReason
     if (word === '' || !Object.hasOwn(answers, word)) return false
     const reason = word as Reason
-    const unsent = head.status === statusOf(reason) && neverReached.has(reason)
-    if (unsent && this.#outgoing.wentElsewhere(reason)) return true
+    const isLost = reason === 'instance-aborted' && idempotent.has(this.#head?.method ?? '')
+    const mayGo = head.status === statusOf(reason) && (isLost || neverReached.has(reason))
+    if (mayGo && this.#outgoing.wentElsewhere(reason)) return true
     this.#peerReason = reason
     return false
   }

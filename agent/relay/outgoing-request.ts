@@ -20,7 +20,7 @@ import type { AttemptResult, Upstream } from './upstream.ts'
 import { writePiece } from './write-piece.ts'
 
 /** Methods whose repetition does no more than one execution (RFC 9110 §9.2.2). */
-const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+export const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 /** Reasons that are the caller's or this side's, not the instance's. */
 const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
 /** Reasons that are the instance's, or the way's to it. */
@@ -175,7 +175,7 @@ export class OutgoingRequest implements ChannelSink, Waiting {
     this.#channel?.resume()
   }
 
-  /** A peer agent says that the instance got nothing: whether the request went elsewhere. */
+  /** A peer agent says that the instance got nothing, or was lost: whether the request went elsewhere. */
   wentElsewhere(reason: Reason): boolean {
     const next = this.#elsewhere(this.#upstream as Upstream, reason)
     if (next === null) return false
@@ -382,7 +382,7 @@ export class OutgoingRequest implements ChannelSink, Waiting {
 
 /** Of an attempt that came to nothing; a refusal for the caller's sake says nothing of the instance. */
 function resultOfUnsent(reason: Reason): AttemptResult {
-  return ownFault.has(reason) ? 'abandoned' : 'connect-failed'
+  return ownFault.has(reason) ? 'abandoned' : farFault.has(reason) ? 'reset' : 'connect-failed'
 }
 
 /** Of an attempt that was answered. */

@@ -42,14 +42,21 @@ orders.on('clientError', (error, socket) => {
 
 /** What a service says to each path; it says who asked to every other. */
 const answers = new Map<string, string>()
+/** How often it got a request that it takes and goes with, by method. */
+const taken = new Map<string, number>()
 const poison = createServer((socket) => {
   socket.on('error', () => {})
   let said = ''
   socket.on('data', (chunk) => {
     said += chunk.toString('latin1')
     for (let end = said.indexOf('\r\n\r\n'); end >= 0; end = said.indexOf('\r\n\r\n')) {
-      const path = said.split(' ')[1] ?? ''
+      const [method = '', path = ''] = said.split(' ')
       said = said.slice(end + 4)
+      if (path === '/taken') {
+        taken.set(method, (taken.get(method) ?? 0) + 1)
+        socket.destroy()
+        return
+      }
       socket.write(
         answers.get(path) ?? `HTTP/1.1 200 OK\r\ncontent-length: ${path.length}\r\n\r\n${path}`,
       )
@@ -237,6 +244,19 @@ t.test('no answer is given to the next caller, whatever a service says', async (
       paths,
       answer,
     )
+  }
+})
+
+t.test('what a service takes and goes with is done twice at most, and a POST once', async (t) => {
+  const at = { host: local, port: upstream.poison }
+  for (const method of ['GET', 'POST'] as const) {
+    for (const kept of [false, true]) {
+      if (kept) t.equal((await call({ ...at, path: '/kept' })).body, '/kept')
+      taken.clear()
+      const { status, headers } = await call({ ...at, path: '/taken', method })
+      t.same([status, headers['x-mesh-reason']], [502, 'instance-aborted'])
+      t.same([...taken], [[method, method === 'GET' ? 2 : 1]], `over a kept connection: ${kept}`)
+    }
   }
 })
 

@@ -117,13 +117,16 @@ t.test(
   },
 )
 
-t.test('Inbound repeats a request on the loss of a kept connection, once', async (t) => {
+t.test('Inbound leaves it to the agent of the caller to repeat a request', async (t) => {
   let executed = 0
   const server = createServer((socket) => {
     socket.on('error', () => {})
-    socket.once('data', () => {
-      executed++
-      socket.destroy()
+    socket.on('data', (bytes) => {
+      if (bytes.includes('/warm')) socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi')
+      else {
+        executed++
+        socket.destroy()
+      }
     })
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -132,16 +135,40 @@ t.test('Inbound repeats a request on the loss of a kept connection, once', async
   const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
   const stream = call(`1.orders.mesh:${port}`)
   await until('it is granted', () => stream.answer === 'accepted')
-  const ask = async (method: string): Promise<number> => {
+  /** Answers how often the service did it, and what the agent of the caller was told. */
+  const ask = async (method: string, path = '/') => {
     const [had, before] = [outcomes.length, executed]
-    stream.says(`${method} / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n`)
+    stream.says(`${method} ${path} HTTP/1.1\r\nhost: orders.mesh\r\n\r\n`)
     await until('it is answered', () => outcomes.length > had)
-    t.match(outcomes.at(-1), { status: 502, reason: 'instance-aborted' })
-    return executed - before
+    return [executed - before, outcomes.at(-1)?.status, outcomes.at(-1)?.reason]
   }
-  t.equal(await ask('GET'), 2, 'the connection it was granted for was kept')
-  for (const method of ['GET', 'PUT', 'DELETE', 'POST']) t.equal(await ask(method), 1, method)
+  for (const method of ['GET', 'PUT', 'DELETE', 'POST']) {
+    t.same(await ask(method), [1, 502, 'instance-aborted'], `${method}, fresh`)
+    t.same(await ask('GET', '/warm'), [0, 200, 'ok'])
+    t.same(await ask(method), [1, 502, 'instance-aborted'], `${method}, kept`)
+  }
   stream.close(null)
+})
+
+t.test('Inbound keeps no connection beside one that was lost', async (t) => {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => void sockets.push(socket.on('error', () => {})))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
+  const streams = [call(`1.orders.mesh:${port}`), call(`1.orders.mesh:${port}`)]
+  await until('both are granted', () => streams.every(({ answer }) => answer === 'accepted'))
+  await until('by a connection each', () => sockets.length === 2)
+  for (const socket of sockets) socket.once('data', () => socket.destroy())
+  streams[0]?.says('GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n')
+  await until('one is lost', () => outcomes.length === 1)
+  streams[0]?.says('GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n')
+  await until('the next is sent', () => sockets.length === 3 || outcomes.length === 2)
+  t.equal(sockets.length, 3, 'over a new one')
+  for (const stream of streams) stream.close(null)
+  sockets[2]?.destroy()
 })
 
 t.test('Inbound refuses to reach another service than the certificate was for', async (t) => {

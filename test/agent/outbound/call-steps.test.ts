@@ -221,6 +221,17 @@ t.test('CallSteps.again stops when the budget of the service is spent', async (t
   t.not(steps.again(first, 'tunnel-failed'), null)
 })
 
+t.test('CallSteps.again sends a request that may have been executed only once more', async (t) => {
+  const { steps } = makeSteps(three)
+  for (const reason of ['tunnel-lost', 'instance-aborted'] as const) {
+    const first = upstreamOf(steps.decideTarget(orders))
+    const second = steps.again(first, reason) as Upstream
+    const third = steps.again(second, 'tunnel-failed')
+    t.equal(new Set([first.host, second.host, third?.host]).size, 3, 'that one had not')
+    t.equal(steps.again(third as Upstream, 'tunnel-lost'), null)
+  }
+})
+
 t.test('CallSteps.again finds the instances of the newest snapshot', async (t) => {
   const { steps, services } = makeSteps([{ service: 'orders', host: 'beta' }])
   const first = upstreamOf(steps.decideTarget(orders))

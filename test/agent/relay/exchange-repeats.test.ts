@@ -248,7 +248,7 @@ t.test(
       { mtls: true, status: '200 X', reason: 'draining', recorded: 'draining', passed: true },
       {
         mtls: true,
-        status: '502 X',
+        status: '503 X',
         reason: 'instance-aborted',
         recorded: 'instance-aborted',
         passed: true,
@@ -267,6 +267,34 @@ t.test(
       t.match(await rig.recorded(1), { attempts: 1, reason: recorded }, reason)
       t.equal(good?.peers.length, 0, reason)
       t.equal(rig.upstreams[0]?.results.length, 1, reason)
+    }
+  },
+)
+
+t.test(
+  'what a peer agent has lost with its instance is repeated from here, if it may',
+  async (t) => {
+    for (const method of ['GET', 'PUT', 'POST']) {
+      const [bad, good] = await servers(t, 2)
+      const rig = await rigOf(t, [bad?.port ?? 0, good?.port ?? 0], {}, true)
+      const caller = await rig.call(request(method, method === 'GET' ? '' : 'once'))
+      const first = await bad?.peer(0)
+      await first?.until(method === 'GET' ? '\r\n\r\n' : 'once')
+      first?.write(
+        'HTTP/1.1 502 Bad Gateway\r\nx-mesh-reason: instance-aborted\r\nContent-Length: 2\r\n\r\n{}',
+      )
+      if (method === 'POST') {
+        await caller.until('x-mesh-reason: instance-aborted')
+        t.match(await rig.recorded(1), { attempts: 1, reason: 'instance-aborted', status: 502 })
+        t.equal(good?.peers.length, 0)
+        continue
+      }
+      const second = await good?.peer(0)
+      await second?.until(method === 'GET' ? '\r\n\r\n' : 'once')
+      second?.write(ok)
+      t.match(await caller.until('ok'), /^HTTP\/1\.1 200 OK/)
+      t.match(await rig.recorded(1), { attempts: 2, reason: 'ok', instance: 'i2' }, method)
+      t.same(rig.upstreams[0]?.results, ['reset'])
     }
   },
 )
