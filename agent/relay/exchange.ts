@@ -74,7 +74,7 @@ export class Exchange implements RequestOwner, SpliceOwner {
   begin(head: RequestHead, headBytes: number): void {
     const { steps } = this.#relay.parts
     this.#reset(head, headBytes)
-    this.#relay.expectWithin(this.#relay.settings.responseIdleMs)
+    this.#expectAnswer()
     if (head.method === 'TRACE') {
       this.#reply('method-refused', 'TRACE is not carried by the mesh')
       return
@@ -117,6 +117,7 @@ export class Exchange implements RequestOwner, SpliceOwner {
   /** The caller has ended its side; it may still read. */
   callerEnded(): void {
     if (this.takesBody) this.callerGone()
+    else if (this.#active && !this.#said) this.#expectAnswer()
   }
 
   callerDrained(): void {
@@ -148,8 +149,20 @@ export class Exchange implements RequestOwner, SpliceOwner {
     if (!this.#active) return
     if (this.#outgoing.waitsForCaller) {
       this.fail('body-timeout', 'the body of the request stalled')
-    } else if (this.#relay.callerIsFull) this.callerGone()
+    } else if (this.#relay.callerIsFull || this.#isLeft) this.callerGone()
     else this.fail('response-timeout', 'the service did not answer in time')
+  }
+
+  /** The service has its time, but less of it where nobody may be left to read the answer. */
+  #expectAnswer(): void {
+    const { responseIdleMs, endedMs } = this.#relay.settings
+    this.#relay.expectWithin(this.#isLeft ? endedMs : responseIdleMs)
+  }
+
+  /** Whether the caller has most likely given up. */
+  get #isLeft(): boolean {
+    const { responseIdleMs, endedMs } = this.#relay.settings
+    return this.#relay.callerHasEnded && !this.#said && endedMs < responseIdleMs
   }
 
   // ---- from the upstream's side

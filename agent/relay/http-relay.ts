@@ -38,6 +38,8 @@ export interface HttpRelaySettings {
   readonly bodyIdleMs: number
   /** Until the response begins, and between two pieces of it. @default 300_000 */
   readonly responseIdleMs: number
+  /** The same where the caller has ended its side, and most likely has given up. @default 30_000 */
+  readonly endedMs: number
   /** How long a caller is heard out that was told goodbye and does not say its own. @default 5000 */
   readonly lingerMs: number
   /** Attempts at a request, the first one included. @default 3 */
@@ -53,6 +55,7 @@ export const httpRelayDefaults: HttpRelaySettings = {
   idleMs: 300_000,
   bodyIdleMs: 60_000,
   responseIdleMs: 300_000,
+  endedMs: 30_000,
   lingerMs: 5000,
   maxAttempts: 3,
   maxHeldBytes: 65_536,

@@ -160,6 +160,22 @@ t.test('a service that does not answer is given up', async (t) => {
   t.equal(services.length, 2, 'the caller’s connection goes on')
 })
 
+t.test(
+  'a caller that has ended its side is waited for less long, and the service not blamed',
+  async (t) => {
+    const { clock, rig, caller, services } = await played(t)
+    caller.says(get)
+    caller.saysEnd()
+    await clock.advance(29_000)
+    t.equal(rig.outcomes.length, 0)
+    await clock.advance(3000)
+    t.match(rig.outcomes, [{ reason: 'caller-aborted', status: 499 }])
+    t.ok(caller.aborted)
+    t.ok(services[0]?.aborted)
+    t.same(rig.upstreams[0]?.results, ['abandoned'])
+  },
+)
+
 t.test('a response that stalls under way is a reset', async (t) => {
   const { clock, rig, caller, services } = await played(t)
   caller.says(get)
