@@ -18,6 +18,7 @@ import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import type { MeshNames } from './mesh-names.ts'
 import type { MeshView } from './mesh-view.ts'
+import { weightNotes } from './manifests/weight-notes.ts'
 import { OwnServiceReport } from './own-service-report.ts'
 import type { OwnServices } from './own-services.ts'
 import type { Clock, Random } from './platform.ts'
@@ -197,6 +198,7 @@ export class Answers {
     const warnings = [
       ...(protection.kind === 'local-only' ? [protection.warning] : []),
       ...carriageNotes(manifest, (portName) => detector.findingOf(manifest.service, portName)),
+      ...weightNotes(manifest),
     ]
     return warnings.length === 0 ? facts : { ...facts, warnings }
   }

@@ -1,10 +1,8 @@
 /**
- * Owns what a manifest must not say for nothing: keys without effect where no service is served, where
- * it is outside or where no check can warn, and a manifest that asks for nothing at all. Judged by the
- * keys that are written.
+ * Owns what a manifest must not say for nothing: keys without effect where no service is served or where
+ * it is outside, and a manifest that asks for nothing at all. Judged by the keys that are written.
  */
 
-import type { HealthCheck } from '#shared/model/health-check.ts'
 import { show } from './check.ts'
 import type { JsonDocument } from './json-document.ts'
 import type { JsonValue } from './json-reader.ts'
@@ -51,41 +49,12 @@ const localKeys = [
   'drainMs',
 ] as const
 
-/** Which checks can say that a service works and wants less. */
-const warns: Readonly<Record<HealthCheck['kind'], boolean>> = {
-  tcp: false,
-  http: true,
-  grpc: false,
-  systemd: false,
-  push: true,
-}
-
 /** Reports keys that have no effect beside the others. */
 export function reportIdleKeys(document: JsonDocument, report: Report): void {
   const isServed = document.has('/port') || document.has('/ports')
   if (document.has('/external')) {
     reportUnused(document, localKeys, 'in the manifest of an external service', report)
   } else if (!isServed) reportUnused(document, servingKeys, 'without a port', report)
-}
-
-/** Reports a weight for warnings where none can come. What is wrong with the checks was reported already. */
-export function reportIdleWarning(
-  document: JsonDocument,
-  checks: readonly HealthCheck[],
-  report: Report,
-): void {
-  const isServed = document.has('/port') || document.has('/ports')
-  if (!isServed || document.has('/external') || !document.has('/warningWeight')) return
-  const { health = null } = document.value as { readonly health?: JsonValue }
-  const kinds = [health].flat().map((one) => (one as Partial<HealthCheck> | null)?.kind ?? 'tcp')
-  if (!kinds.every((kind) => Object.hasOwn(warns, kind))) return
-  if (checks.some(({ kind, portName }) => warns[kind] && portName === undefined)) return
-  report('/warningWeight', {
-    rule: 'unused-key',
-    message: 'warningWeight has no effect where no check of the whole service can warn',
-    hint: 'an http check warns (status 429), and a push check; add one, or remove it',
-    at: 'key',
-  })
 }
 
 /** Reports a manifest of which nothing follows. What is given but wrong was reported already. */

@@ -15,7 +15,7 @@ import { healthSchema, readHealth } from './health.ts'
 import { readDocument, type JsonDocument } from './json-document.ts'
 import { captureFacts, captureKeys } from './manifest-capture.ts'
 import { externalConflicts, externalFacts, externalKey } from './manifest-external.ts'
-import { reportIdleKeys, reportIdleWarning, reportNothing } from './manifest-idle.ts'
+import { reportIdleKeys, reportNothing } from './manifest-idle.ts'
 import { labelFacts, labelKeys } from './manifest-labels.ts'
 import { linkFacts, linkKeys, serviceNamePattern } from './manifest-links.ts'
 import { portFacts, portKeys } from './manifest-ports.ts'
@@ -133,7 +133,6 @@ function build(document: JsonDocument, raw: RawManifest, report: Report): Manife
   reportIdleKeys(document, report)
   const address = addressOf(raw, report)
   const health = readHealth(raw.health, { document, ...served }, report)
-  reportIdleWarning(document, health, report)
   if (service === null) return null
   const policy = manifestPolicy(document, service, raw, report)
   const capture = captureFacts(document, raw, report)

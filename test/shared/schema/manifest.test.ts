@@ -216,29 +216,6 @@ void t.test('single mistakes have one problem each', (t) => {
   t.end()
 })
 
-void t.test('a weight for warnings is refused where none can come', (t) => {
-  const ports = { admin: 9090 }
-  const read = (health: unknown): readonly string[] =>
-    rendered(JSON.stringify({ port: 80, ports, warningWeight: 5, health }))
-  const mute = [
-    undefined,
-    {},
-    { kind: 'grpc' },
-    [{ kind: 'systemd', unit: 'a.service' }, { kind: 'tcp' }],
-    { kind: 'http', portName: 'admin' },
-  ]
-  for (const health of mute) {
-    const [problem = '', ...others] = read(health)
-    t.match(problem, 'warningWeight has no effect where no check of the whole service can warn')
-    t.match(problem, 'an http check warns (status 429), and a push check')
-    t.same(others, [])
-  }
-  for (const health of [{ kind: 'http' }, [{}, { kind: 'push' }]]) t.same(read(health), [])
-  t.match(read({ kind: 'htpp' }), [/health\.kind/], 'what is misspelt may be meant to warn')
-  t.equal(read({ kind: 'htpp' }).length, 1)
-  t.end()
-})
-
 void t.test('a push check with a pace is told what it has instead', (t) => {
   for (const key of ['intervalMs', 'timeoutMs', 'rise', 'fall']) {
     const [line = ''] = rendered(`{"port": 80, "health": {"kind": "push", "${key}": 100}}`)
