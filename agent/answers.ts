@@ -13,12 +13,9 @@ import { bringHealth } from './health/bring-health.ts'
 import type { HostIdentity } from './identity/host-identity.ts'
 import { setBypass, setCapture, type CaptureCommandParts } from './interception/capture-commands.ts'
 import type { HostCapture } from './interception/host-capture.ts'
-import { carriageNotes } from './manifests/carriage-notes.ts'
-import type { ReceiptFacts, Verdict } from './manifests/receipt.ts'
 import { Receipts } from './manifests/receipts.ts'
 import type { MeshNames } from './mesh-names.ts'
 import type { MeshView } from './mesh-view.ts'
-import { weightNotes } from './manifests/weight-notes.ts'
 import { OwnServiceReport } from './own-service-report.ts'
 import type { OwnServices } from './own-services.ts'
 import type { Clock, Random } from './platform.ts'
@@ -109,7 +106,7 @@ export class Answers {
   showReceipts(): void {
     const { verdicts } = this.#parts.own.policies.manifests
     this.#toTell.clear()
-    this.#receipts.show(verdicts, (verdict) => this.#receiptFacts(verdict))
+    this.#receipts.show(verdicts, ({ manifest }) => this.#ownReport.receiptFacts(manifest))
   }
 
   #showChanged(): void {
@@ -118,7 +115,7 @@ export class Answers {
     this.#toTell = new Set()
     this.#receipts.show(
       verdicts,
-      (verdict) => this.#receiptFacts(verdict),
+      ({ manifest }) => this.#ownReport.receiptFacts(manifest),
       ({ manifest }) => manifest !== null && some.has(manifest.service),
     )
   }
@@ -185,31 +182,22 @@ export class Answers {
       own.externals.views.some(({ name }) => name === service)
     return { clock, lifts, interception, isKnown }
   }
-
-  #receiptFacts({ manifest }: Verdict): ReceiptFacts {
-    const { externals, policies, detector } = this.#parts.own
-    if (manifest?.external !== undefined) {
-      const warnings = externals.warningsOf(manifest.service)
-      return warnings.length === 0 ? {} : { warnings }
-    }
-    if (manifest?.port === undefined) return {}
-    const protection = policies.manifests.of(manifest.service)
-    const facts = this.#ownReport.receiptFacts(manifest)
-    const warnings = [
-      ...(protection.kind === 'local-only' ? [protection.warning] : []),
-      ...carriageNotes(manifest, (portName) => detector.findingOf(manifest.service, portName)),
-      ...weightNotes(manifest),
-    ]
-    return warnings.length === 0 ? facts : { ...facts, warnings }
-  }
 }
 
 function makeOwnReport({ identity, own, view }: AnswersParts): OwnServiceReport {
-  const { health, detector, registrar, policies } = own
+  const { health, detector, externals, registrar, policies } = own
   const { keeper } = identity
   const { manifests: watcher } = policies
   const membership = () => view.membership
-  return new OwnServiceReport({ keeper, watcher, health, detector, registrar, membership })
+  return new OwnServiceReport({
+    keeper,
+    watcher,
+    health,
+    detector,
+    externals,
+    registrar,
+    membership,
+  })
 }
 
 function makeMetrics(parts: AnswersParts, report: AgentReport): AgentMetrics {

@@ -4,10 +4,13 @@
  */
 
 import type { Detector } from './detection/detector.ts'
+import type { ExternalServices } from './external/external-services.ts'
 import type { InstanceHealth } from './health/check-rules.ts'
 import type { HealthBoard } from './health/health-board.ts'
 import type { IdentityKeeper } from './identity/identity-keeper.ts'
+import { carriageNotes } from './manifests/carriage-notes.ts'
 import type { ReceiptFacts } from './manifests/receipt.ts'
+import { weightNotes } from './manifests/weight-notes.ts'
 import type { ProtectedManifests } from './policies/protected-manifests.ts'
 import type { Registrar } from './registration/registrar.ts'
 import type { ManifestReport } from '#shared/model/admin-services.ts'
@@ -22,9 +25,10 @@ import type { StoreLink } from '#shared/store/link.ts'
 /** The rooms it asks. */
 export interface OwnServiceReportParts {
   readonly keeper: Pick<IdentityKeeper, 'credentialOf'>
-  readonly watcher: Pick<ProtectedManifests, 'verdicts'>
+  readonly watcher: Pick<ProtectedManifests, 'verdicts' | 'of'>
   readonly health: Pick<HealthBoard, 'statusOf' | 'sinceMs'>
   readonly detector: Pick<Detector, 'findingOf' | 'mismatchOf'>
+  readonly externals: Pick<ExternalServices, 'warningsOf'>
   readonly registrar: Pick<Registrar, 'offeredOf' | 'withheld' | 'rotation' | 'openTo'>
   /** Null until the host has enrolled. */
   readonly membership: () => {
@@ -40,6 +44,8 @@ const withheldWords = {
   'not-asked': 'it has not told yet how it speaks',
   'no-tunnel': 'no worker takes tunnels yet',
 } as const
+
+const nothing: ReceiptFacts = {}
 
 /** See the header. */
 export class OwnServiceReport {
@@ -67,6 +73,7 @@ export class OwnServiceReport {
         verdict,
         judgedAtMs,
         problems: problems.map(renderProblem),
+        warnings: manifest === null ? [] : this.#warningsOf(manifest),
         upstreams:
           manifest?.upstreams.map(({ service, portName = null }) =>
             targetName(service, portName),
@@ -95,9 +102,12 @@ export class OwnServiceReport {
    * What a receipt tells of a manifest's service beside the verdict on its file; the same object for as
    * long as nothing of it changes, because a host may have a thousand and asks for all of them.
    */
-  receiptFacts(manifest: Manifest): ReceiptFacts {
+  receiptFacts(manifest: Manifest | null): ReceiptFacts {
+    if (manifest === null) return nothing
     const { health, registrar, detector, keeper } = this.#parts
     const { service } = manifest
+    const warnings = this.#warningsOf(manifest)
+    if (manifest.port === undefined) return warnings.length === 0 ? nothing : { warnings }
     const { ok, detail, revision } = this.#publication(service)
     const of = [
       health.statusOf(service),
@@ -108,12 +118,14 @@ export class OwnServiceReport {
       ok,
       detail,
       revision,
+      warnings.join('\n'),
     ] as const
     const known = this.#receiptFacts.get(manifest)
     if (known?.of.every((one, at) => one === of[at]) === true) return known.facts
     const [status, finding, mismatch, record, credential] = of
     const instances = record === null ? [] : [publishedOf(record)]
     const facts: ReceiptFacts = {
+      ...(warnings.length === 0 ? {} : { warnings }),
       ...(status === null ? {} : { health: status }),
       ...(finding === null ? {} : { found: { ...finding, mismatch } }),
       published: { ok, detail, revision, instances },
@@ -129,6 +141,20 @@ export class OwnServiceReport {
     }
     this.#receiptFacts.set(manifest, { of, facts })
     return facts
+  }
+
+  /** What is accepted, but should be known. */
+  #warningsOf(manifest: Manifest): readonly string[] {
+    const { detector, externals, watcher } = this.#parts
+    const { service, external, port } = manifest
+    if (external !== undefined) return externals.warningsOf(service)
+    if (port === undefined) return []
+    const protection = watcher.of(service)
+    return [
+      ...(protection.kind === 'local-only' ? [protection.warning] : []),
+      ...carriageNotes(manifest, (portName) => detector.findingOf(service, portName)),
+      ...weightNotes(manifest),
+    ]
   }
 
   /** Why a service of this host is not offered to others; empty where it is. */

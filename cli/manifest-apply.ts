@@ -116,7 +116,10 @@ function told(printer: Printer, applied: Applied): number {
     if (receipt === null) return `${clean(path)}: in place`
     const { service, published } = receipt
     const how = published === undefined ? 'in force' : 'published'
-    return `${clean(path)}: ${clean(service ?? '')} is ${how}`
+    const warnings = receipt.warnings ?? []
+    return [`${path}: ${service ?? ''} is ${how}`, ...warnings.map((one) => `warning: ${one}`)]
+      .map(clean)
+      .join('\n')
   })
   return isGood ? exitCodes.ok : exitCodes.notInOrder
 }

@@ -25,6 +25,9 @@ export async function manifestStatus(parts: {
     ...(problem === '' ? [] : [`${path}: ${problem} (${fix})`]),
     ...reports.flatMap((report) => report.problems),
     ...reports.flatMap(lacksOf),
+    ...reports.flatMap(({ file, warnings = [] }) =>
+      warnings.map((one) => `${file}: warning: ${one}`),
+    ),
   ]
   parts.printer.result(
     reports,

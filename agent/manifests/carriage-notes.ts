@@ -8,8 +8,8 @@ import { servedPorts, type Manifest } from '#shared/model/manifest.ts'
 import type { PortName } from '#shared/model/names.ts'
 
 const silentNote =
-  'it takes connections and says nothing, neither first nor to an HTTP request, so it is carried as HTTP/1 ' +
-  'until it does: set "protocol" in the manifest to what it speaks ("tcp", or "http" where it is only slow)'
+  'it takes connections and says nothing, neither first nor to an HTTP request, so it is carried as HTTP/1; ' +
+  'once it has been asked four times, it is asked again after it was down: set "protocol" in the manifest to what it speaks ("tcp", or "http" where it is only slow)'
 
 /** One line for each port that it concerns; `findingOf` a named port, null being the main one. */
 export function carriageNotes(

@@ -57,6 +57,8 @@ export interface ManifestReport {
   readonly judgedAtMs: number
   /** One line each, with file, line and column. */
   readonly problems: readonly string[]
+  /** What is accepted, but should be known. An agent of an earlier version does not tell. */
+  readonly warnings?: readonly string[]
   /** Services it calls through explicit listeners. */
   readonly upstreams: readonly string[]
   /** Services it cannot do without, beside its upstreams. */

@@ -60,3 +60,13 @@ t.test(
     t.match(own.manifests(), [{ healthSinceMs: now - 7, portsDown: ['admin: ECONNREFUSED'] }])
   },
 )
+
+t.test('OwnServiceReport tells in reports, too, what receipts warn of', async (t) => {
+  const { own } = agentReports({
+    detector: { findingOf: () => ({ speech: 'silent' }), mismatchOf: () => '' },
+  })
+  const warnings = [/^port 8080: it takes connections and says nothing/]
+  t.match(own.manifests(), [{ warnings }])
+  t.match(own.receiptFacts(manifest).warnings, warnings)
+  t.same(agentReports().own.manifests()[0]?.warnings, [])
+})

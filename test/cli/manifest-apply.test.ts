@@ -104,6 +104,13 @@ t.test('manifest apply waits until what it dropped is published', async (t) => {
   t.match(said(), /orders is published/)
 })
 
+t.test('manifest apply shows what a receipt warns of', async (t) => {
+  const { apply, answer, said } = hostOf(t)
+  answer({ ...receipt, warnings: ['port 8080: \u001b[2J'] })
+  t.equal(await apply('orders.json', { waitMs: 60_000 }), 0)
+  t.match(said(), /orders is in force\nwarning: port 8080: \?\[2J$/m)
+})
+
 t.test('manifest apply fails by the receipt of a rejected file', async (t) => {
   const { apply, answer, said } = hostOf(t)
   const problem = { file: 'x.json', line: 1, column: 2, rule: 'r', message: 'taken', hint: 'ask' }

@@ -200,7 +200,9 @@ t.test(
   async (t) => {
     const [base] = healthyFacts.manifests
     if (base === undefined) throw new Error('there is a manifest')
-    const caller = { ...base, health: 'none', published: false, certificateEndsMs: 0 } as const
+    const warnings = ['it says nothing']
+    const none = { health: 'none', published: false, certificateEndsMs: 0 } as const
+    const caller = { ...base, ...none, warnings }
     const sick = {
       ...base,
       file: 'orders.json',
@@ -222,6 +224,7 @@ t.test(
     )
     t.match(out(), /^shop\.json +web +rejected, last good in force +1 min 5 s ago +passing/m)
     t.match(out(), /^web: port admin: ECONNREFUSED$/m)
+    t.match(out(), /^web\.json: warning: it says nothing$/m)
   },
 )
 

@@ -128,6 +128,7 @@ export function agentReports(bent: Bent = {}): {
     controller: { current: '10.0.0.9:15010' },
     watcher: {
       verdicts: [verdict],
+      of: () => ({ kind: 'not-needed' }),
       manifests: [manifest],
       directoryFault: { problem: 'cannot be read (EACCES)', cause: 'a', fix: 'b' },
     },
@@ -158,7 +159,7 @@ export function agentReports(bent: Bent = {}): {
       counts: async () => ({ plaintext: new Map(), egressRefused: new Map() }),
       explain: async () => ({ kind: 'direct', why: 'nothing is captured' }),
     },
-    externals: { report: () => [] },
+    externals: { report: () => [], warningsOf: () => [] },
     lifts: { whole: null, bypasses: [] },
     locals: { services: [] },
     hub: {

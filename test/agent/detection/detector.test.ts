@@ -79,7 +79,7 @@ t.test('a silent service counts as HTTP and is asked a few times more', async (t
   await clock.advance(0)
   t.equal(detector.protocolOf(orders), 'http')
   t.match(notes(), [
-    /^port 8080: .* says nothing.* carried as HTTP\/1 .*"protocol" in the manifest/,
+    /^port 8080: .* says nothing.* carried as HTTP\/1; .* again after it was down: .*"protocol" in the manifest/,
   ])
   t.equal(notes().length, 1, 'what is declared counts')
   await clock.advance(2000)
