@@ -103,9 +103,10 @@ export class UnknownCall implements ChannelSink, Watched {
     this.#over = true
     const { caller, watch, held, goOn } = this.#parts
     const said = this.#said
-    watch.remove(this)
     caller.sink = nobody
     goOn(protocol)
+    // Only now: while none is watched over, a worker that drains takes all for finished, and ends.
+    watch.remove(this)
     if (said === null) return
     held?.add(-said.length)
     caller.sink.onData(said)

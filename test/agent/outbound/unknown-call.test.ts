@@ -163,6 +163,20 @@ t.test('a request to a service that is found is answered by it', async (t) => {
   t.match(outcomes, [{ protocol: 'http', status: 200, attempts: 1 }, { status: 200 }])
 })
 
+t.test('a worker that drains waits for a request whose service is found meanwhile', async (t) => {
+  const { call, apply, service, watch } = await listen(t, { onDemand: true })
+  const caller = await call(get)
+  let isDrained = false
+  const drained = watch.drain().then(() => (isDrained = true))
+  apply('http')
+  const peer = await service.peer(0)
+  await peer.until('\r\n\r\n')
+  t.notOk(isDrained)
+  peer.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+  t.match(await caller.until('ok'), /^HTTP\/1\.1 200 OK/)
+  await drained
+})
+
 t.test('a raw caller of what is not found is reset, and told nothing in HTTP', async (t) => {
   for (const [why, reason] of [
     ['unknown', 'unknown-service'],
