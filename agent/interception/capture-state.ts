@@ -20,8 +20,7 @@ export interface TableShape {
   readonly agentUser: number
   /** IPv6 prefix of virtual IPs, with its length; null where the host has no IPv6. */
   readonly virtualRange6: string | null
-  /** All ports of callers, of every generation. */
-  /** Where workers listen for the connections of one local caller each. */
+  /** Where workers listen for the connections of one local caller each, of every generation. */
   readonly callerPorts: PortRange
   /** Whether this kernel tells connections of units apart. */
   readonly tellsUnits: boolean
