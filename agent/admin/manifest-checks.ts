@@ -59,14 +59,16 @@ export const manifestChecks: readonly Check[] = [
       const rejected = manifests.filter(({ verdict }) => verdict === 'rejected')
       if (rejected.length === 0 && problem !== '')
         return bad('warning', `${path}: ${problem}`, cause, fix)
-      return rejected.length === 0
-        ? ok(`${manifests.length} accepted from ${path}`)
-        : bad(
-            'failed',
-            `${rejected.length} of ${manifests.length} rejected`,
-            lines(rejected.map(inOneLine), 'meshctl manifest status'),
-            'correct the file; it is read again by itself (meshctl manifest validate FILE)',
-          )
+      if (rejected.length === 0) return ok(`${manifests.length} accepted from ${path}`)
+      const causes = lines(rejected.map(inOneLine), 'meshctl manifest status')
+      const correct =
+        'correct the file; it is read again by itself (meshctl manifest validate FILE)'
+      return bad(
+        'failed',
+        `${rejected.length} of ${manifests.length} rejected`,
+        problem === '' ? causes : `${causes}\n${path}: ${problem}`,
+        problem === '' ? correct : `${correct}; ${fix}`,
+      )
     },
   },
   {

@@ -260,6 +260,16 @@ t.test('every check has a case here that fails it', async (t) => {
   t.same(new Set(cases.map(([check]) => check)), new Set(checkNames))
 })
 
+t.test('a directory that is not read is named beside files that are rejected', async (t) => {
+  const manifestDirectory = { path: '/m', problem: 'a/ is not read', cause: 'a', fix: 'chmod' }
+  const rejected = manifests({ verdict: 'rejected', problems: ['/m/web.json:1:2: no'] })
+  const facts = { ...rejected, status: { ...rejected.status, manifestDirectory } }
+  t.match(
+    judge(facts).find(({ name }) => name === 'manifests'),
+    { verdict: 'failed', cause: '/m/web.json:1:2: no\n/m: a/ is not read', fix: /; chmod$/ },
+  )
+})
+
 t.test('of rejected manifests each is a line, and no more than can be read', async (t) => {
   const rejected = (count: number): AgentFacts => {
     const [good] = healthyFacts.manifests
