@@ -46,7 +46,9 @@ export class ViewSaver {
   #saving: Timer | null = null
   #refreshing: Timer | null = null
   #savedAtMs = -Infinity
-  #writing: Promise<void> = Promise.resolve()
+  /** What is written next: the newest there is, however long the disk takes for another. */
+  #waiting: CachedView | null = null
+  #writing: Promise<void> | null = null
   #stopped = false
 
   constructor(parts: ViewSaverParts, settings: ViewSaverSettings) {
@@ -111,18 +113,28 @@ export class ViewSaver {
     this.#saving = null
     this.#refreshing?.stop()
     this.#refreshing = null
-    const { cache, clock, logger } = this.#parts
+    const { clock } = this.#parts
     const view = this.#parts.view()
     if (view === null) return
     this.#savedAtMs = clock.elapsed()
     if (this.#isUp && !this.#stopped) {
       this.#refreshing = clock.after(quietTimes * this.#pauseMs, () => this.#save())
     }
-    const savedAtMs = this.vouchedAtMs
-    this.#writing = this.#writing
-      .then(() => cache.save({ ...view, savedAtMs }))
-      .catch((error: unknown) => {
-        logger.error({ problem: messageOf(error) }, 'cannot keep the view of the mesh on the disk')
-      })
+    this.#waiting = { ...view, savedAtMs: this.vouchedAtMs }
+    this.#writing ??= this.#write()
+  }
+
+  async #write(): Promise<void> {
+    const { cache, logger } = this.#parts
+    for (let view = this.#waiting; view !== null; view = this.#waiting) {
+      this.#waiting = null
+      try {
+        await cache.save(view)
+      } catch (error) {
+        const problem = messageOf(error)
+        logger.error({ problem }, 'cannot keep the view of the mesh on the disk')
+      }
+    }
+    this.#writing = null
   }
 }
