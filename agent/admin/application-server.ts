@@ -6,7 +6,7 @@
 
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
-import { unavailableReply } from '#shared/http/unavailable-reply.ts'
+import { oneTooManyReply } from '#shared/http/unavailable-reply.ts'
 import type { Clock } from '#shared/lifecycle/clock.ts'
 import { MeshError, messageOf } from '#shared/lifecycle/mesh-error.ts'
 import type { Logger } from '#shared/logging/logger.ts'
@@ -147,8 +147,7 @@ export class ApplicationServer {
     const who = asker.kind === 'service' ? asker.service : ''
     const isOneTooMany = (this.#openBy.get(who) ?? 0) >= mostOfOne
     if (this.#open >= most || isOneTooMany) {
-      const whose = isOneTooMany ? ' by one service' : ''
-      socket.end(unavailableReply(`too many connections to the API for applications${whose}`))
+      socket.end(oneTooManyReply(isOneTooMany ? asker.kind : 'all'))
       return false
     }
     this.#count(who, 1)

@@ -93,6 +93,7 @@ export class BoundedServer {
     this.#settings = settings
     this.#logger = parts.logger
     const refuse = settings.refuse ?? ((status, _code, message) => text(status, message))
+    const allowed = settings.takes === undefined ? 'GET, HEAD' : `GET, HEAD, ${settings.takes}`
     this.#server = createServer(
       {
         headersTimeout: 5000,
@@ -106,6 +107,7 @@ export class BoundedServer {
         const sent = method === settings.takes ? settings.takes : null
         if (method !== 'GET' && method !== 'HEAD' && sent === null) {
           request.resume()
+          response.setHeader('allow', allowed)
           send(response, method, refuse(405, 'unknown-method', 'this method is not served here'))
           return
         }

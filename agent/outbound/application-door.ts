@@ -4,7 +4,7 @@
  */
 
 import { connect, type Socket } from 'node:net'
-import { unavailableReply } from '#shared/http/unavailable-reply.ts'
+import { oneTooManyReply, unavailableReply } from '#shared/http/unavailable-reply.ts'
 import type { ServiceName } from '#shared/model/names.ts'
 
 /** Settings of the door. */
@@ -35,9 +35,9 @@ export class ApplicationDoor {
     const { socketPath, most = 256, mostOfOne = 32 } = this.#settings
     const isOneTooMany = (this.#openBy.get(caller) ?? 0) >= mostOfOne
     if (this.#open >= most || isOneTooMany) {
-      const whose = isOneTooMany ? ' by one service' : ''
+      const who = caller === null ? 'nobody' : 'service'
       socket.on('error', () => {})
-      socket.end(unavailableReply(`too many connections to the API for applications${whose}`))
+      socket.end(oneTooManyReply(isOneTooMany ? who : 'all'))
       return
     }
     this.#count(caller, 1)

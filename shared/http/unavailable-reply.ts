@@ -9,3 +9,14 @@ export function unavailableReply(message: string): string {
   const fields = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}`
   return `HTTP/1.1 503 Service Unavailable\r\n${fields}\r\nretry-after: 1\r\nconnection: close\r\n\r\n${body}`
 }
+
+const whose = {
+  all: '',
+  service: ' by one service',
+  nobody: ' by programs that are no service: they share what one service has',
+} as const
+
+/** The same to a connection that is one too many, and of whom. */
+export function oneTooManyReply(of: keyof typeof whose): string {
+  return unavailableReply(`too many connections to the API for applications${whose[of]}`)
+}

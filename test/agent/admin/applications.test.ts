@@ -113,7 +113,7 @@ t.test('a service brings its own health, and nobody another one’s', async (t) 
 })
 
 t.test('nothing an operator does is here, nor does a page in a browser get in', async (t) => {
-  const { ask } = await api(t)
+  const { ask, open } = await api(t)
   for (const path of [
     '/v1/status',
     '/v1/certificates',
@@ -130,6 +130,8 @@ t.test('nothing an operator does is here, nor does a page in a browser get in', 
       { status: 405, answer: { error: { code: 'unknown-method' } } },
       method,
     )
+  const { headers } = await open(web, 'DELETE', '/v1/health')
+  t.equal(headers.allow, 'GET, HEAD, PUT')
   for (const host of ['evil.example', 'agent.mesh.evil.example', '10.0.0.1', '127.0.0.1.nip.io'])
     t.match(await ask(null, 'GET', '/v1/services', { host }), { status: 403 }, host)
   for (const host of [
@@ -225,6 +227,16 @@ t.test('a caller has its share of the connections of all workers', async (t) => 
   await until('what was closed does not count', async () => {
     const { status } = await ask(web, 'GET', '/v1/self')
     return status === 200
+  })
+})
+
+t.test('programs that are no service share what one service has, and are told so', async (t) => {
+  const { open, ask } = await api(t, { mostOfOne: 1 })
+  const stays = await open('{"service":null}', 'GET', '/v1/watch')
+  t.teardown(() => void stays.destroy())
+  t.match(await ask('{"service":null}', 'GET', '/v1/self'), {
+    status: 503,
+    answer: { error: { message: /too many.* by programs that are no service: they share/ } },
   })
 })
 
