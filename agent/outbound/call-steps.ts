@@ -206,7 +206,8 @@ export class CallSteps implements HttpSteps {
   #found(): Upstream | null {
     const name = this.#lookedFor
     if (name === null || this.#parts.services.find(name) === null) return null
-    const decision = this.decideTarget(name)
+    // The request may name the service by a port of it.
+    const decision = this.#request === null ? this.decideTarget(name) : this.decide(this.#request)
     return decision.kind === 'forward' ? decision.upstream : null
   }
 

@@ -169,6 +169,26 @@ t.test(
   },
 )
 
+t.test('CallSteps leads a call whose service was looked for to the port it names', async (t) => {
+  const lookups: CallStepsParts['lookups'] = {
+    isOnDemand: true,
+    look: (_name, done) => done('found'),
+  }
+  const wishes = [{ service: 'orders', host: 'beta', ports: { admin: 9090 } }] as const
+  for (const [authority, port] of [
+    ['orders.mesh', 8080],
+    ['orders.mesh:9090', 9090],
+  ] as const) {
+    const { steps, services, upstreams } = makeSteps([], { service: null, lookups })
+    const held = upstreamOf(steps.decide(headFor(authority)))
+    services.apply(snapshotOf(wishes))
+    const next = steps.again(held, 'unknown-service')
+    const made = upstreams.at(-1)
+    t.match(next, { host: 'beta' })
+    t.equal(made?.instance.port, port, authority)
+  }
+})
+
 t.test('CallSteps makes one decision for each instance and gives it out again', async (t) => {
   const { steps, upstreams } = makeSteps([{ service: 'orders', host: 'beta' }])
   const first = steps.decideTarget(orders)
