@@ -9,12 +9,13 @@ import { RequestView } from '#agent/http1/request-view.ts'
 import type { HttpSteps } from '#agent/relay/steps.ts'
 import type { Decision, Upstream } from '#agent/relay/upstream.ts'
 import type { Port } from '#shared/model/names.ts'
+import type { Reason } from '#shared/model/reason.ts'
 import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { CallerPolicy, Verdict } from '#shared/policy/caller-policy.ts'
 import type { CompiledPolicy } from '#shared/policy/compiled-policy.ts'
 import type { Permit } from '#shared/policy/permit.ts'
 import type { Refusal } from '#shared/policy/refusal.ts'
-import type { ReachableInstance } from './local-instances.ts'
+import type { LocalUpstream, ReachableInstance } from './local-instances.ts'
 
 /** Settings of one stream's steps. */
 export interface AnswerStepsSettings {
@@ -46,6 +47,7 @@ export class AnswerSteps implements HttpSteps {
   /** The request that was last decided; null before the first, and on raw connections. */
   #request: RequestHead | null = null
   #decision: Extract<Decision, { kind: 'forward' }> | null = null
+  #upstream: LocalUpstream | null = null
 
   constructor({ instance, source, onFull }: AnswerStepsSettings) {
     this.source = source
@@ -79,9 +81,13 @@ export class AnswerSteps implements HttpSteps {
     return this.#refuse({ reason: 'overloaded', detail: fullness(this.#instance), rule: null })
   }
 
-  /** The caller's agent repeats what may be repeated, and once: if both did, it would be done three times. */
-  again(): Upstream | null {
-    return null
+  /**
+   * A kept-alive connection that the service had closed is replaced, once; nothing else is repeated.
+   * A service that closes a fresh one has got the request, and may have done what it asks.
+   */
+  again(failed: Upstream, reason: Reason): Upstream | null {
+    const upstream = this.#upstream
+    return reason === 'instance-aborted' && failed === upstream && upstream.wasKept ? failed : null
   }
 
   reconsider(isUnderWay: boolean): Refusal | null {
@@ -97,6 +103,7 @@ export class AnswerSteps implements HttpSteps {
   rest(): void {
     this.#request = null
     this.#decision = null
+    this.#upstream = null
   }
 
   /** What the policy in force means for this caller. */
@@ -117,7 +124,8 @@ export class AnswerSteps implements HttpSteps {
 
   /** The instance may have moved since the last request, to another port for one. */
   #forward(permit: Permit, destination: SpiffeId): Decision {
-    const upstream = this.#instance.upstreamFor(this.source)
+    const upstream = this.#instance.upstreamFor(this.source, this.#upstream)
+    this.#upstream = upstream
     if (this.#decision?.upstream !== upstream || this.#decision.permit !== permit) {
       const { service } = this.#instance.view
       this.#decision = { kind: 'forward', upstream, permit, service, destination }

@@ -25,7 +25,7 @@ export interface LocalInstancesParts {
 }
 
 /** From so many peers on, those that keep no channel are forgotten. */
-const leastUpstreams = 256
+const leastPools = 256
 
 /** One instance of this host and the ways to it. It stays the same while its place changes. */
 export class ReachableInstance {
@@ -34,8 +34,8 @@ export class ReachableInstance {
   /** What it carries in this worker, and may. */
   readonly load: InstanceLoad
   readonly #parts: LocalInstancesParts
-  readonly #upstreams = new Map<SpiffeId, LocalUpstream>()
-  #mostUpstreams = leastUpstreams
+  readonly #pools = new Map<SpiffeId, ChannelPool>()
+  #mostPools = leastPools
   #view: LocalInstance
   #policy: CompiledPolicy
   #gone = false
@@ -67,15 +67,15 @@ export class ReachableInstance {
     return this.#gone
   }
 
-  /** The way to it for streams of `peer`; another one after it has moved. */
-  upstreamFor(peer: SpiffeId): LocalUpstream {
-    let upstream = this.#upstreams.get(peer)
-    if (upstream === undefined) {
+  /** The way to it for one stream of `peer`: `known`, unless that leads there no more. */
+  upstreamFor(peer: SpiffeId, known: LocalUpstream | null = null): LocalUpstream {
+    let pool = this.#pools.get(peer)
+    if (pool === undefined) {
       this.#prune()
-      upstream = new LocalUpstream(this, this.#parts)
-      this.#upstreams.set(peer, upstream)
+      pool = this.#parts.makePool(this.#view.keepAliveMs)
+      this.#pools.set(peer, pool)
     }
-    return upstream
+    return known?.pool === pool ? known : new LocalUpstream(this, this.#parts, pool)
   }
 
   /** Takes over what a snapshot says; where it has moved, idle channels go and open ones finish. */
@@ -96,23 +96,23 @@ export class ReachableInstance {
   }
 
   #forget(): void {
-    for (const { pool } of this.#upstreams.values()) pool.close()
-    this.#upstreams.clear()
+    for (const pool of this.#pools.values()) pool.close()
+    this.#pools.clear()
   }
 
   /** Whose channels are all in use gets fresh ones after that: it happens to few, and seldom. */
   #prune(): void {
-    if (this.#upstreams.size < this.#mostUpstreams) return
-    for (const [peer, { pool }] of this.#upstreams) {
+    if (this.#pools.size < this.#mostPools) return
+    for (const [peer, pool] of this.#pools) {
       if (pool.idle > 0) continue
       pool.close()
-      this.#upstreams.delete(peer)
+      this.#pools.delete(peer)
     }
-    this.#mostUpstreams = Math.max(leastUpstreams, 2 * this.#upstreams.size)
+    this.#mostPools = Math.max(leastPools, 2 * this.#pools.size)
   }
 }
 
-/** A local instance as the relay sees it, for the streams of one peer. */
+/** A local instance as the relay sees it, for the requests of one stream, one after the other. */
 export class LocalUpstream implements Upstream {
   readonly host: HostName
   readonly instance: LocalInstance['id']
@@ -120,22 +120,28 @@ export class LocalUpstream implements Upstream {
   readonly #view: LocalInstance
   readonly #load: InstanceLoad
   readonly #local: LocalInstancesParts['local']
+  /** The channels of all streams of the peer. */
   readonly pool: ChannelPool
+  /** Whether the last channel it gave had been kept from before. */
+  wasKept = false
 
-  constructor(owner: ReachableInstance, parts: LocalInstancesParts) {
+  constructor(owner: ReachableInstance, parts: LocalInstancesParts, pool: ChannelPool) {
     this.host = owner.host
     this.instance = owner.view.id
     this.#view = owner.view
     this.#load = owner.load
     this.#local = parts.local
-    this.pool = parts.makePool(owner.view.keepAliveMs)
+    this.pool = pool
   }
 
   takeIdle(): Channel | null {
-    return this.pool.take()
+    const channel = this.pool.take()
+    this.wasKept = channel !== null
+    return channel
   }
 
   open(opener: Opener): void {
+    this.wasKept = false
     this.#local.dial(this.#view.address, this.#view.port, opener)
   }
 
@@ -147,10 +153,8 @@ export class LocalUpstream implements Upstream {
     this.#load.active++
   }
 
-  finished(result: AttemptResult): void {
+  finished(_result: AttemptResult): void {
     this.#load.active--
-    // The caller's agent asks again: not through another one that the service may have closed as well.
-    if (result === 'reset') this.pool.clear()
   }
 }
 

@@ -29,6 +29,7 @@ const farFault: ReadonlySet<Reason> = new Set([
   'response-timeout',
   'tunnel-lost',
   'instance-aborted',
+  'instance-aborted-twice',
 ])
 /** A body that came in more pieces is not held: each costs more than its bytes. */
 const mostHeldPieces = 256
@@ -49,6 +50,7 @@ export interface RequestOwner {
 export class OutgoingRequest implements ChannelSink, Waiting {
   readonly #relay: HttpRelay
   readonly #owner: RequestOwner
+  readonly #isOutbound: boolean
   readonly #outgoingHead: OutgoingHead
   readonly #body: BodyReader
   #head: RequestHead | null = null
@@ -74,11 +76,14 @@ export class OutgoingRequest implements ChannelSink, Waiting {
   #early = false
   /** Whether anything has come back. */
   #answered = false
+  /** Whether an instance was lost with it, and may have done what it asks. */
+  #wasLost = false
 
   constructor(parts: { readonly relay: HttpRelay; readonly owner: RequestOwner }) {
     const { relay, owner } = parts
     this.#relay = relay
     this.#owner = owner
+    this.#isOutbound = relay.parts.steps.direction === 'outbound'
     this.#outgoingHead = new OutgoingHead(relay.parts)
     this.#body = new BodyReader(relay.settings.head)
   }
@@ -88,7 +93,9 @@ export class OutgoingRequest implements ChannelSink, Waiting {
     this.#head = head
     this.#requestId = requestId
     this.#bodyBytes = 0
-    this.#repeatable = true
+    // The peer agent repeats what never came here.
+    this.#repeatable = this.#isOutbound || idempotent.has(head?.method ?? '')
+    this.#wasLost = false
     this.#lastChunk = ''
     this.#attempts = 0
     this.#lastUpstream = null
@@ -241,8 +248,9 @@ export class OutgoingRequest implements ChannelSink, Waiting {
     const failed = this.#upstream as Upstream
     this.#endAttempt(resultOfUnsent(reason))
     const next = this.#elsewhere(failed, reason)
-    if (next === null) this.#owner.fail(reason, detail)
-    else this.sendTo(next)
+    if (next !== null) this.sendTo(next)
+    // A peer agent would take it that the service never got the request.
+    else this.#owner.fail(this.#wasLost && !this.#isOutbound ? 'instance-aborted' : reason, detail)
   }
 
   /** Where the request may go after a failure; null where it must not be sent again. */
@@ -371,8 +379,10 @@ export class OutgoingRequest implements ChannelSink, Waiting {
   /** The channel ended before the answer was whole. */
   #lost(): void {
     const failed = this.#upstream as Upstream
-    const reason: Reason = failed.mtls ? 'tunnel-lost' : 'instance-aborted'
+    const aborted = this.#wasLost ? 'instance-aborted-twice' : 'instance-aborted'
+    const reason: Reason = failed.mtls ? 'tunnel-lost' : aborted
     const safe = !this.#answered && idempotent.has(this.#head?.method ?? '')
+    this.#wasLost = !failed.mtls
     this.#endAttempt('reset')
     const next = safe ? this.#elsewhere(failed, reason) : null
     if (next !== null) this.sendTo(next)

@@ -39,6 +39,7 @@ export const answers: Readonly<Record<Reason, Answer>> = {
   'tunnel-lost': answer(502, 'Bad Gateway', 'mesh'),
   'instance-refused': answer(503, 'Service Unavailable', 'service'),
   'instance-aborted': answer(502, 'Bad Gateway', 'service'),
+  'instance-aborted-twice': answer(502, 'Bad Gateway', 'service'),
   'bad-response': answer(502, 'Bad Gateway', 'service'),
   'response-timeout': answer(504, 'Gateway Timeout', 'service'),
   'external-failed': answer(503, 'Service Unavailable', 'service'),

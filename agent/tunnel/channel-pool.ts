@@ -79,11 +79,6 @@ export class ChannelPool {
   /** Closes the idle channels, and every one that is released from now on. */
   close(): void {
     this.#closed = true
-    this.clear()
-  }
-
-  /** Closes the idle channels. */
-  clear(): void {
     const idle = this.#idle
     this.#idle = []
     for (const entry of idle) this.#dismiss(entry)

@@ -31,6 +31,7 @@ export type Reason =
   // the service's
   | 'instance-refused' // local instance refused or timed out on connect
   | 'instance-aborted' // closed before a whole response
+  | 'instance-aborted-twice' // the same, and once more when the request was repeated
   | 'bad-response' // response was not strict HTTP/1.1
   | 'response-timeout'
   | 'external-failed' // a service outside took no connection, or did not prove to be the one named

@@ -254,7 +254,9 @@ t.test('what a service takes and goes with is done twice at most, and a POST onc
       if (kept) t.equal((await call({ ...at, path: '/kept' })).body, '/kept')
       taken.clear()
       const { status, headers } = await call({ ...at, path: '/taken', method })
-      t.same([status, headers['x-mesh-reason']], [502, 'instance-aborted'])
+      t.equal(status, 502)
+      // Which agent repeats it depends on whether its connection was kept.
+      t.match(headers['x-mesh-reason'], /^instance-aborted(-twice)?$/)
       t.same([...taken], [[method, method === 'GET' ? 2 : 1]], `over a kept connection: ${kept}`)
     }
   }

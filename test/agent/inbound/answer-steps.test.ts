@@ -8,6 +8,7 @@ import { must, parseHostName } from '#shared/model/names.ts'
 import type { Policy } from '#shared/model/policy.ts'
 import { hostId } from '#shared/model/spiffe-id.ts'
 import { PolicyTable } from '#shared/policy/policy-table.ts'
+import { FakeChannel } from '#test/support/fake-channel.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 import { policyOf } from '#test/support/policies.ts'
 import { self, snapshotOf, trustDomain, type InstanceWish } from '#test/support/snapshots.ts'
@@ -100,6 +101,25 @@ t.test('AnswerSteps sends callers elsewhere once its instance is gone', async (t
   apply([])
   t.match(steps.decide(plain), { kind: 'refuse', reason: 'draining', service: 'orders' })
 })
+
+t.test(
+  'AnswerSteps.again replaces a kept connection the service had closed, once, and nothing else',
+  async (t) => {
+    const { steps } = makeSteps()
+    const decision = steps.decide(plain)
+    if (decision.kind === 'refuse') throw new Error(decision.detail)
+    const { upstream } = decision
+    t.equal(upstream.takeIdle(), null)
+    t.equal(steps.again(upstream, 'instance-aborted'), null, 'it was a fresh one')
+    upstream.release(new FakeChannel())
+    t.ok(upstream.takeIdle())
+    t.equal(steps.again(upstream, 'instance-refused'), null)
+    t.equal(steps.again(upstream, 'response-timeout'), null)
+    t.equal(steps.again(upstream, 'instance-aborted'), upstream)
+    upstream.open({ onOpen() {}, onOpenFailed() {} })
+    t.equal(steps.again(upstream, 'instance-aborted'), null, 'now it was')
+  },
+)
 
 t.test('AnswerSteps judges each request where rules look into them', async (t) => {
   const { steps } = makeSteps(policyOf({ services: ['orders'], deny: [{ paths: ['/admin/*'] }] }))

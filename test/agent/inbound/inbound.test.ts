@@ -117,16 +117,20 @@ t.test(
   },
 )
 
-t.test('Inbound leaves it to the agent of the caller to repeat a request', async (t) => {
+t.test('Inbound repeats a request on the loss of a kept connection, once', async (t) => {
   let executed = 0
+  let isDown = false
   const server = createServer((socket) => {
     socket.on('error', () => {})
     socket.on('data', (bytes) => {
-      if (bytes.includes('/warm')) socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi')
-      else {
-        executed++
-        socket.destroy()
+      if (bytes.includes('/warm')) {
+        socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi')
+        return
       }
+      executed++
+      // Nobody listens any more when the connection goes.
+      if (isDown) server.close()
+      socket.destroy()
     })
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -142,33 +146,23 @@ t.test('Inbound leaves it to the agent of the caller to repeat a request', async
     await until('it is answered', () => outcomes.length > had)
     return [executed - before, outcomes.at(-1)?.status, outcomes.at(-1)?.reason]
   }
-  for (const method of ['GET', 'PUT', 'DELETE', 'POST']) {
+  t.same(await ask('GET', '/warm'), [0, 200, 'ok'])
+  for (const method of ['GET', 'PUT', 'DELETE']) {
+    t.same(await ask(method), [2, 502, 'instance-aborted-twice'], `${method}, kept`)
     t.same(await ask(method), [1, 502, 'instance-aborted'], `${method}, fresh`)
     t.same(await ask('GET', '/warm'), [0, 200, 'ok'])
-    t.same(await ask(method), [1, 502, 'instance-aborted'], `${method}, kept`)
   }
+  t.same(await ask('POST'), [1, 502, 'instance-aborted'], 'POST, kept')
+  t.same(await ask('POST'), [1, 502, 'instance-aborted'], 'POST, fresh')
+  t.same(await ask('GET', '/warm'), [0, 200, 'ok'])
+  isDown = true
+  t.same(
+    await ask('GET'),
+    [1, 502, 'instance-aborted'],
+    'that it was not reached again is no matter',
+  )
+  t.same(await ask('GET'), [0, 503, 'instance-refused'], 'it never got this one')
   stream.close(null)
-})
-
-t.test('Inbound keeps no connection beside one that was lost', async (t) => {
-  const sockets: Socket[] = []
-  const server = createServer((socket) => void sockets.push(socket.on('error', () => {})))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => server.close())
-  const { port } = server.address() as AddressInfo
-  const { call, outcomes } = makeInbound(t, [{ service: 'orders', host: self, port }])
-  const streams = [call(`1.orders.mesh:${port}`), call(`1.orders.mesh:${port}`)]
-  await until('both are granted', () => streams.every(({ answer }) => answer === 'accepted'))
-  await until('by a connection each', () => sockets.length === 2)
-  for (const socket of sockets) socket.once('data', () => socket.destroy())
-  streams[0]?.says('GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n')
-  await until('one is lost', () => outcomes.length === 1)
-  streams[0]?.says('GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n')
-  await until('the next is sent', () => sockets.length === 3 || outcomes.length === 2)
-  t.equal(sockets.length, 3, 'over a new one')
-  for (const stream of streams) stream.close(null)
-  sockets[2]?.destroy()
 })
 
 t.test('Inbound refuses to reach another service than the certificate was for', async (t) => {

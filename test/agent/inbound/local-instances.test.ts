@@ -52,13 +52,13 @@ t.test('LocalInstances forgets peers that keep no channel once there are many', 
   const channel = new FakeChannel()
   orders().upstreamFor(alice).release(channel)
   const busy = orders().upstreamFor(bob)
-  t.equal(orders().upstreamFor(bob), busy)
+  t.equal(orders().upstreamFor(bob, busy), busy)
   const others = Array.from({ length: 300 }, (_, i) =>
     serviceId(trustDomain, must(parseServiceName(`s${i}`))),
   )
   for (const other of others) orders().upstreamFor(other)
   t.equal(pools(), 302)
-  t.not(orders().upstreamFor(bob), busy)
+  t.not(orders().upstreamFor(bob, busy), busy)
   t.equal(pools(), 303, 'his was forgotten')
   const late = new FakeChannel()
   busy.release(late)

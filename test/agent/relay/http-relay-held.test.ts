@@ -72,6 +72,24 @@ t.test('a body is kept to be sent again where there is room, and only as long', 
   }
 })
 
+t.test('a body is kept where its request may be repeated by this agent', async (t) => {
+  for (const direction of ['outbound', 'inbound'] as const) {
+    for (const method of ['PUT', 'POST']) {
+      const held = new HeldBytes({ limitBytes: 1000 })
+      const { rig } = await rigWith(t, { held, direction })
+      for (const upstream of rig.upstreams) {
+        upstream.open = (opener) => opener.onOpen(new FakeChannel())
+      }
+      const caller = new FakeChannel()
+      rig.relay(caller).start()
+      caller.says(`${method} / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\nbody`)
+      const kept = direction === 'outbound' || method === 'PUT'
+      t.equal(held.bytes, kept ? 4 : 0, `${method} ${direction}`)
+      rig.stop()
+    }
+  }
+})
+
 t.test('a body is kept no longer once the answer has begun', async (t) => {
   const held = new HeldBytes({ limitBytes: 1000 })
   const { rig } = await rigWith(t, { held })
