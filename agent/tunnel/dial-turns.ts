@@ -1,18 +1,22 @@
 /**
  * Owns whose turn it is to dial a far agent: few tunnels to each at a time, in the order they were asked
  * for. A handshake costs both sides a millisecond or more. Who has hundreds to make, because the agent there
- * was started again, and makes them all at once, is late with every one and begins anew.
+ * was started again, and makes them all at once, is late with every one and begins anew. A far agent that
+ * takes them is given more at a time: to a distant one each lasts long, and costs no more.
  */
 
 import type { Reason } from '#shared/model/reason.ts'
 
-/** So many handshakes with one far agent are under way at once, of this worker. */
-const atOnce = 8
+/** So many handshakes with one far agent are under way at once, of this worker: at first, and at most. */
+const atFirst = 8
+const atMost = 24
 
 /** Leave to dial; it has to be given back. */
 export interface Turn {
   /** The handshake is over, or never began; twice does no harm. */
-  end(): void
+  end(how: 'worked' | 'failed' | 'unused'): void
+  /** Nobody answered. All who wait are told, unless another dial has worked since: then it was this one alone. */
+  unreached(reason: Reason, detail: string): void
 }
 
 /** Who wishes to dial. */
@@ -27,6 +31,10 @@ export interface Dialler {
 interface Turns {
   readonly waiting: Set<Dialler>
   underWay: number
+  /** So many may be under way. */
+  limit: number
+  /** How many have worked. */
+  worked: number
   /** Turns are being given, and those that come back meanwhile with them. */
   isGiving: boolean
 }
@@ -39,7 +47,7 @@ export class DialTurns {
   ask(place: string, dialler: Dialler): void {
     let turns = this.#places.get(place)
     if (turns === undefined) {
-      turns = { waiting: new Set(), underWay: 0, isGiving: false }
+      turns = { waiting: new Set(), underWay: 0, limit: atFirst, worked: 0, isGiving: false }
       this.#places.set(place, turns)
     }
     turns.waiting.add(dialler)
@@ -51,19 +59,16 @@ export class DialTurns {
     this.#places.get(place)?.waiting.delete(dialler)
   }
 
-  /** Nobody answers there: all who wait are told. */
-  unreachable(place: string, reason: Reason, detail: string): void {
+  /** How many dials have worked there since somebody first waited, for who waits; null for who does not. */
+  workedFor(place: string, dialler: Dialler): number | null {
     const turns = this.#places.get(place)
-    if (turns === undefined) return
-    const waiting = [...turns.waiting]
-    turns.waiting.clear()
-    for (const one of waiting) one.unreached(reason, detail)
+    return turns?.waiting.has(dialler) === true ? turns.worked : null
   }
 
   #next(place: string, turns: Turns): void {
     if (turns.isGiving) return
     turns.isGiving = true
-    while (turns.underWay < atOnce) {
+    while (turns.underWay < turns.limit) {
       const [first] = turns.waiting
       if (first === undefined) break
       turns.waiting.delete(first)
@@ -75,13 +80,24 @@ export class DialTurns {
   }
 
   #turn(place: string, turns: Turns): Turn {
+    const { worked } = turns
     let isOver = false
     return {
-      end: () => {
+      end: (how) => {
         if (isOver) return
         isOver = true
         turns.underWay--
+        if (how === 'worked') {
+          turns.worked++
+          turns.limit = Math.min(turns.limit + 1, atMost)
+        } else if (how === 'failed') turns.limit = atFirst
         this.#next(place, turns)
+      },
+      unreached: (reason, detail) => {
+        if (isOver || turns.worked > worked) return
+        const waiting = [...turns.waiting]
+        turns.waiting.clear()
+        for (const one of waiting) one.unreached(reason, detail)
       },
     }
   }

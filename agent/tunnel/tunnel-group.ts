@@ -38,6 +38,8 @@ export class TunnelGroup implements TunnelOwner, Dialler {
   readonly #backoff: Backoff
   readonly #tunnels = new Set<Tunnel>()
   #waiting: PendingStream[] = []
+  /** How many dials had worked a round ago, while it waits for its turn. */
+  #workedBefore: number | null = null
   /** The last failure, which answers until the pause after it is over. */
   #failure: { readonly reason: Reason; readonly detail: string; readonly until: number } | null =
     null
@@ -100,16 +102,22 @@ export class TunnelGroup implements TunnelOwner, Dialler {
     if (this.#parts.credentials.contextFor(this.target.caller).kind === 'none') this.rotate()
   }
 
-  /** One round of sweeping: who has waited too long for room is told so. */
+  /** One round of sweeping: who has waited too long for room is told so; not while its turn draws nearer. */
   endWaiting(): void {
     const { openRounds } = this.#settings
     const waiting = this.#waiting
     if (waiting.length === 0) return
+    const worked = this.#parts.turns.workedFor(this.place, this)
+    const isNearer = worked !== null && worked !== this.#workedBefore
+    this.#workedBefore = worked
+    if (isNearer) return
+    const detail =
+      worked === null
+        ? `the far agent at ${this.place} takes no streams now`
+        : `the far agent at ${this.place} takes no tunnels now, and others were to come first`
     this.#waiting = waiting.filter((pending) => ++pending.rounds <= openRounds)
     for (const pending of waiting) {
-      if (pending.rounds > openRounds) {
-        refuseSoon(pending, 'tunnel-failed', `the far agent at ${this.place} takes no streams now`)
-      }
+      if (pending.rounds > openRounds) refuseSoon(pending, 'tunnel-failed', detail)
     }
   }
 
@@ -143,9 +151,7 @@ export class TunnelGroup implements TunnelOwner, Dialler {
     this.#tunnels.delete(tunnel)
     if (this.#failure?.detail !== detail) this.#parts.onTrouble(detail)
     this.unreached(reason, detail)
-    if (!isUnreachable) return
-    this.#parts.onUnreachable()
-    this.#parts.turns.unreachable(this.place, reason, detail)
+    if (isUnreachable) this.#parts.onUnreachable()
   }
 
   unreached(reason: Reason, detail: string): void {
@@ -155,13 +161,13 @@ export class TunnelGroup implements TunnelOwner, Dialler {
   }
 
   dial(turn: Turn): void {
-    if (this.#waiting.length === 0 || !this.#needsMore) turn.end()
+    if (this.#waiting.length === 0 || !this.#needsMore) turn.end('unused')
     else if (this.#parts.mayDial()) {
       this.#tunnels.add(
         new Tunnel({ ...this.#parts, owner: this, turn }, this.target, this.#settings),
       )
     } else {
-      turn.end()
+      turn.end('unused')
       this.#refuseWaiting('overloaded', 'this host has as many tunnels as it may')
     }
   }

@@ -155,7 +155,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     } else if (!this.#over) {
       this.#over = true
       this.#cancelDial()
-      this.#turn.end()
+      this.#turn.end('unused')
     }
   }
 
@@ -207,7 +207,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
     if (!this.#knowsLimits) this.#owner.onWorking()
     this.#knowsLimits = true
     this.#owner.onRoom()
-    this.#turn.end()
+    this.#turn.end('worked')
   }
 
   onGoaway(): void {
@@ -227,7 +227,7 @@ export class Tunnel implements ConnectionOwner, PendingHost {
       const detail = `the far agent ended the handshake: ${end.message}`
       this.#owner.onFailed(this, 'tunnel-failed', detail, false)
     }
-    this.#turn.end()
+    this.#turn.end('failed')
   }
 
   get #missingRounds(): number {
@@ -245,7 +245,8 @@ export class Tunnel implements ConnectionOwner, PendingHost {
         this.#over = true
         this.#parts.onDialled(result.reason, null)
         this.#owner.onFailed(this, result.reason, result.detail, result.isUnreachable)
-        this.#turn.end()
+        if (result.isUnreachable) this.#turn.unreached(result.reason, result.detail)
+        this.#turn.end('failed')
         break
     }
   }

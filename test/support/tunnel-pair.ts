@@ -37,6 +37,8 @@ export interface TunnelPairSettings {
   readonly tunnels?: TunnelsSettings
   readonly onHost?: HostNews
   readonly listener?: Partial<TunnelListenerSettings>
+  /** The calling side's time. @default the system's */
+  readonly clock?: Clock
   /** The accepting side's time. @default the system's */
   readonly listenerClock?: Clock
   /** @default grants every stream and sends back what comes */
@@ -118,7 +120,7 @@ export async function makeTunnelPair(
   const tunnels = new Tunnels(
     {
       credentials: calling,
-      clock: systemClock,
+      clock: settings.clock ?? systemClock,
       random: systemRandom,
       logger,
       onHandshake: (result) => handshakes.dialled.push(result),
