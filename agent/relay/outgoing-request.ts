@@ -10,6 +10,7 @@ import type { RequestHead, ResponseHead } from '#agent/http1/head.ts'
 import { writeLastChunk } from '#agent/http1/serialise.ts'
 import type { Channel, ChannelError, ChannelSink } from '#agent/platform.ts'
 import type { Reason } from '#shared/model/reason.ts'
+import { resultOfAnswer, resultOfStop, resultOfUnsent } from './attempt-results.ts'
 import { giveBack } from './giving-back.ts'
 import type { HttpRelay } from './http-relay.ts'
 import { Opening, type Waiting } from './opening.ts'
@@ -21,16 +22,6 @@ import { writePiece } from './write-piece.ts'
 
 /** Methods whose repetition does no more than one execution (RFC 9110 §9.2.2). */
 export const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
-/** Reasons that are the caller's or this side's, not the instance's. */
-const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
-/** Reasons that are the instance's, or the way's to it. */
-const farFault: ReadonlySet<Reason> = new Set([
-  'bad-response',
-  'response-timeout',
-  'tunnel-lost',
-  'instance-aborted',
-  'instance-aborted-twice',
-])
 /** A body that came in more pieces is not held: each costs more than its bytes. */
 const mostHeldPieces = 256
 
@@ -388,21 +379,4 @@ export class OutgoingRequest implements ChannelSink, Waiting {
     if (next !== null) this.sendTo(next)
     else this.#owner.fail(reason, 'the connection ended before the service had answered')
   }
-}
-
-/** Of an attempt that came to nothing; a refusal for the caller's sake says nothing of the instance. */
-function resultOfUnsent(reason: Reason): AttemptResult {
-  return ownFault.has(reason) ? 'abandoned' : farFault.has(reason) ? 'reset' : 'connect-failed'
-}
-
-/** Of an attempt that was answered. */
-function resultOfAnswer(status: number, peerReason: Reason): AttemptResult {
-  if (status < 500) return 'ok'
-  return ownFault.has(peerReason) ? 'abandoned' : 'server-error'
-}
-
-/** Of an attempt that was under way. */
-function resultOfStop(reason: Reason): AttemptResult {
-  if (reason === 'ok') return 'ok'
-  return farFault.has(reason) ? 'reset' : 'abandoned'
 }
