@@ -20,9 +20,11 @@ export async function manifestStatus(parts: {
 }): Promise<number> {
   const reports = await parts.agent.ask('manifests')
   const { manifestDirectory, nowMs } = await parts.agent.ask('status')
-  const { path, problem, fix } = manifestDirectory
+  const { path, problem } = manifestDirectory
+  // An agent of an earlier version tells none.
+  const fix = 'fix' in manifestDirectory ? ` (${manifestDirectory.fix})` : ''
   const problems = [
-    ...(problem === '' ? [] : [`${path}: ${problem} (${fix})`]),
+    ...(problem === '' ? [] : [`${path}: ${problem}${fix}`]),
     ...reports.flatMap((report) => report.problems),
     ...reports.flatMap(lacksOf),
     ...reports.flatMap(({ file, warnings = [] }) =>
@@ -38,7 +40,7 @@ export async function manifestStatus(parts: {
           report.file,
           report.service,
           verdictOf(report),
-          `${duration(nowMs - report.judgedAtMs)} ago`,
+          report.judgedAtMs === undefined ? '-' : `${duration(nowMs - report.judgedAtMs)} ago`,
           ...(report.health === 'none' ? ['-', '-'] : [report.health, publication(report)]),
           expiry(report.certificateEndsMs, nowMs),
           report.upstreams.join(','),

@@ -126,15 +126,28 @@ function missing(directory: string): DirectoryFault {
 }
 
 function unreadable(directory: string, code: string): DirectoryFault {
-  const isForbidden = code === 'EACCES' || code === 'EPERM'
-  return {
-    problem: `cannot be read (${code})`,
-    cause: isForbidden
-      ? 'the agent’s user may not read it, or not pass a directory above it'
-      : 'the file system failed',
-    fix: isForbidden
-      ? `chmod o+rx ${directory} and the directories above it`
-      : `ls -la ${directory} tells whether that lasts; the agent tries again by itself`,
+  const problem = `cannot be read (${code})`
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return {
+        problem,
+        cause: 'the agent’s user may not read it, or not pass a directory above it',
+        fix: `chmod o+rx ${directory} and the directories above it`,
+      }
+    case 'ENOTDIR':
+    case 'ELOOP':
+      return {
+        problem,
+        cause: 'something above it is no directory, or a link that leads to itself',
+        fix: `namei -l ${directory} shows which; set paths.manifests in agent.json to where it is`,
+      }
+    default:
+      return {
+        problem,
+        cause: 'the file system failed',
+        fix: `ls -la ${directory} tells whether that lasts; the agent tries again by itself`,
+      }
   }
 }
 

@@ -53,8 +53,8 @@ export interface ManifestReport {
   /** Empty where the file could not be read so far. */
   readonly service: string
   readonly verdict: 'accepted' | 'rejected'
-  /** When that was reached, milliseconds since the epoch. */
-  readonly judgedAtMs: number
+  /** When that was reached, milliseconds since the epoch. An agent of an earlier version does not tell. */
+  readonly judgedAtMs?: number
   /** One line each, with file, line and column. */
   readonly problems: readonly string[]
   /** What is accepted, but should be known. An agent of an earlier version does not tell. */

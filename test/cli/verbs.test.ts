@@ -238,6 +238,24 @@ t.test('manifest status names a directory that cannot be read', async (t) => {
   t.match(out(), '/etc/mesh.d: cannot be read (EACCES) (chmod o+rx)')
 })
 
+t.test(
+  'manifest status leaves out what an agent of an earlier version does not tell',
+  async (t) => {
+    const report = { ...healthyFacts.manifests[0], judgedAtMs: undefined }
+    const manifestDirectory = { path: '/etc/mesh.d', problem: 'is gone' }
+    const status = { ...healthyFacts.status, manifestDirectory }
+    const agent = await agentWith(t, {
+      ...healthyFacts,
+      status,
+      manifests: [report],
+    } as unknown as AgentFacts)
+    const { printer, out } = paper(false)
+    t.equal(await manifestStatus({ agent, printer }), 1)
+    t.match(out(), /^web\.json +web +accepted +- +passing/m)
+    t.match(out(), /^\/etc\/mesh\.d: is gone$/m)
+  },
+)
+
 t.test('no name of a file and no word of an agent steers the terminal', async (t) => {
   const evil = 'a\u001b[2Jb\u009bc\u202e'
   const rejected = { verdict: 'rejected', problems: [`${evil}:1:2: no`] } as const
