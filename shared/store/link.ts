@@ -248,23 +248,31 @@ export class StoreLink {
   async stop(options: { readonly withdraw: boolean }): Promise<void> {
     const running = this.#running
     if (running === null) return
-    if (options.withdraw && this.#session !== null) {
-      this.#own.want(new Map(), noFarewells)
-      const { clock } = this.#parts
-      const enough = new AbortController()
-      await Promise.race([
-        this.#session.withdraw().catch((error: unknown) => {
-          this.#parts.logger.warn({ reason: messageOf(error) }, 'store: own keys left to the lease')
-        }),
-        sleep(clock, this.#settings.withdrawMs ?? 3000, enough.signal),
-      ])
-      enough.abort()
-    }
+    const reason = options.withdraw ? await this.#withdraw() : ''
+    if (reason !== '') this.#parts.logger.warn({ reason }, 'store: own keys left to the lease')
     this.#stopping.abort()
     this.#session?.end(new Error('stopped'))
     this.#wake.abort()
     await running
     this.#running = null
+  }
+
+  /** Answers why own keys may stay; empty where none does. */
+  async #withdraw(): Promise<string> {
+    if (this.#session === null) return this.#state.kind === 'away' ? this.#state.reason : notStarted
+    const wasWhole = this.#pace.hasServed || this.#state.kind === 'connected'
+    this.#own.want(new Map(), noFarewells)
+    const { withdrawMs = 3000 } = this.#settings
+    const enough = new AbortController()
+    const why = await Promise.race([
+      this.#session
+        .withdraw()
+        .then((isDone) => (isDone ? '' : 'the session has ended'))
+        .catch(messageOf),
+      sleep(this.#parts.clock, withdrawMs, enough.signal).then(() => `not in ${withdrawMs} ms`),
+    ])
+    enough.abort()
+    return why === '' && !wasWhole ? 'of those of an earlier process nothing is known yet' : why
   }
 
   async #run(stopping: AbortSignal): Promise<void> {

@@ -204,16 +204,16 @@ export class Session {
 
   /**
    * Withdraws every own key, which nobody wants any more, and gives the lease back; while the session is only
-   * beginning, once it has one.
+   * beginning, once it has one. Answers whether it could.
    */
-  async withdraw(): Promise<void> {
+  async withdraw(): Promise<boolean> {
     await this.#stands.promise
     const lease = this.#lease
-    if (lease === null || this.#ending.signal.aborted) return
+    if (lease === null || this.#ending.signal.aborted) return false
     await this.#writer.write(lease)
-    if (this.#ending.signal.aborted) return
+    if (this.#ending.signal.aborted) return false
     await this.#parts.store.revokeLease(lease)
-    this.#isGivenBack = true
+    return (this.#isGivenBack = true)
   }
 
   /** Brings the view up to date and follows it, and finds out which own keys stand under a lease that is kept. */

@@ -732,6 +732,59 @@ t.test('a planned stop while a session begins withdraws all the same', async (t)
   t.strictSame((await store.list(prefix)).entries, [])
 })
 
+t.test('a planned stop says why own keys are left to the lease', async (t) => {
+  const served = await serveStore(join(testDirectory(t), 'store.db'))
+  t.teardown(() => served.stop())
+  const { logger, lines } = logLines()
+  const said = (): readonly unknown[] =>
+    lines.flatMap(({ msg, reason }) =>
+      msg === 'store: own keys left to the lease' ? [reason] : [],
+    )
+  const lost = makeLink(
+    t,
+    () => {
+      throw new Error('no certificate yet')
+    },
+    { logger },
+  )
+  lost.start()
+  await until(lost, () => lost.state.kind === 'away' && lost.state.reason !== 'not started')
+  await lost.stop({ withdraw: true })
+  t.same(said(), ['no certificate yet'])
+
+  const { promise, resolve: letGo } = Promise.withResolvers<void>()
+  let begun = 0
+  const first = makeLink(
+    t,
+    () => {
+      const store = open(served.url)
+      const grantLease = store.grantLease.bind(store)
+      return Object.assign(store, {
+        grantLease: async (...args: Parameters<typeof grantLease>) => {
+          begun += 1
+          await promise
+          return grantLease(...args)
+        },
+      })
+    },
+    { logger },
+  )
+  first.publish(new Map([[mine, 'a1']]))
+  first.start()
+  await eventually('its first session asks for a lease', () => begun > 0)
+  const stopped = first.stop({ withdraw: true })
+  letGo()
+  await stopped
+  t.match(said()[1], 'of those of an earlier process nothing is known yet')
+
+  const whole = makeLink(t, () => open(served.url), { logger })
+  whole.publish(new Map([[mine, 'a1']]))
+  whole.start()
+  await connected(whole)
+  await whole.stop({ withdraw: true })
+  t.equal(said().length, 2, 'nothing where all is withdrawn')
+})
+
 t.test('a key the store refuses holds up no other key, and is tried again', async (t) => {
   const identities = ['spiffe://mesh.internal/host/a', 'spiffe://mesh.internal/controller/one']
   let identity = identities[0] ?? ''
