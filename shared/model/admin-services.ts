@@ -53,7 +53,10 @@ export interface ManifestReport {
   /** Empty where the file could not be read so far. */
   readonly service: string
   readonly verdict: 'accepted' | 'rejected'
-  /** When that was reached, milliseconds since the epoch. An agent of an earlier version does not tell. */
+  /**
+   * When this run of the agent's control process reached that, milliseconds since the epoch. An agent of an
+   * earlier version does not tell.
+   */
   readonly judgedAtMs?: number
   /** One line each, with file, line and column. */
   readonly problems: readonly string[]

@@ -22,7 +22,10 @@ export interface Receipt {
   /** SHA-256 of the judged content, hexadecimal. */
   readonly contentHash: string
   readonly verdict: 'accepted' | 'rejected'
-  /** When this verdict was reached, RFC 3339 in UTC; the same for as long as nothing of it changes. */
+  /**
+   * When this run of the agent's control process reached the verdict, RFC 3339 in UTC; the same for as long as
+   * nothing of it changes.
+   */
   readonly judgedAt: string
   /** Null where no version was ever good. */
   readonly service: string | null
