@@ -4,6 +4,7 @@
  */
 
 import type { Channel, ChannelSink, Clock, Opener } from '#agent/platform.ts'
+import { resultOfUnsent } from '#agent/relay/attempt-results.ts'
 import { httpRelayDefaults } from '#agent/relay/http-relay.ts'
 import type { RelayWatch } from '#agent/relay/relay-watch.ts'
 import { nobody } from '#agent/relay/silence.ts'
@@ -15,9 +16,6 @@ import type { RuleRef } from '#shared/model/policy.ts'
 import type { Reason } from '#shared/model/reason.ts'
 import type { TargetName } from '#shared/model/target.ts'
 import type { CallSteps } from './call-steps.ts'
-
-/** Reasons that are the caller's or this side's, not the instance's. */
-const ownFault: ReadonlySet<Reason> = new Set(['policy-denied', 'no-credential', 'overloaded'])
 
 /** What it leans on. */
 export interface TcpCallParts {
@@ -102,8 +100,7 @@ export class TcpCall implements Opener, ChannelSink {
   onOpenFailed(reason: Reason): void {
     if (this.#over) return
     const failed = this.#upstream as Upstream
-    // A refusal for the caller's sake says nothing against the instance.
-    failed.finished(ownFault.has(reason) ? 'abandoned' : 'connect-failed')
+    failed.finished(resultOfUnsent(reason))
     const next =
       this.#attempts < httpRelayDefaults.maxAttempts
         ? this.#parts.steps.again(failed, reason)
