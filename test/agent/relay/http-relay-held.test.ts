@@ -16,7 +16,18 @@ async function rigWith(t: Test, settings: Partial<RigSettings> = {}) {
 }
 
 const get = 'GET / HTTP/1.1\r\nHost: orders\r\n\r\n'
+/** A request whose body has come by half. */
+const half = 'PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: 8\r\n\r\nbody'
 const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+/** A caller says something to a service that takes it at once. */
+function begin(rig: RelayRig, said: string) {
+  const [caller, service] = [new FakeChannel(), new FakeChannel()]
+  for (const upstream of rig.upstreams) upstream.open = (opener) => opener.onOpen(service)
+  rig.relay(caller).start()
+  caller.says(said)
+  return { caller, service }
+}
 
 t.test('who adds to what waits past the bound of the host is refused, nobody else', async (t) => {
   const held = new HeldBytes({ limitBytes: 100_000 })
@@ -77,12 +88,7 @@ t.test('a body is kept where its request may be repeated by this agent', async (
     for (const method of ['PUT', 'POST']) {
       const held = new HeldBytes({ limitBytes: 1000 })
       const { rig } = await rigWith(t, { held, direction })
-      for (const upstream of rig.upstreams) {
-        upstream.open = (opener) => opener.onOpen(new FakeChannel())
-      }
-      const caller = new FakeChannel()
-      rig.relay(caller).start()
-      caller.says(`${method} / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\nbody`)
+      begin(rig, `${method} / HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\nbody`)
       const kept = direction === 'outbound' || method === 'PUT'
       t.equal(held.bytes, kept ? 4 : 0, `${method} ${direction}`)
       rig.stop()
@@ -93,13 +99,7 @@ t.test('a body is kept where its request may be repeated by this agent', async (
 t.test('a body is kept no longer once the answer has begun', async (t) => {
   const held = new HeldBytes({ limitBytes: 1000 })
   const { rig } = await rigWith(t, { held })
-  const service = new FakeChannel()
-  Object.assign(rig.upstreams[0] ?? {}, {
-    open: (opener: { onOpen(channel: FakeChannel): void }) => opener.onOpen(service),
-  })
-  const caller = new FakeChannel()
-  rig.relay(caller).start()
-  caller.says('PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: 8\r\n\r\nbody')
+  const { caller, service } = begin(rig, half)
   t.equal(held.bytes, 4)
   service.says('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
   t.equal(held.bytes, 0)
@@ -120,13 +120,7 @@ t.test('a body that was kept is let go of with its request, however that ends', 
   for (const [reason, end] of Object.entries(ends)) {
     const held = new HeldBytes({ limitBytes: 1000 })
     const { rig } = await rigWith(t, { held })
-    const service = new FakeChannel()
-    Object.assign(rig.upstreams[0] ?? {}, {
-      open: (opener: { onOpen(channel: FakeChannel): void }) => opener.onOpen(service),
-    })
-    const caller = new FakeChannel()
-    rig.relay(caller).start()
-    caller.says('PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: 8\r\n\r\nbody')
+    const { caller, service } = begin(rig, half)
     t.equal(held.bytes, 4)
     end(caller, service)
     t.match(rig.outcomes, [{ reason }])
