@@ -39,8 +39,11 @@ function isTlsAlert(bytes: Buffer): boolean {
   return bytes[0] === 0x15 && bytes[1] === 3
 }
 
+/**
+ * `Connection: close` is of the one answer (RFC 9112 §9.6): nginx refuses `OPTIONS *` with it, and keeps
+ * the connections of others.
+ */
 function keepAliveIn(text: string): { readonly keepAliveMs?: number } {
-  if (/^connection:[^\r]*\bclose\b/im.test(text)) return { keepAliveMs: 0 }
   const seconds = /^keep-alive:[^\r]*\btimeout=([0-9]{1,5})\b/im.exec(text)?.[1]
   return seconds === undefined ? {} : { keepAliveMs: Number(seconds) * 1000 }
 }

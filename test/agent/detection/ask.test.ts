@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { createServer as createHttp } from 'node:http'
 import { createServer as createHttp2 } from 'node:http2'
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
@@ -6,6 +7,10 @@ import t, { type Test } from 'tap'
 import { askOver } from '#agent/detection/ask.ts'
 import { systemClock } from '#shared/lifecycle/clock.ts'
 import { makeTestCa } from '#test/support/certs.ts'
+import { freePort } from '#test/support/free-port.ts'
+import { lacks } from '#test/support/needs.ts'
+import { prepareNginx } from '#test/support/nginx-program.ts'
+import { testDirectory } from '#test/support/test-directory.ts'
 import { until } from '#test/support/until.ts'
 
 const ask = askOver({ clock: systemClock })
@@ -39,6 +44,21 @@ t.test('an HTTP/1 service is found, with its keep-alive time', async (t) => {
   server.keepAliveTimeout = 7000
   t.match(await found(t, server), { speech: 'http/1.1', keepAliveMs: 7000 })
   t.strictSame(asked, ['OPTIONS *'])
+})
+
+t.test('what nginx says of its refusal is no time', { skip: lacks('nginx') }, async (t) => {
+  const port = await freePort()
+  const [command, ...args] = prepareNginx({
+    directory: testDirectory(t, {}),
+    listen: `127.0.0.1:${port}`,
+    server: 'return 200;',
+  })
+  const nginx = spawn(command, args, { stdio: 'ignore' })
+  t.teardown(() => nginx.kill())
+  const finding = await until('nginx answers', () =>
+    askPatiently({ address: '127.0.0.1', port }, AbortSignal.timeout(60_000)),
+  )
+  t.strictSame(finding, { speech: 'http/1.1' })
 })
 
 t.test('a service that speaks first is found', async (t) => {
