@@ -230,7 +230,7 @@ export class App {
       this.#hub.setTrust(now)
       this.#own.policies.setMesh(now.policies)
       this.#view.membership?.discovery.setBanned(Object.keys(now.bans.hosts))
-      reporter.refresh()
+      reporter.ask()
     })
   }
 
@@ -273,7 +273,7 @@ export class App {
 
   #onFitness(services: ReadonlySet<ServiceName> | null): void {
     this.#view.refresh()
-    this.#identity.reporter.refresh()
+    this.#identity.reporter.ask()
     this.#answers.askForReceipts(services ?? this.#own.served)
   }
 
@@ -286,7 +286,7 @@ export class App {
 
   #onWorkers(): void {
     this.#capture.interception.refresh()
-    this.#identity.reporter.refresh()
+    this.#identity.reporter.ask()
     const port = parsePort(this.#hub.tunnelPort)
     if (port.ok) this.#own.registrar.setTunnelPort(port.value)
   }

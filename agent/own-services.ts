@@ -265,7 +265,7 @@ export class OwnServices {
   #onFitness(): void {
     const some = this.#toJudge
     this.#toJudge = new Set()
-    const plain = this.#plainReach.lookIfNews()
+    const plain = this.#plainReach.lookIfNews(some)
     const services = some?.union(plain) ?? null
     this.registrar.refresh(services)
     this.#parts.onFitness(services)

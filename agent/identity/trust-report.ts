@@ -6,6 +6,7 @@
 
 import type { CounterDump, CredentialMessage } from '#agent/workers/messages.ts'
 import type { Clock, Timer } from '#shared/lifecycle/clock.ts'
+import { Gathering } from '#shared/lifecycle/gathering.ts'
 import { agentMetrics } from '#shared/metrics/names.ts'
 import type { HostName } from '#shared/model/names.ts'
 import type { TrustEpochs, TrustReport } from '#shared/model/trust.ts'
@@ -52,6 +53,7 @@ export class TrustReporter {
   readonly #parts: TrustReporterParts
   readonly #host: HostName
   #handshakes: Readonly<Record<string, number>> = {}
+  readonly #asked: Gathering
   #timer: Timer | null = null
   #text = ''
   /** The root of each credential held, under these roots. */
@@ -61,9 +63,16 @@ export class TrustReporter {
   constructor(parts: TrustReporterParts, settings: { readonly host: HostName }) {
     this.#parts = parts
     this.#host = settings.host
+    const { clock } = parts
+    this.#asked = new Gathering({ clock, run: () => this.refresh() }, { gatherMs: 50 })
   }
 
-  /** Something it tells of may have changed. */
+  /** Something it tells of may have changed; a host with many services says so at every step of each. */
+  ask(): void {
+    this.#asked.ask()
+  }
+
+  /** Looks at once. */
   refresh(): void {
     const trust = this.#parts.trust()
     if (trust === null || this.#stopped) return
@@ -84,6 +93,7 @@ export class TrustReporter {
   /** Tells nothing any more. */
   stop(): void {
     this.#stopped = true
+    this.#asked.stop()
     this.#timer?.stop()
   }
 

@@ -6,11 +6,23 @@
 
 import { claimedBy, type Candidate, type JudgeRules } from './judge.ts'
 
+/** Whose a file is: a local user's, or the administrator's (null). */
+type Rank = string | null
+
+/** What a file claims: by key whether files of one rank share it. */
+interface Claimed {
+  readonly rank: Rank
+  readonly claims: ReadonlyMap<string, boolean>
+}
+
+const nothing: Claimed = { rank: null, claims: new Map() }
+
 /** See the header. */
 export class ClaimIndex {
   readonly #rules: Pick<JudgeRules, 'explicitAddress'>
-  readonly #ofPath = new Map<string, ReadonlySet<string>>()
-  readonly #claimants = new Map<string, Set<string>>()
+  readonly #ofPath = new Map<string, Claimed>()
+  /** Paths by key and rank: a thousand services of one rank may share a port. */
+  readonly #claimants = new Map<string, Map<Rank, Set<string>>>()
 
   constructor(rules: Pick<JudgeRules, 'explicitAddress'>) {
     this.#rules = rules
@@ -18,39 +30,48 @@ export class ClaimIndex {
 
   /**
    * Takes over what `candidates` claim, who are what there is at these `paths` now. Answers whether no
-   * file at another path claims any of it, or any of what was claimed at these paths before.
+   * file at another path is kept from any of it, or was from what was claimed at these paths before.
    */
   areApart(paths: ReadonlySet<string>, candidates: readonly Candidate[]): boolean {
-    const keys = new Set<string>()
-    for (const path of paths) for (const key of this.#forget(path)) keys.add(key)
-    for (const candidate of candidates) {
-      for (const key of this.#note(candidate)) keys.add(key)
-    }
-    for (const key of keys) {
-      for (const path of this.#claimants.get(key) ?? []) if (!paths.has(path)) return false
-    }
-    return true
+    const all: Claimed[] = []
+    for (const path of paths) all.push(this.#forget(path))
+    for (const candidate of candidates) all.push(this.#note(candidate))
+    return all.every(({ rank, claims }) =>
+      claims.entries().every(([key, isShared]) => {
+        const others = this.#claimants.get(key)?.entries() ?? []
+        for (const [other, claimants] of others) {
+          if (isShared && other === rank) continue
+          for (const path of claimants) if (!paths.has(path)) return false
+        }
+        return true
+      }),
+    )
   }
 
-  #forget(path: string): ReadonlySet<string> {
-    const keys = this.#ofPath.get(path) ?? new Set()
+  #forget(path: string): Claimed {
+    const claimed = this.#ofPath.get(path) ?? nothing
     this.#ofPath.delete(path)
-    for (const key of keys) {
-      const paths = this.#claimants.get(key)
+    for (const key of claimed.claims.keys()) {
+      const byRank = this.#claimants.get(key)
+      const paths = byRank?.get(claimed.rank)
       paths?.delete(path)
-      if (paths?.size === 0) this.#claimants.delete(key)
+      if (paths?.size === 0) byRank?.delete(claimed.rank)
+      if (byRank?.size === 0) this.#claimants.delete(key)
     }
-    return keys
+    return claimed
   }
 
-  #note(candidate: Candidate): ReadonlySet<string> {
-    const keys = claimedBy(candidate, this.#rules)
-    this.#ofPath.set(candidate.path, keys)
-    for (const key of keys) {
-      const paths = this.#claimants.get(key)
-      if (paths === undefined) this.#claimants.set(key, new Set([candidate.path]))
-      else paths.add(candidate.path)
+  #note(candidate: Candidate): Claimed {
+    const { path, user: rank } = candidate
+    const claimed = { rank, claims: claimedBy(candidate, this.#rules) }
+    this.#ofPath.set(path, claimed)
+    for (const key of claimed.claims.keys()) {
+      let byRank = this.#claimants.get(key)
+      if (byRank === undefined) this.#claimants.set(key, (byRank = new Map()))
+      const paths = byRank.get(rank)
+      if (paths === undefined) byRank.set(rank, new Set([path]))
+      else paths.add(path)
     }
-    return keys
+    return claimed
   }
 }

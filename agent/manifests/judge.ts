@@ -177,13 +177,14 @@ function ownFaults(
 /** What claims depend on beside the manifest. */
 type ClaimRules = Pick<JudgeRules, 'explicitAddress'>
 
-/** The keys of everything a file claims, or may keep of its last good version. */
+/** The keys of everything a file claims, or may keep of its last good version: whether its rank shares them. */
 export function claimedBy(
   { reading, lastGood }: Candidate,
   rules: ClaimRules,
-): ReadonlySet<string> {
+): ReadonlyMap<string, boolean> {
   const asked = reading.ok ? claimsOf(reading.manifest, rules) : []
-  return new Set([...asked, ...claimsOf(lastGood, rules)].map(({ key }) => key))
+  const all = [...asked, ...claimsOf(lastGood, rules)]
+  return new Map(all.map(({ key, isShared = false }) => [key, isShared]))
 }
 
 /** A manifest never changes, and is judged again whenever any other one does. */

@@ -40,6 +40,8 @@ export class Verdicts {
   readonly #settings: VerdictsSettings
   readonly #claims: ClaimIndex
   readonly #byPath = new Map<string, Verdict>()
+  /** Whether an address was of this host when somebody asked for it first. */
+  #answers = new Map<string, boolean>()
   #all: readonly Verdict[] = []
   #manifests: readonly Manifest[] = []
 
@@ -69,15 +71,33 @@ export class Verdicts {
     userServices: UserServices,
     changed: ReadonlySet<string> | null = null,
   ): boolean {
-    const isLocal = this.#parts.isLocal ?? localAddresses()
+    const ask = this.#asking()
+    const isLocal = (address: string): boolean => {
+      const answer = ask(address)
+      if (!this.#answers.has(address)) this.#answers.set(address, answer)
+      return answer
+    }
     const rules = { isLocal, userServices, ...this.#settings }
     const some = changed === null ? null : candidatesIn(records, changed)
     if (changed !== null && some !== null && this.#claims.areApart(changed, some)) {
       return this.#take(records, changed, judge(some, rules))
     }
+    this.#answers = new Map()
     const all = candidatesIn(records, records.keys())
     this.#claims.areApart(new Set(records.keys()).union(this.#byPath), all)
     return this.#take(records, new Set(this.#byPath.keys()), judge(all, rules))
+  }
+
+  /** Whether all are to be judged anew: an address has come to this host, or has left it. */
+  get isOutdated(): boolean {
+    const isLocal = this.#asking()
+    // Nobody forgets what was asked for files that have gone, but a judgement of all.
+    if (this.#answers.size > 2 * this.#byPath.size + 64) return true
+    return this.#answers.entries().some(([address, was]) => isLocal(address) !== was)
+  }
+
+  #asking(): (address: string) => boolean {
+    return this.#parts.isLocal ?? localAddresses()
   }
 
   /** Takes over judgements; whoever was `asked` for and has none is gone. */

@@ -209,8 +209,8 @@ export class ManifestWatcher {
       await this.#beginSweep()
     }
     const isSwept = this.#sweep !== null && (await this.#sweepOn(this.#sweep))
-    // All of them now and then, and where no file has changed: an address may have come to this host.
-    if (isSwept) this.#judge()
+    // Now and then, and where no file has changed: an address may have come to this host.
+    if (isSwept && this.#verdicts.isOutdated) this.#judge()
     else if (this.#unjudged.size > 0) this.#judge(this.#unjudged)
     return all || paths.size > 0
   }

@@ -39,7 +39,7 @@ export class PlainReach {
   /** Those that may be called so, each as it was looked at. */
   #plain = new Map<ServiceName, Manifest>()
   /** Those that were up when they were last looked at, and have been since, and unlocked. */
-  #seenUp = new Set<Manifest>()
+  #seenUp = new WeakSet<Manifest>()
   #timer: Timer | null = null
 
   constructor(parts: PlainReachParts, settings: PlainReachSettings) {
@@ -65,16 +65,20 @@ export class PlainReach {
 
   /**
    * Looks now, but only at those of whom the answer may be another one: who has come up, or whose
-   * manifest has changed. It is asked at every change of any service, and the kernel is slow to answer.
-   * Answers of whom it is.
+   * manifest has changed; of `some` alone where nobody else can have. It is asked at every change of any
+   * service, and the kernel is slow to answer. Answers of whom it is.
    */
-  lookIfNews(): ReadonlySet<ServiceName> {
+  lookIfNews(some: ReadonlySet<ServiceName> | null = null): ReadonlySet<ServiceName> {
+    const all = this.#parts.manifests()
+    const asked = some === null ? all : all.filter(({ service }) => some.has(service))
     const open = new Set<ServiceName>()
     const news: Manifest[] = []
-    const unlocked = this.#open()
-    this.#seenUp = this.#seenUp.intersection(new Set(unlocked))
-    for (const manifest of unlocked) {
+    for (const manifest of asked) {
       const { service } = manifest
+      if (!this.#isUnlocked(manifest)) {
+        this.#seenUp.delete(manifest)
+        continue
+      }
       open.add(service)
       const isUp = this.#parts.isUp(service)
       if (!isUp) this.#seenUp.delete(manifest)
@@ -82,7 +86,9 @@ export class PlainReach {
       if (isOther || (isUp && !this.#seenUp.has(manifest))) news.push(manifest)
     }
     const changed = new Set<ServiceName>()
-    for (const service of this.#plain.keys()) if (!open.has(service)) changed.add(service)
+    for (const service of some ?? this.#plain.keys()) {
+      if (this.#plain.has(service) && !open.has(service)) changed.add(service)
+    }
     for (const service of changed) this.#plain.delete(service)
     const plain = new Set(this.#openAmong(news))
     for (const manifest of news) {
@@ -99,7 +105,7 @@ export class PlainReach {
   look(): boolean {
     const open = this.#open()
     const { isUp } = this.#parts
-    this.#seenUp = new Set(open.filter(({ service }) => isUp(service)))
+    this.#seenUp = new WeakSet(open.filter(({ service }) => isUp(service)))
     const before = this.#plain
     this.#plain = new Map(this.#openAmong(open).map((manifest) => [manifest.service, manifest]))
     return (

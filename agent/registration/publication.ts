@@ -89,33 +89,59 @@ export function publicationOf(
   offeringOf: (service: ServiceName) => Offering | null,
   before: Publication = blank,
 ): Publication {
-  const desired = new Map(before.desired)
-  const farewells = new Map(before.farewells)
-  const withheld = new Map(before.withheld)
-  const made = new Map(before.made)
-  let isNews = put(desired, presenceKey(host), presence === null ? null : encodeRecord(presence))
+  const desired = new Edited(before.desired)
+  const farewells = new Edited(before.farewells)
+  const withheld = new Edited(before.withheld)
+  const made = new Edited(before.made)
+  desired.put(presenceKey(host), presence === null ? null : encodeRecord(presence))
   for (const service of services) {
     const key = instanceKey(service, host, onlyInstance)
     const offering = offeringOf(service)
     const reason = offering === null ? null : withholding(offering.fitness, presence)
-    put(withheld, service, reason)
+    withheld.put(service, reason)
     const one =
       offering === null || reason !== null ? null : make(host, offering, before.made.get(service))
-    put(made, service, one)
-    isNews = put(desired, key, one?.text ?? null) || isNews
-    put(farewells, key, one?.farewell ?? null)
+    made.put(service, one)
+    desired.put(key, one?.text ?? null)
+    farewells.put(key, one?.farewell ?? null)
   }
-  if (!isNews) return { ...before, withheld, made }
-  const offered = Array.from(made.values(), ({ record }) => record)
-  return { desired, farewells, offered, withheld, made }
+  const offered = desired.isOther
+    ? Array.from(made.now.values(), ({ record }) => record)
+    : before.offered
+  return {
+    desired: desired.now,
+    farewells: farewells.now,
+    offered,
+    withheld: withheld.now,
+    made: made.now,
+  }
 }
 
-/** Puts a value, or takes away what is there; answers whether that is another one. */
-function put<K, V>(map: Map<K, V>, key: K, value: V | null): boolean {
-  const before = map.get(key)
-  if (value === null) map.delete(key)
-  else map.set(key, value)
-  return before !== (value ?? undefined)
+/** A map with changes: the same one until there is the first. A host may offer a thousand services. */
+class Edited<K, V> {
+  readonly #before: ReadonlyMap<K, V>
+  #after: Map<K, V> | null = null
+
+  constructor(before: ReadonlyMap<K, V>) {
+    this.#before = before
+  }
+
+  get now(): ReadonlyMap<K, V> {
+    return this.#after ?? this.#before
+  }
+
+  /** Whether it says anything else. */
+  get isOther(): boolean {
+    return this.#after !== null
+  }
+
+  /** Puts a value, or takes away what is there. */
+  put(key: K, value: V | null): void {
+    if (this.now.get(key) === (value ?? undefined)) return
+    this.#after ??= new Map(this.#before)
+    if (value === null) this.#after.delete(key)
+    else this.#after.set(key, value)
+  }
 }
 
 /** The record of an instance; the one there was before if that says the same. */

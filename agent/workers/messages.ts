@@ -16,15 +16,18 @@ import type { SnapshotChanges } from './snapshot-changes.ts'
 /**
  * The newest protocol this code speaks, and the oldest. 1: workers serve from the moment they have a
  * view. 2: the control process tells each generation its phase. 3: it tells what changed of the view
- * and of the credentials.
+ * and of the credentials. 4: also of the instances of this host.
  */
-export const protocol = { newest: 3, oldest: 1 } as const satisfies {
+export const protocol = { newest: 4, oldest: 1 } as const satisfies {
   newest: number
   oldest: number
 }
 
 /** The version from which on workers are told what changed of what they were told before. */
 export const changesSince = 3
+
+/** The same for the instances of their host, of which there may be a thousand. */
+export const localChangesSince = 4
 
 /** A certificate with its key, as a worker needs it. Never logged, never written by a worker. */
 export interface CredentialMessage {

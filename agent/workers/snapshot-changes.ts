@@ -4,7 +4,8 @@
  * each. Pure.
  */
 
-import type { HostView, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
+import type { ServiceName } from '#shared/model/names.ts'
+import type { HostView, LocalInstance, ServiceView, Snapshot } from '#shared/model/snapshot.ts'
 
 /** What became different of a record by name. */
 export interface RecordChanges<T> {
@@ -20,6 +21,11 @@ export interface SnapshotChanges extends Partial<
   readonly base: number
   readonly sequence: number
   readonly revision: number
+  /** In place of `local`: services have one instance on a host. */
+  readonly localChanges?: {
+    readonly changed: readonly LocalInstance[]
+    readonly gone: readonly ServiceName[]
+  }
   readonly services?: RecordChanges<ServiceView>
   readonly hosts?: RecordChanges<HostView>
 }
@@ -28,6 +34,13 @@ type Named = { readonly name: string }
 
 /** What leads from one snapshot of a host to another. */
 export function changesBetween(before: Snapshot, after: Snapshot): SnapshotChanges {
+  const { local: _, ...changes } = withWholeLocal(before, after)
+  if (before.local === after.local) return changes
+  return { ...changes, localChanges: localBetween(before.local, after.local) }
+}
+
+/** The same with all instances of the host where one of them changed: what older workers understand. */
+export function withWholeLocal(before: Snapshot, after: Snapshot): SnapshotChanges {
   const { sequence, revision, local, listeners, external = [], policies, onDemand = false } = after
   const services = differenceOf<ServiceView>(before.services, after.services)
   const hosts = differenceOf<HostView>(before.hosts, after.hosts)
@@ -47,14 +60,38 @@ export function changesBetween(before: Snapshot, after: Snapshot): SnapshotChang
 
 /** The snapshot that changes lead to; null where they were made for another one. */
 export function withChanges(before: Snapshot, changes: SnapshotChanges): Snapshot | null {
-  const { base, services, hosts, ...rest } = changes
+  const { base, services, hosts, localChanges, ...rest } = changes
   if (base !== before.sequence) return null
   return {
     ...before,
     ...rest,
+    ...(localChanges === undefined ? {} : { local: changedLocal(before.local, localChanges) }),
     services: services === undefined ? before.services : changedRecord(before.services, services),
     hosts: hosts === undefined ? before.hosts : changedRecord(before.hosts, hosts),
   }
+}
+
+function localBetween(
+  before: Snapshot['local'],
+  after: Snapshot['local'],
+): NonNullable<SnapshotChanges['localChanges']> {
+  const old = new Map(before.map((instance) => [instance.service, instance]))
+  const changed: LocalInstance[] = []
+  for (const instance of after) {
+    if (old.get(instance.service) !== instance) changed.push(instance)
+    old.delete(instance.service)
+  }
+  return { changed, gone: [...old.keys()] }
+}
+
+function changedLocal(
+  before: Snapshot['local'],
+  { changed, gone }: NonNullable<SnapshotChanges['localChanges']>,
+): Snapshot['local'] {
+  const instances = new Map(before.map((instance) => [instance.service, instance]))
+  for (const service of gone) instances.delete(service)
+  for (const instance of changed) instances.set(instance.service, instance)
+  return [...instances.values()]
 }
 
 function differenceOf<T extends Named>(

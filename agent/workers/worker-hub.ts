@@ -24,7 +24,6 @@ import {
 import { CounterLedger } from './counter-ledger.ts'
 import { phasesOf } from './generation-rules.ts'
 import {
-  changesSince,
   protocol,
   type CaptureView,
   type CredentialMessage,
@@ -254,7 +253,7 @@ export class WorkerHub {
   #hand(worker: ConnectedWorker, kind: ValueKind, { protocol: version }: WorkerState): void {
     if (kind === 'snapshot' && this.#provisional && worker.serving) return
     const value = this.#values.of(kind)
-    worker.outbox.put(kind, () => value.lineFor(worker, version >= changesSince))
+    worker.outbox.put(kind, () => value.lineFor(worker, version))
   }
 
   #accept(socket: Socket): void {

@@ -8,8 +8,14 @@ import type { SpiffeId } from '#shared/model/spiffe-id.ts'
 import type { ValueKind } from './connected-worker.ts'
 import { HandOut } from './hand-out.ts'
 import { LineSocket } from './line-socket.ts'
-import type { CaptureView, CredentialMessage, ToWorker } from './messages.ts'
-import { changesBetween } from './snapshot-changes.ts'
+import {
+  changesSince,
+  localChangesSince,
+  type CaptureView,
+  type CredentialMessage,
+  type ToWorker,
+} from './messages.ts'
+import { changesBetween, withWholeLocal } from './snapshot-changes.ts'
 
 /** What workers are to trust. */
 export type HandedTrust = Omit<Extract<ToWorker, { readonly kind: 'trust' }>, 'kind'>
@@ -23,12 +29,28 @@ export class WorkerValues {
   readonly #capture = new HandOut<string>({ whole: (line) => line })
   readonly #credentials = new HandOut<CredentialSet>({
     whole: (set) => encode({ kind: 'credentials', credentials: [...set.values()] }),
-    changes: (before, after) => encode({ kind: 'credential-changes', ...changesOf(before, after) }),
+    changes: [
+      {
+        since: changesSince,
+        make: (before, after) =>
+          encode({ kind: 'credential-changes', ...changesOf(before, after) }),
+      },
+    ],
   })
   readonly #snapshot = new HandOut<Snapshot>({
     whole: (snapshot) => encode({ kind: 'snapshot', snapshot }),
-    changes: (before, after) =>
-      encode({ kind: 'snapshot-changes', changes: changesBetween(before, after) }),
+    changes: [
+      {
+        since: localChangesSince,
+        make: (before, after) =>
+          encode({ kind: 'snapshot-changes', changes: changesBetween(before, after) }),
+      },
+      {
+        since: changesSince,
+        make: (before, after) =>
+          encode({ kind: 'snapshot-changes', changes: withWholeLocal(before, after) }),
+      },
+    ],
   })
 
   /** One of the values. */

@@ -24,6 +24,8 @@ type Change = typeof change extends fc.Arbitrary<infer T> ? T : never
 
 /** Files and the verdicts on them. */
 class Directory {
+  /** Addresses that are not of this host. */
+  readonly elsewhere = new Set<string>()
   readonly lines = logLines()
   readonly records = new Map<string, FileRecord>()
   readonly verdicts = new Verdicts(
@@ -31,7 +33,7 @@ class Directory {
       clock: systemClock,
       logger: this.lines.logger,
       goodVersions: { keep: () => {} } as never,
-      isLocal: () => true,
+      isLocal: (address) => !this.elsewhere.has(address),
     },
     { own: [], explicitAddress: '127.0.0.1' },
   )
@@ -98,3 +100,40 @@ t.test('what has changed may be judged alone', async (t) => {
   )
   t.ok(apart > 1000)
 })
+
+t.test(
+  'an address that comes or goes makes the verdicts outdated until all are judged',
+  async (t) => {
+    const directory = new Directory()
+    const { verdicts, records, elsewhere } = directory
+    const file = { user: null, upstream: null, kind: 'good' } as const
+    const paths = directory.make(
+      [
+        { ...file, file: 'a', name: 'orders', address: '127.0.0.1', port: 8080 },
+        { ...file, file: 'b', name: 'pay', address: '127.0.0.2', port: 8081 },
+      ],
+      1,
+    )
+    const accepted = () =>
+      verdicts.all.filter(({ verdict }) => verdict === 'accepted').map(({ path }) => path)
+    verdicts.judge(records, users, paths)
+    t.notOk(verdicts.isOutdated)
+    elsewhere.add('127.0.0.2')
+    t.ok(verdicts.isOutdated)
+    const more = { ...file, file: 'c', name: 'alice', address: '127.0.0.2', port: 8082 } as const
+    verdicts.judge(records, users, directory.make([more], 2))
+    t.strictSame(
+      accepted(),
+      ['/m/a.json', '/m/b.json'],
+      'who has not changed is not judged with it',
+    )
+    t.ok(verdicts.isOutdated, 'and is not forgotten')
+    verdicts.judge(records, users)
+    t.strictSame(accepted(), ['/m/a.json'])
+    t.notOk(verdicts.isOutdated)
+    elsewhere.clear()
+    t.ok(verdicts.isOutdated)
+    verdicts.judge(records, users)
+    t.strictSame(accepted(), ['/m/a.json', '/m/b.json', '/m/c.json'])
+  },
+)

@@ -37,6 +37,8 @@ async function watching(
     readonly later?: string
     /** @default that of the system */
     readonly clock?: Clock
+    /** @default asks the machine */
+    readonly isLocal?: (address: string) => boolean
     /** Globs of services by user. */
     readonly userServices?: Record<string, readonly string[]>
   } = {},
@@ -55,7 +57,12 @@ async function watching(
   const parts = { clock: settings.clock ?? systemClock, random: systemRandom, logger }
   const goodVersions = new GoodVersions(parts, { stateDirectory: `${root}/state` })
   const watcher = new ManifestWatcher(
-    { ...parts, goodVersions, uidOf: async () => process.getuid?.() ?? null },
+    {
+      ...parts,
+      goodVersions,
+      uidOf: async () => process.getuid?.() ?? null,
+      ...(settings.isLocal === undefined ? {} : { isLocal: settings.isLocal }),
+    },
     {
       directory,
       rescanMs: settings.rescanMs ?? 60_000,
@@ -91,6 +98,23 @@ t.test('what stands there at the start is in force when start resolves', async (
   t.equal(services(), 'a:1')
   await until('b, just written, is judged', () => watcher.verdicts[1]?.verdict === 'rejected')
   t.ok(Object.isFrozen(watcher.manifests) && Object.isFrozen(watcher.verdicts))
+})
+
+t.test('an address that comes to the host is found where no file has changed', async (t) => {
+  let addresses: readonly string[] = []
+  const { services } = await watching(
+    t,
+    { 'a.json': '{"port": 1}', 'b.json': '{"port": 2, "address": "192.0.2.7"}' },
+    {
+      rescanMs: 50,
+      isLocal: (address) => address === '127.0.0.1' || addresses.includes(address),
+      // Its files have been as they are for long.
+      clock: { ...systemClock, now: () => systemClock.now() + 3_600_000 },
+    },
+  )
+  t.equal(services(), 'a:1')
+  addresses = ['192.0.2.7']
+  await until('b is in force', () => services() === 'a:1 b:2')
 })
 
 t.test(

@@ -9,7 +9,10 @@ function making() {
   }
   const handOut = new HandOut<{ readonly n: number }>({
     whole: ({ n }) => note(`${n}`),
-    changes: (before, after) => note(`${before.n}->${after.n}`),
+    changes: [
+      { since: 3, make: (before, after) => note(`${before.n}=>${after.n}`) },
+      { since: 2, make: (before, after) => note(`${before.n}->${after.n}`) },
+    ],
   })
   return { handOut, made }
 }
@@ -17,30 +20,34 @@ function making() {
 t.test('HandOut tells the whole first, then what changed, and nothing twice', async (t) => {
   const { handOut } = making()
   const reader = {}
-  t.equal(handOut.lineFor(reader, true), null, 'nothing to tell yet')
+  t.equal(handOut.lineFor(reader, 2), null, 'nothing to tell yet')
   handOut.set({ n: 1 })
-  t.equal(handOut.lineFor(reader, true), '1')
-  t.equal(handOut.lineFor(reader, true), null)
+  t.equal(handOut.lineFor(reader, 2), '1')
+  t.equal(handOut.lineFor(reader, 2), null)
   handOut.set({ n: 2 })
   handOut.set({ n: 3 })
-  t.equal(handOut.lineFor(reader, true), '1->3', 'from what the reader has, whatever it missed')
+  t.equal(handOut.lineFor(reader, 2), '1->3', 'from what the reader has, whatever it missed')
 })
 
 t.test('HandOut tells who takes no changes the whole every time', async (t) => {
   const { handOut } = making()
   const reader = {}
   handOut.set({ n: 1 })
-  t.equal(handOut.lineFor(reader, false), '1')
+  t.equal(handOut.lineFor(reader, 1), '1')
   handOut.set({ n: 2 })
-  t.equal(handOut.lineFor(reader, false), '2')
+  t.equal(handOut.lineFor(reader, 1), '2')
 })
 
 t.test('HandOut makes each form once for all readers', async (t) => {
   const { handOut, made } = making()
   const readers = [{}, {}, {}]
   handOut.set({ n: 1 })
-  for (const reader of readers) handOut.lineFor(reader, true)
+  for (const reader of readers) handOut.lineFor(reader, 2)
   handOut.set({ n: 2 })
-  for (const reader of readers) handOut.lineFor(reader, true)
+  for (const reader of readers) handOut.lineFor(reader, 2)
   t.same(made, ['1', '1->2'])
+  handOut.set({ n: 3 })
+  const lines = readers.map((reader, at) => handOut.lineFor(reader, at === 0 ? 2 : 3))
+  t.same(lines, ['2->3', '2=>3', '2=>3'], 'in the newest form that each understands')
+  t.same(made.slice(2), ['2->3', '2=>3'])
 })

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
 import t from 'tap'
-import { changesBetween, withChanges } from '#agent/workers/snapshot-changes.ts'
-import type { Snapshot } from '#shared/model/snapshot.ts'
-import { externalOf, snapshotOf } from '#test/support/snapshots.ts'
+import { changesBetween, withChanges, withWholeLocal } from '#agent/workers/snapshot-changes.ts'
+import type { LocalInstance, Snapshot } from '#shared/model/snapshot.ts'
+import { externalOf, self, snapshotOf } from '#test/support/snapshots.ts'
 
 const [serviceNames, hostNames] = [
   ['orders', 'users', 'constructor', 'tostring'],
@@ -38,6 +38,51 @@ t.test('changes lead from any snapshot to any other', (t) => {
     }),
     { numRuns: 200, seed: 20_260_101 },
   )
+  t.end()
+})
+
+t.test('instances of the host are told one by one, and all of them to older workers', (t) => {
+  const local = (service: string, port: number): LocalInstance => {
+    const [one] = snapshotOf([{ service, host: self, port }]).local
+    if (one === undefined) throw new TypeError(service)
+    return one
+  }
+  const rows = fc.array(
+    fc.record({ service: fc.constantFrom(...serviceNames), port: fc.integer({ min: 1, max: 3 }) }),
+    { maxLength: 4 },
+  )
+  const sorted = (all: Snapshot['local']) =>
+    all.toSorted((a, b) => (a.service < b.service ? -1 : 1))
+  fc.assert(
+    fc.property(fc.array(rows, { minLength: 2, maxLength: 6 }), (steps) => {
+      let known = new Map<string, LocalInstance>()
+      const snapshots = steps.map((step, index) => {
+        const now = new Map(step.map(({ service, port }) => [service, local(service, port)]))
+        // What says the same is the same object.
+        for (const [service, before] of known) {
+          if (now.get(service)?.port === before.port) now.set(service, before)
+        }
+        known = now
+        return { ...snapshotAt(index + 1, []), local: [...now.values()] }
+      })
+      for (const make of [changesBetween, withWholeLocal]) {
+        let theirs = wired(snapshots[0] as Snapshot)
+        snapshots.slice(1).forEach((after, index) => {
+          const changes = wired(make(snapshots[index] as Snapshot, after))
+          theirs = withChanges(theirs, changes) as Snapshot
+          const [got, meant] = [sorted(theirs.local), sorted(wired(after).local)]
+          if (!isDeepStrictEqual(got, meant)) throw new Error(JSON.stringify({ got, meant }))
+        })
+      }
+    }),
+    { numRuns: 200, seed: 20_260_102 },
+  )
+  const [a, b, c] = [local('orders', 1), local('users', 1), local('users', 2)]
+  const before = { ...snapshotAt(1, []), local: [a, b] }
+  const changes = changesBetween(before, { ...before, sequence: 2, local: [a, c] })
+  t.strictSame(changes.localChanges, { changed: [c], gone: [] })
+  t.strictSame(changes.local, undefined)
+  t.equal(withChanges(before, changes)?.local[0], a, 'and what stays is the same object')
   t.end()
 })
 
