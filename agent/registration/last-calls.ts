@@ -14,8 +14,8 @@ export interface LastCallsParts {
   readonly clock: Clock
   /** `WorkerHub.collect` answers it. Never rejects. */
   readonly ask: () => Promise<Carried>
-  /** Nothing reaches a service that takes nothing new. */
-  readonly onQuiet: (service: ServiceName) => void
+  /** Nothing reaches these services, which take nothing new. */
+  readonly onQuiet: (services: readonly ServiceName[]) => void
 }
 
 interface Leaving {
@@ -89,7 +89,7 @@ export class LastCalls {
       leaving.quietLooks = leaving.open === 0 && !leaving.takesNew ? leaving.quietLooks + 1 : 0
       if (leaving.quietLooks === enoughLooks) quiet.push(service)
     }
-    for (const service of quiet) onQuiet(service)
+    if (quiet.length > 0) onQuiet(quiet)
     this.#wait(Math.max(everyMs, (clock.elapsed() - startedAt) * share))
   }
 }

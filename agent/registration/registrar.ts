@@ -83,9 +83,11 @@ export class Registrar {
     this.#parts = parts
     this.#settings = settings
     const { clock, logger, carried } = parts
-    const onQuiet = (service: ServiceName): void => {
-      logger.info({ service }, 'instance: leaving -> gone, nothing is open to it')
-      this.#roster.release(service)
+    const onQuiet = (services: readonly ServiceName[]): void => {
+      for (const service of services) {
+        logger.info({ service }, 'instance: leaving -> gone, nothing is open to it')
+        this.#roster.release(service)
+      }
       this.#settledUntil = 0
       this.refresh(nobody)
     }

@@ -22,7 +22,7 @@ function lastCalls() {
       if (world.tookMs > 0) await new Promise<void>((done) => clock.after(world.tookMs, done))
       return world.carried
     },
-    onQuiet: (service) => quiet.push(service),
+    onQuiet: (services) => quiet.push(...services),
   })
   return { clock, world, quiet, calls }
 }
