@@ -161,25 +161,26 @@ export class Bench {
   /** Median over the rounds of µs of CPU per piece of work, for each contender, turn by turn. */
   async cpuPerWork(
     contenders: readonly Contender[],
-    load: (way: Way) => Promise<number>,
+    load: (way: Way, isMeasured: boolean) => Promise<number>,
   ): Promise<ReadonlyMap<Contender, number>> {
     const samples = new Map<Contender, number[]>(contenders.map((one) => [one, []]))
     const { rounds, seconds, say } = this.settings
-    const measure = async (contender: Contender, when: string): Promise<number> => {
+    const measure = async (contender: Contender, round: number): Promise<number> => {
+      const when = round === 0 ? 'cold' : `round ${round}`
       const pids = contender.pids()
       const before = cpuSeconds(pids)
-      const work = await load(contender.way)
+      const work = await load(contender.way, round > 0)
       const micros = ((cpuSeconds(pids) - before) * 1e6) / work
       say(`  ${when} ${contender.name}: ${micros.toFixed(1)} µs`)
       return micros
     }
     for (const contender of contenders) {
-      await measure(contender, 'cold')
-      await this.warm(contender, load, seconds)
+      await measure(contender, 0)
+      await this.warm(contender, (way) => load(way, false), seconds)
     }
     for (let round = 1; round <= rounds; round++) {
       for (const contender of contenders) {
-        samples.get(contender)?.push(await measure(contender, `round ${round}`))
+        samples.get(contender)?.push(await measure(contender, round))
       }
     }
     return new Map([...samples].map(([contender, values]) => [contender, median(values)]))
