@@ -236,7 +236,6 @@ export class OwnServices {
 
   #onManifests(): void {
     const { manifests, known } = this.policies.manifests
-    const plain = this.#plainReach.lookIfNews()
     this.#ofUsers = new Map(
       manifests.flatMap((one) => (one.owner === undefined ? [] : [[one.service, one] as const])),
     )
@@ -245,6 +244,8 @@ export class OwnServices {
     // Before anybody is asked: whose are the ports?
     this.#parts.capture.locals.setManifests(inside)
     this.health.apply(manifests)
+    // Where a service that is checked anew listens is looked at when it has come up.
+    const plain = this.#plainReach.lookIfNews()
     this.detector.apply(manifests)
     this.externals.setManifests(manifests)
     const { offer } = this.registrar

@@ -28,15 +28,18 @@ export class ClaimIndex {
     this.#rules = rules
   }
 
+  /** Takes over what `candidates` claim, who are what there is at these `paths` now. */
+  take(paths: ReadonlySet<string>, candidates: readonly Candidate[]): readonly Claimed[] {
+    const before = Array.from(paths, (path) => this.#forget(path))
+    return [...before, ...candidates.map((candidate) => this.#note(candidate))]
+  }
+
   /**
-   * Takes over what `candidates` claim, who are what there is at these `paths` now. Answers whether no
-   * file at another path is kept from any of it, or was from what was claimed at these paths before.
+   * The same; answers whether no file at another path is kept from any of it, or was from what was
+   * claimed at these paths before.
    */
   areApart(paths: ReadonlySet<string>, candidates: readonly Candidate[]): boolean {
-    const all: Claimed[] = []
-    for (const path of paths) all.push(this.#forget(path))
-    for (const candidate of candidates) all.push(this.#note(candidate))
-    return all.every(({ rank, claims }) =>
+    return this.take(paths, candidates).every(({ rank, claims }) =>
       claims.entries().every(([key, isShared]) => {
         const others = this.#claimants.get(key)?.entries() ?? []
         for (const [other, claimants] of others) {

@@ -42,6 +42,8 @@ export class Verdicts {
   readonly #byPath = new Map<string, Verdict>()
   /** Whether an address was of this host when somebody asked for it first. */
   #answers = new Map<string, boolean>()
+  /** Whether all are to be judged again, whatever has become of addresses. */
+  #again = false
   #all: readonly Verdict[] = []
   #manifests: readonly Manifest[] = []
 
@@ -74,7 +76,9 @@ export class Verdicts {
     const ask = this.#asking()
     const isLocal = (address: string): boolean => {
       const answer = ask(address)
-      if (!this.#answers.has(address)) this.#answers.set(address, answer)
+      const first = this.#answers.get(address)
+      if (first === undefined) this.#answers.set(address, answer)
+      else if (first !== answer) this.#again = true
       return answer
     }
     const rules = { isLocal, userServices, ...this.#settings }
@@ -84,15 +88,20 @@ export class Verdicts {
     }
     this.#answers = new Map()
     const all = candidatesIn(records, records.keys())
-    this.#claims.areApart(new Set(records.keys()).union(this.#byPath), all)
-    return this.#take(records, new Set(this.#byPath.keys()), judge(all, rules))
+    this.#claims.take(new Set(records.keys()).union(this.#byPath), all)
+    // Who was judged before the one that came into force now is told of that the next time.
+    this.#again = this.#take(records, new Set(this.#byPath.keys()), judge(all, rules))
+    return this.#again
   }
 
-  /** Whether all are to be judged anew: an address has come to this host, or has left it. */
-  get isOutdated(): boolean {
+  /**
+   * Whether all are to be judged anew: an address has come to this host, or has left it, or the last
+   * judgement of all has changed what others may be told. Asks the machine for its addresses.
+   */
+  isOutdated(): boolean {
     const isLocal = this.#asking()
     // Nobody forgets what was asked for files that have gone, but a judgement of all.
-    if (this.#answers.size > 2 * this.#byPath.size + 64) return true
+    if (this.#again || this.#answers.size > 2 * this.#byPath.size + 64) return true
     return this.#answers.entries().some(([address, was]) => isLocal(address) !== was)
   }
 

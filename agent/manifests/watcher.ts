@@ -210,7 +210,7 @@ export class ManifestWatcher {
     }
     const isSwept = this.#sweep !== null && (await this.#sweepOn(this.#sweep))
     // Now and then, and where no file has changed: an address may have come to this host.
-    if (isSwept && this.#verdicts.isOutdated) this.#judge()
+    if (isSwept && this.#verdicts.isOutdated()) this.#judge()
     else if (this.#unjudged.size > 0) this.#judge(this.#unjudged)
     return all || paths.size > 0
   }

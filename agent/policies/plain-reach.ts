@@ -38,7 +38,7 @@ export class PlainReach {
   readonly #settings: PlainReachSettings
   /** Those that may be called so, each as it was looked at. */
   #plain = new Map<ServiceName, Manifest>()
-  /** Those that were up when they were last looked at, and have been since, and unlocked. */
+  /** Those that were up and unlocked when they were last looked at, and whenever they were asked about since. */
   #seenUp = new WeakSet<Manifest>()
   #timer: Timer | null = null
 

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { protocol } from '#agent/workers/messages.ts'
 import type { ManifestReport } from '#shared/model/admin-services.ts'
 import { bootMachines, type Machine } from '#test/support/machine-room.ts'
 import { lacks } from '#test/support/needs.ts'
@@ -40,7 +41,12 @@ function install(machine: Machine): void {
 /** Another version, whose workers and control process speak a newer protocol. */
 const nextVersion: OtherVersion = {
   version: '0.9.1',
-  changes: { 'agent/workers/messages.ts': [/newest: \d+, oldest: \d+/, 'newest: 4, oldest: 3'] },
+  changes: {
+    'agent/workers/messages.ts': [
+      /newest: \d+, oldest: \d+/,
+      `newest: ${protocol.newest + 1}, oldest: ${protocol.newest}`,
+    ],
+  },
 }
 /** One whose workers do not start. */
 const brokenVersion: OtherVersion = {
@@ -225,7 +231,8 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 8090), Echo).serve_forever()'
     t.match(said, /with version 0\.9\.1\ngeneration 2 \(version 0\.9\.1\): live\ngeneration 1/)
     await reaches(second, 'orders')
     const generations = second.run('meshctl', 'generations')
-    t.match(generations, /^2 +live[^]*^1 +retiring .* 3 +1-0 \(pid/m, 'it carries the stream')
+    const retiring = `^2 +live[^]*^1 +retiring .* ${protocol.newest} +1-0 \\(pid`
+    t.match(generations, new RegExp(retiring, 'm'), 'it carries the stream')
     const broken = () => installOther(second, brokenVersion)
     broken()
     const refused = second.try('meshctl', 'upgrade')

@@ -106,3 +106,14 @@ t.test(
     t.equal(clock.pending, 0, 'nothing is counted any more')
   },
 )
+
+t.test('TrustReporter looks once for all who ask within a moment', async (t) => {
+  const { reporter, clock, reports } = setUp({})
+  for (let asks = 0; asks < 20; asks++) reporter.ask()
+  t.equal(reports.length, 0)
+  await clock.advance(50)
+  t.equal(reports.length, 1)
+  reporter.ask()
+  reporter.stop()
+  t.equal(clock.pending, 0, 'and nobody waits for more')
+})

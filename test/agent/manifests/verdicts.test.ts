@@ -66,6 +66,14 @@ class Directory {
     record.see({ kind: 'read', version }, time + 1_000_000, time + 1_000_000)
   }
 
+  /** Judges all for as long as that is outdated. */
+  settle(): void {
+    for (let judgements = 0; this.verdicts.isOutdated(); judgements++) {
+      if (judgements > 2) throw new Error('outdated for ever')
+      this.verdicts.judge(this.records, users)
+    }
+  }
+
   /** Who else claims the same may be told one judgement later, and is no part of it. */
   get told() {
     return this.verdicts.all.map(({ path, verdict, manifest }) => ({
@@ -117,9 +125,9 @@ t.test(
     const accepted = () =>
       verdicts.all.filter(({ verdict }) => verdict === 'accepted').map(({ path }) => path)
     verdicts.judge(records, users, paths)
-    t.notOk(verdicts.isOutdated)
+    t.notOk(verdicts.isOutdated())
     elsewhere.add('127.0.0.2')
-    t.ok(verdicts.isOutdated)
+    t.ok(verdicts.isOutdated())
     const more = { ...file, file: 'c', name: 'alice', address: '127.0.0.2', port: 8082 } as const
     verdicts.judge(records, users, directory.make([more], 2))
     t.strictSame(
@@ -127,13 +135,53 @@ t.test(
       ['/m/a.json', '/m/b.json'],
       'who has not changed is not judged with it',
     )
-    t.ok(verdicts.isOutdated, 'and is not forgotten')
-    verdicts.judge(records, users)
+    t.ok(verdicts.isOutdated(), 'and is not forgotten')
+    directory.settle()
     t.strictSame(accepted(), ['/m/a.json'])
-    t.notOk(verdicts.isOutdated)
+    t.notOk(verdicts.isOutdated())
     elsewhere.clear()
-    t.ok(verdicts.isOutdated)
-    verdicts.judge(records, users)
+    t.ok(verdicts.isOutdated())
+    directory.settle()
     t.strictSame(accepted(), ['/m/a.json', '/m/b.json', '/m/c.json'])
+  },
+)
+
+t.test(
+  'an address that is back before anybody looked leaves nothing judged by its absence',
+  async (t) => {
+    const directory = new Directory()
+    const { verdicts, records, elsewhere } = directory
+    const at = { file: 'a', user: null, address: '127.0.0.2' } as const
+    const file = { ...at, name: 'orders', upstream: null, kind: 'good' } as const
+    const inForce = () => verdicts.manifests.map(({ port }) => Number(port))
+    verdicts.judge(records, users, directory.make([{ ...file, port: 8080 }], 1))
+    elsewhere.add('127.0.0.2')
+    verdicts.judge(records, users, directory.make([{ ...file, port: 8081 }], 2))
+    t.strictSame(inForce(), [])
+    elsewhere.clear()
+    t.ok(verdicts.isOutdated())
+    directory.settle()
+    t.strictSame(inForce(), [8081])
+  },
+)
+
+t.test(
+  'who was judged before the one that came into force is told of it the next time',
+  async (t) => {
+    const directory = new Directory()
+    const { verdicts, records } = directory
+    const file = { user: null, address: '127.0.0.1', kind: 'good' } as const
+    const [e, x, z] = [
+      { ...file, file: 'e', name: 'orders', port: 8080, upstream: 9001 },
+      { ...file, file: 'f', name: 'pay', port: 8080, upstream: null },
+      { ...file, file: 'a', name: 'alice', port: 8083, upstream: 9001 },
+    ] as const
+    const faults = () => verdicts.all.find(({ path }) => path === '/m/e.json')?.problems.length
+    verdicts.judge(records, users, directory.make([z], 1))
+    verdicts.judge(records, users, directory.make([e], 2))
+    t.equal(faults(), 1)
+    verdicts.judge(records, users, directory.make([x], 3))
+    directory.settle()
+    t.equal(faults(), 2)
   },
 )

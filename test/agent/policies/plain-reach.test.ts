@@ -2,6 +2,7 @@ import t from 'tap'
 import type { OpenPorts } from '#agent/policies/listening.ts'
 import type { Place } from '#agent/kernel/sockets.ts'
 import { PlainReach } from '#agent/policies/plain-reach.ts'
+import { must, parseServiceName } from '#shared/model/names.ts'
 import { readManifest } from '#shared/schema/manifest.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
 
@@ -134,4 +135,42 @@ t.test('the kernel is asked again only where the answer may be another one', asy
   manifests.pop()
   t.equal(looked(), 6, 'one has gone')
   t.same(told, ['b'])
+})
+
+t.test('asked about some, it looks at nobody else', async (t) => {
+  const up = new Set(['a', 'b'])
+  const strict = new Set<string>()
+  let manifests = [manifestOf('a', {}), manifestOf('b', { port: 8081 })]
+  let asked: readonly Place[] = []
+  const reach = new PlainReach(
+    {
+      clock: new FakeClock(),
+      manifests: () => manifests,
+      policyOf: (service) => ({ strict: strict.has(service) }),
+      isUp: (service) => up.has(service),
+      onChange: () => {},
+      openPorts: (wanted) => {
+        asked = wanted
+        return new Map([8080, 8081].map((port) => [port, ['0.0.0.0']]))
+      },
+    },
+    { address: '10.0.0.5' },
+  )
+  const told = (...some: readonly string[]) => {
+    asked = []
+    return [...reach.lookIfNews(new Set(some.map((name) => must(parseServiceName(name)))))]
+  }
+  t.same(told(), [])
+  t.same(told('b'), ['b'])
+  t.same(asked, [{ address: '10.0.0.5', port: 8081 }])
+  t.same(told('b'), [])
+  t.same(asked, [])
+  strict.add('b')
+  t.same(told('a'), ['a'])
+  t.same(told('b'), ['b'], 'who has been locked')
+  strict.delete('b')
+  t.same(told('a', 'b'), ['b'], 'and unlocked')
+  manifests = manifests.slice(0, 1)
+  t.same(told('b'), ['b'], 'and has gone')
+  t.ok(reach.has(manifests[0]!))
 })

@@ -149,7 +149,9 @@ t.test('what says the same again is the same object, and what does not is anothe
   const before = publicationOf(host, presence, [orders, users], () => fit)
   const same = publicationOf(host, presence, [orders, users], () => ({ ...fit }), before)
   t.equal(same.offered[0], before.offered[0])
-  t.strictSame([same.desired, same.farewells], [before.desired, before.farewells])
+  for (const part of ['desired', 'farewells', 'offered', 'withheld'] as const) {
+    t.equal(same[part], before[part], part)
+  }
   const warned = publicationOf(
     host,
     presence,
@@ -163,6 +165,18 @@ t.test('what says the same again is the same object, and what does not is anothe
     warned.desired.get('/mesh/v1/instances/users/a/1'),
     same.desired.get('/mesh/v1/instances/users/a/1'),
   )
+  const joining = manifestOf({ port: 8082 }, 'joining')
+  const unfit = publicationOf(
+    host,
+    presence,
+    [orders, users, joining],
+    ({ service }) => ({ ...fit, healthy: service !== 'joining' }),
+    same,
+  )
+  t.strictSame([...unfit.withheld], [['joining', 'not-healthy']])
+  for (const part of ['desired', 'farewells', 'offered'] as const) {
+    t.equal(unfit[part], before[part], part)
+  }
   const changed = manifestOf({ port: 8080, weight: 9, protocol: 'tcp' })
   const later = publicationOf(host, presence, [changed], () => fit, same)
   t.equal(later.offered[0]?.weight, 9)

@@ -5,6 +5,7 @@ import t from 'tap'
 import { closed } from '#test/support/closed.ts'
 import { shortDir } from '#test/support/short-dir.ts'
 import { FakeClock } from '#test/support/fake-clock.ts'
+import { self, snapshotOf } from '#test/support/snapshots.ts'
 import { until } from '#test/support/until.ts'
 import { systemClock, systemRandom } from '#shared/lifecycle/clock.ts'
 import { createLogger } from '#shared/logging/logger.ts'
@@ -427,6 +428,27 @@ async function speak(path: string, generation: number, newest: number) {
   await until('it is welcome', () => kinds('welcome').length === 1)
   return { socket, say, kinds }
 }
+
+t.test('WorkerHub tells each worker of this host’s instances as it understands', async (t) => {
+  const path = `${shortDir(t)}/w.sock`
+  const { hub, ready } = startHub(path)
+  await ready
+  const { local } = snapshotOf(['a', 'b'].map((service) => ({ service, host: self })))
+  hub.setSnapshot({ ...snapshot, sequence: 1, local: local.slice(0, 1) })
+  const [old, young] = [await speak(path, 1, 3), await speak(path, 2, 4)]
+  for (const worker of [old, young]) {
+    await until('it has a view', () => worker.kinds('snapshot').length === 1)
+  }
+  hub.setSnapshot({ ...snapshot, sequence: 2, local })
+  const changes = await Promise.all(
+    [old, young].map(({ kinds }) => until('it hears', () => kinds('snapshot-changes')[0])),
+  )
+  const [whole, some] = changes.map((line) => JSON.parse(line).changes)
+  t.match(whole, { local: [{ service: 'a' }, { service: 'b' }], localChanges: undefined })
+  t.match(some, { localChanges: { changed: [{ service: 'b' }], gone: [] }, local: undefined })
+  for (const { socket } of [old, young]) socket.destroy()
+  await hub.stop()
+})
 
 t.test('WorkerHub says when workers have had time to come back, or that it stops', async (t) => {
   for (const [what, happens] of [
