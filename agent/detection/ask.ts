@@ -26,8 +26,9 @@ const firstWordMs = 150
 const answerMs = 1000
 const mostBytes = 16 * 1024
 
+/** Apache and Tomcat say how long they keep a connection only to who asks for that. */
 const request = Buffer.from(
-  'OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUser-Agent: hostmesh-detect\r\n\r\n',
+  'OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUser-Agent: hostmesh-detect\r\nConnection: keep-alive\r\n\r\n',
 )
 const http2Preface = Buffer.concat([
   Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
@@ -67,13 +68,14 @@ export function askOver({ clock }: { readonly clock: Clock }): Ask {
     }
     if (judged?.speech === 'http/2' || judged?.speech === 'tcp') return judged
     if (await speaksTls(clock, place, signal)) return { speech: 'tls' }
-    const preface = await hear(http2Preface, answerMs, (bytes) => bytes.length >= 9)
     if (signal.aborted) return null
-    if (preface.kind === 'bytes' && isSettingsFrame(preface.bytes)) return { speech: 'http/2' }
-    // A server that refuses with a 400 which speaks of HTTPS, and speaks no TLS, is a plain one.
+    // A server that refuses with a 400, and speaks no TLS, is a plain one.
     if (judged?.speech === 'maybe-tls' && answer.kind === 'bytes' && isHttp(answer.bytes)) {
       return { speech: 'http/1.1' }
     }
+    const preface = await hear(http2Preface, answerMs, (bytes) => bytes.length >= 9)
+    if (signal.aborted) return null
+    if (preface.kind === 'bytes' && isSettingsFrame(preface.bytes)) return { speech: 'http/2' }
     return { speech: answer.kind === 'silent' ? 'silent' : 'tcp' }
   }
 }

@@ -9,8 +9,8 @@ export type Answered = Finding | { readonly speech: 'maybe-tls' }
 export function judgeAnswer(bytes: Buffer): Answered {
   const text = bytes.toString('latin1')
   const status = /^HTTP\/1\.[01] ([0-9]{3})/.exec(text)?.[1]
-  // nginx and Go answer a plain request on a TLS port with 400, as do many plain servers.
-  if (status === '400' && /https/i.test(text)) return { speech: 'maybe-tls' }
+  // nginx, Go and Tomcat answer a plain request on a TLS port with 400, and nginx this one on every port.
+  if (status === '400') return { speech: 'maybe-tls' }
   if (status !== undefined) return { speech: 'http/1.1', ...keepAliveIn(text) }
   if (isSettingsFrame(bytes)) return { speech: 'http/2' }
   return isTlsAlert(bytes) || bytes.length === 0 ? { speech: 'maybe-tls' } : { speech: 'tcp' }

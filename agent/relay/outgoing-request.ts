@@ -364,13 +364,18 @@ export class OutgoingRequest implements ChannelSink, Waiting {
 
   onClose(error: ChannelError | null): void {
     if (error === null) this.onEnd()
-    else this.#lost()
+    else this.#lost(true)
   }
 
-  /** The channel ended before the answer was whole. */
-  #lost(): void {
+  /**
+   * The channel ended before the answer was whole. Of what a service has read the kernel says an end
+   * when it dies; a reset is for what it has not, in the queue of its listener for one, so that a
+   * request was not carried out there a second time.
+   */
+  #lost(isReset = false): void {
     const failed = this.#upstream as Upstream
-    const aborted = this.#wasLost ? 'instance-aborted-twice' : 'instance-aborted'
+    const isTwice = this.#wasLost && !isReset
+    const aborted = isTwice ? 'instance-aborted-twice' : 'instance-aborted'
     const reason: Reason = failed.mtls ? 'tunnel-lost' : aborted
     const safe = !this.#answered && idempotent.has(this.#head?.method ?? '')
     this.#wasLost = !failed.mtls

@@ -46,19 +46,25 @@ t.test('an HTTP/1 service is found, with its keep-alive time', async (t) => {
   t.strictSame(asked, ['OPTIONS *'])
 })
 
-t.test('what nginx says of its refusal is no time', { skip: lacks('nginx') }, async (t) => {
-  const port = await freePort()
+t.test('nginx is found, which refuses the question', { skip: lacks('nginx') }, async (t) => {
+  const ca = await makeTestCa()
+  const { chainPem, keyPem } = await ca.issue({ id: 'spiffe://mesh.internal/service/x' })
+  const directory = testDirectory(t, { 'cert.pem': chainPem, 'key.pem': keyPem })
+  const [port, tlsPort] = [await freePort(), await freePort()]
   const [command, ...args] = prepareNginx({
-    directory: testDirectory(t, {}),
+    directory,
     listen: `127.0.0.1:${port}`,
-    server: 'return 200;',
+    server: `listen 127.0.0.1:${tlsPort} ssl; return 200;
+      ssl_certificate ${directory}/cert.pem; ssl_certificate_key ${directory}/key.pem;`,
   })
   const nginx = spawn(command, args, { stdio: 'ignore' })
   t.teardown(() => nginx.kill())
-  const finding = await until('nginx answers', () =>
-    askPatiently({ address: '127.0.0.1', port }, AbortSignal.timeout(60_000)),
-  )
-  t.strictSame(finding, { speech: 'http/1.1' })
+  const findingAt = (at: number) =>
+    until('nginx answers', () =>
+      askPatiently({ address: '127.0.0.1', port: at }, AbortSignal.timeout(60_000)),
+    )
+  t.strictSame(await findingAt(port), { speech: 'http/1.1' }, 'its `close` is of the refusal')
+  t.strictSame(await findingAt(tlsPort), { speech: 'tls' })
 })
 
 t.test('a service that speaks first is found', async (t) => {

@@ -7,9 +7,8 @@ t.test('judgeAnswer knows HTTP/1, HTTP/2, TLS and others by their first bytes', 
   const cases = [
     ['HTTP/1.1 200 OK\r\n\r\n', { speech: 'http/1.1' }],
     ['HTTP/1.0 405 Not Allowed\r\nServer: x\r\n\r\n', { speech: 'http/1.1' }],
-    ['HTTP/1.1 400 Bad Request\r\n\r\n', { speech: 'http/1.1' }],
-    // nginx refuses the question so, and keeps the connections of others.
-    ['HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', { speech: 'http/1.1' }],
+    ['HTTP/1.1 400 Bad Request\r\n\r\n', { speech: 'maybe-tls' }],
+    ['HTTP/1.1 501 Unsupported\r\nConnection: close\r\n\r\n', { speech: 'http/1.1' }],
     [
       'HTTP/1.1 204 N\r\nKeep-Alive: timeout=5, max=100\r\n\r\n',
       { speech: 'http/1.1', keepAliveMs: 5000 },
