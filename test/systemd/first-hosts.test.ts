@@ -29,8 +29,9 @@ const out = '.package/test'
 
 /** Every file, user and unit of a machine, its own logs, caches and books of timers apart. */
 function traces(machine: Machine): string {
+  // `/var/backups`: Debian copies dpkg's state there by itself, at midnight.
   return machine.shell(
-    `find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /checkout -o -path /root \\) -prune -o -print | sort; ls -d /run/mesh /var/cache/mesh 2>&1; cut -d: -f1 /etc/passwd /etc/group; systemctl list-unit-files --no-legend | cut -d' ' -f1; nft list ruleset; ip route`,
+    `find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/backups -o -path /checkout -o -path /root \\) -prune -o -print | sort; ls -d /run/mesh /var/cache/mesh 2>&1; cut -d: -f1 /etc/passwd /etc/group; systemctl list-unit-files --no-legend | cut -d' ' -f1; nft list ruleset; ip route`,
   )
 }
 
