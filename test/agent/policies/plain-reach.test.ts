@@ -73,37 +73,46 @@ t.test(
   },
 )
 
-t.test('the kernel is asked again only where the answer may be another one', async (t) => {
-  const up = new Set<string>()
-  const strict = new Set<string>()
-  const manifests = [manifestOf('a', {}), manifestOf('b', { port: 8081 })]
-  let looks = 0
-  let asked: readonly Place[] = []
+/** A reach whose services listen at every address, and what it was asked and may be told. */
+function setUp() {
+  const state = {
+    up: new Set<string>(),
+    strict: new Set<string>(),
+    manifests: [manifestOf('a', {}), manifestOf('b', { port: 8081 })],
+    looks: 0,
+    asked: [] as readonly Place[],
+  }
   const reach = new PlainReach(
     {
       clock: new FakeClock(),
-      manifests: () => manifests,
-      policyOf: (service) => ({ strict: strict.has(service) }),
-      isUp: (service) => up.has(service),
+      manifests: () => state.manifests,
+      policyOf: (service) => ({ strict: state.strict.has(service) }),
+      isUp: (service) => state.up.has(service),
       onChange: () => {},
       openPorts: (wanted) => {
-        looks++
-        asked = wanted
+        state.looks++
+        state.asked = wanted
         return new Map([8080, 8081, 9090].map((port) => [port, ['0.0.0.0']]))
       },
     },
     { address: '10.0.0.5' },
   )
+  return { reach, state }
+}
+
+t.test('the kernel is asked again only where the answer may be another one', async (t) => {
+  const { reach, state } = setUp()
+  const { up, strict, manifests } = state
   const looked = (): number => {
     told = [...reach.lookIfNews()]
-    return looks
+    return state.looks
   }
   let told: readonly string[] = []
   t.equal(looked(), 0, 'none is up')
   for (const [index, service] of ['a', 'b', 'a'].entries()) {
     up.add(service)
     t.equal(looked(), index + 1, `${service} has come up`)
-    t.same(asked, [{ address: '10.0.0.5', port: service === 'a' ? 8080 : 8081 }], 'it alone')
+    t.same(state.asked, [{ address: '10.0.0.5', port: service === 'a' ? 8080 : 8081 }], 'it alone')
     t.same(told, index < 2 ? [service] : [], 'only who may be called so now, and could not before')
     t.equal(looked(), index + 1, 'nothing new')
     t.same(told, [])
@@ -129,7 +138,7 @@ t.test('the kernel is asked again only where the answer may be another one', asy
   manifests[1] = manifestOf('b', { port: 9090 })
   up.delete('b')
   t.equal(looked(), 6, 'one has moved')
-  t.same(asked, [{ address: '10.0.0.5', port: 9090 }])
+  t.same(state.asked, [{ address: '10.0.0.5', port: 9090 }])
   t.same(told, [], 'and may be called as before')
   t.ok(reach.has(manifests[1]))
   manifests.pop()
@@ -138,39 +147,24 @@ t.test('the kernel is asked again only where the answer may be another one', asy
 })
 
 t.test('asked about some, it looks at nobody else', async (t) => {
-  const up = new Set(['a', 'b'])
-  const strict = new Set<string>()
-  let manifests = [manifestOf('a', {}), manifestOf('b', { port: 8081 })]
-  let asked: readonly Place[] = []
-  const reach = new PlainReach(
-    {
-      clock: new FakeClock(),
-      manifests: () => manifests,
-      policyOf: (service) => ({ strict: strict.has(service) }),
-      isUp: (service) => up.has(service),
-      onChange: () => {},
-      openPorts: (wanted) => {
-        asked = wanted
-        return new Map([8080, 8081].map((port) => [port, ['0.0.0.0']]))
-      },
-    },
-    { address: '10.0.0.5' },
-  )
+  const { reach, state } = setUp()
+  const { up, strict } = state
+  for (const service of ['a', 'b']) up.add(service)
   const told = (...some: readonly string[]) => {
-    asked = []
+    state.asked = []
     return [...reach.lookIfNews(new Set(some.map((name) => must(parseServiceName(name)))))]
   }
   t.same(told(), [])
   t.same(told('b'), ['b'])
-  t.same(asked, [{ address: '10.0.0.5', port: 8081 }])
+  t.same(state.asked, [{ address: '10.0.0.5', port: 8081 }])
   t.same(told('b'), [])
-  t.same(asked, [])
+  t.same(state.asked, [])
   strict.add('b')
   t.same(told('a'), ['a'])
   t.same(told('b'), ['b'], 'who has been locked')
   strict.delete('b')
   t.same(told('a', 'b'), ['b'], 'and unlocked')
-  manifests = manifests.slice(0, 1)
+  state.manifests = state.manifests.slice(0, 1)
   t.same(told('b'), ['b'], 'and has gone')
-  t.ok(reach.has(manifests[0]!))
+  t.ok(reach.has(state.manifests[0]!))
 })
